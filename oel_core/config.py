@@ -1,0 +1,288 @@
+"""The configuration of a run: frozen, every unknown field refused, every field with its unit.
+
+A preset is one YAML file in `deployments/presets/`. `load_config` reports all problems at once, each with its path.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from oel_core.errors import ConfigError
+from oel_core.policies.base import Sampling
+
+PRESETS = resources.files("deployments") / "presets"
+
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown fields refused, no silent conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SamplingConfig(Section):
+    """How responses are drawn."""
+
+    temperature: float = Field(default=0.7, ge=0)
+    """0 is greedy."""
+    top_p: Share = 1.0
+    top_k: CountOrZero = 0
+    """0 keeps the whole vocabulary."""
+    max_tokens: Count = 1024
+    """Most tokens of one response."""
+
+    def build(self) -> Sampling:
+        return Sampling(**self.model_dump())
+
+
+class LoraConfig(Section):
+    """A low-rank adapter instead of full fine-tuning (peft)."""
+
+    r: Count = 16
+    """Rank."""
+    alpha: float = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of adapter inputs dropped; the frozen teacher never drops."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class ModelConfig(Section):
+    """Which model starts the run and how it is loaded."""
+
+    path: str = "seed-lm"
+    """`seed-lm` (the embedded model), a folder, or a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: Count = 64
+    """Prompts generated at once."""
+    max_length: Count = 2048
+    """Most tokens of prompt and response together."""
+    thinking: bool = False
+    """Passed to the chat template as `enable_thinking`."""
+    lora: LoraConfig | None = None
+
+
+class EnvironmentConfig(Section):
+    """The world that experience comes from."""
+
+    name: str = "lake"
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of that environment; `oel envs` lists them."""
+    max_turns: Count = 5
+    """Turns after which an episode is truncated."""
+    split_by_layout: bool = False
+    """Draw seeds so that no hidden layout occurs in two splits."""
+
+
+class PlayConfig(Section):
+    """How episodes are played, for collection and evaluation alike."""
+
+    history_turns: CountOrZero | None = None
+    """Earlier exchanges kept in a prompt; null keeps all."""
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class CollectConfig(Section):
+    """How much experience a round collects."""
+
+    replicas: Count = 10
+    """K: independent knowledge files."""
+    extraction_episodes: Count = 30
+    """N: episodes each replica plays for extraction."""
+
+
+class ExtractConfig(Section):
+    """How experience becomes knowledge items."""
+
+    format: Literal["itemised", "free_text"] = "itemised"
+    with_previous: bool = True
+    """Show the extractor the knowledge so far."""
+    use_after: Count | None = None
+    """Episodes whose items are used; null is half of `collect.extraction_episodes`, the paper's choice."""
+    turns_shown: Count | None = None
+    """Last turns of an episode that the extractor reads; null shows all."""
+    sampling: SamplingConfig = SamplingConfig(max_tokens=2048)
+
+
+class KnowledgeConfig(Section):
+    """How items accumulate."""
+
+    max_tokens: Count = 8192
+    """Token cap of one knowledge file; oldest items go first, whole."""
+    carry_over: bool = False
+    """Start a round's knowledge from the previous round's instead of from nothing."""
+    allow_empty: bool = False
+    """Distil even where a knowledge file is empty. Without it an empty file is an error."""
+
+
+class DistillConfig(Section):
+    """Consolidation by on-policy context distillation (arXiv 2603.16856 and 2602.12275)."""
+
+    steps: Count = 20
+    """T: optimiser steps."""
+    episodes_per_step: Count = 64
+    """Episodes whose turns make one step's prompts."""
+    turns_per_episode: Count | None = None
+    """Turns of an episode used at most, drawn at random; null uses all."""
+    learning_rate: float = Field(default=5e-6, gt=0)
+    """Constant."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradient norm clip."""
+    top_k: Count = 256
+    """Student tokens per position that the reverse KL sums over."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Of the loss's two distributions and of the student's sampling."""
+    max_response_tokens: Count = 1024
+    """Most tokens of a student response."""
+    micro_batch: Count = 16
+    """Samples in one forward and backward; does not change the result."""
+    checkpoint_every: Count = 5
+    """Steps between resumable checkpoints."""
+    keep_checkpoints: Count = 2
+    """Resumable checkpoints kept; the oldest goes first."""
+
+
+class GameSuite(Section):
+    """Held-out episodes of the run's own world."""
+
+    episodes: Count = 128
+    """Held-out episodes of each arm."""
+    arms: tuple[Literal["in_context", "raw"], ...] = ("in_context", "raw")
+    """Arms besides the consolidated model itself."""
+    sampling: SamplingConfig = SamplingConfig(top_p=0.8, top_k=20)
+
+
+class EvaluateConfig(Section):
+    """What is measured after each round."""
+
+    games: GameSuite = GameSuite()
+    ood: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Out-of-distribution suites: name of the suite → its options."""
+
+
+class OelConfig(Section):
+    """A whole run."""
+
+    description: str = ""
+    """One line for lists and reports."""
+    seed: int = Field(default=0, ge=0, lt=2**16)
+    """The loop seed. Every random choice of a run derives from it."""
+    rounds: Count = 3
+    model: ModelConfig = ModelConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
+    play: PlayConfig = PlayConfig()
+    collect: CollectConfig = CollectConfig()
+    extract: ExtractConfig = ExtractConfig()
+    knowledge: KnowledgeConfig = KnowledgeConfig()
+    distill: DistillConfig = DistillConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def use_after(self) -> int:
+        """Episodes of each replica whose items are used."""
+        return self.extract.use_after or max(1, self.collect.extraction_episodes // 2)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.extract.use_after or 0) > self.collect.extraction_episodes:
+            raise ValueError(
+                f"extract.use_after is {self.extract.use_after}, but a replica plays only "
+                f"collect.extraction_episodes = {self.collect.extraction_episodes}: lower the first or raise the second"
+            )
+        return self
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the project."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    return f"did you mean {', '.join(near)}? " if near else ""
+
+
+def _read_yaml(preset: str) -> tuple[str, Any]:
+    if preset in preset_names():
+        source, text = f"preset {preset}", (PRESETS / f"{preset}.yaml").read_text(encoding="utf-8")
+    elif Path(preset).is_file():
+        source, text = preset, Path(preset).read_text(encoding="utf-8")
+    else:
+        known = preset_names()
+        raise ConfigError(f"unknown preset '{preset}': {_nearest(preset, known)}known are {', '.join(known)}, or a path")
+    try:
+        return source, yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML: {error}") from error
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    path, separator, raw = override.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {override}: write it as section.field=value, like distill.learning_rate=1e-4")
+    target = values
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {override}: {key} is a value, not a section")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
+    target[keys[-1]] = _number(value)
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `1e-4` as a string; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    if isinstance(value, dict):
+        return {key: _number(entry) for key, entry in value.items()}
+    return value
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> OelConfig:
+    """Builds the configuration, or raises ConfigError with every problem and its path."""
+    try:
+        return OelConfig.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"  {'.'.join(str(part) for part in problem['loc']) or '(whole)'}: {problem['msg']}"
+            + (f" (got {problem['input']!r})" if problem["type"] != "missing" and problem["loc"] else "")
+            for problem in error.errors()
+        ]
+        raise ConfigError(f"{source} has {len(problems)} problem(s):\n" + "\n".join(problems)) from error
+
+
+def load_config(preset: str, overrides: Sequence[str] = ()) -> OelConfig:
+    """A preset's name or a YAML file's path, with `section.field=value` overrides applied in order.
+
+    Raises:
+        ConfigError: unknown preset, bad YAML, or fields that do not validate (all of them in one message).
+    """
+    source, values = _read_yaml(preset)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} must hold sections with fields, not a {type(values).__name__}")
+    values = _number(values)
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_config(values, source)
+
+
+def dump_config(config: OelConfig) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

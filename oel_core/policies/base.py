@@ -1,0 +1,63 @@
+"""The policy protocol: token ids in, token ids and a stop reason out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from oel_core.types import Message, StopReason
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw a response."""
+
+    temperature: float = 0.7
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+    max_tokens: int = 1024
+    """Most response tokens, the end token counted."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to answer. `seed` alone decides the draw, not the rest of the batch."""
+
+    messages: tuple[Message, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer, with the exact ids on both sides."""
+
+    text: str
+    """Decoded response, special tokens left out."""
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    """End token included when one was sampled."""
+    stop_reason: StopReason
+
+
+class Policy(Protocol):
+    """A model that answers chat prompts."""
+
+    name: str
+    """What records say wrote a response."""
+    reproducible: bool
+    """The same batch of requests gives the same bytes again."""
+    batch_size: int
+    """Requests that are best given at once."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Answers in the order of the requests. Raises PolicyError when it cannot."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a plain text, without chat markup."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model."""
+        ...

@@ -1,0 +1,1 @@
+"""Every text a model reads is built in here."""

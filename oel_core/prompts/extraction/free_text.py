@@ -1,0 +1,28 @@
+"""Free-text knowledge: whatever the extractor wrote after its thinking (the paper's format v3)."""
+
+from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
+
+TASK = (
+    "You study one finished episode of a world whose rules nobody has told you. Work out from what happened what is "
+    "worth knowing in other episodes: what things do, what to aim for, what to avoid. Write it down briefly and "
+    "plainly, without retelling the episode."
+)
+
+
+def parse(output: str) -> list[str]:
+    """Everything after the thinking as one item, or nothing."""
+    visible = output.rpartition("</think>")[2].strip()
+    return [visible] if visible else []
+
+
+def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
+    """The newest whole lines that fit into `max_tokens`."""
+    lines = knowledge.split("\n")
+    for first in range(len(lines)):
+        kept = "\n".join(lines[first:]).strip()
+        if count(kept) <= max_tokens:
+            return kept
+    return ""
+
+
+FORMAT = ExtractionFormat(name="free_text", task=TASK, parse=parse, truncate=truncate)

@@ -1,0 +1,37 @@
+"""Itemised knowledge: one line an item (the paper's format v4)."""
+
+import re
+
+from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
+
+MARKER = "- EXPERIENCE ITEM:"
+
+TASK = (
+    "You study one finished episode of a world whose rules nobody has told you. Work out from what happened what is "
+    "worth knowing in other episodes: what things do, what to aim for, what to avoid. Write only what is new and would "
+    f"help. Each item is one line that starts with '{MARKER}'."
+)
+
+
+def parse(output: str) -> list[str]:
+    """Items of an extractor's raw output, thinking dropped, empty items dropped, several on one line split."""
+    visible = output.rpartition("</think>")[2]
+    items = []
+    for line in visible.splitlines():
+        if line.strip().startswith(MARKER):
+            texts = (part.strip() for part in line.split(MARKER)[1:])
+            items += [f"{MARKER} {text}" for text in texts if text]
+    return items
+
+
+def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
+    """The newest whole items that fit into `max_tokens`; an item runs to the next marker at a line's start."""
+    starts = [match.start() for match in re.finditer(rf"^{re.escape(MARKER)}", knowledge, re.MULTILINE)]
+    for start in starts:
+        kept = knowledge[start:].strip()
+        if count(kept) <= max_tokens:
+            return kept
+    return ""
+
+
+FORMAT = ExtractionFormat(name="itemised", task=TASK, parse=parse, truncate=truncate)

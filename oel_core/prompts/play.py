@@ -1,0 +1,42 @@
+"""The only builder of student and teacher prompts.
+
+The teacher's prompt is the student's with a knowledge block at the end of the system message. Nothing before that
+block varies within a run, so its keys and values can be shared by every prompt that reads the same knowledge.
+"""
+
+from collections.abc import Sequence
+
+from oel_core.types import Message
+
+INSTRUCTIONS = (
+    "You act in a world whose rules nobody has told you. Look at what you see, think briefly, "
+    "and end your answer with one action in square brackets."
+)
+KNOWLEDGE_HEADER = "Knowledge from earlier episodes:"
+
+
+def first_messages(intro: str, observation: str) -> tuple[Message, ...]:
+    """The prompt of an episode's first turn, without knowledge."""
+    return (
+        Message(role="system", content=f"{INSTRUCTIONS}\n{intro}"),
+        Message(role="user", content=observation),
+    )
+
+
+def next_messages(
+    messages: Sequence[Message], response: str, observation: str, *, history_turns: int | None
+) -> tuple[Message, ...]:
+    """The prompt of the following turn: the last `history_turns` exchanges are kept (None keeps all, 0 none)."""
+    system, *talk = messages
+    talk += [Message(role="assistant", content=response), Message(role="user", content=observation)]
+    kept = talk if history_turns is None else talk[max(0, len(talk) - 2 * history_turns - 1) :]
+    return (system, *kept)
+
+
+def with_knowledge(messages: Sequence[Message], knowledge: str) -> tuple[Message, ...]:
+    """The same prompt as a model reads it that knows `knowledge` (an empty string adds nothing)."""
+    if not knowledge:
+        return tuple(messages)
+    system, *rest = messages
+    taught = Message(role="system", content=f"{system.content}\n\n{KNOWLEDGE_HEADER}\n{knowledge}")
+    return (taught, *rest)

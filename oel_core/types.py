@@ -1,0 +1,156 @@
+"""The records of a learning run. Frozen, JSON-serialisable, free of behaviour, so they load without any plug-in.
+
+Vocabulary: an *episode* is one play of one environment seed; its record is a `Trajectory` of `Turn`s. A *partial
+rollout* is the prompt of a turn whose response was dropped (arXiv 2603.16856, section on consolidation).
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """A frozen row of a JSONL file. Unknown fields are refused so that a foreign file is noticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StopReason(StrEnum):
+    """Why a response ended."""
+
+    EOS = "eos"
+    LENGTH = "length"
+
+
+class Split(StrEnum):
+    """What an episode may be used for. `HELD_OUT` is for reporting only, never for choosing anything."""
+
+    EXTRACT = "extract"
+    DISTILL = "distill"
+    VALIDATION = "validation"
+    HELD_OUT = "held_out"
+
+
+class Message(Record):
+    """One chat message."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Turn(Record):
+    """One prompt, one response, one step of the environment."""
+
+    messages: tuple[Message, ...]
+    """The student's prompt: never contains knowledge, whatever the policy was shown."""
+    prompt_ids_digest: str
+    """SHA-256 (first 16 hex digits) over the token ids that the policy really read."""
+    prompt_tokens: int = Field(ge=0)
+    response: str
+    response_ids: tuple[int, ...]
+    """Exact sampled token ids, end token included when one was sampled."""
+    stop_reason: StopReason
+    action: str | None
+    """What the environment understood; None is an invalid move."""
+    observation: str
+    """What the environment answered to the action."""
+    reward: float
+    wall_s: float = Field(ge=0)
+    """Seconds of generation shared out over the batch, plus the environment's own step."""
+
+
+class Trajectory(Record):
+    """One whole episode. A failed one is data too: `error` says why and `turns` holds what was played."""
+
+    id: str
+    env: str
+    seed: int
+    split: Split
+    round: int = Field(ge=0)
+    replica: int = Field(ge=0)
+    index: int = Field(ge=0)
+    """Position within its split, round and replica."""
+    policy: str
+    knowledge_digest: str | None
+    """Digest of the knowledge text in the prompt, None when there was none."""
+    intro: str
+    """The environment's line about who the player is and which actions exist."""
+    turns: tuple[Turn, ...]
+    terminated: bool
+    """The environment itself ended the episode."""
+    truncated: bool
+    """The turn limit ended the episode. Never true together with `terminated`."""
+    reward: float
+    """Reward of the episode; 1.0 is a pass."""
+    feedback: str
+    """Final feedback as the extractor reads it."""
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """The paper's pass criterion."""
+        return self.reward >= 1.0
+
+
+class PartialRollout(Record):
+    """The prompt of one turn, response dropped: all that the server side needs of a user's environment."""
+
+    trajectory_id: str
+    turn: int = Field(ge=0)
+    messages: tuple[Message, ...]
+
+
+class ExperienceItem(Record):
+    """One piece of experiential knowledge and where it came from."""
+
+    text: str
+    """As a model reads it, including the leading marker of its format."""
+    sources: tuple[str, ...]
+    """Ids of the trajectories that gave it, first sight first."""
+    round: int = Field(ge=1)
+    format: str
+    model: str
+    """The policy that wrote it."""
+
+
+class Knowledge(Record):
+    """The knowledge of one replica: `text` is exactly what a model reads, byte for byte."""
+
+    replica: int = Field(ge=0)
+    round: int = Field(ge=1)
+    items: tuple[ExperienceItem, ...]
+    text: str
+    tokens: int = Field(ge=0)
+    dropped_over_cap: int = Field(default=0, ge=0)
+    """Items that went because the token cap was reached, over the whole accumulation."""
+    dropped_duplicates: int = Field(default=0, ge=0)
+    validation_score: float | None = None
+    """Pass rate in context on validation seeds, when it was measured."""
+
+
+class EvalReport(Record):
+    """What one suite says about one policy."""
+
+    suite: str
+    policy: str
+    episodes: int = Field(ge=0)
+    passed: int = Field(ge=0)
+    pass_rate: float
+    ci95: tuple[float, float]
+    """Wilson score interval of the pass rate."""
+    response_tokens: float
+    """Mean tokens of a response (one turn)."""
+    turns: float
+    """Mean turns of an episode."""
+    trajectory_tokens: float
+    """Mean response tokens of a whole episode."""
+    truncation_rate: float
+    """Share of responses that hit the token cap."""
+    invalid_rate: float
+    """Share of turns without a valid action."""
+    errors: int = Field(default=0, ge=0)
+    """Episodes that failed technically; they count as not passed."""
+    layouts: int = Field(default=0, ge=0)
+    """Distinct hidden layouts among the episodes."""
+    extra: dict[str, Any] = Field(default_factory=dict)
