@@ -1,0 +1,194 @@
+"""Frozen Lake and Sokoban of TextArena (https://github.com/LeonGuertler/TextArena), played without their rules.
+
+The games themselves are unmodified. What differs from TextArena's own wrappers: the rules text is taken from the
+game at run time and removed, messages carry no `[GAME]` prefix, and the player's own action is not echoed.
+"""
+
+import hashlib
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from oel_core.envs.base import EnvSpec, Step
+from oel_core.envs.grid import GRID_INTRO, parse_grid_action
+from oel_core.envs.options import EnvOptions, parse_options
+from oel_core.errors import EnvironmentError_
+from oel_core.seeds import derive_seed
+
+_MOVES = frozenset({"up", "down", "left", "right"})
+_GLOBAL_RANDOMNESS = threading.Lock()
+_GENERATION_ATTEMPTS = 4
+
+
+class FrozenLakeOptions(EnvOptions):
+    """Options of `frozen_lake`; the defaults are the paper's."""
+
+    size: int = Field(default=3, ge=2, le=12)
+    """Cells along one side."""
+    holes: int = Field(default=2, ge=0)
+    """Hole cells; at most a third of the board, beyond which the game often finds no solvable board."""
+
+    @model_validator(mode="after")
+    def _solvable(self) -> Self:
+        most = self.size**2 // 3
+        if self.holes > most:
+            raise ValueError(f"holes is {self.holes}, but a {self.size}x{self.size} board has room for {most}")
+        return self
+
+
+class SokobanOptions(EnvOptions):
+    """Options of `sokoban`; the defaults are the paper's."""
+
+    size: int = Field(default=6, ge=5, le=10)
+    """Cells along one side, outer walls included."""
+    boxes: int = Field(default=1, ge=1, le=3)
+    """Boxes and as many targets."""
+
+
+class _GridGame:
+    """One episode of a TextArena grid game."""
+
+    Options: ClassVar[type[EnvOptions]]
+    _env_id: ClassVar[str]
+    _rules_function: ClassVar[str]
+    """Name of the game's function that writes its rules."""
+
+    def __init__(self, spec: EnvSpec, seed: int) -> None:
+        """Makes and resets the game.
+
+        Raises:
+            ConfigError: an option is wrong.
+            EnvironmentError_: the game could not be generated, or its rules text is not where it can be removed.
+        """
+        options = parse_options(self.Options, spec)
+        self.intro = GRID_INTRO
+        self._game = _make_and_reset(self._env_id, self._arguments(options), seed)
+        self._lift_turn_limit(spec.max_turns)
+        self._first = self._without_rules(self._messages())
+        self.layout = hashlib.sha256(self._first.encode()).hexdigest()[:16]
+        self._last = Step(self._first, 0.0, False)
+
+    def _arguments(self, options: Any) -> dict[str, Any]:
+        """The game's constructor arguments."""
+        raise AssertionError("every grid game says how its options map")
+
+    def start(self) -> str:
+        """The first observation: the board alone."""
+        return self._first
+
+    def parse(self, response: str) -> str | None:
+        """The last bracketed move, as `up`, `down`, `left` or `right`."""
+        return parse_grid_action(response)
+
+    def step(self, action: str | None) -> Step:
+        """Plays a move. Anything else is an invalid move; the game ends at the second invalid move in a row."""
+        if self._last.terminated:
+            return Step("The game is over.", self._last.reward, True)
+        # TextArena takes the first match of whatever it is given, so it only ever sees the one move.
+        self._game.step(f"[{action}]" if action in _MOVES else "")
+        done = bool(self._game.state.done)
+        observation = "\n".join(self._messages()) or self._reason()
+        # The reward of a lost Frozen Lake is the share of the way that was covered, below 1.
+        reward = min(1.0, float(self._game.state.rewards[0])) if done else 0.0
+        self._last = Step(observation, reward, done)
+        return self._last
+
+    def feedback(self, *, truncated: bool) -> str:
+        """Success or failure with the game's own reason, or the round limit."""
+        if self._last.terminated:
+            return f"{'Success' if self._last.reward >= 1.0 else 'Failure'}: {self._reason()}"
+        return "Failure: round limit reached" if truncated else "Failure: the episode was not finished"
+
+    def close(self) -> None:
+        """Nothing is held outside this process's memory."""
+
+    def _reason(self) -> str:
+        return str(self._game.state.game_info[0].get("reason", ""))
+
+    def _messages(self) -> list[str]:
+        """What the game itself has said since the last call; the player's echoed action is left out."""
+        import textarena
+
+        _, observations = self._game.get_observation()
+        return [message for sender, message, _ in observations if sender == textarena.GAME_ID]
+
+    def _without_rules(self, messages: Sequence[str]) -> str:
+        """The messages without the rules text, joined. Raises EnvironmentError_ when rules would be left in."""
+        write = getattr(self._game, self._rules_function, None)
+        rules = write(player_id=0, game_state=self._game.state.game_state) if callable(write) else ""
+        if not rules.strip() or rules not in messages:
+            raise EnvironmentError_(
+                f"{self._env_id}: the rules text of the game was not found in its first observation, so it cannot "
+                "be hidden. The installed textarena is not one this project knows: install the version in pyproject"
+            )
+        observation = "\n".join(message for message in messages if message != rules)
+        leaked = [line for line in map(str.strip, rules.splitlines()) if line and line in observation]
+        if leaked:
+            raise EnvironmentError_(f"{self._env_id}: the first observation repeats the rules: {leaked[0]!r}")
+        return observation
+
+    def _lift_turn_limit(self, max_turns: int) -> None:
+        """The turn limit belongs to the rollout: the game's own must not come first."""
+        limit = max_turns + 1
+        self._game.state.max_turns = max(limit, self._game.state.max_turns)
+        if hasattr(self._game, "max_turns"):
+            self._game.max_turns = max(limit, self._game.max_turns)
+
+
+class FrozenLake(_GridGame):
+    """TextArena's Frozen Lake: cross a board of hidden rules; some cells end the game."""
+
+    Options = FrozenLakeOptions
+    _env_id = "FrozenLake-v0-raw"
+    _rules_function = "_prompt"
+
+    def _arguments(self, options: FrozenLakeOptions) -> dict[str, Any]:
+        return {"size": options.size, "num_holes": options.holes}
+
+
+class Sokoban(_GridGame):
+    """TextArena's Sokoban: push boxes to where they belong in a walled room."""
+
+    Options = SokobanOptions
+    _env_id = "Sokoban-v0-raw"
+    _rules_function = "_generate_player_prompt"
+
+    def _arguments(self, options: SokobanOptions) -> dict[str, Any]:
+        return {"dim_room": (options.size, options.size), "num_boxes": options.boxes}
+
+
+def _make_and_reset(env_id: str, arguments: dict[str, Any], seed: int) -> Any:
+    """A game ready to play. The first seed that gives a board wins: the given one, then seeds derived from it.
+
+    TextArena's Sokoban gives up on some seeds; deriving the next seed keeps the result a function of the first.
+    """
+    import textarena
+
+    error: Exception | None = None
+    for attempt in range(_GENERATION_ATTEMPTS):
+        used = seed if attempt == 0 else derive_seed("textarena", env_id, seed, attempt) % 2**32
+        with _borrowed_randomness():
+            try:
+                game = textarena.make(env_id, **arguments)
+                game.reset(num_players=1, seed=used)
+                return game
+            except (RuntimeError, RuntimeWarning) as failure:
+                error = failure
+    raise EnvironmentError_(f"{env_id} with {arguments} gave no board for seed {seed}: {error}") from error
+
+
+@contextmanager
+def _borrowed_randomness() -> Iterator[None]:
+    """TextArena seeds the process's global generators; whatever it does to them is undone."""
+    with _GLOBAL_RANDOMNESS:
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
