@@ -1,0 +1,112 @@
+"""Append-only JSONL of frozen records: one whole record a line, on the disk before the next one starts.
+
+A kill can tear only the last line. While a stage works, that line is cut off and its record made again; in a
+finished file every bad line is an error that names the file and the line.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from pydantic import ValidationError
+
+from oel_core.errors import ArtifactError
+from oel_core.types import Record
+
+R = TypeVar("R", bound=Record)
+
+
+def _problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return f"{field}: {first['msg']}" if field else str(first["msg"])
+
+
+def _parse(kind: type[R], path: Path, number: int, line: bytes) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError as error:
+        raise _bad_line(path, number, f"is not a whole {kind.__name__} ({_problem(error)})") from error
+
+
+def _bad_line(path: Path, number: int, problem: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path}, line {number} {problem}: restore the file from a copy, "
+        "or delete its stage's folder and the stages after it, and run again"
+    )
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}): run the stage that writes it") from error
+
+
+def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
+    """The records of a finished file, in order.
+
+    Raises:
+        ArtifactError: the file is missing, or a line is corrupt, foreign or torn (named with its number from 1).
+    """
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.endswith(b"\n"):
+            raise _bad_line(path, number, "is torn (no line end)")
+        yield _parse(kind, path, number, line)
+
+
+def require_json_lines(path: Path) -> None:
+    """Raises ArtifactError that names the first line which is torn or not JSON; says nothing of what a line holds."""
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise _bad_line(path, number, f"is not JSON ({error})") from error
+        if not line.endswith(b"\n"):
+            raise _bad_line(path, number, "is torn (no line end)")
+
+
+def recover_jsonl(path: Path, kind: type[R]) -> list[R]:
+    """The records of a file that a killed stage left behind; its torn last line, if any, is cut off on the disk.
+
+    Raises:
+        ArtifactError: a line before the last one is corrupt, which no kill can do.
+    """
+    if not path.exists():
+        return []
+    lines = list(_lines(path))
+    if lines and not lines[-1].endswith(b"\n"):
+        torn = lines.pop()
+        os.truncate(path, path.stat().st_size - len(torn))
+    return [_parse(kind, path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+class JsonlWriter:
+    """Appends records. Use it as a context manager; one writer a file at a time."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+
+    def append(self, record: Record) -> None:
+        """Writes one line and waits until the disk has it."""
+        self._file.write(record.model_dump_json().encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def jsonl_bytes(records: Iterable[Record]) -> bytes:
+    """A whole file at once, for records that are written atomically."""
+    return b"".join(record.model_dump_json().encode() + b"\n" for record in records)
