@@ -1,0 +1,116 @@
+"""What an evaluation suite is, how its episodes are played and gone on with, and the report all suites share."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean
+from typing import Protocol
+
+from oel_core import envs
+from oel_core.config import OelConfig, PlayConfig, SamplingConfig
+from oel_core.envs.base import Environment, EnvSpec
+from oel_core.errors import ConfigError
+from oel_core.evaluation.stats import wilson
+from oel_core.policies.base import Policy
+from oel_core.rollout import EpisodePlan, plan_episodes, play_episodes
+from oel_core.types import EvalReport, Split, StopReason, Trajectory
+
+OnEpisode = Callable[[Trajectory], None]
+KnowledgeOf = Callable[[EpisodePlan, Environment], str]
+
+
+def ignore(episode: Trajectory) -> None:
+    """The `on_episode` of a caller who only wants the report."""
+
+
+class Suite(Protocol):
+    """One measurement of a policy on held-out episodes."""
+
+    name: str
+    """Also the name of its report's folder: letters, digits and underscores."""
+
+    def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
+        """Plays what is not in `done` yet, hands each new episode to `on_episode`, and reports on all of them.
+
+        Raises:
+            ArtifactError: `done` holds episodes of another suite or configuration.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class HeldOutPlay:
+    """The episodes of a suite: which, in what world, sampled how. The same for every round, so rounds compare."""
+
+    spec: EnvSpec
+    plans: tuple[EpisodePlan, ...]
+    play: PlayConfig
+    seed: int
+    """Of the sampling."""
+
+    def run(
+        self, policy: Policy, *, knowledge: KnowledgeOf | None, done: Sequence[Trajectory], on_episode: OnEpisode
+    ) -> list[Trajectory]:
+        """All episodes in the order of their plans; those in `done` are not given to `on_episode` again."""
+        episodes = {episode.id: episode for episode in done}
+        for episode in play_episodes(policy, self.spec, self.plans, self.play, knowledge=knowledge, seed=self.seed):
+            episodes[episode.id] = episode
+            on_episode(episode)
+        return [episodes[plan.id] for plan in self.plans]
+
+
+def held_out(config: OelConfig, spec: EnvSpec, sampling: SamplingConfig, episodes: int) -> HeldOutPlay:
+    """The first `episodes` held-out seeds of the run, in the world `spec`."""
+    plans = plan_episodes(
+        spec, config.seed, Split.HELD_OUT, 0, 0, episodes, split_by_layout=config.environment.split_by_layout
+    )
+    return HeldOutPlay(spec, tuple(plans), config.play.model_copy(update={"sampling": sampling}), config.seed)
+
+
+def summarise(suite: str, policy_name: str, trajectories: Sequence[Trajectory], *, layouts: int = 0) -> EvalReport:
+    """The report on one policy's episodes. An episode that failed technically counts as not passed.
+
+    Token and turn figures are over what was played, failed episodes' turns included; `layouts` is passed through.
+
+    Raises:
+        ConfigError: no episodes.
+    """
+    if not trajectories:
+        raise ConfigError(f"suite {suite} has no episodes: ask for at least one")
+    turns = [turn for episode in trajectories for turn in episode.turns]
+    passed = sum(episode.passed and episode.error is None for episode in trajectories)
+    return EvalReport(
+        suite=suite,
+        policy=policy_name,
+        episodes=len(trajectories),
+        passed=passed,
+        pass_rate=passed / len(trajectories),
+        ci95=wilson(passed, len(trajectories)),
+        response_tokens=_mean([len(turn.response_ids) for turn in turns]),
+        turns=_mean([len(episode.turns) for episode in trajectories]),
+        trajectory_tokens=sum(len(turn.response_ids) for turn in turns) / len(trajectories),
+        truncation_rate=_mean([turn.stop_reason is StopReason.LENGTH for turn in turns]),
+        invalid_rate=_mean([turn.action is None for turn in turns]),
+        errors=sum(episode.error is not None for episode in trajectories),
+        layouts=layouts,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else 0.0
+
+
+def count_layouts(spec: EnvSpec, trajectories: Sequence[Trajectory]) -> int:
+    """Distinct hidden layouts among the episodes that could be played."""
+    options = json.dumps(dict(spec.options), sort_keys=True)
+    return len({_layout(spec.name, options, episode.seed) for episode in trajectories if episode.turns})
+
+
+@lru_cache(maxsize=4096)
+def _layout(name: str, options: str, seed: int) -> str:
+    environment = envs.make_env(EnvSpec(name, json.loads(options)), seed)
+    try:
+        return environment.layout
+    finally:
+        environment.close()

@@ -1,0 +1,80 @@
+"""Held-out episodes of the run's own world, in the paper's arms (arXiv 2603.16856, main results and ablation).
+
+The arms differ only in what is put before the model: nothing (the base or consolidated model itself), extracted
+knowledge, or raw episodes instead of knowledge. All arms play the same seeds, so they can be compared in pairs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from oel_core.config import Count, OelConfig, Section
+from oel_core.envs.base import Environment, EnvSpec
+from oel_core.errors import ConfigError
+from oel_core.evaluation.base import HeldOutPlay, OnEpisode, count_layouts, held_out, ignore, summarise
+from oel_core.evaluation.options import parse_options
+from oel_core.policies.base import Policy
+from oel_core.prompts.extraction.base import CountTokens, transcript
+from oel_core.rollout import EpisodePlan
+from oel_core.types import EvalReport, Trajectory
+
+Arm = Literal["plain", "in_context", "raw"]
+
+
+class GamesOptions(Section):
+    """Options of the `games` suite."""
+
+    arm: Arm = "plain"
+    """`plain` puts nothing before the model, `in_context` extracted knowledge, `raw` episodes as they were."""
+    episodes: Count | None = None
+    """Held-out episodes; null is `evaluate.games.episodes`."""
+    texts: tuple[str, ...] = ()
+    """What episode i reads is text i modulo their number: K knowledge texts, or K texts of raw episodes."""
+
+
+@dataclass(frozen=True)
+class Games:
+    """The held-out games suite in one arm."""
+
+    name: str
+    episodes: HeldOutPlay
+    texts: tuple[str, ...]
+
+    def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
+        """See `Suite.run`."""
+        knowledge = self._text_of if self.texts else None
+        played = self.episodes.run(policy, knowledge=knowledge, done=done, on_episode=on_episode)
+        return summarise(self.name, policy.name, played, layouts=count_layouts(self.episodes.spec, played))
+
+    def _text_of(self, plan: EpisodePlan, environment: Environment) -> str:
+        return self.texts[plan.index % len(self.texts)]
+
+
+def make_games(options: Mapping[str, Any], config: OelConfig) -> Games:
+    """The suite for a run's configuration.
+
+    Raises:
+        ConfigError: options that do not validate, or texts where the arm takes none, or none where it needs some.
+    """
+    chosen = parse_options("games", GamesOptions, options)
+    if bool(chosen.texts) != (chosen.arm != "plain"):
+        raise ConfigError(f"suite games: arm {chosen.arm} was given {len(chosen.texts)} texts; only plain reads none")
+    world = config.environment
+    spec = EnvSpec(world.name, world.options, world.max_turns)
+    settings = config.evaluate.games
+    plays = held_out(config, spec, settings.sampling, chosen.episodes or settings.episodes)
+    return Games("games" if chosen.arm == "plain" else f"games_{chosen.arm}", plays, chosen.texts)
+
+
+def raw_knowledge(trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens) -> str:
+    """Episodes as an extractor would read them, instead of what it would write: the ablation's text.
+
+    The newest whole episodes that fit into `max_tokens`, newest last; failed ones are left out.
+    """
+    kept: list[str] = []
+    for trajectory in reversed([episode for episode in trajectories if episode.error is None]):
+        longer = [f"# Episode\n{transcript(trajectory, None)}\nFeedback: {trajectory.feedback}", *kept]
+        if count_tokens("\n\n".join(longer)) > max_tokens:
+            break
+        kept = longer
+    return "\n\n".join(kept)

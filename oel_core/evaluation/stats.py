@@ -1,0 +1,70 @@
+"""Intervals and comparisons for pass rates. Small and exact enough that no statistics package is needed."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+
+_Z95 = NormalDist().inv_cdf(0.975)
+_T95 = (
+    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
+    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
+    2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
+)  # fmt: skip
+"""Two-sided 95% quantiles of Student's t for 1 to 30 degrees of freedom."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(passed: int, episodes: int) -> tuple[float, float]:
+    """95% Wilson score interval of a pass rate; (0, 1) when there were no episodes.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+    """
+    if not 0 <= passed <= episodes:
+        raise ValueError(f"{passed} of {episodes} episodes cannot have passed")
+    if episodes == 0:
+        return 0.0, 1.0
+    rate, z2 = passed / episodes, _Z95**2
+    centre = (rate + z2 / (2 * episodes)) / (1 + z2 / episodes)
+    half = _Z95 / (1 + z2 / episodes) * math.sqrt(rate * (1 - rate) / episodes + z2 / (4 * episodes**2))
+    return (0.0 if passed == 0 else centre - half), (1.0 if passed == episodes else centre + half)
+
+
+def paired_bootstrap(first: Sequence[bool], second: Sequence[bool], *, seed: int, draws: int = 4000) -> Estimate:
+    """How much higher the pass rate of `second` is than that of `first`, on the same episodes in the same order.
+
+    The interval is the percentile bootstrap over episodes, each drawn with both its outcomes together.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"pass vectors of {len(first)} and {len(second)} episodes cannot be paired")
+    differences = [int(after) - int(before) for before, after in zip(first, second, strict=True)]
+    rng = random.Random(seed)
+    means = sorted(fmean(rng.choices(differences, k=len(differences))) for _ in range(draws))
+    return Estimate(fmean(differences), means[int(0.025 * draws)], means[min(draws - 1, int(0.975 * draws))])
+
+
+def mean_over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean over loop seeds with the t interval of their spread; one seed alone has an infinite interval."""
+    if not values:
+        raise ValueError("a mean needs at least one value")
+    mean = fmean(values)
+    if len(values) == 1:
+        return Estimate(mean, -math.inf, math.inf)
+    half = _t95(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def _t95(freedom: int) -> float:
+    """Beyond the table, the Cornish-Fisher expansion around the normal quantile; good to four digits there."""
+    if freedom <= len(_T95):
+        return _T95[freedom - 1]
+    return _Z95 + (_Z95**3 + _Z95) / (4 * freedom) + (5 * _Z95**5 + 16 * _Z95**3 + 3 * _Z95) / (96 * freedom**2)

@@ -1,0 +1,72 @@
+"""Small records for tests, every field said."""
+
+from collections.abc import Sequence
+
+from oel_core.types import ExperienceItem, Knowledge, Message, Split, StopReason, Trajectory, Turn
+
+
+def turn(
+    number: int = 0,
+    response: str = "go [up]",
+    *,
+    tokens: int = 3,
+    stop_reason: StopReason = StopReason.EOS,
+    action: str | None = "up",
+) -> Turn:
+    """Turn `number` (from 0) of an episode whose observations are "board 0", "board 1" and so on."""
+    return Turn(
+        messages=(Message(role="system", content="Act."), Message(role="user", content=f"board {number}")),
+        prompt_ids_digest="0" * 16,
+        prompt_tokens=5,
+        response=response,
+        response_ids=tuple(range(tokens)),
+        stop_reason=stop_reason,
+        action=action,
+        observation=f"board {number + 1}",
+        reward=0.0,
+        wall_s=0.0,
+    )
+
+
+def episode(
+    id: str,
+    *,
+    answers: Sequence[str] = ("go [up]",),
+    turns: Sequence[Turn] | None = None,
+    split: Split = Split.EXTRACT,
+    reward: float = 0.0,
+    feedback: str = "You fell.",
+    error: str | None = None,
+    seed: int = 0,
+) -> Trajectory:
+    """One finished episode with a turn for every answer, unless `turns` are given."""
+    played = tuple(turns) if turns is not None else tuple(turn(number, text) for number, text in enumerate(answers))
+    return Trajectory(
+        id=id,
+        env="corridor",
+        seed=seed,
+        split=split,
+        round=1,
+        replica=0,
+        index=0,
+        policy="scripted",
+        knowledge_digest=None,
+        intro="You stand in a corridor.",
+        turns=played,
+        terminated=error is None,
+        truncated=False,
+        reward=reward,
+        feedback=feedback,
+        error=error,
+    )
+
+
+def item(text: str, *sources: str, format: str = "itemised") -> ExperienceItem:
+    """An item of round 1."""
+    return ExperienceItem(text=text, sources=sources or ("e0",), round=1, format=format, model="scripted")
+
+
+def knowledge_of(*items: ExperienceItem, replica: int = 0) -> Knowledge:
+    """Knowledge that holds these items, a token a word."""
+    text = "\n".join(entry.text for entry in items)
+    return Knowledge(replica=replica, round=1, items=items, text=text, tokens=len(text.split()))

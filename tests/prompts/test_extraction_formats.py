@@ -1,0 +1,141 @@
+"""The extraction formats against the reference vectors, and the properties every format must have."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oel_core.errors import ConfigError
+from oel_core.prompts.extraction import FORMATS, get_format
+from oel_core.prompts.extraction.base import extraction_messages, transcript
+from oel_core.prompts.extraction.itemised import MARKER
+from oel_core.types import Split
+from tests.builders import episode
+
+VECTORS: dict[str, Any] = json.loads(
+    (Path(__file__).parent.parent / "vectors" / "oel_vectors.json").read_text(encoding="utf-8")
+)
+HOSTILE = st.lists(
+    st.sampled_from(
+        [MARKER, f"\n{MARKER}", "\n  ", "</think>", "<think>", " ", "\r\n", "\u2028", "\x00", "- ", "EXPERIENCE"]
+    )
+    | st.text(max_size=12),
+    max_size=12,
+).map("".join)
+
+
+def vector_count(text: str) -> int:
+    """The vectors' token: a run of non-space characters, or a line end."""
+    return len(re.findall(r"\S+|\n", text))
+
+
+def word_count(text: str) -> int:
+    return len(text.split())
+
+
+@pytest.mark.parametrize("case", VECTORS["item_parse"])
+def test_itemised_parse_agrees_with_the_reference(case: dict[str, str]) -> None:
+    assert "\n".join(FORMATS["itemised"].parse(case["extractor_output"])) == case["items"]
+
+
+@pytest.mark.parametrize("case", VECTORS["knowledge_truncation"])
+def test_truncation_agrees_with_the_reference(case: dict[str, Any]) -> None:
+    kept = get_format(case["format"]).truncate(case["knowledge"], case["max_tokens"], vector_count)
+    assert kept == case["kept"]
+
+
+@given(HOSTILE)
+def test_itemised_items_are_single_marked_lines_that_parse_to_themselves(output: str) -> None:
+    items = FORMATS["itemised"].parse(output)
+    for item in items:
+        assert item.startswith(f"{MARKER} ")
+        assert len(item) > len(f"{MARKER} ")
+        assert item.count(MARKER) == 1
+        assert item.splitlines() == [item]
+    assert FORMATS["itemised"].parse("\n".join(items)) == items
+
+
+@given(HOSTILE)
+def test_itemised_reads_nothing_from_the_thinking(thoughts: str) -> None:
+    parsed = FORMATS["itemised"].parse(f"<think>{thoughts}\n{MARKER} secret</think>\n{MARKER} said")
+    assert parsed == [f"{MARKER} said"]
+
+
+@given(HOSTILE)
+def test_free_text_is_one_stripped_item_without_thinking(output: str) -> None:
+    items = FORMATS["free_text"].parse(output)
+    assert len(items) <= 1
+    for item in items:
+        assert item == item.strip() != ""
+        assert "</think>" not in item
+        assert FORMATS["free_text"].parse(item) == [item]
+
+
+def test_free_text_keeps_everything_after_the_last_thinking() -> None:
+    assert FORMATS["free_text"].parse("a</think>b</think>\n one \n two \n") == ["one \n two"]
+    assert FORMATS["free_text"].parse("all of it </think>  ") == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(text=HOSTILE, cap=st.integers(0, 30))
+def test_truncation_keeps_a_fitting_end_of_the_text(name: str, text: str, cap: int) -> None:
+    kept = get_format(name).truncate(text, cap, word_count)
+    assert word_count(kept) <= cap
+    assert text.rstrip().endswith(kept)
+    assert get_format(name).truncate(kept, cap, word_count) == kept
+
+
+@given(st.lists(st.text("ab ", min_size=1).filter(str.strip), max_size=8), st.integers(0, 40))
+def test_itemised_truncation_keeps_the_most_newest_whole_items(texts: list[str], cap: int) -> None:
+    items = [f"{MARKER} {text.strip()}" for text in texts]
+    kept = FORMATS["itemised"].truncate("\n".join(items), cap, word_count)
+    newest = kept.split("\n") if kept else []
+    assert newest == items[len(items) - len(newest) :]
+    if len(newest) < len(items):
+        assert word_count("\n".join(items[len(items) - len(newest) - 1 :])) > cap
+
+
+def test_multi_line_items_stay_whole() -> None:
+    text = f"{MARKER} one\n  more of one\n{MARKER} two\n  more of two"
+    assert FORMATS["itemised"].truncate(text, 8, word_count) == f"{MARKER} two\n  more of two"
+    assert FORMATS["itemised"].truncate(text, 6, word_count) == ""
+    assert FORMATS["free_text"].truncate(text, 6, word_count) == "more of two"
+
+
+def test_unknown_format_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="itemised, free_text"):
+        get_format("yaml")
+
+
+def test_transcript_shows_each_turn_and_the_end() -> None:
+    played = episode("e", answers=("go [up]", "go [left]"))
+    assert transcript(played, None) == (
+        "## Turn 1\nboard 0\nAnswer: go [up]\n## Turn 2\nboard 1\nAnswer: go [left]\n## End\nboard 2"
+    )
+
+
+def test_transcript_of_the_last_turns_keeps_their_numbers() -> None:
+    played = episode("e", answers=("one", "two", "three"))
+    assert transcript(played, 1).startswith("## Turn 3\nboard 2\nAnswer: three\n")
+    assert transcript(played, 9) == transcript(played, None)
+    assert transcript(episode("e", answers=()), None) == ""
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_extractor_reads_previous_knowledge_before_the_episode(name: str) -> None:
+    form = get_format(name)
+    played = episode("e", split=Split.EXTRACT, feedback="You lost.")
+    system, user = extraction_messages(form, played, "- old wisdom", None)
+    assert (system.role, system.content) == ("system", form.task)
+    assert user.content.startswith("Knowledge so far:\n- old wisdom\n\nEpisode:\n## Turn 1")
+    assert user.content.endswith("Feedback: You lost.")
+
+
+def test_no_previous_knowledge_is_not_the_same_as_empty_knowledge() -> None:
+    form, played = get_format("itemised"), episode("e")
+    assert "Knowledge so far" not in extraction_messages(form, played, None, None)[1].content
+    assert extraction_messages(form, played, "", None)[1].content.startswith("Knowledge so far:\n(none)\n")
