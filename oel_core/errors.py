@@ -20,6 +20,19 @@ class PolicyError(OelError, RuntimeError):
     """A model could not be loaded or could not generate."""
 
 
+class PromptTooLongError(PolicyError):
+    """Some requests of a batch do not fit into the model's length; the others could be answered without them.
+
+    `problems` maps the position of each such request in the batch to what is wrong with it.
+    """
+
+    def __init__(self, problems: dict[int, str]) -> None:
+        self.problems = problems
+        first = next(iter(problems.values()))
+        more = f" (and {len(problems) - 1} more requests of this batch)" if len(problems) > 1 else ""
+        super().__init__(first + more)
+
+
 class ExtractionError(OelError, RuntimeError):
     """No usable knowledge came out of a stage that needs some."""
 

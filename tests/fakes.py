@@ -15,6 +15,8 @@ CHATML = (
     "{%- endfor %}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
     "{%- if enable_thinking is defined and not enable_thinking %}{{ '<think></think>' }}{%- endif %}{%- endif %}"
 )
+CORRIDOR = ("corridor", "tests.fakes:CorridorEnv")
+"""Name and place of the corridor, as `envs.REGISTRY` lists it."""
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
 
@@ -68,7 +70,7 @@ class CorridorEnv:
 
 
 def make_corridor(spec: EnvSpec, seed: int) -> CorridorEnv:
-    """What `envs.make_env` does, for the corridor alone. Patch it in: `monkeypatch.setattr(envs, "make_env", ...)`."""
+    """A corridor without the registry. With it: `monkeypatch.setitem(envs.REGISTRY, *CORRIDOR)`."""
     return CorridorEnv(spec, seed)
 
 
@@ -87,7 +89,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_model(seed: int = 0) -> Qwen3ForCausalLM:
-    """A random Qwen3, 2 layers × 32, float32. Weights are large so that no two logits are close to equal."""
+    """A random Qwen3, 2 layers of 32, float32. Weights are large so that no two logits are close to equal."""
     config = Qwen3Config(
         vocab_size=259,
         hidden_size=32,

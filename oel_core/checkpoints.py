@@ -1,0 +1,173 @@
+"""Checkpoint folders on disk: which files make one, what is missing, and the digest of one.
+
+Two kinds: a full Hugging Face model, and a low-rank adapter (peft) that names the model it stands on. Weights are
+safetensors only: other formats may run code when read.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from oel_core.errors import ArtifactError, PolicyError
+
+SEED_LM = "seed-lm"
+SEED_LM_WEIGHTS = Path(__file__).parent / "seed_lm" / "weights"
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_COUNTED = (
+    *("*.safetensors", INDEX, CONFIG, "generation_config.json", ADAPTER_CONFIG, "chat_template.jinja"),
+    *("tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
+)
+_CHUNK = 1 << 20
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint, or ArtifactError naming the file."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ArtifactError(f"{path} must hold one JSON object, not a {type(values).__name__}")
+    return values
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds an adapter rather than a full model."""
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def adapter_base(folder: Path) -> str:
+    """The model that an adapter stands on: a path, a hub id or `seed-lm`. A relative folder may start at `folder`."""
+    values = read_json(folder / ADAPTER_CONFIG)
+    if values.get("peft_type") != "LORA":
+        raise ArtifactError(f"{folder / ADAPTER_CONFIG}: peft_type is {values.get('peft_type')!r}, only LORA is read")
+    base = values.get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        raise ArtifactError(f"{folder / ADAPTER_CONFIG}: base_model_name_or_path is missing: name the base model there")
+    beside = folder / base
+    return str(beside) if not Path(base).is_absolute() and beside.is_dir() else base
+
+
+def _missing(folder: Path) -> list[str]:
+    """What keeps the folder from being a checkpoint, in words."""
+    if is_adapter(folder):
+        return [] if (folder / ADAPTER_WEIGHTS).is_file() else [ADAPTER_WEIGHTS]
+    missing = [] if (folder / CONFIG).is_file() else [f"{CONFIG} (or {ADAPTER_CONFIG} of an adapter)"]
+    if (folder / INDEX).is_file():
+        shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        missing += [str(shard) for shard in shards if not (folder / str(shard)).is_file()]
+    elif not (folder / WEIGHTS).is_file():
+        others = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
+        hint = f" (found {', '.join(others)}: convert it, only safetensors are read)" if others else ""
+        missing.append(WEIGHTS + hint)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        missing.append(TOKENIZER_FILES[0])
+    return missing
+
+
+def check_folder(folder: Path) -> Path:
+    """The folder itself when it is a checkpoint, else ArtifactError with everything that is missing."""
+    missing = _missing(folder)
+    if missing:
+        raise ArtifactError(f"{folder} is not a checkpoint, it lacks: {'; '.join(missing)}")
+    return folder
+
+
+def resolve_model(path: str) -> Path | str:
+    """A checkpoint folder, or a hub id as it is. `seed-lm` is the embedded model; a folder goes before a hub id.
+
+    Raises:
+        ArtifactError: the path is a file, a folder that is not a checkpoint, or no folder and no possible hub id.
+        PolicyError: the embedded model has no weights.
+    """
+    if path == SEED_LM:
+        if not (SEED_LM_WEIGHTS / WEIGHTS).is_file():
+            raise PolicyError(f"the embedded model has no weights in {SEED_LM_WEIGHTS}: run `oel seed-lm train`")
+        return check_folder(SEED_LM_WEIGHTS)
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return check_folder(folder)
+    if folder.exists():
+        raise ArtifactError(f"{path} is a file: a model is a folder, a hub id or `{SEED_LM}`")
+    if not _HUB_ID.fullmatch(path):
+        raise ArtifactError(f"no model in {path}: there is no such folder, and it cannot be a hub id")
+    return path
+
+
+def counted_files(folder: Path) -> list[Path]:
+    """The files that decide what a checkpoint says: weights, configuration, tokenizer; sorted by name."""
+    return sorted({path for pattern in _COUNTED for path in folder.glob(pattern) if path.is_file()})
+
+
+def stamp(path: str) -> tuple[object, ...]:
+    """Changes whenever a file of the checkpoint does, without reading contents. A hub id is its own stamp."""
+    resolved = resolve_model(path)
+    if isinstance(resolved, str):
+        return (resolved,)
+    files = ((file.name, info.st_size, info.st_mtime_ns) for file in counted_files(resolved) for info in [file.stat()])
+    base = stamp(adapter_base(resolved)) if is_adapter(resolved) else ()
+    return (str(resolved.resolve()), *files, *base)
+
+
+def canonical_adapter_config(values: dict[str, Any]) -> str:
+    """An adapter's configuration as JSON with sorted keys and sorted module names (peft writes a set's order)."""
+    ordered = {key: sorted(value) if isinstance(value, list) else value for key, value in values.items()}
+    return json.dumps(ordered, sort_keys=True, indent=2) + "\n"
+
+
+def _content(file: Path) -> Iterable[bytes]:
+    if file.name == ADAPTER_CONFIG:  # where the base lies is not what the adapter says; the base is hashed itself
+        values = {key: value for key, value in read_json(file).items() if key != "base_model_name_or_path"}
+        yield canonical_adapter_config(values).encode()
+        return
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+
+@functools.lru_cache(maxsize=64)
+def _folder_digest(folder: Path, _stamp: tuple[object, ...]) -> str:
+    total = hashlib.sha256()
+    for file in counted_files(folder):
+        single = hashlib.sha256()
+        for chunk in _content(file):
+            single.update(chunk)
+        total.update(f"{file.name}\0{single.hexdigest()}\n".encode())
+    if is_adapter(folder):
+        total.update(f"base\0{model_digest(adapter_base(folder))}\n".encode())
+    return total.hexdigest()
+
+
+def _hub_revision(hub_id: str) -> str:
+    from transformers import AutoConfig
+
+    try:
+        commit = getattr(AutoConfig.from_pretrained(hub_id, trust_remote_code=False), "_commit_hash", None)
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"no folder {hub_id} here, and the hub gives no such model: {error}") from error
+    if not commit:
+        raise PolicyError(f"the hub does not say which revision of {hub_id} this is: download it and name its folder")
+    return str(commit)
+
+
+def model_digest(path: str) -> str:
+    """SHA-256 (hex) over the sorted names and contents of weights, configuration and tokenizer.
+
+    An adapter's digest covers its base too. For a hub id: over the id and the revision it resolves to. Contents are
+    hashed again only when a file's size or time changed.
+
+    Raises:
+        ArtifactError, PolicyError: as `resolve_model`; PolicyError when the hub cannot resolve the id.
+    """
+    resolved = resolve_model(path)
+    if isinstance(resolved, str):
+        return hashlib.sha256(f"hub\0{resolved}\0{_hub_revision(resolved)}".encode()).hexdigest()
+    return _folder_digest(resolved, stamp(path))

@@ -1,0 +1,198 @@
+"""Loading, adapting and saving models. The only module that imports peft.
+
+Nothing here ever trusts remote code or reads pickled weights.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from oel_core.checkpoints import (
+    ADAPTER_CONFIG,
+    SEED_LM,
+    SEED_LM_WEIGHTS,
+    TOKENIZER_FILES,
+    adapter_base,
+    canonical_adapter_config,
+    is_adapter,
+    model_digest,
+    read_json,
+    resolve_model,
+)
+from oel_core.config import LoraConfig, ModelConfig
+from oel_core.errors import ArtifactError, ConfigError, PolicyError
+
+__all__ = [
+    "add_lora",
+    "copy_adapter",
+    "is_lora",
+    "load_model",
+    "load_tokenizer",
+    "merge_lora",
+    "model_digest",
+    "pick_device",
+    "resolve_model",
+    "save_model",
+    "use_adapter",
+]
+
+ADAPTER = "default"
+"""Name of the adapter that a run trains and saves."""
+transformers_logging.disable_progress_bar()  # a bar for each of many small loads would bury a run's own output
+
+
+def pick_device(config: ModelConfig) -> torch.device:
+    """The device that `model.device` means on this machine. ConfigError when CUDA is asked for and absent."""
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError("model.device is cuda, but no CUDA device is available: set it to auto or cpu")
+    return torch.device("cuda" if available and config.device != "cpu" else "cpu")
+
+
+def _load_base(source: Path | str, config: ModelConfig) -> PreTrainedModel:
+    from safetensors import SafetensorError
+
+    failure = ArtifactError if isinstance(source, Path) else PolicyError
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, config.dtype), use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise failure(f"no causal language model can be loaded from {source}: {error}") from error
+    torch.nn.Module.to(model, pick_device(config))
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, padding on the left; an adapter without its own uses its base's."""
+    source = resolve_model(path)
+    if isinstance(source, Path) and is_adapter(source) and not any((source / f).is_file() for f in TOKENIZER_FILES):
+        return load_tokenizer(adapter_base(source))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, padding_side="left")
+    except (OSError, ValueError, KeyError) as error:
+        failure = ArtifactError if isinstance(source, Path) else PolicyError
+        raise failure(f"no tokenizer can be loaded from {source}: {error}") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    loaded: PreTrainedTokenizerBase = tokenizer
+    return loaded
+
+
+def _load_adapter(folder: Path, config: ModelConfig) -> Any:
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    base = resolve_model(adapter_base(folder))
+    if isinstance(base, Path) and is_adapter(base):
+        raise ArtifactError(f"{folder / ADAPTER_CONFIG}: its base {base} is an adapter itself: merge that one first")
+    if read_json(folder / ADAPTER_CONFIG).get("megatron_config"):
+        raise ArtifactError(f"{folder / ADAPTER_CONFIG}: megatron_config is set, which names code to import: remove it")
+    try:
+        return PeftModel.from_pretrained(_load_base(base, config), str(folder), adapter_name=ADAPTER, is_trainable=True)
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(f"the adapter in {folder} does not fit its base {base}: {error}") from error
+
+
+def load_model(path: str, config: ModelConfig) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model in evaluation mode, in `config.dtype` on `config.device`, and its tokenizer.
+
+    An adapter folder gives a `PeftModel` whose adapter can be trained on; `merge_lora` makes it a plain model.
+    `config.path` and `config.lora` are not looked at: `path` is what is loaded.
+
+    Raises:
+        ArtifactError: a folder that is not a checkpoint, or is damaged.
+        PolicyError: the embedded model has no weights, or the hub does not give the model.
+        ConfigError: the device is not there.
+    """
+    source = resolve_model(path)
+    adapted = isinstance(source, Path) and is_adapter(source)
+    model = _load_adapter(Path(source), config) if adapted else _load_base(source, config)
+    return model.eval(), load_tokenizer(path)
+
+
+def is_lora(model: Any) -> bool:
+    """Whether the model carries an adapter."""
+    from peft import PeftModel
+
+    return isinstance(model, PeftModel)
+
+
+def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
+    """The model with a new adapter whose output is zero at first; only the adapter's weights are trainable."""
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import get_peft_model
+
+    modules = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
+    wanted = PeftLoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]
+        lora_dropout=config.dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, wanted, adapter_name=ADAPTER)
+    except ValueError as error:
+        raise ConfigError(f"model.lora does not fit this model: {error}") from error
+
+
+def copy_adapter(model: Any, name: str) -> None:
+    """Adds a frozen copy of the adapter under `name`, as a teacher that stays while the adapter is trained."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    model.add_adapter(name, model.peft_config[ADAPTER])
+    set_peft_model_state_dict(model, get_peft_model_state_dict(model, adapter_name=ADAPTER), adapter_name=name)
+    use_adapter(model, ADAPTER)
+
+
+def use_adapter(model: Any, name: str) -> None:
+    """Switches the adapter that a forward goes through. Only `ADAPTER` is ever trainable."""
+    model.set_adapter(name)
+    for key, parameter in model.named_parameters():
+        if "lora_" in key:
+            parameter.requires_grad_(f".{ADAPTER}." in key)
+
+
+def merge_lora(model: Any) -> PreTrainedModel:
+    """A plain model with the adapter's weights added in; a model without one is returned as it is."""
+    merged: PreTrainedModel = model.merge_and_unload() if is_lora(model) else model
+    return merged
+
+
+def _portable_adapter_config(folder: Path) -> None:
+    """Rewrites peft's file: the same bytes every time, the embedded model by name, other folders in full."""
+    values = read_json(folder / ADAPTER_CONFIG)
+    base = Path(values.get("base_model_name_or_path") or "")
+    if base == SEED_LM_WEIGHTS:
+        values["base_model_name_or_path"] = SEED_LM
+    elif base.is_dir():
+        values["base_model_name_or_path"] = str(base.resolve())
+    (folder / ADAPTER_CONFIG).write_text(canonical_adapter_config(values), encoding="utf-8")
+
+
+def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+    """Writes a checkpoint (an adapter-only one for a model with an adapter) beside `folder`, then renames it there.
+
+    A checkpoint that was there is replaced. The folder can be given to `load_model`.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if is_lora(model):
+        model.save_pretrained(str(partial), selected_adapters=[ADAPTER], safe_serialization=True)
+        (partial / "README.md").unlink(missing_ok=True)
+        _portable_adapter_config(partial)
+    else:
+        model.save_pretrained(partial)
+    tokenizer.save_pretrained(str(partial))
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+    return folder

@@ -1,0 +1,134 @@
+"""Which episodes are played: ids and environment seeds, by split, round and replica.
+
+Seeds never meet (`oel_core.seeds`), but small worlds have few layouts, so different seeds can still be the same
+board. With `split_by_layout` every layout belongs to exactly one share, by a hash of its key: 70% to training
+(extraction and distillation), 10% to validation, 20% held out. Seeds whose layout belongs elsewhere are skipped. The
+shares depend on neither loop seed nor round, so a held-out layout stays unseen in every run.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from oel_core import envs
+from oel_core.envs.base import EnvSpec
+from oel_core.errors import ConfigError, EnvironmentError_
+from oel_core.seeds import episode_seed
+from oel_core.types import Split
+
+MOST_MISSES = 400
+"""Seeds in a row that may fall to other shares. Chance alone reaches it in one of 10^18 tries for a share of 10%."""
+_VALIDATION, _HELD_OUT = 10, 20
+_layouts: dict[tuple[str, str, int], str] = {}
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """One episode to play."""
+
+    id: str
+    seed: int
+    """Of the environment."""
+    split: Split
+    round: int
+    replica: int
+    index: int
+    """Position within its split, round and replica, without gaps."""
+
+    def coordinates(self) -> dict[str, Any]:
+        """The fields a trajectory repeats."""
+        return asdict(self)
+
+
+def layout_share(layout: str) -> str:
+    """`train`, `validation` or `held_out`: to whom a layout belongs."""
+    percent = int.from_bytes(hashlib.sha256(layout.encode()).digest()[:8], "big") % 100
+    if percent < _HELD_OUT:
+        return "held_out"
+    return "validation" if percent < _HELD_OUT + _VALIDATION else "train"
+
+
+def share_of(split: Split) -> str:
+    """The share of layouts that a split plays on."""
+    return "train" if split in (Split.EXTRACT, Split.DISTILL) else split.value
+
+
+def layout_of(spec: EnvSpec, seed: int) -> str:
+    """The layout key of one seed. The environment is made once for it and remembered for the process.
+
+    Raises:
+        ConfigError, EnvironmentError_: as `envs.make_env`.
+    """
+    key = (spec.name, json.dumps(spec.options, sort_keys=True, default=str), seed)
+    if key not in _layouts:
+        environment = envs.make_env(spec, seed)
+        try:
+            _layouts[key] = environment.layout
+        finally:
+            environment.close()
+    return _layouts[key]
+
+
+def count_layouts(spec: EnvSpec, plans: Iterable[EpisodePlan]) -> int:
+    """Distinct layouts among the planned episodes; those that cannot be made count for nothing."""
+    found = set()
+    for plan in plans:
+        try:
+            found.add(layout_of(spec, plan.seed))
+        except EnvironmentError_:
+            continue
+    return len(found)
+
+
+def _belongs(spec: EnvSpec, seed: int, split: Split) -> bool:
+    try:
+        return layout_share(layout_of(spec, seed)) == share_of(split)
+    except EnvironmentError_:
+        return False
+
+
+def _seeds(
+    spec: EnvSpec, loop_seed: int, split: Split, round_index: int, replica: int, count: int, split_by_layout: bool
+) -> list[int]:
+    found: list[int] = []
+    misses = candidate = 0
+    while len(found) < count:
+        seed = episode_seed(loop_seed, split, round_index, replica, candidate)
+        candidate += 1
+        if not split_by_layout or _belongs(spec, seed, split):
+            found.append(seed)
+            misses = 0
+            continue
+        misses += 1
+        if misses == MOST_MISSES:
+            raise ConfigError(
+                f"environment.split_by_layout: {MOST_MISSES} seeds of '{spec.name}' in a row had no layout for "
+                f"{split.value}: the world has too few layouts. Make it bigger, or set split_by_layout to false"
+            )
+    return found
+
+
+def plan_episodes(
+    spec: EnvSpec,
+    loop_seed: int,
+    split: Split,
+    round_index: int,
+    replica: int,
+    count: int,
+    split_by_layout: bool,
+) -> list[EpisodePlan]:
+    """`count` episodes of one split, round and replica. The first n are the same whatever `count` is.
+
+    Ids look like `r01-extract-k03-e0007`.
+
+    Raises:
+        ConfigError: a coordinate has no seed (`episode_seed`), or the world has too few layouts to be split.
+    """
+    seeds = _seeds(spec, loop_seed, split, round_index, replica, count, split_by_layout)
+    prefix = f"r{round_index:02d}-{split.value}-k{replica:02d}"
+    return [
+        EpisodePlan(f"{prefix}-e{index:04d}", seed, split, round_index, replica, index)
+        for index, seed in enumerate(seeds)
+    ]

@@ -1,0 +1,65 @@
+"""Policy backends, by name. Adding one is a file that gives a `LoadedPolicy` and a line in `BACKENDS`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from oel_core.errors import ConfigError
+from oel_core.policies.base import Policy
+
+if TYPE_CHECKING:  # the configuration imports this package for its sampling type
+    from oel_core.config import ModelConfig
+
+
+class LoadedPolicy(Policy, Protocol):
+    """A policy that holds resources."""
+
+    closed: bool
+    """Nothing can be generated any more."""
+
+
+def _transformers(path: str, config: ModelConfig) -> LoadedPolicy:
+    from oel_core.policies.transformers import TransformersPolicy
+
+    return TransformersPolicy.load(path, config)
+
+
+BACKENDS: dict[str, Callable[[str, ModelConfig], LoadedPolicy]] = {
+    "transformers": _transformers,
+}
+
+_lock = threading.Lock()
+_held: dict[tuple[object, ...], LoadedPolicy] = {}
+
+
+def load_policy(path: str, config: ModelConfig, backend: str = "transformers") -> Policy:
+    """The policy of a checkpoint, shared: the same unchanged checkpoint with the same settings is loaded once.
+
+    Only the last one loaded is held, so two models never lie in memory on this module's account. Stages that share a
+    policy do not close it; `release` does.
+
+    Raises:
+        ConfigError: no such backend, or the device is not there.
+        ArtifactError, PolicyError: as `oel_core.models.load_model`.
+    """
+    from oel_core.checkpoints import stamp
+
+    if backend not in BACKENDS:
+        raise ConfigError(f"unknown policy backend '{backend}': known are {', '.join(BACKENDS)}")
+    key = (backend, config.model_dump_json(exclude={"path", "lora"}), *stamp(path))
+    with _lock:
+        held = _held.get(key)
+        if held is None or held.closed:
+            _held.clear()
+            held = _held[key] = BACKENDS[backend](path, config)
+        return held
+
+
+def release() -> None:
+    """Closes the policy that `load_policy` holds, before something else needs its memory."""
+    with _lock:
+        for policy in _held.values():
+            policy.close()
+        _held.clear()

@@ -1,0 +1,43 @@
+"""A policy that answers from a function: for tests, and for players that are rules rather than models."""
+
+from collections.abc import Callable, Sequence
+
+from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.types import Message, StopReason
+
+Respond = Callable[[tuple[Message, ...], int], str]
+
+END = 256
+"""Id after the 256 bytes."""
+
+
+class ScriptedPolicy:
+    """Answers `respond(messages, seed)`. One token a UTF-8 byte; an answer over `max_tokens` is cut off there."""
+
+    reproducible = True
+
+    def __init__(self, respond: Respond, *, name: str = "scripted", batch_size: int = 8) -> None:
+        self.name, self.batch_size, self.closed = name, batch_size, False
+        self._respond = respond
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Answers in the order of the requests."""
+        return [self._answer(request, sampling.max_tokens) for request in requests]
+
+    def _answer(self, request: Request, max_tokens: int) -> Completion:
+        ids = (*self._respond(request.messages, request.seed).encode(), END)[:max_tokens]
+        prompt = "".join(f"{message.role}\n{message.content}\n" for message in request.messages)
+        return Completion(
+            text=bytes(token for token in ids if token != END).decode(errors="replace"),
+            prompt_ids=tuple(prompt.encode()),
+            response_ids=ids,
+            stop_reason=StopReason.EOS if ids[-1] == END else StopReason.LENGTH,
+        )
+
+    def count_tokens(self, text: str) -> int:
+        """Bytes of the text."""
+        return len(text.encode())
+
+    def close(self) -> None:
+        """Nothing is held."""
+        self.closed = True
