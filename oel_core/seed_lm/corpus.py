@@ -1,0 +1,183 @@
+"""The seed model's training corpus: chat examples written by the expert in lakes whose symbols are drawn anew each time.
+
+The letters of a deployment never occur together in their deployment roles (`lake.draw_symbols`), which a test checks
+over the corpus itself, so what `H` and `G` mean there is not in the weights.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from oel_core.envs import lake
+from oel_core.envs.base import EnvSpec
+from oel_core.envs.lake import LakeEnv
+from oel_core.prompts import play
+from oel_core.prompts.extraction import itemised
+from oel_core.prompts.extraction.base import extraction_messages
+from oel_core.seed_lm import expert, frozen_lake_words
+from oel_core.seed_lm.expert import Facts
+from oel_core.types import Message, Split, StopReason, Trajectory, Turn
+
+TURNS_SHOWN = 4
+"""Turns of an episode that the extractor reads; the quickstart preset's `extract.turns_shown`."""
+
+
+class Example(NamedTuple):
+    """A prompt and the response to imitate."""
+
+    messages: tuple[Message, ...]
+    response: str
+
+
+def draw_options(rng: random.Random) -> dict[str, object]:
+    """A member of the lake family: Frozen Lakes without a key, and richer ones with traps and a key."""
+    size = rng.choices([3, 4, 5], weights=[2, 7, 2])[0]
+    rich = size > 3 and rng.random() < 0.75
+    most = {3: 2, 4: 4, 5: 6}[size]
+    return {
+        "size": size,
+        "holes": rng.randint(1, most - rich),
+        "traps": rng.randint(0, 1) if rich else 0,
+        "key": rich and rng.random() < 0.9,
+        "corners": rng.random() < 0.4,
+        "symbols": "random",
+    }
+
+
+def draw_env(rng: random.Random) -> LakeEnv:
+    """A new lake with new symbols."""
+    return LakeEnv(EnvSpec("lake", draw_options(rng)), rng.getrandbits(31))
+
+
+def draw_items(env: LakeEnv, rng: random.Random) -> list[str]:
+    """Knowledge about this lake: everything, or some of it; in any order."""
+    items = env.truths().splitlines()
+    if rng.random() < 0.6:
+        items = [item for item in items if rng.random() < 0.6]
+    rng.shuffle(items)
+    if rng.random() < 0.25:
+        items.insert(rng.randint(0, len(items)), expert.NOTHING_LEARNT)
+    return items
+
+
+def _later(env: LakeEnv, rng: random.Random) -> str:
+    """Moves the episode to a random point: the player anywhere free, the key perhaps taken. Returns what was last seen."""
+    board = env.board
+    key = board.find("key")
+    things = {cell: role for cell, role in board.things.items() if role != "key" or rng.random() < 0.6}
+    free = [
+        lake.Cell(row, column)
+        for row in range(board.size)
+        for column in range(board.size)
+        if lake.Cell(row, column) not in board.things
+    ]
+    player = rng.choice(free)
+    event = _event(player, rng)
+    if key is not None and key not in things and rng.random() < 0.25:
+        player, event = key, f"You moved {rng.choice(list(lake.MOVES))} to position ({key.row}, {key.column}).\n{lake.PICKED_UP}\n"
+    env.board = board._replace(player=player, things=things)
+    return event
+
+
+def _event(player: lake.Cell, rng: random.Random) -> str:
+    action = rng.choice(list(lake.MOVES))
+    wall = frozen_lake_words.wall_answer(action)
+    moved = f"You moved {action} to position ({player.row}, {player.column}).\n"
+    return rng.choices(["", moved, f"{lake.WALL}\n", wall, f"{lake.NOT_UNDERSTOOD}\n"], weights=[20, 60, 10, 8, 2])[0]
+
+
+def act_example(items: list[str], env: LakeEnv, rng: random.Random) -> Example:
+    """One turn somewhere in an episode, played on the given knowledge (an empty list: on none)."""
+    observation = env.start()
+    if rng.random() < 0.75:
+        observation = _later(env, rng) + env.start()
+    view = expert.read_board(observation)
+    assert view is not None
+    knowledge = "\n".join(items)
+    messages = play.with_knowledge(play.first_messages(env.intro, observation), knowledge)
+    return Example(messages, expert.think_and_act(expert.read_facts(knowledge), view, rng))
+
+
+def act_with_knowledge(rng: random.Random) -> Example:
+    """Skill 1: act on knowledge in the prompt."""
+    env = draw_env(rng)
+    return act_example(draw_items(env, rng), env, rng)
+
+
+def act_without_knowledge(rng: random.Random) -> Example:
+    """Skill 2: act without knowledge, which is guessing."""
+    return act_example([], draw_env(rng), rng)
+
+
+def _turn(messages: tuple[Message, ...], response: str, observation: str) -> Turn:
+    return Turn(
+        messages=messages,
+        prompt_ids_digest="",
+        prompt_tokens=0,
+        response=response,
+        response_ids=(),
+        stop_reason=StopReason.EOS,
+        action=None,
+        observation=observation,
+        reward=0.0,
+        wall_s=0.0,
+    )
+
+
+def play_episode(env: LakeEnv, facts: Facts, rng: random.Random, max_turns: int) -> Trajectory:
+    """An episode as the expert plays it with these beliefs."""
+    observation, turns, done = env.start(), [], False
+    while len(turns) < max_turns and not done:
+        view = expert.read_board(observation)
+        assert view is not None
+        response = expert.think_and_act(facts, view, rng)
+        step = env.step(env.parse(response))
+        turns.append(_turn(play.first_messages(env.intro, observation), response, step.observation))
+        observation, done = step.observation, step.terminated
+    return Trajectory(
+        id="corpus",
+        env="lake",
+        seed=0,
+        split=Split.EXTRACT,
+        round=0,
+        replica=0,
+        index=0,
+        policy="expert",
+        knowledge_digest=None,
+        intro=env.intro,
+        turns=tuple(turns),
+        terminated=done,
+        truncated=not done,
+        reward=float("Success" in env.feedback(truncated=not done)),
+        feedback=env.feedback(truncated=not done),
+    )
+
+
+def extract(rng: random.Random) -> Example:
+    """Skill 3: write the items that an episode teaches."""
+    env = draw_env(rng)
+    facts = expert.read_facts("\n".join(item for item in env.truths().splitlines() if rng.random() < 0.5))
+    trajectory = play_episode(env, facts, rng, max_turns=rng.choice([4, 8, 12]))
+    if rng.random() < 0.35:
+        trajectory = frozen_lake_words.retell(trajectory, rng)
+    shown = trajectory.turns[-TURNS_SHOWN:]
+    pairs = [(turn.messages[-1].content, turn.response) for turn in shown]
+    items = expert.learn(pairs, shown[-1].observation, trajectory.feedback)
+    messages = extraction_messages(itemised.FORMAT, trajectory, None, TURNS_SHOWN)
+    return Example(messages, "\n".join(items))
+
+
+SKILLS: dict[str, Callable[[random.Random], Example]] = {
+    "act_with_knowledge": act_with_knowledge,
+    "act_without_knowledge": act_without_knowledge,
+    "extract": extract,
+}
+
+
+def examples(seed: int, weights: dict[str, float]) -> Iterator[tuple[str, Example]]:
+    """An endless stream of (skill, example)."""
+    rng = random.Random(seed)
+    names = list(weights)
+    while True:
+        name = rng.choices(names, weights=[weights[name] for name in names])[0]
+        yield name, SKILLS[name](rng)

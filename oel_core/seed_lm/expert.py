@@ -1,0 +1,184 @@
+"""The player and extractor that the seed model imitates: it believes what its knowledge says, guesses the rest, and acts.
+
+It knows how boards are drawn and how one walks; it does not know what any symbol means. Everything it knows about
+symbols it reads from the knowledge in its prompt, so a model that imitates it has nothing about a deployment's
+symbols in its weights.
+"""
+
+import random
+import re
+from dataclasses import dataclass, replace
+
+from oel_core.envs import lake
+from oel_core.envs.lake import Cell, distances
+from oel_core.prompts.extraction.itemised import MARKER
+
+NOTHING_LEARNT = f"{MARKER} Do not waste moves: the episode ends early."
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is believed about symbols."""
+
+    bad: tuple[str, ...] = ()
+    key: str | None = None
+    gate: str | None = None
+    """Closed as long as the key is missing."""
+    goal: str | None = None
+
+    @property
+    def aim(self) -> str | None:
+        """The symbol to end on."""
+        return self.goal or self.gate
+
+    def role(self, symbol: str) -> str:
+        """How a response names what a neighbouring symbol is."""
+        if symbol in self.bad:
+            return "bad"
+        if symbol == self.key:
+            return "key"
+        return "goal" if symbol == self.aim else "?"
+
+
+@dataclass(frozen=True)
+class View:
+    """A board as a player sees it: symbols, not roles."""
+
+    size: int
+    player: Cell
+    symbols: dict[Cell, str]
+
+    def cells(self, symbol: str) -> list[Cell]:
+        return [cell for cell, shown in self.symbols.items() if shown == symbol]
+
+
+def read_board(observation: str) -> View | None:
+    """The board in an observation, or None when it shows none or no player."""
+    rows = [line[1:-1].split("|") for line in observation.splitlines() if line.startswith("|")]
+    cells = {Cell(r, c): text.strip() for r, row in enumerate(rows) for c, text in enumerate(row)}
+    player = next((cell for cell, text in cells.items() if text == "P"), None)
+    if player is None:
+        return None
+    return View(len(rows), player, {cell: text for cell, text in cells.items() if text not in ("", "P")})
+
+
+def read_facts(knowledge: str) -> Facts:
+    """What knowledge in the seed model's own item format says."""
+    facts = Facts()
+    for symbol in re.findall(r"'(.)' ends the game", knowledge):
+        if symbol not in facts.bad:
+            facts = replace(facts, bad=(*facts.bad, symbol))
+    for symbol in re.findall(r"'(.)' is a key", knowledge):
+        facts = replace(facts, key=symbol)
+    for symbol in re.findall(r"'(.)' is closed", knowledge):
+        facts = replace(facts, gate=symbol)
+    for symbol in re.findall(r"'(.)' is the goal", knowledge):
+        facts = replace(facts, goal=symbol)
+    return facts
+
+
+def unknown_symbols(facts: Facts, view: View) -> list[str]:
+    """Symbols on the board that nothing is believed about, in alphabetical order."""
+    return sorted({symbol for symbol in view.symbols.values() if facts.role(symbol) == "?"})
+
+
+def guess(facts: Facts, view: View, rng: random.Random) -> Facts:
+    """Half of the time the facts as they are, half of the time with a guess at what every unknown symbol is."""
+    unknown = unknown_symbols(facts, view)
+    if not unknown or rng.random() < 0.5:
+        return facts
+    rng.shuffle(unknown)
+    if facts.aim is None:
+        facts = replace(facts, goal=unknown.pop())
+    if unknown and facts.key is None and rng.random() < 0.5:
+        facts = replace(facts, key=unknown.pop())
+    return replace(facts, bad=(*facts.bad, *sorted(unknown)))
+
+
+def choose_target(facts: Facts, view: View, rng: random.Random) -> Cell | None:
+    """Where a player with these beliefs goes next: key, goal, or something unknown; None is anywhere."""
+    unknown = unknown_symbols(facts, view)
+    key_cells = view.cells(facts.key) if facts.key else []
+    aim_cells = view.cells(facts.aim) if facts.aim else []
+    needs_key = facts.gate is not None and facts.key is None
+    if key_cells:
+        wanted = key_cells
+    elif aim_cells and not (needs_key and unknown):
+        wanted = aim_cells
+    elif unknown:
+        wanted = view.cells(rng.choice(unknown))
+    else:
+        return None
+    return min(wanted, key=lambda cell: (_apart(view.player, cell), cell))
+
+
+def _apart(one: Cell, other: Cell) -> int:
+    return abs(one.row - other.row) + abs(one.column - other.column)
+
+
+def choose_move(facts: Facts, view: View, target: Cell | None, rng: random.Random) -> str:
+    """The first step of a shortest way to the target round everything bad, and round everything else where it can."""
+    bad = [cell for cell, symbol in view.symbols.items() if symbol in facts.bad and cell != target]
+    others = [cell for cell in view.symbols if cell != target]
+    if target is not None:
+        for blocked in (others, bad):
+            way = distances(view.size, target, blocked)
+            steps = {action: way.get(view.player.moved(action)) for action in lake.MOVES}
+            reachable = {action: left for action, left in steps.items() if left is not None}
+            if reachable:
+                return min(reachable, key=lambda action: reachable[action])
+    inside = [a for a in lake.MOVES if _inside(view, view.player.moved(a))]
+    return rng.choice([a for a in inside if view.player.moved(a) not in bad] or inside)
+
+
+def _inside(view: View, cell: Cell) -> bool:
+    return 0 <= cell.row < view.size and 0 <= cell.column < view.size
+
+
+def _neighbour(facts: Facts, view: View, action: str) -> str:
+    cell = view.player.moved(action)
+    if not _inside(view, cell):
+        return "wall"
+    symbol = view.symbols.get(cell)
+    return "free" if symbol is None else f"{symbol} {facts.role(symbol)}"
+
+
+def _direction(view: View, target: Cell) -> str:
+    down, right = target.row - view.player.row, target.column - view.player.column
+    parts = [f"{'down' if down > 0 else 'up'} {abs(down)}"] if down else []
+    parts += [f"{'right' if right > 0 else 'left'} {abs(right)}"] if right else []
+    return " ".join(parts)
+
+
+def think_and_act(facts: Facts, view: View, rng: random.Random) -> str:
+    """One response: beliefs, the next target and where it lies, every neighbour labelled, then the move."""
+    believed = guess(facts, view, rng)
+    target = choose_target(believed, view, rng)
+    aim_word = "goal" if believed.goal or not believed.gate else "gate"
+    plan = f"Bad:{','.join(believed.bad) or '?'}; key:{believed.key or '?'}; {aim_word}:{believed.aim or '?'}."
+    where = f" Next:{view.symbols[target]}, {_direction(view, target)}." if target else " Next:?."
+    around = ", ".join(f"{action}:{_neighbour(believed, view, action)}" for action in lake.MOVES)
+    return f"{plan}{where} {around}. [{choose_move(believed, view, target, rng)}]"
+
+
+def stepped_on(response: str) -> str | None:
+    """The symbol that a response labelled in the direction of its own move."""
+    moves = re.findall(r"\[(up|down|left|right)\]", response)
+    labels = dict(re.findall(r"(up|down|left|right):(\S)(?= )", response))
+    return labels.get(moves[-1]) if moves else None
+
+
+def learn(turns: list[tuple[str, str]], end: str, feedback: str) -> list[str]:
+    """Items that an episode teaches, from (observation, response) pairs, the last observation and the feedback."""
+    items = []
+    after = [observation for observation, _ in turns[1:]] + [end]
+    for (_, response), answer in zip(turns, after, strict=True):
+        symbol = stepped_on(response)
+        if symbol and lake.PICKED_UP in answer:
+            items.append(lake.item_key(symbol))
+    last = stepped_on(turns[-1][1])
+    if last and "Game over" in feedback:
+        items.append(lake.item_gate(last) if lake.CLOSED in feedback else lake.item_bad(last))
+    if last and feedback.startswith("Success"):
+        items.append(lake.item_goal(last))
+    return items or [NOTHING_LEARNT]

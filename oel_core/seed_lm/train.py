@@ -1,0 +1,170 @@
+"""Trains the seed model from scratch on the synthetic corpus: `oel seed-lm train`.
+
+Stages, because one go on the full mixture learns to name roles but not to look at neighbours: first acting on
+knowledge alone, then all three skills. In bfloat16 with float32 weights.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from oel_core.seed_lm.corpus import SKILLS, examples
+from oel_core.seed_lm.tokenizer import build_tokenizer
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Token ids and loss weights, both [rows, length], padded on the right."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A share of the training time with its mixture of skills."""
+
+    share: float
+    weights: dict[str, float]
+
+
+STAGES = (
+    Stage(0.35, {"act_with_knowledge": 0.8, "act_without_knowledge": 0.2, "extract": 0.0}),
+    Stage(0.65, {"act_with_knowledge": 0.55, "act_without_knowledge": 0.2, "extract": 0.25}),
+)
+PROMPT_WEIGHT = 0.1
+"""Loss weight of prompt tokens; response tokens weigh 1."""
+TOKENS_PER_BATCH = 8192
+LENGTH_STEP = 32
+PEAK_RATE = 3e-3
+SNAPSHOTS = 8
+"""Times the model is written on the way, so that an interrupted training is not lost."""
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+    """A Qwen3 of about a million parameters, freshly initialised."""
+    torch.manual_seed(seed)
+    ends = tokenizer.eos_token_id
+    config = Qwen3Config(
+        vocab_size=math.ceil(len(tokenizer) / 32) * 32,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=4096,
+        rope_theta=10000.0,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=ends,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+class _Batches(IterableDataset[Batch]):
+    """Endless batches of one skill each, so that rows have similar lengths."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, weights: dict[str, float], seed: int) -> None:
+        self.tokenizer, self.weights, self.seed = tokenizer, weights, seed
+
+    def _encode(self, messages: Any, response: str) -> tuple[list[int], list[float]]:
+        chat = [message.model_dump() for message in messages]
+        prompt = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        prompt_ids = self.tokenizer(prompt)["input_ids"]
+        response_ids = [*self.tokenizer(response)["input_ids"], self.tokenizer.eos_token_id]
+        return prompt_ids + response_ids, [PROMPT_WEIGHT] * len(prompt_ids) + [1.0] * len(response_ids)
+
+    def __iter__(self) -> Iterator[Batch]:
+        waiting: dict[str, list[tuple[list[int], list[float]]]] = {name: [] for name in SKILLS}
+        for skill, example in examples(self.seed, self.weights):
+            rows = waiting[skill]
+            rows.append(self._encode(*example))
+            longest = max(len(ids) for ids, _ in rows)
+            padded = math.ceil(longest / LENGTH_STEP) * LENGTH_STEP
+            if padded * (len(rows) + 1) > TOKENS_PER_BATCH:
+                yield self._pad(rows, padded)
+                waiting[skill] = []
+
+    def _pad(self, rows: list[tuple[list[int], list[float]]], length: int) -> Batch:
+        pad = self.tokenizer.pad_token_id
+        ids = torch.tensor([ids + [pad] * (length - len(ids)) for ids, _ in rows])
+        weights = torch.tensor([weights + [0.0] * (length - len(weights)) for _, weights in rows])
+        return ids, weights
+
+
+def _loss(model: torch.nn.Module, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    # Rows are padded on the right and attention is causal, so no mask is needed: padding only looks at real tokens.
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    targets, weights = ids[:, 1:], weights[:, 1:]
+    losses = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    return (losses * weights.flatten()).sum() / weights.sum()
+
+
+def _rate(progress: float) -> float:
+    """Share of the peak rate: a short warm-up, then down to nothing along a line."""
+    return min(1.0, progress / 0.02) * min(1.0, (1.0 - progress) / 0.6)
+
+
+def _stage_at(progress: float) -> int:
+    return 0 if progress < STAGES[0].share else 1
+
+
+def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, card: dict[str, Any]) -> None:
+    """Writes a Hugging Face folder in bfloat16 plus a card that says how it was made."""
+    out.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+    model.generation_config.do_sample = True
+    model.save_pretrained(out, state_dict=state)
+    tokenizer.save_pretrained(out)
+    (out / "training.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def train(out: Path, minutes: float = 45, seed: int = 0, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """Trains for `minutes` of wall clock on this machine's processor and writes the model to `out`.
+
+    The time budget fixes the schedule, so a faster machine sees more examples. Returns the card.
+    """
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, seed)
+    compiled = torch.compile(model, dynamic=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
+    start, step, tokens, saved, stage, recent = time.monotonic(), 0, 0, 1, -1, 0.0
+    batches: Iterator[Batch] = iter(())
+    while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
+        if _stage_at(progress) != stage:
+            stage = _stage_at(progress)
+            dataset = _Batches(tokenizer, STAGES[stage].weights, seed + stage)
+            batches = iter(DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=8))
+        ids, weights = next(batches)
+        loss = _loss(compiled, ids, weights)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.param_groups[0]["lr"] = PEAK_RATE * _rate(progress)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step, tokens = step + 1, tokens + ids.numel()
+        recent = loss.item() if step == 1 else 0.98 * recent + 0.02 * loss.item()
+        if step % 100 == 0:
+            speed = tokens / (time.monotonic() - start)
+            if progress * SNAPSHOTS > saved:
+                saved = math.ceil(progress * SNAPSHOTS)
+                save(model, tokenizer, out, {"progress": round(progress, 3), "loss": round(recent, 4)})
+            report(f"{progress:5.1%} stage {stage + 1} step {step} loss {recent:.4f} {speed:,.0f} tokens/s")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    card = {
+        "minutes": minutes,
+        "seed": seed,
+        "steps": step,
+        "tokens": tokens,
+        "loss": round(recent, 4),
+        "parameters": parameters,
+        "stages": [asdict(entry) for entry in STAGES],
+    }
+    save(model, tokenizer, out, card)
+    return card
