@@ -1,0 +1,369 @@
+"""On-policy context distillation (arXiv 2603.16856 and 2602.12275) on TRL's base trainer.
+
+Why TRL's base and not `trl.experimental.sdft.SDFTTrainer`, the nearest method: everything in SDFT beyond that base
+would have to be overridden, and what was forgotten would go wrong silently. It cuts teacher prompts at the student's
+`max_prompt_length`; its top-k loss renormalises or adds a tail, where the paper's does neither; it takes the mean of
+per-sample means, where the paper takes one mean over all tokens; its teacher for LoRA is the bare base, wrong from the
+second round on; and its sampling draws from the global generator, so a batch cannot be drawn again on its own. The
+base keeps what is worth having: the transformers training loop (AdamW groups, clipping, schedule, callbacks) on
+accelerate, which is also the way to several processes.
+
+One item of the training set is one whole step, so the loop's "batch" is the step and its accumulation is off: the
+micro-batches are made here, sorted by length, each loss divided by the response tokens of the *whole* step. Their size
+therefore changes memory and time, not the result. Checkpoints replace the base's own, which are pickles.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, TrainingArguments
+from trl.trainer.base_trainer import _BaseTrainer
+
+from oel_core.config import DistillConfig
+from oel_core.distillation.dataset import Sample, Step
+from oel_core.distillation.losses import entropy, top_k_log_probs, truncated_reverse_kl
+from oel_core.distillation.records import StepLog, StepRecord, draw_stats
+from oel_core.distillation.resume import CheckpointFolder, TrainingState, load_checkpoint, restore_rng, rng_state
+from oel_core.distillation.scoring import response_logits
+from oel_core.distillation.teacher import Rollout, Teacher
+from oel_core.errors import ArtifactError, DistillationError, PolicyError
+from oel_core.policies.base import Sampling
+from oel_core.policies.decoding import sample_responses
+
+logger = logging.getLogger(__name__)
+
+OnStep = Callable[[StepRecord], None]
+_TRAINER_STATE = "trainer_state.json"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids with a meaning."""
+
+    pad: int
+    stops: frozenset[int]
+    """Each ends a response."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a distillation writes and whom it tells."""
+
+    log: StepLog
+    checkpoints: CheckpointFolder
+    on_step: OnStep | None = None
+
+
+@dataclass
+class _Tally:
+    """Sums over the micro-batches of one step, in the order in which they were scored."""
+
+    rollouts: list[Rollout] = field(default_factory=list)
+    kl: list[Tensor] = field(default_factory=list)
+    """One tensor of per-token values a micro-batch."""
+    entropy: list[Tensor] = field(default_factory=list)
+
+    def add(self, batch: Sequence[Rollout], kl: Tensor, entropies: Tensor) -> None:
+        self.rollouts.extend(batch)
+        self.kl.append(kl.detach())
+        self.entropy.append(entropies)
+
+    def sample_kl(self) -> dict[int, float]:
+        """Mean KL per response token of each sample, by the sample's index."""
+        parts = torch.cat(self.kl).split([len(rollout.response) for rollout in self.rollouts])
+        return {rollout.sample.index: float(part.mean()) for rollout, part in zip(self.rollouts, parts, strict=True)}
+
+
+@dataclass(frozen=True)
+class _StepResult:
+    """A step whose gradient is there, but whose update is not done yet."""
+
+    step: Step
+    rollouts: tuple[Rollout, ...]
+    """In the order of the samples."""
+    kl: float
+    entropy: float
+    sample_kl: dict[int, float]
+    started: float
+
+    def record(self, grad_norm: float, lr: float) -> StepRecord:
+        lengths = [len(rollout.response) for rollout in self.rollouts]
+        replicas = tuple(rollout.sample.replica for rollout in self.rollouts)
+        return StepRecord(
+            step=self.step.number,
+            loss=self.kl,
+            kl=self.kl,
+            entropy=self.entropy,
+            grad_norm=grad_norm,
+            lr=lr,
+            response_tokens=sum(lengths),
+            response_length=sum(lengths) / len(lengths),
+            truncation_rate=sum(rollout.truncated for rollout in self.rollouts) / len(lengths),
+            draws=replicas,
+            draw_kl=draw_stats(replicas, [self.sample_kl[rollout.sample.index] for rollout in self.rollouts]),
+            wall_s=time.perf_counter() - self.started,
+            tokens=sum(len(rollout.sample.prompt) for rollout in self.rollouts) + sum(lengths),
+        )
+
+
+def micro_batches(rollouts: Sequence[Rollout], size: int) -> list[list[Rollout]]:
+    """Groups of at most `size` rollouts of similar length, so that little is padded."""
+    ordered = sorted(rollouts, key=lambda rollout: rollout.length)
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def disable_base_dropout(model: nn.Module) -> None:
+    """The student's distribution must be the one it samples from; only an adapter's own dropout stays."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
+            module.p = 0.0
+
+
+class ContextDistillationTrainer(_BaseTrainer):
+    """Trains a student towards its own frozen round-start self that reads knowledge.
+
+    Args:
+        student: causal language model on its device; its trainable parameters are what learns.
+        teacher: the frozen teacher.
+        steps: the samples of each optimiser step, in order.
+        config: the distillation's settings.
+        tokens: padding and stop tokens.
+        outputs: log, checkpoints and progress callback.
+        rollout_batch: prompts that the student answers at once.
+        mixed: the student keeps float32 weights and computes in bfloat16.
+        seed: of the generators that adapter dropout draws from.
+    """
+
+    def __init__(
+        self,
+        student: Any,
+        teacher: Teacher,
+        steps: Sequence[Step],
+        config: DistillConfig,
+        tokens: Tokens,
+        outputs: Outputs,
+        *,
+        rollout_batch: int,
+        mixed: bool,
+        seed: int,
+    ) -> None:
+        self.teacher = teacher
+        self.distill_config = config
+        self.tokens = tokens
+        self.outputs = outputs
+        self.rollout_batch = rollout_batch
+        self._sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
+        self._result: _StepResult | None = None
+        disable_base_dropout(student)
+        super().__init__(
+            model=student,
+            args=_arguments(student, config, len(steps), outputs.checkpoints.root, mixed=mixed, seed=seed),
+            train_dataset=cast(Any, list(steps)),
+        )
+        self.remove_callback(PrinterCallback)
+        self._head = student.get_output_embeddings()
+
+    def _send_telemetry(self) -> None:
+        """Nothing leaves the machine."""
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: a step's forwards differ in kind."""
+        return 0
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The steps in their order, one at a time."""
+        return DataLoader(cast(Any, self.train_dataset), batch_size=1, shuffle=False, collate_fn=_as_inputs)
+
+    # ---- one step ----
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Rollouts, then loss and gradient over micro-batches. Returns the mean loss per response token, a scalar.
+
+        Raises:
+            DistillationError: the loss is not finite; nothing has been updated then.
+        """
+        step: Step = inputs["step"]
+        started = time.perf_counter()
+        rollouts = self._roll_out(step)
+        total = sum(len(rollout.response) for rollout in rollouts)
+        tally = _Tally()
+        model.train()
+        for batch in micro_batches(rollouts, self.distill_config.micro_batch):
+            kl, entropies = self._score(model, batch)
+            self.accelerator.backward(kl.sum() / total)
+            tally.add(batch, kl, entropies)
+        sample_kl = tally.sample_kl()
+        broken = [rollout.sample.id for rollout in rollouts if not math.isfinite(sample_kl[rollout.sample.index])]
+        if broken:
+            raise self._stopped(step, broken, "the loss is not finite")
+        loss = torch.cat(tally.kl).sum() / total
+        mean_entropy = float(torch.cat(tally.entropy).mean())
+        self._result = _StepResult(step, tuple(rollouts), float(loss), mean_entropy, sample_kl, started)
+        return loss
+
+    def _roll_out(self, step: Step) -> list[Rollout]:
+        """The student's responses, without knowledge, in the order of the samples."""
+        order = sorted(step.samples, key=lambda sample: len(sample.prompt))
+        found: dict[int, list[int]] = {}
+        for start in range(0, len(order), self.rollout_batch):
+            chunk = order[start : start + self.rollout_batch]
+            for sample, response in zip(chunk, self._respond(step, chunk), strict=True):
+                found[sample.index] = response
+        empty = [sample.id for sample in step.samples if not found[sample.index]]
+        if empty:
+            raise self._stopped(step, empty, "the student gave empty responses")
+        return [self._rollout(sample, found[sample.index]) for sample in step.samples]
+
+    def _respond(self, step: Step, samples: Sequence[Sample]) -> list[list[int]]:
+        try:
+            return sample_responses(
+                self.model,
+                [sample.prompt for sample in samples],
+                [sample.seed for sample in samples],
+                self._sampling,
+                self.tokens.stops,
+                self.tokens.pad,
+            )
+        except PolicyError as error:
+            raise self._stopped(step, [sample.id for sample in samples], str(error)) from error
+
+    def _rollout(self, sample: Sample, response: list[int]) -> Rollout:
+        return Rollout(sample, response, truncated=response[-1] not in self.tokens.stops)
+
+    def _score(self, model: nn.Module, batch: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
+        """KL with gradient and entropy without, both of shape (N,): one student forward, one teacher forward."""
+        temperature = self.distill_config.temperature
+        logits = response_logits(
+            model,
+            self._head,
+            [rollout.sample.prompt for rollout in batch],
+            [rollout.response for rollout in batch],
+            pad_id=self.tokens.pad,
+        )
+        student, indices = top_k_log_probs(logits, self.distill_config.top_k, temperature)
+        teacher = self.teacher.log_probs_at(batch, indices, temperature)
+        return truncated_reverse_kl(student, teacher), entropy(logits.detach(), temperature)
+
+    def _stopped(self, step: Step, samples: Sequence[str], reason: str) -> DistillationError:
+        good = self.outputs.checkpoints.latest()
+        shown = ", ".join(samples[:8]) + (f" and {len(samples) - 8} more" if len(samples) > 8 else "")
+        return DistillationError(
+            f"distillation stopped at step {step.number}: {reason}. Samples: {shown}. "
+            f"Last good checkpoint: {good or 'none yet, the start of the round'}. "
+            "Lower distill.learning_rate, or look at these samples"
+        )
+
+    # ---- after the update ----
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The loop's report of an update becomes one line of the step log; its summary at the end is dropped.
+
+        Raises:
+            DistillationError: the gradient was not finite. The spoilt weights are not saved.
+        """
+        if "grad_norm" not in logs:
+            return
+        assert self._result is not None
+        if not math.isfinite(logs["grad_norm"]):
+            names = [sample.id for sample in self._result.step.samples]
+            raise self._stopped(self._result.step, names, "the gradient is not finite")
+        record = self._result.record(logs["grad_norm"], logs["learning_rate"])
+        self.outputs.log.append(record)
+        logger.info("step %d: loss %.5f, entropy %.3f", record.step, record.loss, record.entropy)
+        if self.outputs.on_step is not None:
+            self.outputs.on_step(record)
+
+    # ---- checkpoints: same moments as the base's, but no pickle and published whole ----
+
+    def _trainable(self) -> dict[str, nn.Parameter]:
+        model = self.accelerator.unwrap_model(self.model)
+        return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        state = TrainingState(
+            step=self.state.global_step,
+            weights=self._trainable(),
+            optimiser=self.optimizer.state_dict(),
+            scheduler=self.lr_scheduler.state_dict(),
+            rng=rng_state(),
+        )
+        self.outputs.checkpoints.save(state, lambda folder: self.state.save_to_json(str(folder / _TRAINER_STATE)))
+
+    def run(self) -> None:
+        """Trains to the end, from the newest checkpoint or from the start."""
+        self.outputs.checkpoints.sweep()
+        newest = self.outputs.checkpoints.latest()
+        self.outputs.log.cut_after(int(newest.name.removeprefix("step_")) if newest else 0)
+        self.train(resume_from_checkpoint=str(newest) if newest else None)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        weights = load_checkpoint(Path(resume_from_checkpoint)).weights
+        trainable = self._trainable()
+        if weights.keys() != trainable.keys():
+            differing = sorted(weights.keys() ^ trainable.keys())
+            raise ArtifactError(
+                f"{resume_from_checkpoint} is of another model: {len(differing)} weights differ, like {differing[0]}"
+            )
+        with torch.no_grad():
+            for name, weight in trainable.items():
+                weight.copy_(weights[name])
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        state = load_checkpoint(Path(checkpoint))
+        self.optimizer.load_state_dict(dict(state.optimiser))
+        self.lr_scheduler.load_state_dict(dict(state.scheduler))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            restore_rng(load_checkpoint(Path(checkpoint)).rng)
+
+
+def _as_inputs(items: list[Step]) -> dict[str, Step]:
+    """One step as the loop hands a batch around: it wants a mapping."""
+    return {"step": items[0]}
+
+
+def _arguments(
+    student: Any, config: DistillConfig, steps: int, root: Path, *, mixed: bool, seed: int
+) -> TrainingArguments:
+    """The base loop's settings; whatever is not named here keeps its default."""
+    device = next(student.parameters()).device
+    arguments = TrainingArguments(
+        output_dir=str(root),
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        optim="adamw_torch",
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        bf16=mixed,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.checkpoint_every,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=device.type == "cpu",
+        dataloader_pin_memory=False,
+        seed=seed % 2**32,
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # more GPUs mean more processes, never the base's DataParallel
+    return arguments
