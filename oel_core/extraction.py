@@ -11,81 +11,26 @@ Going on after a kill: the rows of `raw.jsonl` say everything, since parsing and
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from pydantic import Field
+from typing import NamedTuple
 
 from oel_core.config import ExtractConfig, KnowledgeConfig
-from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PolicyError
+from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PromptTooLongError
+from oel_core.extraction_records import ExtractionResult, RawOutput
 from oel_core.knowledge import empty, merge
 from oel_core.policies.base import Completion, Policy, Request, Sampling
 from oel_core.prompts.extraction import get_format
 from oel_core.prompts.extraction.base import ExtractionFormat, extraction_messages
 from oel_core.seeds import derive_seed
-from oel_core.types import ExperienceItem, Knowledge, Record, StopReason, Trajectory
+from oel_core.types import ExperienceItem, Knowledge, Trajectory
+
+__all__ = ["ExtractionResult", "RawOutput", "extract_items", "extract_replicas"]
 
 
-class RawOutput(Record):
-    """One row of `raw.jsonl`: what the extractor answered to one episode, or why it was not asked."""
-
-    trajectory_id: str
-    output: str = ""
-    stop_reason: StopReason | None = None
-    prompt_tokens: int = Field(default=0, ge=0)
-    response_tokens: int = Field(default=0, ge=0)
-    items: int = Field(default=0, ge=0)
-    """Items the format found in the output, before duplicates and the cap."""
-    skipped: str | None = None
-    """The episode's own error, when it had one: nothing was asked."""
-    error: str | None = None
-    """Why the extractor could not answer, for one a prompt that is too long."""
-
-    @property
-    def empty(self) -> bool:
-        """Answered, but with nothing usable."""
-        return self.skipped is None and self.error is None and self.items == 0
-
-
-@dataclass(frozen=True)
-class ExtractionResult:
-    """What one replica's episodes gave."""
-
-    replica: int
-    knowledge: Knowledge
-    """After the first `use_after` episodes: the one that is used."""
-    final: Knowledge
-    """After all episodes: shows saturation."""
-    sizes: tuple[int, ...]
-    """Tokens of the knowledge after each episode."""
-    items: tuple[ExperienceItem, ...]
-    """Every item found, in order, before duplicates and the cap."""
-    raw: tuple[RawOutput, ...]
-    """One row an episode."""
-
-    @property
-    def skipped(self) -> int:
-        """Episodes that had failed and were not read."""
-        return sum(row.skipped is not None for row in self.raw)
-
-    @property
-    def failed(self) -> int:
-        """Episodes the extractor could not answer to."""
-        return sum(row.error is not None for row in self.raw)
-
-    @property
-    def empty_outputs(self) -> int:
-        """Answers without a usable item."""
-        return sum(row.empty for row in self.raw)
-
-    @property
-    def truncated(self) -> int:
-        """Answers that hit the token cap; their last item may be cut short."""
-        return sum(row.stop_reason is StopReason.LENGTH for row in self.raw)
-
-
-@dataclass
+@dataclass(eq=False)
 class _Replica:
     """A replica while its episodes are read."""
 
+    number: int
     trajectories: Sequence[Trajectory]
     knowledge: Knowledge
     done: Sequence[RawOutput]
@@ -94,12 +39,20 @@ class _Replica:
     states: list[Knowledge] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Asked:
+class _Asked(NamedTuple):
     """One episode of one replica within a batch."""
 
-    replica: int
-    index: int
+    replica: _Replica
+    position: int
+
+    @property
+    def episode(self) -> Trajectory:
+        return self.replica.trajectories[self.position]
+
+    @property
+    def row(self) -> RawOutput | None:
+        """The row of an earlier, killed call."""
+        return self.replica.done[self.position] if self.position < len(self.replica.done) else None
 
 
 def extract_items(
@@ -153,19 +106,19 @@ def extract_replicas(
     Raises:
         ArtifactError: `done` rows are not about these episodes.
         ExtractionError: the policy could not answer to a single episode of a replica.
+        PolicyError: the policy cannot generate at all.
     """
-    states = {
-        replica: _start(replica, episodes, previous.get(replica), (done or {}).get(replica, ()), round_index)
-        for replica, episodes in sorted(trajectories.items())
-    }
+    replicas = [
+        _start(number, episodes, previous.get(number), (done or {}).get(number, ()), round_index)
+        for number, episodes in sorted(trajectories.items())
+    ]
     reader = _Reader(policy, config, cap, round_index, seed)
-    for batch in _batches(states, config.with_previous, policy.batch_size):
-        for asked, row in reader.answer(states, batch):
-            state = states[asked.replica]
-            reader.absorb(state, row)
-            if asked.index >= len(state.done):
-                on_row(asked.replica, row)
-    return {replica: _result(replica, state, config.use_after, round_index) for replica, state in states.items()}
+    for batch in _batches(replicas, config.with_previous, policy.batch_size):
+        for asked, row in zip(batch, reader.answer(batch), strict=True):
+            reader.absorb(asked.replica, row)
+            if asked.row is None:
+                on_row(asked.replica.number, row)
+    return {replica.number: _result(replica, config.use_after, round_index) for replica in replicas}
 
 
 def _start(
@@ -186,14 +139,14 @@ def _start(
             f"{expected[wrong] if wrong < len(expected) else 'no more rows'}: remove that file to extract again"
         )
     knowledge = previous or empty(replica, round_index)
-    return _Replica(episodes, knowledge.model_copy(update={"replica": replica, "round": round_index}), done)
+    return _Replica(replica, episodes, knowledge.model_copy(update={"replica": replica, "round": round_index}), done)
 
 
-def _batches(states: Mapping[int, _Replica], with_previous: bool, size: int) -> Iterator[list[_Asked]]:
+def _batches(replicas: Sequence[_Replica], with_previous: bool, size: int) -> Iterator[list[_Asked]]:
     """Episodes that may be asked for together: always the same batches, whatever is done already."""
-    longest = max((len(state.trajectories) for state in states.values()), default=0)
+    longest = max((len(replica.trajectories) for replica in replicas), default=0)
     steps = [
-        [_Asked(replica, index) for replica, state in states.items() if index < len(state.trajectories)]
+        [_Asked(replica, index) for replica in replicas if index < len(replica.trajectories)]
         for index in range(longest)
     ]
     waves = steps if with_previous else [[asked for step in steps for asked in step]]
@@ -216,46 +169,40 @@ class _Reader:
     def form(self) -> ExtractionFormat:
         return get_format(self.config.format)
 
-    def answer(self, states: Mapping[int, _Replica], batch: Sequence[_Asked]) -> Iterator[tuple[_Asked, RawOutput]]:
+    def answer(self, batch: Sequence[_Asked]) -> list[RawOutput]:
         """The rows of one batch. One with a row missing is asked for whole, so that it is the same batch again."""
-        missing = [asked for asked in batch if asked.index >= len(states[asked.replica].done)]
+        missing = [asked for asked in batch if asked.row is None]
         wanted = batch if missing and self.policy.reproducible else missing
-        readable = [asked for asked in wanted if _episode(states, asked).error is None]
-        answers = dict(zip(readable, self._ask([self._request(states, asked) for asked in readable]), strict=True))
-        for asked in batch:
-            state, episode = states[asked.replica], _episode(states, asked)
-            if asked.index < len(state.done):
-                yield asked, state.done[asked.index]
-            elif episode.error is not None:
-                yield asked, RawOutput(trajectory_id=episode.id, skipped=episode.error)
-            else:
-                yield asked, self._row(episode.id, answers[asked])
+        readable = [asked for asked in wanted if asked.episode.error is None]
+        answers = dict(zip(readable, self._ask([self._request(asked) for asked in readable]), strict=True))
+        return [asked.row or self._row(asked.episode, answers.get(asked)) for asked in batch]
 
-    def _request(self, states: Mapping[int, _Replica], asked: _Asked) -> Request:
-        episode = _episode(states, asked)
-        known = states[asked.replica].knowledge.text if self.config.with_previous else None
+    def _request(self, asked: _Asked) -> Request:
+        known = asked.replica.knowledge.text if self.config.with_previous else None
         return Request(
-            messages=extraction_messages(self.form, episode, known, self.config.turns_shown),
-            seed=derive_seed("extract", self.seed, self.round_index, asked.replica, episode.id),
+            messages=extraction_messages(self.form, asked.episode, known, self.config.turns_shown),
+            seed=derive_seed("extract", self.seed, self.round_index, asked.replica.number, asked.episode.id),
         )
 
-    def _ask(self, requests: Sequence[Request]) -> list[Completion | PolicyError]:
-        """Answers in order. When the policy refuses the batch each request is tried alone: one may be too long."""
+    def _ask(self, requests: Sequence[Request]) -> list[Completion | str]:
+        """Answers in order; where a prompt is too long, what is wrong with it. The others are asked without it."""
         if not requests:
             return []
         sampling: Sampling = self.config.sampling.build()
         try:
             return list(self.policy.generate(requests, sampling))
-        except PolicyError as error:
-            if len(requests) == 1:
-                return [error]
-            return [answer for request in requests for answer in self._ask([request])]
+        except PromptTooLongError as error:
+            problems = error.problems
+        rest = iter(self._ask([request for position, request in enumerate(requests) if position not in problems]))
+        return [problems[position] if position in problems else next(rest) for position in range(len(requests))]
 
-    def _row(self, trajectory_id: str, answer: Completion | PolicyError) -> RawOutput:
-        if isinstance(answer, PolicyError):
-            return RawOutput(trajectory_id=trajectory_id, error=str(answer))
+    def _row(self, episode: Trajectory, answer: Completion | str | None) -> RawOutput:
+        if answer is None:
+            return RawOutput(trajectory_id=episode.id, skipped=episode.error)
+        if isinstance(answer, str):
+            return RawOutput(trajectory_id=episode.id, error=answer)
         return RawOutput(
-            trajectory_id=trajectory_id,
+            trajectory_id=episode.id,
             output=answer.text,
             stop_reason=answer.stop_reason,
             prompt_tokens=len(answer.prompt_ids),
@@ -263,7 +210,7 @@ class _Reader:
             items=len(self.form.parse(answer.text)),
         )
 
-    def absorb(self, state: _Replica, row: RawOutput) -> None:
+    def absorb(self, replica: _Replica, row: RawOutput) -> None:
         """Parses a row's output and merges its items."""
         items = [
             ExperienceItem(
@@ -275,37 +222,35 @@ class _Reader:
             )
             for text in self.form.parse(row.output)
         ]
-        state.knowledge = merge(
-            state.knowledge,
+        replica.knowledge = merge(
+            replica.knowledge,
             items,
             max_tokens=self.cap.max_tokens,
             form=self.form,
             count_tokens=self.policy.count_tokens,
         )
-        state.raw.append(row)
-        state.items += items
-        state.states.append(state.knowledge)
+        replica.raw.append(row)
+        replica.items += items
+        replica.states.append(replica.knowledge)
 
 
-def _episode(states: Mapping[int, _Replica], asked: _Asked) -> Trajectory:
-    return states[asked.replica].trajectories[asked.index]
-
-
-def _result(replica: int, state: _Replica, use_after: int | None, round_index: int) -> ExtractionResult:
-    asked = [row for row in state.raw if row.skipped is None]
+def _result(replica: _Replica, use_after: int | None, round_index: int) -> ExtractionResult:
+    asked = [row for row in replica.raw if row.skipped is None]
     if asked and all(row.error is not None for row in asked):
         raise ExtractionError(
-            f"round {round_index}, replica {replica}: the extractor answered to none of {len(asked)} episodes; the "
-            f"first error was: {asked[0].error}"
+            f"round {round_index}, replica {replica.number}: the extractor answered to none of {len(asked)} episodes; "
+            f"the first error was: {asked[0].error}"
         )
-    used = use_after or max(1, len(state.trajectories) // 2)
-    if used > len(state.trajectories):
-        raise ConfigError(f"extract.use_after is {used}, but replica {replica} has {len(state.trajectories)} episodes")
+    used = use_after or max(1, len(replica.trajectories) // 2)
+    if used > len(replica.trajectories):
+        raise ConfigError(
+            f"extract.use_after is {used}, but replica {replica.number} has {len(replica.trajectories)} episodes"
+        )
     return ExtractionResult(
-        replica=replica,
-        knowledge=state.states[used - 1],
-        final=state.knowledge,
-        sizes=tuple(knowledge.tokens for knowledge in state.states),
-        items=tuple(state.items),
-        raw=tuple(state.raw),
+        replica=replica.number,
+        knowledge=replica.states[used - 1],
+        final=replica.knowledge,
+        sizes=tuple(knowledge.tokens for knowledge in replica.states),
+        items=tuple(replica.items),
+        raw=tuple(replica.raw),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oel_core.config import ExtractConfig, KnowledgeConfig
-from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PolicyError
+from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PolicyError, PromptTooLongError
 from oel_core.extraction import ExtractionResult, RawOutput, extract_items, extract_replicas
 from oel_core.policies.base import Completion, Request, Sampling
 from oel_core.prompts.extraction.itemised import MARKER
@@ -32,8 +32,11 @@ class Extractor:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         self.batches.append(tuple(requests))
-        if any(len(request.messages[-1].content) > self.max_prompt for request in requests):
-            raise PolicyError("the prompt has more tokens than the model reads")
+        long = [
+            position for position, request in enumerate(requests) if len(request.messages[-1].content) > self.max_prompt
+        ]
+        if long:
+            raise PromptTooLongError({position: f"prompt {position} is too long" for position in long})
         return [self._answer(request, sampling) for request in requests]
 
     def _answer(self, request: Request, sampling: Sampling) -> Completion:
@@ -156,7 +159,8 @@ def test_a_prompt_that_is_too_long_is_data_and_spares_its_batch() -> None:
     policy = Extractor(max_prompt=400)
     results = read_all(policy, {0: episodes(1), 1: [long, *episodes(1, 1)], 2: episodes(1, 2)})
     assert [results[replica].failed for replica in (0, 1, 2)] == [0, 1, 0]
-    assert results[1].raw[0].error == "the prompt has more tokens than the model reads"
+    assert results[1].raw[0].error == "prompt 1 is too long"
+    assert [len(batch) for batch in policy.batches] == [3, 2, 1]
     assert [row.items for replica in (0, 2) for row in results[replica].raw] == [1, 1]
     assert results[1].raw[1].items == 1
 
@@ -164,6 +168,14 @@ def test_a_prompt_that_is_too_long_is_data_and_spares_its_batch() -> None:
 def test_an_extractor_that_never_answers_is_an_error() -> None:
     with pytest.raises(ExtractionError, match="replica 0: the extractor answered to none of 2 episodes"):
         read(Extractor(max_prompt=1), [*episodes(2), episode("broken", error="no")])
+
+
+def test_a_policy_that_breaks_is_not_taken_for_data() -> None:
+    def broken(request: Request) -> str:
+        raise PolicyError("the server is gone")
+
+    with pytest.raises(PolicyError, match="the server is gone"):
+        read(Extractor(rule=broken), episodes(2))
 
 
 def test_a_replica_does_not_depend_on_its_neighbours() -> None:

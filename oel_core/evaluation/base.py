@@ -1,23 +1,21 @@
 """What an evaluation suite is, how its episodes are played and gone on with, and the report all suites share."""
 
-import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import fmean
 from typing import Protocol
 
 from oel_core import envs
 from oel_core.config import OelConfig, PlayConfig, SamplingConfig
-from oel_core.envs.base import Environment, EnvSpec
-from oel_core.errors import ConfigError
+from oel_core.envs.base import EnvSpec
+from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation.stats import wilson
 from oel_core.policies.base import Policy
-from oel_core.rollout import EpisodePlan, plan_episodes, play_episodes
+from oel_core.rollout import EpisodePlan, KnowledgeFor, count_layouts, groups, plan_episodes, play_episodes
 from oel_core.types import EvalReport, Split, StopReason, Trajectory
 
 OnEpisode = Callable[[Trajectory], None]
-KnowledgeOf = Callable[[EpisodePlan, Environment], str]
 
 
 def ignore(episode: Trajectory) -> None:
@@ -27,8 +25,10 @@ def ignore(episode: Trajectory) -> None:
 class Suite(Protocol):
     """One measurement of a policy on held-out episodes."""
 
-    name: str
-    """Also the name of its report's folder: letters, digits and underscores."""
+    @property
+    def name(self) -> str:
+        """What reports call it; letters, digits and underscores."""
+        ...
 
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """Plays what is not in `done` yet, hands each new episode to `on_episode`, and reports on all of them.
@@ -50,14 +50,39 @@ class HeldOutPlay:
     """Of the sampling."""
 
     def run(
-        self, policy: Policy, *, knowledge: KnowledgeOf | None, done: Sequence[Trajectory], on_episode: OnEpisode
+        self, policy: Policy, *, knowledge: KnowledgeFor | None, done: Sequence[Trajectory], on_episode: OnEpisode
     ) -> list[Trajectory]:
         """All episodes in the order of their plans; those in `done` are not given to `on_episode` again."""
         episodes = {episode.id: episode for episode in done}
-        for episode in play_episodes(policy, self.spec, self.plans, self.play, knowledge=knowledge, seed=self.seed):
-            episodes[episode.id] = episode
-            on_episode(episode)
+        self._check(done)
+        waiting = unfinished(self.plans, set(episodes), policy)
+        envs.prepare_envs(self.spec, [plan.seed for plan in waiting], os.cpu_count() or 1)
+        for episode in play_episodes(policy, self.spec, waiting, self.play, knowledge=knowledge, seed=self.seed):
+            if episode.id not in episodes:
+                episodes[episode.id] = episode
+                on_episode(episode)
         return [episodes[plan.id] for plan in self.plans]
+
+    def _check(self, done: Sequence[Trajectory]) -> None:
+        planned = {(plan.id, plan.seed) for plan in self.plans}
+        for episode in done:
+            if (episode.id, episode.seed) not in planned or episode.env != self.spec.name:
+                raise ArtifactError(
+                    f"episode {episode.id} (seed {episode.seed}, {episode.env}) is none of this suite's: it was played "
+                    "for another suite or configuration. Remove its file to evaluate again"
+                )
+
+    def report(self, suite: str, policy: Policy, played: Sequence[Trajectory]) -> EvalReport:
+        """The report on episodes that `run` gave back."""
+        return summarise(suite, policy.name, played, layouts=count_layouts(self.spec, self.plans))
+
+
+def unfinished(plans: Sequence[EpisodePlan], done: set[str], policy: Policy) -> list[EpisodePlan]:
+    """Plans to play so that all are done: whole groups where the policy then gives the same bytes again."""
+    if not policy.reproducible:
+        return [plan for plan in plans if plan.id not in done]
+    waiting = [group for group in groups(plans, policy.batch_size) if any(plan.id not in done for plan in group)]
+    return [plan for group in waiting for plan in group]
 
 
 def held_out(config: OelConfig, spec: EnvSpec, sampling: SamplingConfig, episodes: int) -> HeldOutPlay:
@@ -99,18 +124,3 @@ def summarise(suite: str, policy_name: str, trajectories: Sequence[Trajectory], 
 
 def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else 0.0
-
-
-def count_layouts(spec: EnvSpec, trajectories: Sequence[Trajectory]) -> int:
-    """Distinct hidden layouts among the episodes that could be played."""
-    options = json.dumps(dict(spec.options), sort_keys=True)
-    return len({_layout(spec.name, options, episode.seed) for episode in trajectories if episode.turns})
-
-
-@lru_cache(maxsize=4096)
-def _layout(name: str, options: str, seed: int) -> str:
-    environment = envs.make_env(EnvSpec(name, json.loads(options)), seed)
-    try:
-        return environment.layout
-    finally:
-        environment.close()

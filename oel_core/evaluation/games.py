@@ -11,7 +11,7 @@ from typing import Any, Literal
 from oel_core.config import Count, OelConfig, Section
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.errors import ConfigError
-from oel_core.evaluation.base import HeldOutPlay, OnEpisode, count_layouts, held_out, ignore, summarise
+from oel_core.evaluation.base import HeldOutPlay, OnEpisode, held_out, ignore
 from oel_core.evaluation.options import parse_options
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction.base import CountTokens, transcript
@@ -44,7 +44,7 @@ class Games:
         """See `Suite.run`."""
         knowledge = self._text_of if self.texts else None
         played = self.episodes.run(policy, knowledge=knowledge, done=done, on_episode=on_episode)
-        return summarise(self.name, policy.name, played, layouts=count_layouts(self.episodes.spec, played))
+        return self.episodes.report(self.name, policy, played)
 
     def _text_of(self, plan: EpisodePlan, environment: Environment) -> str:
         return self.texts[plan.index % len(self.texts)]

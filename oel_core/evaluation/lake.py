@@ -14,7 +14,7 @@ from oel_core.config import Count, OelConfig, Section
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.envs.lake import DEPLOYMENT_SYMBOLS, ROLES, LakeEnv, Role
 from oel_core.errors import EnvironmentError_
-from oel_core.evaluation.base import HeldOutPlay, OnEpisode, count_layouts, held_out, ignore, summarise
+from oel_core.evaluation.base import HeldOutPlay, OnEpisode, held_out, ignore
 from oel_core.evaluation.options import parse_options
 from oel_core.policies.base import Policy
 from oel_core.rollout import EpisodePlan
@@ -40,7 +40,7 @@ class LakeSuite:
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """See `Suite.run`."""
         played = self.episodes.run(policy, knowledge=_truths, done=done, on_episode=on_episode)
-        return summarise(self.name, policy.name, played, layouts=count_layouts(self.episodes.spec, played))
+        return self.episodes.report(self.name, policy, played)
 
 
 def make_other_symbols(options: Mapping[str, Any], config: OelConfig) -> LakeSuite:
@@ -50,8 +50,8 @@ def make_other_symbols(options: Mapping[str, Any], config: OelConfig) -> LakeSui
 
 def make_swapped_roles(options: Mapping[str, Any], config: OelConfig) -> LakeSuite:
     """The deployment's symbols with their roles swapped, so that what was learnt contradicts what is read."""
-    own = config.environment.options.get("symbols", DEPLOYMENT_SYMBOLS) if config.environment.name == "lake" else {}
-    letters = own if isinstance(own, Mapping) and own else DEPLOYMENT_SYMBOLS
+    own = config.environment.options.get("symbols") if config.environment.name == "lake" else None
+    letters = {**DEPLOYMENT_SYMBOLS, **own} if isinstance(own, Mapping) else DEPLOYMENT_SYMBOLS
     return _make("swapped_roles", swap_roles(letters), options, config)
 
 
