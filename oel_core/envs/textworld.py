@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -242,7 +244,8 @@ def _generate(cls: type[_TextWorldGame], options: TextWorldOptions, seed: int) -
         game_options = GameOptions()
         game_options.seeds = int(seed if attempt == 0 else derive_seed("textworld", seed, attempt) % 2**32)
         try:
-            return cls._generate(options, game_options), game_options
+            with _quiet_interpreter():
+                return cls._generate(options, game_options), game_options
         except Exception as failure:
             error = failure
     raise EnvironmentError_(
@@ -276,9 +279,18 @@ def _start(path: Path) -> Any:
         lost=True,
     )
     try:
-        return textworld.start(os.fspath(path), wanted)
+        with _quiet_interpreter():
+            return textworld.start(os.fspath(path), wanted)
     except Exception as error:
         raise EnvironmentError_(f"{path.parent} is not a playable game: {error}. Delete that folder") from error
+
+
+@contextmanager
+def _quiet_interpreter() -> Iterator[None]:
+    """The interpreter warns that it does not know a generated game; TextWorld reads the score from the text instead."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Game .* is not fully supported")
+        yield
 
 
 def _layout(game: Any) -> str:
