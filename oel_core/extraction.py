@@ -139,7 +139,9 @@ def _start(
             f"{expected[wrong] if wrong < len(expected) else 'no more rows'}: remove that file to extract again"
         )
     knowledge = previous or empty(replica, round_index)
-    return _Replica(replica, episodes, knowledge.model_copy(update={"replica": replica, "round": round_index}), done)
+    return _Replica(
+        replica, episodes, knowledge.model_copy(update={"replica": replica, "round": round_index}), tuple(done)
+    )
 
 
 def _batches(replicas: Sequence[_Replica], with_previous: bool, size: int) -> Iterator[list[_Asked]]:

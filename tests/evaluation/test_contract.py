@@ -1,0 +1,91 @@
+"""What every registered suite must do."""
+
+from typing import Any
+
+import pytest
+
+from oel_core.errors import ArtifactError, ConfigError
+from oel_core.evaluation import SUITES, Suite, make_suite, suite_names
+from oel_core.types import EvalReport, Split, Trajectory
+from tests.evaluation.players import small_config, wanderer
+
+KNOWLEDGE = ("SECRET one", "SECRET two", "SECRET three")
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "games": ("games", {"episodes": 10}),
+    "games in context": ("games", {"episodes": 10, "arm": "in_context", "texts": KNOWLEDGE}),
+    "games raw": ("games", {"episodes": 10, "arm": "raw", "texts": KNOWLEDGE}),
+    "other_symbols": ("other_symbols", {"episodes": 10}),
+    "swapped_roles": ("swapped_roles", {"episodes": 10}),
+}
+
+
+@pytest.fixture(params=CASES)
+def suite(request: pytest.FixtureRequest) -> Suite:
+    name, options = CASES[request.param]
+    return make_suite(name, options, small_config())
+
+
+def test_every_registered_suite_is_tested_here() -> None:
+    assert {name for name, _ in CASES.values()} == set(SUITES) == set(suite_names())
+
+
+def play(suite: Suite, done: list[Trajectory] | None = None) -> tuple[EvalReport, list[Trajectory]]:
+    played: list[Trajectory] = []
+    report = suite.run(wanderer(), done=done or [], on_episode=played.append)
+    return report, played
+
+
+def test_reports_on_held_out_episodes_and_hands_over_each_once(suite: Suite) -> None:
+    report, played = play(suite)
+    assert suite.name.isidentifier()
+    assert (report.suite, report.policy, report.episodes) == (suite.name, "wanderer", 10)
+    assert {episode.split for episode in played} == {Split.HELD_OUT}
+    assert len({episode.id for episode in played}) == len(played) == 10
+    assert report.passed == sum(episode.passed for episode in played)
+    assert report.ci95[0] <= report.pass_rate == report.passed / 10 <= report.ci95[1]
+    assert 1 <= report.layouts <= 10
+    assert 0 < report.response_tokens <= report.trajectory_tokens
+    assert EvalReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_records_never_hold_the_knowledge(suite: Suite) -> None:
+    _, played = play(suite)
+    for episode in played:
+        for turn in episode.turns:
+            assert not any("SECRET" in message.content or "Knowledge" in message.content for message in turn.messages)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5, 9, 10])
+def test_goes_on_where_it_was_killed(suite: Suite, kept: int) -> None:
+    report, played = play(suite)
+    again, rest = play(suite, played[:kept])
+    assert again == report
+    assert [episode.id for episode in rest] == [episode.id for episode in played[kept:]]
+    without_time = {"turns": {"__all__": {"wall_s"}}}
+    assert [e.model_dump(exclude=without_time) for e in rest] == [
+        e.model_dump(exclude=without_time) for e in played[kept:]
+    ]
+
+
+def test_episodes_of_something_else_are_refused(suite: Suite) -> None:
+    _, played = play(suite)
+    foreign = played[0].model_copy(update={"seed": played[0].seed + 1})
+    with pytest.raises(ArtifactError, match=f"episode {foreign.id} .* is none of this suite's"):
+        play(suite, [foreign])
+
+
+@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [({"episode": 3}, "episode: Extra"), ({"episodes": 0}, "episodes: .*greater"), ({"episodes": "x"}, "episodes: ")],
+)
+def test_wrong_options_are_named(name: str, options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s)options of suite {name} .*{problem}"):
+        make_suite(name, options, small_config())
+
+
+def test_an_unknown_suite_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown evaluation suite 'other_symbol': did you mean other_symbols\?"):
+        make_suite("other_symbol", {}, small_config())
+    with pytest.raises(ConfigError, match="registered are games, other_symbols, swapped_roles"):
+        make_suite("zzz", {}, small_config())
