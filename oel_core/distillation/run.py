@@ -20,6 +20,8 @@ from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.dataset import Step, build_steps, check_context, check_knowledge
 from oel_core.distillation.records import StepLog, StepRecord
 from oel_core.distillation.resume import CheckpointFolder, publish
+from oel_core.distillation.rollouts import Tokens
+from oel_core.distillation.teacher import FrozenAdapter, FrozenCopy
 from oel_core.errors import ArtifactError, ConfigError, DistillationError
 from oel_core.files import write_atomic
 from oel_core.jsonl import jsonl_bytes
@@ -169,8 +171,7 @@ class _Job:
         self, student: Any, tokenizer: Any, steps: Sequence[Step], on_step: OnStep | None
     ) -> "ContextDistillationTrainer":
         # TRL takes seconds to import: not before everything has been checked
-        from oel_core.distillation.teacher import FrozenAdapter, FrozenCopy
-        from oel_core.distillation.trainer import ContextDistillationTrainer, Outputs, Tokens
+        from oel_core.distillation.trainer import ContextDistillationTrainer, Outputs
 
         pad = tokenizer.pad_token_id or 0
         own_dtype = getattr(torch, self.model.dtype)

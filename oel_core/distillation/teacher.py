@@ -6,33 +6,16 @@ That method is the seam: a teacher that computes each knowledge file's keys and 
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from oel_core.distillation.dataset import Sample
 from oel_core.distillation.losses import log_probs_at
+from oel_core.distillation.rollouts import Rollout
 from oel_core.distillation.scoring import response_logits
 from oel_core.models import ADAPTER, copy_adapter, use_adapter
 from oel_core.policies.decoding import evaluating
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """A sample with the student's response to it."""
-
-    sample: Sample
-    response: list[int]
-    """Token ids, end token included when one was sampled. Never empty."""
-    truncated: bool
-    """The response hit the token cap."""
-
-    @property
-    def length(self) -> int:
-        """Tokens that the teacher reads: the longer of the two sequences."""
-        return len(self.sample.taught_prompt) + len(self.response)
 
 
 class Teacher(Protocol):

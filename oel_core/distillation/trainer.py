@@ -17,7 +17,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,29 +28,21 @@ from transformers import PrinterCallback, TrainingArguments
 from trl.trainer.base_trainer import _BaseTrainer
 
 from oel_core.config import DistillConfig
-from oel_core.distillation.dataset import Sample, Step
+from oel_core.distillation.dataset import Step
 from oel_core.distillation.losses import entropy, top_k_log_probs, truncated_reverse_kl
-from oel_core.distillation.records import StepLog, StepRecord, draw_stats
+from oel_core.distillation.records import StepLog, StepRecord
 from oel_core.distillation.resume import CheckpointFolder, TrainingState, load_checkpoint, restore_rng, rng_state
+from oel_core.distillation.rollouts import Rollout, Tokens, micro_batches, roll_out
 from oel_core.distillation.scoring import response_logits
-from oel_core.distillation.teacher import Rollout, Teacher
+from oel_core.distillation.tally import StepTally
+from oel_core.distillation.teacher import Teacher
 from oel_core.errors import ArtifactError, DistillationError, PolicyError
 from oel_core.policies.base import Sampling
-from oel_core.policies.decoding import sample_responses
 
 logger = logging.getLogger(__name__)
 
 OnStep = Callable[[StepRecord], None]
 _TRAINER_STATE = "trainer_state.json"
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Token ids with a meaning."""
-
-    pad: int
-    stops: frozenset[int]
-    """Each ends a response."""
 
 
 @dataclass(frozen=True)
@@ -60,64 +52,6 @@ class Outputs:
     log: StepLog
     checkpoints: CheckpointFolder
     on_step: OnStep | None = None
-
-
-@dataclass
-class _Tally:
-    """Sums over the micro-batches of one step, in the order in which they were scored."""
-
-    rollouts: list[Rollout] = field(default_factory=list)
-    kl: list[Tensor] = field(default_factory=list)
-    """One tensor of per-token values a micro-batch."""
-    entropy: list[Tensor] = field(default_factory=list)
-
-    def add(self, batch: Sequence[Rollout], kl: Tensor, entropies: Tensor) -> None:
-        self.rollouts.extend(batch)
-        self.kl.append(kl.detach())
-        self.entropy.append(entropies)
-
-    def sample_kl(self) -> dict[int, float]:
-        """Mean KL per response token of each sample, by the sample's index."""
-        parts = torch.cat(self.kl).split([len(rollout.response) for rollout in self.rollouts])
-        return {rollout.sample.index: float(part.mean()) for rollout, part in zip(self.rollouts, parts, strict=True)}
-
-
-@dataclass(frozen=True)
-class _StepResult:
-    """A step whose gradient is there, but whose update is not done yet."""
-
-    step: Step
-    rollouts: tuple[Rollout, ...]
-    """In the order of the samples."""
-    kl: float
-    entropy: float
-    sample_kl: dict[int, float]
-    started: float
-
-    def record(self, grad_norm: float, lr: float) -> StepRecord:
-        lengths = [len(rollout.response) for rollout in self.rollouts]
-        replicas = tuple(rollout.sample.replica for rollout in self.rollouts)
-        return StepRecord(
-            step=self.step.number,
-            loss=self.kl,
-            kl=self.kl,
-            entropy=self.entropy,
-            grad_norm=grad_norm,
-            lr=lr,
-            response_tokens=sum(lengths),
-            response_length=sum(lengths) / len(lengths),
-            truncation_rate=sum(rollout.truncated for rollout in self.rollouts) / len(lengths),
-            draws=replicas,
-            draw_kl=draw_stats(replicas, [self.sample_kl[rollout.sample.index] for rollout in self.rollouts]),
-            wall_s=time.perf_counter() - self.started,
-            tokens=sum(len(rollout.sample.prompt) for rollout in self.rollouts) + sum(lengths),
-        )
-
-
-def micro_batches(rollouts: Sequence[Rollout], size: int) -> list[list[Rollout]]:
-    """Groups of at most `size` rollouts of similar length, so that little is padded."""
-    ordered = sorted(rollouts, key=lambda rollout: rollout.length)
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
 def disable_base_dropout(model: nn.Module) -> None:
@@ -161,7 +95,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         self.outputs = outputs
         self.rollout_batch = rollout_batch
         self._sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
-        self._result: _StepResult | None = None
+        self._tally: StepTally | None = None
         disable_base_dropout(student)
         super().__init__(
             model=student,
@@ -192,51 +126,24 @@ class ContextDistillationTrainer(_BaseTrainer):
         """
         step: Step = inputs["step"]
         started = time.perf_counter()
-        rollouts = self._roll_out(step)
-        total = sum(len(rollout.response) for rollout in rollouts)
-        tally = _Tally()
+        self._tally = tally = StepTally(step, self._roll_out(step), started)
         model.train()
-        for batch in micro_batches(rollouts, self.distill_config.micro_batch):
+        for batch in micro_batches(tally.rollouts, self.distill_config.micro_batch):
             kl, entropies = self._score(model, batch)
-            self.accelerator.backward(kl.sum() / total)
+            self.accelerator.backward(kl.sum() / tally.tokens)
             tally.add(batch, kl, entropies)
-        sample_kl = tally.sample_kl()
-        broken = [rollout.sample.id for rollout in rollouts if not math.isfinite(sample_kl[rollout.sample.index])]
-        if broken:
+        if broken := tally.broken():
             raise self._stopped(step, broken, "the loss is not finite")
-        loss = torch.cat(tally.kl).sum() / total
-        mean_entropy = float(torch.cat(tally.entropy).mean())
-        self._result = _StepResult(step, tuple(rollouts), float(loss), mean_entropy, sample_kl, started)
-        return loss
+        return tally.loss
 
     def _roll_out(self, step: Step) -> list[Rollout]:
-        """The student's responses, without knowledge, in the order of the samples."""
-        order = sorted(step.samples, key=lambda sample: len(sample.prompt))
-        found: dict[int, list[int]] = {}
-        for start in range(0, len(order), self.rollout_batch):
-            chunk = order[start : start + self.rollout_batch]
-            for sample, response in zip(chunk, self._respond(step, chunk), strict=True):
-                found[sample.index] = response
-        empty = [sample.id for sample in step.samples if not found[sample.index]]
-        if empty:
-            raise self._stopped(step, empty, "the student gave empty responses")
-        return [self._rollout(sample, found[sample.index]) for sample in step.samples]
-
-    def _respond(self, step: Step, samples: Sequence[Sample]) -> list[list[int]]:
         try:
-            return sample_responses(
-                self.model,
-                [sample.prompt for sample in samples],
-                [sample.seed for sample in samples],
-                self._sampling,
-                self.tokens.stops,
-                self.tokens.pad,
-            )
+            rollouts = roll_out(self.model, step.samples, self._sampling, self.tokens, batch_size=self.rollout_batch)
         except PolicyError as error:
-            raise self._stopped(step, [sample.id for sample in samples], str(error)) from error
-
-    def _rollout(self, sample: Sample, response: list[int]) -> Rollout:
-        return Rollout(sample, response, truncated=response[-1] not in self.tokens.stops)
+            raise self._stopped(step, [sample.id for sample in step.samples], str(error)) from error
+        if empty := [rollout.sample.id for rollout in rollouts if not rollout.response]:
+            raise self._stopped(step, empty, "the student's responses are empty")
+        return rollouts
 
     def _score(self, model: nn.Module, batch: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
         """KL with gradient and entropy without, both of shape (N,): one student forward, one teacher forward."""
@@ -271,11 +178,11 @@ class ContextDistillationTrainer(_BaseTrainer):
         """
         if "grad_norm" not in logs:
             return
-        assert self._result is not None
+        assert self._tally is not None
         if not math.isfinite(logs["grad_norm"]):
-            names = [sample.id for sample in self._result.step.samples]
-            raise self._stopped(self._result.step, names, "the gradient is not finite")
-        record = self._result.record(logs["grad_norm"], logs["learning_rate"])
+            names = [sample.id for sample in self._tally.step.samples]
+            raise self._stopped(self._tally.step, names, "the gradient is not finite")
+        record = self._tally.record(logs["grad_norm"], logs["learning_rate"])
         self.outputs.log.append(record)
         logger.info("step %d: loss %.5f, entropy %.3f", record.step, record.loss, record.entropy)
         if self.outputs.on_step is not None:

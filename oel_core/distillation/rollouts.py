@@ -1,0 +1,62 @@
+"""The student's responses to a step's prompts, without knowledge."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from oel_core.distillation.dataset import Sample
+from oel_core.policies.base import Sampling
+from oel_core.policies.decoding import sample_responses
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids with a meaning."""
+
+    pad: int
+    stops: frozenset[int]
+    """Each ends a response."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A sample with the student's response to it."""
+
+    sample: Sample
+    response: list[int]
+    """Token ids, end token included when one was sampled."""
+    truncated: bool
+    """The response hit the token cap."""
+
+    @property
+    def taught_length(self) -> int:
+        """Tokens that the teacher reads: the longer of the two sequences."""
+        return len(self.sample.taught_prompt) + len(self.response)
+
+
+def roll_out(
+    model: Any, samples: Sequence[Sample], sampling: Sampling, tokens: Tokens, *, batch_size: int
+) -> list[Rollout]:
+    """One response for each sample, in their order; prompts of similar length are answered together.
+
+    Raises:
+        PolicyError: the model's logits are not finite.
+    """
+    ordered = sorted(samples, key=lambda sample: len(sample.prompt))
+    found: dict[int, list[int]] = {}
+    for start in range(0, len(ordered), batch_size):
+        chunk = ordered[start : start + batch_size]
+        prompts, seeds = [sample.prompt for sample in chunk], [sample.seed for sample in chunk]
+        responses = sample_responses(model, prompts, seeds, sampling, tokens.stops, tokens.pad)
+        found.update(zip((sample.index for sample in chunk), responses, strict=True))
+    return [
+        Rollout(sample, response, truncated=not response or response[-1] not in tokens.stops)
+        for sample in samples
+        for response in [found[sample.index]]
+    ]
+
+
+def micro_batches(rollouts: Sequence[Rollout], size: int) -> list[list[Rollout]]:
+    """Groups of at most `size` rollouts of similar length, so that little is padded."""
+    ordered = sorted(rollouts, key=lambda rollout: rollout.taught_length)
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
