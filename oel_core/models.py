@@ -4,6 +4,8 @@ Nothing here ever trusts remote code or reads pickled weights.
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,18 @@ __all__ = [
 
 ADAPTER = "default"
 """Name of the adapter that a run trains and saves."""
-transformers_logging.disable_progress_bar()  # a bar for each of many small loads would bury a run's own output
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """No progress bars of transformers: one for each of many small loads would bury a run's own output."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def pick_device(config: ModelConfig) -> torch.device:
@@ -53,6 +66,7 @@ def pick_device(config: ModelConfig) -> torch.device:
     return torch.device("cuda" if available and config.device != "cpu" else "cpu")
 
 
+@_no_bars()
 def _load_base(source: Path | str, config: ModelConfig) -> PreTrainedModel:
     from safetensors import SafetensorError
 
@@ -178,6 +192,7 @@ def _portable_adapter_config(folder: Path) -> None:
     (folder / ADAPTER_CONFIG).write_text(canonical_adapter_config(values), encoding="utf-8")
 
 
+@_no_bars()
 def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
     """Writes a checkpoint (an adapter-only one for a model with an adapter) beside `folder`, then renames it there.
 

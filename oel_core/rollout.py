@@ -20,7 +20,16 @@ from oel_core.prompts import play as prompts
 from oel_core.seeds import derive_seed
 from oel_core.types import Message, Trajectory, Turn
 
-__all__ = ["EpisodePlan", "KnowledgeFor", "count_layouts", "groups", "plan_episodes", "play_episodes", "short_digest"]
+__all__ = [
+    "EpisodePlan",
+    "KnowledgeFor",
+    "count_layouts",
+    "groups",
+    "plan_episodes",
+    "play_episodes",
+    "short_digest",
+    "unfinished",
+]
 
 KnowledgeFor = Callable[[EpisodePlan, Environment], str]
 """The knowledge text that an episode's prompts carry; an empty string is none."""
@@ -39,6 +48,14 @@ def prompt_digest(ids: Sequence[int]) -> str:
 def groups(plans: Sequence[EpisodePlan], size: int) -> list[Sequence[EpisodePlan]]:
     """The fixed groups that are played together, in plan order."""
     return [plans[start : start + size] for start in range(0, len(plans), size)]
+
+
+def unfinished(plans: Sequence[EpisodePlan], done: set[str], policy: Policy) -> list[EpisodePlan]:
+    """Plans to play so that all are done: whole groups where the policy then gives the same bytes again."""
+    if not policy.reproducible:
+        return [plan for plan in plans if plan.id not in done]
+    waiting = [group for group in groups(plans, policy.batch_size) if any(plan.id not in done for plan in group)]
+    return [plan for group in waiting for plan in group]
 
 
 @dataclass
