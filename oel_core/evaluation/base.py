@@ -12,7 +12,7 @@ from oel_core.envs.base import EnvSpec
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation.stats import wilson
 from oel_core.policies.base import Policy
-from oel_core.rollout import EpisodePlan, KnowledgeFor, count_layouts, groups, plan_episodes, play_episodes
+from oel_core.rollout import EpisodePlan, KnowledgeFor, count_layouts, plan_episodes, play_episodes, unfinished
 from oel_core.types import EvalReport, Split, StopReason, Trajectory
 
 OnEpisode = Callable[[Trajectory], None]
@@ -75,14 +75,6 @@ class HeldOutPlay:
     def report(self, suite: str, policy: Policy, played: Sequence[Trajectory]) -> EvalReport:
         """The report on episodes that `run` gave back."""
         return summarise(suite, policy.name, played, layouts=count_layouts(self.spec, self.plans))
-
-
-def unfinished(plans: Sequence[EpisodePlan], done: set[str], policy: Policy) -> list[EpisodePlan]:
-    """Plans to play so that all are done: whole groups where the policy then gives the same bytes again."""
-    if not policy.reproducible:
-        return [plan for plan in plans if plan.id not in done]
-    waiting = [group for group in groups(plans, policy.batch_size) if any(plan.id not in done for plan in group)]
-    return [plan for group in waiting for plan in group]
 
 
 def held_out(config: OelConfig, spec: EnvSpec, sampling: SamplingConfig, episodes: int) -> HeldOutPlay:
