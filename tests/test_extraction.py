@@ -186,6 +186,14 @@ def test_a_replica_does_not_depend_on_its_neighbours() -> None:
     assert len({result.final.text for result in together.values()}) > 1
 
 
+def test_every_episode_of_every_replica_and_round_is_drawn_by_its_own_seed() -> None:
+    policy = Extractor()
+    same = episodes(3)  # the same episodes in both replicas: only the replica tells the requests apart
+    for round_index in (1, 2):
+        read_all(policy, {0: same, 1: same}, round_index=round_index)
+    assert len({request.seed for batch in policy.batches for request in batch}) == 12
+
+
 def test_another_seed_draws_other_answers() -> None:
     assert read(Extractor(), episodes(8)).raw != read(Extractor(), episodes(8), seed=6).raw
 
