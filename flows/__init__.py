@@ -1,0 +1,3 @@
+"""Prefect flows, one a file, and the command line. Importing `tasks` first turns telemetry off."""
+
+import tasks as tasks

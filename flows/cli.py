@@ -1,0 +1,60 @@
+"""`oel`: the command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from flows.commands import configs, doctor, evaluate, knowledge, runs, seed_lm
+from flows.commands.shared import err
+from oel_core.errors import ArtifactError, ConfigError, OelError
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+app = typer.Typer(
+    help="Online Experiential Learning: language models that learn from their own deployment, round by round.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(runs.run)
+app.command("rounds")(runs.rounds)
+app.add_typer(knowledge.app, name="knowledge")
+app.command("eval")(evaluate.evaluate)
+app.add_typer(configs.app, name="config")
+app.command("presets")(configs.presets)
+app.command("envs")(configs.envs)
+app.add_typer(seed_lm.app, name="seed-lm")
+app.command("doctor")(doctor.doctor)
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code. Expected errors become a message, not a traceback."""
+    try:
+        code = app(list(arguments), prog_name="oel", standalone_mode=False)
+        return code if isinstance(code, int) else DONE
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (ConfigError, ArtifactError) as error:
+        return _say(str(error), USAGE)
+    except OelError as error:
+        return _say(str(error), FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("Interrupted. Run the same command again to go on.", FAILED)
+
+
+def _say(message: str, code: int) -> int:
+    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(call(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands of `oel`, one noun a file. Heavy imports happen inside the functions: `oel --help` must be quick."""

@@ -1,0 +1,69 @@
+"""`oel eval`: measure any checkpoint on one suite, outside a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.commands.live import live_progress
+from flows.commands.shared import AsJson, Overrides, err, print_json, print_table
+
+if TYPE_CHECKING:
+    from oel_core.policies.base import Policy
+    from oel_core.types import Trajectory
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, hub id, or seed-lm.")],
+    suite: Annotated[str, typer.Option(help="games, or an out-of-distribution suite.")] = "games",
+    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes; the suite's own number if not given.")] = None,
+    preset: Annotated[str, typer.Option(help="Preset or YAML file with the world and the sampling.")] = "quickstart",
+    knowledge: Annotated[Path | None, typer.Option(help="Text file put before the model (suite games).")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on held-out episodes."""
+    from oel_core.checkpoints import resolve_model
+    from oel_core.config import load_config
+    from oel_core.evaluation import make_suite
+    from oel_core.policies import load_policy
+
+    config = load_config(preset, overrides or ())
+    options: dict[str, Any] = {} if episodes is None else {"episodes": episodes}
+    make_suite(suite, options, config)
+    resolve_model(model)
+    policy = load_policy(model, config.model)
+    if knowledge is not None:
+        options |= {"arm": "in_context", "texts": (_read(knowledge, policy, config.knowledge.max_tokens),)}
+    played: list[Trajectory] = []
+    with live_progress(err) as progress:
+
+        def on_episode(episode: "Trajectory") -> None:
+            played.append(episode)
+            progress(f"play {suite}", len(played), episodes or 0)
+
+        report = make_suite(suite, options, config).run(policy, on_episode=on_episode)
+    values = report.model_dump(mode="json")
+    if as_json:
+        print_json([values])
+    else:
+        print_table("", ("figure", "value"), [(name, str(value)) for name, value in values.items()])
+
+
+def _read(path: Path, policy: "Policy", max_tokens: int) -> str:
+    """A knowledge text, refused when it is over the configuration's token cap."""
+    from oel_core.errors import ArtifactError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read as text: {error}") from error
+    tokens = policy.count_tokens(text)
+    if tokens > max_tokens:
+        raise ArtifactError(
+            f"{path} has {tokens} tokens, over knowledge.max_tokens = {max_tokens}: shorten it, or raise the cap with "
+            f"--set knowledge.max_tokens={tokens}"
+        )
+    if not text.strip():
+        raise ArtifactError(f"{path} is empty: leave --knowledge out to measure without")
+    return text

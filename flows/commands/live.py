@@ -1,0 +1,65 @@
+"""Live progress of a run: one line a stage, with a bar while it works."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from tasks.progress import Sink, shown_by
+
+
+class _Lines:
+    """Bars by label. A new label finishes the one before it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if label not in self._bars:
+            self._finish()
+            self._bars[label] = self._progress.add_task(label, total=total or None)
+        self._progress.update(self._bars[label], completed=done, total=total or None)
+
+    def _finish(self) -> None:
+        for bar in self._bars.values():
+            self._progress.stop_task(bar)
+            if self._progress.tasks[bar].total is None:
+                self._progress.update(bar, total=1, completed=1)
+
+
+@contextmanager
+def live_progress(console: Console) -> Iterator[Sink]:
+    """Shows the progress of every stage in this process. Where there is no terminal, each stage gets one plain line."""
+    if not console.is_terminal:
+        lines = _PlainLines(console)
+        with shown_by(lines):
+            yield lines
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars = _Lines(progress)
+        with shown_by(bars):
+            yield bars
+
+
+class _PlainLines:
+    """A line when a stage starts and one when it is done."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started: set[str] = set()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if label not in self._started:
+            self._started.add(label)
+            self._console.print(label, highlight=False)
+        if total and done == total:
+            self._console.print(f"{label}: {done} of {total}", highlight=False)

@@ -1,0 +1,93 @@
+"""`oel run` and `oel rounds`: making a run and looking at it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.live import live_progress
+from flows.commands.shared import RUNS, AsJson, Overrides, Root, err, out, print_json, print_table
+
+if TYPE_CHECKING:
+    from oel_core.artifacts import RunFolder
+    from oel_core.config import OelConfig
+    from oel_core.summary import RoundSummary
+
+
+def run(
+    preset: Annotated[str, typer.Argument(help="Preset name or YAML file.")] = "quickstart",
+    rounds: Annotated[int | None, typer.Option(help="Rounds in all; more than before goes on.")] = None,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; the preset's name if not given.")] = None,
+    root: Root = RUNS,
+    as_json: AsJson = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
+) -> None:
+    """Run the learning loop, or go on with the run of that name."""
+    from flows.local import use_local_services
+    from oel_core.config import load_config
+
+    extra = [f"rounds={rounds}"] if rounds is not None else []
+    config = load_config(preset, [*(overrides or ()), *extra])
+    folder = _prepare(root, name or Path(preset).stem, config)
+    use_local_services(root, verbose=verbose)
+    with live_progress(err) as progress:
+        progress("start Prefect and MLflow", 0, 0)
+        from flows.learning_loop import learning_loop
+
+        rows = learning_loop(config, folder.name, root)
+    _show(rows, as_json)
+    if not as_json:
+        _where(folder)
+
+
+def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
+    """Refuses at once what the flow would refuse after its services have started."""
+    from oel_core.artifacts import adopt_config, open_run
+    from oel_core.preflight import check
+    from tasks.tracking_settings import load_settings
+
+    load_settings()
+    check(config)
+    folder = open_run(root, name, config)
+    with folder.locked():
+        adopt_config(folder, config)
+    return folder
+
+
+def rounds(
+    run: Annotated[str, typer.Argument(help="Name of a run under --root, or its path.")],
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Show what every round of a run achieved; round 0 is the base model."""
+    from oel_core.artifacts import find_run
+    from oel_core.summary import summarise_run
+
+    _show(summarise_run(find_run(root, run)), as_json)
+
+
+def _show(rows: "Sequence[RoundSummary]", as_json: bool) -> None:
+    from flows.report import cells, columns
+
+    if as_json:
+        print_json([row.model_dump(mode="json") for row in rows])
+    else:
+        print_table("", columns(rows), [cells(row, rows) for row in rows])
+
+
+def _where(folder: "RunFolder") -> None:
+    from tasks.tracking import LOOP, tracked_run
+    from tasks.tracking_settings import load_settings
+
+    tracked, settings = tracked_run(folder), load_settings().resolved(folder.path.parent, folder.name)
+    knowledge = sorted(str(path.relative_to(folder.path)) for path in folder.path.glob("round_*/accumulate"))
+    out.print(f"Run folder   {folder.path}", highlight=False, soft_wrap=True)
+    out.print(f"Knowledge    {folder.path}/{{{','.join(knowledge)}}}/knowledge_*.md", highlight=False, soft_wrap=True)
+    out.print(
+        f"MLflow run   {tracked.runs.get(LOOP, '')} in experiment {settings.experiment}: "
+        f"mlflow ui --backend-store-uri {settings.tracking_uri}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,37 @@
+"""Options and output that several commands share."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+Root = Annotated[Path, typer.Option("--root", help="Folder that holds the runs.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, like distill.steps=5.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")]
+RUNS = Path("runs")
+
+
+def print_json(rows: Sequence[Mapping[str, Any]]) -> None:
+    """One JSON object a line on the standard output."""
+    for row in rows:
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with text columns; the first is the row's name."""
+    table = Table(title=title or None, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)

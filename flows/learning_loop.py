@@ -1,0 +1,49 @@
+"""The learning loop: measure the base model, then one round after the other.
+
+Run it with `oel run`, or deploy it with `prefect deploy --prefect-file deployments/prefect.yaml`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow
+
+from flows.evaluate_round import evaluate_round
+from flows.learning_round import learning_round
+from oel_core.artifacts import adopt_config, open_run
+from oel_core.config import OelConfig, load_config
+from oel_core.preflight import check
+from oel_core.summary import RoundSummary, summarise_run
+from tasks.base import one_model
+from tasks.tracking import LOOP, tracker_of
+from tasks.tracking_settings import TrackingSettings, load_settings
+
+
+@flow(name="learning-loop", flow_run_name="{name}", task_runner=one_model())
+def learning_loop(
+    config: OelConfig, name: str, root: Path = Path("runs"), tracking: TrackingSettings | None = None
+) -> list[RoundSummary]:
+    """Runs all rounds, or goes on with the run of that name, and returns a row a round."""
+    check(config)
+    run = open_run(root, name, config)
+    settings = tracking or load_settings()
+    with run.locked():
+        adopt_config(run, config)
+        tracker = tracker_of(settings, run)
+        tracker.log_config(config)
+        with tracker.running(LOOP):
+            evaluate_round(config, run, 0, settings)
+            for round_index in range(1, config.rounds + 1):
+                learning_round(config, run, round_index, settings)
+        return summarise_run(run)
+
+
+@flow(name="learning-loop-deployed", flow_run_name="{preset} {name}")
+def deployed_loop(
+    preset: str = "quickstart",
+    name: str = "quickstart",
+    root: Path = Path("runs"),
+    overrides: Sequence[str] = (),
+) -> list[RoundSummary]:
+    """`learning_loop` with parameters that a schedule or the Prefect UI can fill in."""
+    return learning_loop(load_config(preset, overrides), name, root)

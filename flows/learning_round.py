@@ -1,0 +1,42 @@
+"""One round: collect → extract → accumulate → distill → evaluate → promote."""
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows.evaluate_round import evaluate_round
+from flows.report import artifact_key, round_markdown
+from oel_core.artifacts import RunFolder
+from oel_core.config import OelConfig
+from tasks.accumulate import accumulate
+from tasks.base import one_model
+from tasks.collect import collect
+from tasks.distill import distill
+from tasks.extract import extract
+from tasks.promote import promote
+from tasks.tracking import tracker_of
+from tasks.tracking_settings import TrackingSettings
+
+
+@flow(
+    name="learning-round",
+    flow_run_name="{run.name} round {round_index}",
+    task_runner=one_model(),
+)
+def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking: TrackingSettings) -> None:
+    """Brings one round to its end. Stages that have finished are skipped."""
+    with tracker_of(tracking, run).running(str(round_index)):
+        collect(config, run, round_index, tracking)
+        replicas = [
+            extract.submit(config, run, round_index, replica, tracking) for replica in range(config.collect.replicas)
+        ]
+        for replica in replicas:
+            replica.result()
+        accumulate(config, run, round_index, tracking)
+        distill(config, run, round_index, tracking)
+        evaluate_round(config, run, round_index, tracking)
+        promote(run, round_index, tracking)
+    create_markdown_artifact(
+        round_markdown(run, round_index),
+        key=artifact_key(run, round_index),
+        description=f"What round {round_index} of {run.name} learned",
+    )

@@ -1,0 +1,29 @@
+"""Prefect without a server: a temporary API on SQLite under the run root, unless one is configured.
+
+Must be called before Prefect is imported. Its temporary API takes about 10 seconds to come up.
+"""
+
+import os
+from pathlib import Path
+
+SETTINGS = {
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a busy machine needs longer than the default 20
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # nothing here uses blocks, and registering them takes seconds
+}
+
+
+def use_local_services(root: Path, *, verbose: bool) -> None:
+    """Points Prefect at `root`/.prefect. An API that the user configured is left alone.
+
+    Prefect's own log goes to the console only if `verbose`: the command line shows progress and errors itself.
+    """
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    home = (root / ".prefect").resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_HOME", str(home))
+    os.environ.setdefault("PREFECT_SERVER_MEMO_STORE_PATH", str(home / "memo_store.toml"))
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,102 @@
+"""Accumulate: each replica's items, merged in order, become the knowledge file that a model reads."""
+
+from pathlib import Path
+
+from oel_core.artifacts import RunFolder, stage_key
+from oel_core.config import OelConfig
+from oel_core.errors import ExtractionError
+from oel_core.extraction import RawOutput
+from oel_core.jsonl import read_jsonl
+from oel_core.knowledge import empty, load_knowledge, merge, write_knowledge
+from oel_core.manifest import Manifest
+from oel_core.policies import load_policy
+from oel_core.policies.base import Policy
+from oel_core.prompts.extraction import get_format
+from oel_core.stages.common import LoadPolicy, Progress, model_after, silent
+from oel_core.stages.extract import ITEMS, RAW, previous_input, previous_knowledge, stage_name
+from oel_core.types import ExperienceItem, Knowledge
+
+SECTIONS = ("collect", "extract.format", "extract.use_after", "knowledge", "model.path")
+STAGE = "accumulate"
+
+
+def accumulate(
+    config: OelConfig,
+    run: RunFolder,
+    round_index: int,
+    *,
+    load: LoadPolicy = load_policy,
+    on_progress: Progress = silent,
+) -> Manifest:
+    """Writes `knowledge_KK.md` and `.json` for every replica, from the items of its first `use_after` episodes.
+
+    Raises:
+        ExtractionError: a replica's knowledge is empty and `knowledge.allow_empty` is not set.
+        ArtifactError: an extraction is missing or corrupt, or the stage was made with other settings.
+    """
+    replicas = range(config.collect.replicas)
+    inputs = {stage_name(replica): run.manifest(round_index, stage_name(replica)).digest for replica in replicas}
+    inputs |= previous_input(config, run, round_index)
+    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
+
+    def work(folder: Path) -> dict[str, float]:
+        written = []
+        policy = load(model_after(config, run, round_index - 1), config.model)
+        for replica in replicas:
+            written.append(_merged(config, run, round_index, replica, policy))
+            write_knowledge(folder, replica, written[-1])
+            on_progress(replica + 1, len(replicas))
+        _require_content(config, run, round_index, written)
+        return _counts(written)
+
+    return run.perform(key, work)
+
+
+def load_all_knowledge(config: OelConfig, run: RunFolder, round_index: int) -> list[Knowledge]:
+    """The K knowledge files of a round, checked against the token cap and against each other's sidecars."""
+    folder = run.stage_path(round_index, STAGE)
+    cap = config.knowledge.max_tokens
+    return [load_knowledge(folder, replica, max_tokens=cap) for replica in range(config.collect.replicas)]
+
+
+def _merged(config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy) -> Knowledge:
+    """Merges episode by episode, as the extractor did when it was shown the knowledge so far."""
+    folder = run.stage_path(round_index, stage_name(replica))
+    rows = list(read_jsonl(folder / RAW, RawOutput))[: config.use_after]
+    items: dict[str, list[ExperienceItem]] = {}
+    for item in read_jsonl(folder / ITEMS, ExperienceItem):
+        items.setdefault(item.sources[0], []).append(item)
+    knowledge = previous_knowledge(config, run, round_index, replica) or empty(replica, round_index)
+    knowledge = knowledge.model_copy(update={"round": round_index})
+    for row in rows:
+        knowledge = merge(
+            knowledge,
+            items.get(row.trajectory_id, []),
+            max_tokens=config.knowledge.max_tokens,
+            form=get_format(config.extract.format),
+            count_tokens=policy.count_tokens,
+        )
+    return knowledge
+
+
+def _require_content(config: OelConfig, run: RunFolder, round_index: int, knowledge: list[Knowledge]) -> None:
+    blank = [entry.replica for entry in knowledge if not entry.text.strip()]
+    if blank and not config.knowledge.allow_empty:
+        raw = run.stage_path(round_index, stage_name(blank[0])) / RAW
+        raise ExtractionError(
+            f"round {round_index}: the knowledge of replica {', '.join(map(str, blank))} is empty. See what the "
+            f"extractor wrote in {raw}; give it more episodes or another format, or set knowledge.allow_empty=true "
+            "if distilling without knowledge is wanted"
+        )
+
+
+def _counts(knowledge: list[Knowledge]) -> dict[str, float]:
+    return {
+        "replicas": len(knowledge),
+        "items": sum(len(entry.items) for entry in knowledge),
+        "tokens_mean": sum(entry.tokens for entry in knowledge) / len(knowledge),
+        "tokens_max": max(entry.tokens for entry in knowledge),
+        "dropped_over_cap": sum(entry.dropped_over_cap for entry in knowledge),
+        "dropped_duplicates": sum(entry.dropped_duplicates for entry in knowledge),
+        "empty": sum(not entry.text.strip() for entry in knowledge),
+    }

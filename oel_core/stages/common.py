@@ -1,0 +1,48 @@
+"""What the stages share: the world, the model that a round starts from, and the episodes it collected."""
+
+from collections.abc import Callable
+
+from oel_core.artifacts import RunFolder
+from oel_core.checkpoints import model_digest
+from oel_core.config import ModelConfig, OelConfig
+from oel_core.envs.base import EnvSpec
+from oel_core.jsonl import read_jsonl
+from oel_core.policies.base import Policy
+from oel_core.types import Split, Trajectory
+
+Progress = Callable[[int, int], None]
+"""Called with how much of a stage's work is done, and how much there is."""
+LoadPolicy = Callable[[str, ModelConfig], Policy]
+"""Gives the policy of a checkpoint. Stages do not close it, so that the next one finds it loaded."""
+
+TRAJECTORIES, EPISODES, CHECKPOINT, REPORT = "trajectories.jsonl", "episodes.jsonl", "checkpoint", "report.json"
+
+
+def silent(done: int, total: int) -> None:
+    """The progress callback of a caller who does not look."""
+
+
+def env_spec(config: OelConfig) -> EnvSpec:
+    """The world of the run."""
+    world = config.environment
+    return EnvSpec(world.name, world.options, world.max_turns)
+
+
+def model_after(config: OelConfig, run: RunFolder, round_index: int) -> str:
+    """The model that a round leaves: the base model for round 0, else that round's checkpoint."""
+    if round_index == 0:
+        return config.model.path
+    run.manifest(round_index, "distill")
+    return str(run.stage_path(round_index, "distill") / CHECKPOINT)
+
+
+def digest_after(config: OelConfig, run: RunFolder, round_index: int) -> str:
+    """Digest of `model_after`, as an input of later stages."""
+    return model_digest(config.model.path) if round_index == 0 else run.manifest(round_index, "distill").digest
+
+
+def load_trajectories(run: RunFolder, round_index: int, split: Split) -> list[Trajectory]:
+    """The episodes that a round collected for `split`, ordered by replica and index."""
+    path = run.stage_path(round_index, "collect") / TRAJECTORIES
+    chosen = [episode for episode in read_jsonl(path, Trajectory) if episode.split is split]
+    return sorted(chosen, key=lambda episode: (episode.replica, episode.index))

@@ -1,0 +1,80 @@
+"""Distill: consolidates a round's knowledge into the weights. Needs no environment, only prompts and knowledge."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from oel_core.artifacts import RunFolder, stage_key
+from oel_core.config import OelConfig
+from oel_core.distillation.records import StepRecord
+from oel_core.errors import ArtifactError
+from oel_core.jsonl import read_jsonl
+from oel_core.manifest import Manifest
+from oel_core.seeds import derive_seed
+from oel_core.stages.accumulate import load_all_knowledge
+from oel_core.stages.common import CHECKPOINT, digest_after, load_trajectories, model_after
+from oel_core.types import PartialRollout, Split, Trajectory
+
+SECTIONS = ("seed", "model", "distill", "knowledge.allow_empty", "knowledge.max_tokens")
+STEPS = "steps.jsonl"
+OnStep = Callable[[StepRecord], None]
+
+
+def ignore(step: StepRecord) -> None:
+    """The `on_step` of a caller who does not look."""
+
+
+def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnStep = ignore) -> Manifest:
+    """Trains the round's start model on its partial rollouts and leaves `checkpoint/` and `steps.jsonl`.
+
+    Raises:
+        ArtifactError: prompts or knowledge are missing, corrupt or over the cap, or made with other settings.
+        ExtractionError: a knowledge file is empty and `knowledge.allow_empty` is not set.
+        DistillationError: training cannot start or cannot go on.
+    """
+    inputs = {
+        "policy": digest_after(config, run, round_index - 1),
+        "collect": run.manifest(round_index, "collect").digest,
+        "knowledge": run.manifest(round_index, "accumulate").digest,
+    }
+    key = stage_key(config, round_index, "distill", SECTIONS, inputs)
+
+    def work(folder: Path) -> dict[str, float]:
+        from oel_core.distillation import run as training
+
+        checkpoint = training.distill(
+            model=config.model,
+            start=model_after(config, run, round_index - 1),
+            steps=partial_rollouts(config, load_trajectories(run, round_index, Split.DISTILL)),
+            knowledge=load_all_knowledge(config, run, round_index),
+            config=config.distill,
+            workdir=folder,
+            seed=derive_seed("distill", config.seed, round_index),
+            allow_empty=config.knowledge.allow_empty,
+            on_step=on_step,
+        )
+        if checkpoint != folder / CHECKPOINT:
+            raise ArtifactError(f"distillation left its checkpoint in {checkpoint}, not in {folder / CHECKPOINT}")
+        return _counts(list(read_jsonl(folder / STEPS, StepRecord)))
+
+    return run.perform(key, work)
+
+
+def partial_rollouts(config: OelConfig, episodes: Sequence[Trajectory]) -> list[list[PartialRollout]]:
+    """Every turn's prompt, step by step: episode n belongs to step n // `distill.episodes_per_step`."""
+    steps: list[list[PartialRollout]] = [[] for _ in range(config.distill.steps)]
+    for episode in episodes:
+        steps[episode.index // config.distill.episodes_per_step] += [
+            PartialRollout(trajectory_id=episode.id, turn=number, messages=turn.messages)
+            for number, turn in enumerate(episode.turns)
+        ]
+    return steps
+
+
+def _counts(steps: Sequence[StepRecord]) -> dict[str, float]:
+    return {
+        "steps": len(steps),
+        "samples": sum(len(step.draws) for step in steps),
+        "response_tokens": sum(step.response_tokens for step in steps),
+        "first_loss": steps[0].loss,
+        "last_loss": steps[-1].loss,
+    }

@@ -1,0 +1,123 @@
+"""Evaluate: one measurement of a round, in a folder of its own under `evaluate/`.
+
+`held_out` and `ood/<suite>` measure the model that the round leaves, without knowledge. `in_context` and `raw` measure
+the model that the round started from, with the round's knowledge or with its raw episodes before it. Round 0 is the
+base model. All rounds and arms play the same held-out episodes.
+"""
+
+from pathlib import Path
+
+from oel_core.artifacts import RunFolder, stage_key
+from oel_core.config import OelConfig
+from oel_core.errors import ConfigError
+from oel_core.evaluation import Suite, make_suite
+from oel_core.evaluation.games import raw_knowledge
+from oel_core.files import write_atomic
+from oel_core.jsonl import JsonlWriter, recover_jsonl
+from oel_core.manifest import Manifest
+from oel_core.policies import load_policy
+from oel_core.policies.base import Policy
+from oel_core.stages.accumulate import load_all_knowledge
+from oel_core.stages.common import (
+    EPISODES,
+    REPORT,
+    LoadPolicy,
+    Progress,
+    digest_after,
+    load_trajectories,
+    model_after,
+    silent,
+)
+from oel_core.types import EvalReport, Split, Trajectory
+
+GAMES = ("seed", "model", "environment", "play.history_turns", "evaluate.games.episodes", "evaluate.games.sampling")
+RAW = (*GAMES, "collect", "extract.use_after", "knowledge.max_tokens")
+
+
+def parts(config: OelConfig, round_index: int) -> list[str]:
+    """What is measured after a round, in order: first what still needs the model that the round started from."""
+    arms = list(config.evaluate.games.arms) if round_index else []
+    return [*arms, "held_out", *(f"ood/{suite}" for suite in config.evaluate.ood)]
+
+
+def stage_name(part: str) -> str:
+    return f"evaluate/{part}"
+
+
+def evaluate(
+    config: OelConfig,
+    run: RunFolder,
+    round_index: int,
+    part: str,
+    *,
+    load: LoadPolicy = load_policy,
+    on_progress: Progress = silent,
+) -> Manifest:
+    """Plays one part and leaves `episodes.jsonl` and `report.json`.
+
+    Raises:
+        ConfigError: the part, its suite or the suite's options do not exist.
+        ArtifactError: what the part needs of the round is missing, or the stage was made with other settings.
+    """
+    if part not in parts(config, round_index):
+        known = ", ".join(parts(config, round_index))
+        raise ConfigError(f"round {round_index} has no evaluation '{part}': it has {known}")
+    measured = round_index - 1 if part in ("in_context", "raw") else round_index
+    inputs = {"policy": digest_after(config, run, measured), **_inputs(run, round_index, part)}
+    key = stage_key(config, round_index, stage_name(part), _sections(part), inputs)
+
+    def work(folder: Path) -> dict[str, float]:
+        policy = load(model_after(config, run, measured), config.model)
+        suite, total = _suite(config, run, round_index, part, policy)
+        report = _play(suite, total, policy, folder, on_progress)
+        write_atomic(folder / REPORT, report.model_dump_json(indent=1).encode())
+        return {"episodes": report.episodes, "passed": report.passed, "errors": report.errors}
+
+    return run.perform(key, work)
+
+
+def _sections(part: str) -> tuple[str, ...]:
+    if part.startswith("ood/"):
+        return (*GAMES, f"evaluate.{part.replace('/', '.')}")
+    return RAW if part == "raw" else GAMES
+
+
+def _inputs(run: RunFolder, round_index: int, part: str) -> dict[str, str]:
+    needed = {"in_context": "accumulate", "raw": "collect"}.get(part)
+    return {needed: run.manifest(round_index, needed).digest} if needed else {}
+
+
+def _suite(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> tuple[Suite, int]:
+    """The suite and how many episodes it plays."""
+    if part.startswith("ood/"):
+        name = part.removeprefix("ood/")
+        options = config.evaluate.ood[name]
+        return make_suite(name, options, config), int(options.get("episodes", 0))
+    options = {"arm": "plain" if part == "held_out" else part, "texts": _texts(config, run, round_index, part, policy)}
+    return make_suite("games", options, config), config.evaluate.games.episodes
+
+
+def _texts(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> tuple[str, ...]:
+    """What the arm puts before the model: one text a replica, from the same episodes in both arms."""
+    if part == "in_context":
+        return tuple(knowledge.text for knowledge in load_all_knowledge(config, run, round_index))
+    if part != "raw":
+        return ()
+    episodes = load_trajectories(run, round_index, Split.EXTRACT)
+    used = [[e for e in episodes if e.replica == replica] for replica in range(config.collect.replicas)]
+    cap = config.knowledge.max_tokens
+    return tuple(raw_knowledge(own[: config.use_after], cap, policy.count_tokens) for own in used)
+
+
+def _play(suite: Suite, total: int, policy: Policy, folder: Path, on_progress: Progress) -> EvalReport:
+    done = recover_jsonl(folder / EPISODES, Trajectory)
+    count = len(done)
+    with JsonlWriter(folder / EPISODES) as writer:
+
+        def on_episode(episode: Trajectory) -> None:
+            nonlocal count
+            writer.append(episode)
+            count += 1
+            on_progress(count, max(total, count))
+
+        return suite.run(policy, done=done, on_episode=on_episode)

@@ -1,0 +1,22 @@
+"""Task: one measurement of a round."""
+
+from prefect import task
+
+from oel_core.artifacts import RunFolder
+from oel_core.config import OelConfig
+from oel_core.manifest import Manifest
+from oel_core.stages.evaluate import evaluate as evaluate_part
+from oel_core.stages.evaluate import stage_name
+from tasks.base import STAGE_OPTIONS
+from tasks.progress import progress
+from tasks.publishing import publish
+from tasks.tracking_settings import TrackingSettings
+
+
+@task(name="evaluate", task_run_name="evaluate round {round_index} {part}", **STAGE_OPTIONS)
+def evaluate(config: OelConfig, run: RunFolder, round_index: int, part: str, tracking: TrackingSettings) -> Manifest:
+    """See `oel_core.stages.evaluate`."""
+    shown = progress(f"round {round_index}: evaluate, {part.replace('_', ' ')}")
+    manifest = evaluate_part(config, run, round_index, part, on_progress=shown)
+    publish(tracking, config, run, round_index, stage_name(part), manifest)
+    return manifest

@@ -1,0 +1,22 @@
+"""Task: one replica's episodes become experience items."""
+
+from prefect import task
+
+from oel_core.artifacts import RunFolder
+from oel_core.config import OelConfig
+from oel_core.manifest import Manifest
+from oel_core.stages.extract import extract as extract_items
+from oel_core.stages.extract import stage_name
+from tasks.base import STAGE_OPTIONS
+from tasks.progress import progress
+from tasks.publishing import publish
+from tasks.tracking_settings import TrackingSettings
+
+
+@task(name="extract", task_run_name="extract round {round_index} replica {replica}", **STAGE_OPTIONS)
+def extract(config: OelConfig, run: RunFolder, round_index: int, replica: int, tracking: TrackingSettings) -> Manifest:
+    """See `oel_core.stages.extract`."""
+    shown = progress(f"round {round_index}: extract, replica {replica}")
+    manifest = extract_items(config, run, round_index, replica, on_progress=shown)
+    publish(tracking, config, run, round_index, stage_name(replica), manifest)
+    return manifest

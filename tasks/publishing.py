@@ -1,0 +1,108 @@
+"""What of a finished stage goes to the tracking server. Everything is logged once for each state of a stage."""
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+
+from oel_core.artifacts import MANIFEST, RunFolder
+from oel_core.checkpoints import is_adapter
+from oel_core.config import OelConfig
+from oel_core.distillation.records import StepRecord
+from oel_core.jsonl import read_jsonl
+from oel_core.manifest import Manifest, read_record
+from oel_core.prompts.extraction.base import transcript
+from oel_core.stages.common import CHECKPOINT, EPISODES, REPORT, TRAJECTORIES
+from oel_core.stages.distill import STEPS
+from oel_core.summary import summarise_round
+from oel_core.types import EvalReport, Trajectory
+from tasks.tracking import LOOP, Tracker, tracker_of
+from tasks.tracking_settings import TrackingSettings
+
+Publish = Callable[[Tracker, OelConfig, RunFolder, int, str], None]
+STEP_METRICS = ("loss", "kl", "entropy", "grad_norm", "lr", "response_length", "truncation_rate", "response_tokens")
+REPORT_METRICS = ("pass_rate", "response_tokens", "turns", "trajectory_tokens", "truncation_rate", "invalid_rate")
+
+
+def publish(
+    settings: TrackingSettings, config: OelConfig, run: RunFolder, round_index: int, stage: str, manifest: Manifest
+) -> None:
+    """Logs a finished stage: its counts, its manifest, and what its kind adds."""
+    tracker, name = tracker_of(settings, run), str(round_index)
+    if tracker.is_logged(name, stage, manifest.digest):
+        return
+    tracker.log_metrics(name, ((f"{stage}/{key}", value, round_index) for key, value in manifest.counts.items()))
+    KINDS.get(stage.split("/")[0], _nothing_more)(tracker, config, run, round_index, stage)
+    tracker.log_file(name, run.stage_path(round_index, stage) / MANIFEST, f"manifests/{stage}")
+    tracker.mark_logged(name, stage, manifest.digest)
+
+
+def publish_step(settings: TrackingSettings, run: RunFolder, round_index: int, step: StepRecord) -> None:
+    """Logs one optimiser step as it happens."""
+    tracker_of(settings, run).log_metrics(str(round_index), _step_rows(step))
+
+
+def _step_rows(step: StepRecord) -> Iterable[tuple[str, float, int]]:
+    return ((f"train/{field}", float(getattr(step, field)), step.step) for field in STEP_METRICS)
+
+
+def _nothing_more(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    """Counts and manifest are all there is."""
+
+
+def _collected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    _transcripts(tracker, run.stage_path(round_index, stage) / TRAJECTORIES, round_index, stage)
+
+
+def _accumulated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    for path in sorted(run.stage_path(round_index, stage).glob("knowledge_*")):
+        tracker.log_file(str(round_index), path, "knowledge")
+
+
+def _distilled(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    name, folder = str(round_index), run.stage_path(round_index, stage)
+    steps = read_jsonl(folder / STEPS, StepRecord)
+    tracker.log_metrics(name, chain.from_iterable(_step_rows(step) for step in steps))
+    tracker.log_file(name, folder / STEPS, stage)
+    policy = tracker.settings.artifacts.checkpoints
+    if policy == "all" or (policy == "adapters" and is_adapter(folder / CHECKPOINT)):
+        tracker.log_file(name, folder / CHECKPOINT, CHECKPOINT)
+
+
+def _evaluated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    name, folder = str(round_index), run.stage_path(round_index, stage)
+    report: EvalReport = read_record(folder / REPORT, EvalReport)
+    tracker.log_metrics(name, ((f"{stage}/{field}", getattr(report, field), round_index) for field in REPORT_METRICS))
+    tracker.log_file(name, folder / REPORT, stage)
+    _transcripts(tracker, folder / EPISODES, round_index, stage)
+    row = summarise_round(config, run, round_index)
+    figures = row.model_dump(exclude={"round", "ci95", "ood"}) | {f"ood/{name}": rate for name, rate in row.ood.items()}
+    tracker.log_metrics(LOOP, ((key, value, round_index) for key, value in figures.items() if value is not None))
+
+
+KINDS: dict[str, Publish] = {
+    "collect": _collected,
+    "accumulate": _accumulated,
+    "distill": _distilled,
+    "evaluate": _evaluated,
+}
+
+
+def _transcripts(tracker: Tracker, path: Path, round_index: int, stage: str) -> None:
+    """A few won and a few lost episodes as readable text."""
+    most = tracker.settings.artifacts.transcripts
+    chosen: dict[bool, list[Trajectory]] = {True: [], False: []}
+    for episode in read_jsonl(path, Trajectory):
+        if len(chosen[episode.passed]) < most:
+            chosen[episode.passed].append(episode)
+        if all(len(found) == most for found in chosen.values()):
+            break
+    for passed, episodes in chosen.items():
+        for episode in episodes:
+            file = f"transcripts/{stage}/{'won' if passed else 'lost'}-{episode.id}.txt"
+            tracker.log_text(str(round_index), _readable(episode), file)
+
+
+def _readable(episode: Trajectory) -> str:
+    head = f"{episode.id} (seed {episode.seed}, {episode.policy}), reward {episode.reward}\n{episode.intro}"
+    tail = f"Error: {episode.error}" if episode.error else f"Feedback: {episode.feedback}"
+    return f"{head}\n\n{transcript(episode, None)}\n{tail}\n"

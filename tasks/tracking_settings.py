@@ -1,0 +1,71 @@
+"""What `mlflow.yaml` may say. Read without importing MLflow."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from oel_core.config import CountOrZero, Section
+from oel_core.errors import ConfigError
+
+FILE = "mlflow.yaml"
+
+
+class ArtifactPolicy(Section):
+    """What is copied into the artifact store."""
+
+    checkpoints: Literal["adapters", "all", "none"] = "adapters"
+    """`adapters` copies low-rank adapters and refers to full weights by URI and digest; `none` only ever refers."""
+    transcripts: CountOrZero = 4
+    """Sample episodes a round shown as text: this many won and this many lost."""
+
+
+class TrackingSettings(Section):
+    """Where and what is tracked. `{root}` stands for the run root, `{run}` for the run's name."""
+
+    tracking_uri: str = "sqlite:///{root}/mlflow.db"
+    registry_uri: str | None = None
+    """null: the tracking server's own registry."""
+    artifact_location: str | None = "{root}/mlartifacts"
+    """Of a new experiment; null leaves it to the server."""
+    experiment: str = Field(default="oel", min_length=1)
+    registered_model: str | None = "oel-{run}"
+    """Each round's checkpoint becomes a version of it, the newest with the alias `candidate`; null registers none."""
+    artifacts: ArtifactPolicy = ArtifactPolicy()
+
+    def resolved(self, root: Path, run: str) -> "TrackingSettings":
+        """The same with `{root}` and `{run}` filled in."""
+        values = self.model_dump()
+        for field in ("tracking_uri", "registry_uri", "artifact_location", "experiment", "registered_model"):
+            if values[field] is not None:
+                values[field] = values[field].replace("{root}", str(root.resolve())).replace("{run}", run)
+        return TrackingSettings.model_validate(values)
+
+
+def load_settings(path: Path | None = None) -> TrackingSettings:
+    """Settings from `path`, else from `$OEL_MLFLOW`, else `mlflow.yaml` here or beside the package, else defaults.
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or has fields that do not validate.
+    """
+    named = path or (Path(os.environ["OEL_MLFLOW"]) if os.environ.get("OEL_MLFLOW") else None)
+    places = [named] if named else [Path(FILE), Path(__file__).parent.parent / FILE]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        if named:
+            raise ConfigError(f"{named} is not a file: name a {FILE}")
+        return TrackingSettings()
+    return _parse(found)
+
+
+def _parse(path: Path) -> TrackingSettings:
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return TrackingSettings.model_validate(values)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        problems = [f"  {'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
+        raise ConfigError(f"{path} has {len(problems)} problem(s):\n" + "\n".join(problems)) from error
