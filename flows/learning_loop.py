@@ -32,7 +32,8 @@ def learning_loop(
         tracker = tracker_of(settings, run)
         tracker.log_config(config)
         with tracker.running(LOOP):
-            evaluate_round(config, run, 0, settings)
+            with tracker.running("0"):
+                evaluate_round(config, run, 0, settings)
             for round_index in range(1, config.rounds + 1):
                 learning_round(config, run, round_index, settings)
         return summarise_run(run)

@@ -16,9 +16,11 @@ SETTINGS = {
 def use_local_services(root: Path, *, verbose: bool) -> None:
     """Points Prefect at `root`/.prefect. An API that the user configured is left alone.
 
-    Prefect's own log goes to the console only if `verbose`: the command line shows progress and errors itself.
+    The logs of Prefect and MLflow go to the console only if `verbose`: the command line itself shows progress and
+    errors.
     """
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
     if os.environ.get("PREFECT_API_URL"):
         return
     home = (root / ".prefect").resolve()

@@ -42,7 +42,7 @@ def table(rows: Sequence[RoundSummary]) -> str:
 
 def columns(rows: Sequence[RoundSummary]) -> list[str]:
     """Headings; one column for each out-of-distribution suite that any row has."""
-    fixed = ["round", "pass rate", "95% interval", "in context", "raw", "response tokens", "knowledge tokens"]
+    fixed = ["round", "pass rate", "95% interval", "in context", "raw", "resp. tokens", "know. tokens"]
     return [*fixed, *(f"ood {suite}" for suite in _suites(rows))]
 
 

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import Field
 
-from oel_core.artifacts import RunFolder
+from oel_core.artifacts import CONFIG, RunFolder
 from oel_core.config import OelConfig
 from oel_core.files import write_atomic
 from oel_core.manifest import flatten, read_record
@@ -123,7 +123,7 @@ class Tracker:
         self.client.set_terminated(run_id, "FINISHED")
 
     def log_config(self, config: OelConfig) -> None:
-        """The resolved configuration as parameters of the loop. What may change later is a tag."""
+        """The resolved configuration as parameters of the loop and as a file. What changes later becomes a tag."""
         run_id = self.run_id(LOOP)
         flat = {name: str(value)[:MAX_VALUE] for name, value in flatten(config.model_dump(mode="json")).items()}
         known = self.client.get_run(run_id).data.params
@@ -133,6 +133,7 @@ class Tracker:
             self.client.log_batch(run_id, params=new[first : first + MAX_PARAMS])
         for name, value in changed.items():
             self.client.set_tag(run_id, f"oel.now.{name}", value)
+        self.log_file(LOOP, self.run.path / CONFIG, "")
 
     def log_metrics(self, name: str, rows: Iterable[tuple[str, float, int]]) -> None:
         """Logs (metric, value, step), leaving out what the run already has."""
@@ -163,7 +164,7 @@ class Tracker:
     def log_file(self, name: str, path: Path, folder: str) -> None:
         """Copies a file, or a folder with what is in it, into the run's artifacts under `folder`."""
         copy = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-        copy(self.run_id(name), str(path), folder)
+        copy(self.run_id(name), str(path), folder or None)
 
     def log_text(self, name: str, text: str, file: str) -> None:
         """Writes a text artifact."""

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
 Root = Annotated[Path, typer.Option("--root", help="Folder that holds the runs.")]

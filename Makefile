@@ -1,0 +1,49 @@
+# make quickstart   set everything up and run the main job: three rounds of learning
+# make test         set everything up and run the tests
+# make lint         style and types
+SHELL := /bin/bash
+VENV ?= .venv
+TORCH ?= 2.13.0
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
+	$$name -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+	&& echo $$name && break; done)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+READY := $(VENV)/.ready
+
+.PHONY: setup quickstart test lint clean
+
+setup: $(READY)
+
+# Torch goes first: its CPU build where no NVIDIA GPU is, so that no CUDA packages come along. pip's own sources are
+# tried before PyTorch's index, because a machine without the open internet may have the CPU build at hand.
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: install one, or name it: make PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
+	@if $(BIN)/python -c 'import torch' 2>/dev/null; then :; \
+	elif nvidia-smi -L 2>/dev/null | grep -q GPU || test "$$(uname -s)" != Linux; then \
+		echo "installing torch"; $(PIP) "torch==$(TORCH)"; \
+	elif echo "installing the CPU build of torch"; $(PIP) --retries 0 "torch==$(TORCH)+cpu" 2>/dev/null; then :; \
+	elif $(PIP) --retries 1 --timeout 30 --extra-index-url $(CPU_INDEX) "torch==$(TORCH)+cpu" 2>/dev/null; then :; \
+	else \
+		echo "WARNING: no CPU build of torch can be had here; the default build brings gigabytes of CUDA packages" >&2; \
+		$(PIP) "torch==$(TORCH)"; \
+	fi
+	@echo "installing oel and its dependencies"
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+quickstart: setup
+	$(BIN)/oel run quickstart --root runs --name quickstart
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
