@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """Which environment to make, how, and for how many turns at most. The turn limit is the rollout's, not the game's."""
+    """Which environment to make, how, and for how many turns at most (the rollout's limit, not the game's)."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)

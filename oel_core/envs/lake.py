@@ -10,13 +10,14 @@ import random
 from collections import deque
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from oel_core.envs.base import EnvSpec, Step
 from oel_core.envs.grid import GRID_INTRO, parse_grid_action
-from oel_core.errors import ConfigError, EnvironmentError_
+from oel_core.envs.options import EnvOptions, parse_options
+from oel_core.errors import EnvironmentError_
 from oel_core.prompts.extraction.itemised import MARKER
 
 Role = Literal["hole", "trap", "key", "goal"]
@@ -47,10 +48,8 @@ class Cell(NamedTuple):
         return Cell(self.row + delta_row, self.column + delta_column)
 
 
-class LakeOptions(BaseModel):
+class LakeOptions(EnvOptions):
     """Options of the `lake` environment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(default=4, ge=3, le=8)
     """Cells on a side."""
@@ -133,21 +132,28 @@ def draw_board(options: LakeOptions, rng: random.Random) -> Board:
     raise EnvironmentError_(f"no board that can be won in 1000 draws for {options}: ask for fewer holes")
 
 
+def deployment_facts(symbols: dict[Role, str]) -> int:
+    """How many of the deployment's facts hold for these symbols; both deadly roles are one and the same fact."""
+    own, deadly = DEPLOYMENT_SYMBOLS, {symbols["hole"], symbols["trap"]}
+    return len(deadly & {own["hole"], own["trap"]}) + (symbols["key"] == own["key"]) + (symbols["goal"] == own["goal"])
+
+
 def draw_symbols(rng: random.Random) -> dict[Role, str]:
-    """Letters for the roles, never two of the deployment's own letters in their own roles together."""
+    """Letters for the roles, of which never two mean what they mean in the deployment."""
     while True:
         letters: dict[Role, str] = dict(zip(ROLES, rng.sample(ALPHABET, len(ROLES)), strict=True))
-        if sum(letters[role] == DEPLOYMENT_SYMBOLS[role] for role in ROLES) < 2:
+        if deployment_facts(letters) < 2:
             return letters
 
 
 def render(board: Board, symbols: dict[Role, str]) -> str:
     """The board as TextArena's Frozen Lake draws it."""
     line = "+" + "+".join(["-----"] * board.size) + "+"
+    letters = {cell: symbols[role] for cell, role in board.things.items()}
     rows = [line]
     for row in range(board.size):
         cells = (Cell(row, column) for column in range(board.size))
-        shown = ["P" if cell == board.player else symbols.get(board.things.get(cell), " ") for cell in cells]  # type: ignore[arg-type]
+        shown = ["P" if cell == board.player else letters.get(cell, " ") for cell in cells]
         rows += ["|" + "|".join(f"{symbol:^5}" for symbol in shown) + "|", line]
     return "\n".join(rows)
 
@@ -171,14 +177,11 @@ def item_goal(symbol: str) -> str:
 class LakeEnv:
     """One episode on the lake. See `oel_core.envs.base.Environment`."""
 
+    Options: ClassVar = LakeOptions
     intro = GRID_INTRO
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
-        try:
-            self.options = LakeOptions.model_validate(dict(spec.options))
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
-            raise ConfigError(f"environment lake: {problems}") from error
+        self.options = parse_options(LakeOptions, spec)
         rng = random.Random(seed)
         self.symbols = draw_symbols(rng) if self.options.symbols == "random" else dict(self.options.symbols)
         self.board = draw_board(self.options, rng)

@@ -74,7 +74,10 @@ def _later(env: LakeEnv, rng: random.Random) -> str:
     player = rng.choice(free)
     event = _event(player, rng)
     if key is not None and key not in things and rng.random() < 0.25:
-        player, event = key, f"You moved {rng.choice(list(lake.MOVES))} to position ({key.row}, {key.column}).\n{lake.PICKED_UP}\n"
+        player, event = (
+            key,
+            f"You moved {rng.choice(list(lake.MOVES))} to position ({key.row}, {key.column}).\n{lake.PICKED_UP}\n",
+        )
     env.board = board._replace(player=player, things=things)
     return event
 

@@ -36,7 +36,15 @@ def _board_pieces() -> list[str]:
 def phrases() -> list[str]:
     """Everything that is one token, longest first, without repeats."""
     system = f"{play.INSTRUCTIONS}\n{lake.GRID_INTRO}"
-    chat = [system, "system\n", "user\n", "assistant\n", f"\n\n{play.KNOWLEDGE_HEADER}\n", itemised.TASK, free_text.TASK]
+    chat = [
+        system,
+        "system\n",
+        "user\n",
+        "assistant\n",
+        f"\n\n{play.KNOWLEDGE_HEADER}\n",
+        itemised.TASK,
+        free_text.TASK,
+    ]
     events = [
         *(f"{text}\n" for text in (lake.PICKED_UP, lake.WALL, lake.NOT_UNDERSTOOD)),
         *textarena.WALL_ANSWER,
@@ -51,7 +59,20 @@ def phrases() -> list[str]:
     plan = ["Bad:", "; key:", "; goal:", "; gate:", ". Next:", ".", ", ", "P/"]
     where = [f"{start}{direction} " for direction in lake.MOVES for start in (" ", ", ")]
     actions = [f". [{action}]" for action in lake.MOVES]
-    every = {*chat, *_item_pieces(), *_board_pieces(), *events, *ends, *study, *labels, *roles, *plan, *where, *actions}
+    every = {
+        *chat,
+        *tasks,
+        *_item_pieces(),
+        *_board_pieces(),
+        *events,
+        *ends,
+        *study,
+        *labels,
+        *roles,
+        *plan,
+        *where,
+        *actions,
+    }
     return sorted(every, key=lambda text: (-len(text), text))
 
 

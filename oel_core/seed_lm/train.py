@@ -4,6 +4,7 @@ Stages, because one go on the full mixture learns to name roles but not to look 
 knowledge alone, then all three skills. In bfloat16 with float32 weights.
 """
 
+import itertools
 import json
 import math
 import time
@@ -25,7 +26,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Stage:
-    """A share of the training time with its mixture of skills."""
+    """A share of the steps with its mixture of skills."""
 
     share: float
     weights: dict[str, float]
@@ -40,8 +41,7 @@ PROMPT_WEIGHT = 0.1
 TOKENS_PER_BATCH = 8192
 LENGTH_STEP = 32
 PEAK_RATE = 3e-3
-SNAPSHOTS = 8
-"""Times the model is written on the way, so that an interrupted training is not lost."""
+STEPS = 3000
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
@@ -107,64 +107,48 @@ def _loss(model: torch.nn.Module, ids: torch.Tensor, weights: torch.Tensor) -> t
 
 
 def _rate(progress: float) -> float:
-    """Share of the peak rate: a short warm-up, then down to nothing along a line."""
+    """Share of the peak rate: a short warm-up, then level, then down to nothing along a line."""
     return min(1.0, progress / 0.02) * min(1.0, (1.0 - progress) / 0.6)
 
 
-def _stage_at(progress: float) -> int:
-    return 0 if progress < STAGES[0].share else 1
+def _batches(tokenizer: PreTrainedTokenizerFast, steps: int, seed: int) -> Iterator[Batch]:
+    """The stages' batches one after another, prepared in a process beside the training."""
+    for number, stage in enumerate(STAGES):
+        loader = DataLoader(
+            _Batches(tokenizer, stage.weights, seed + number), batch_size=None, num_workers=1, prefetch_factor=8
+        )
+        yield from itertools.islice(loader, round(stage.share * steps))
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, card: dict[str, Any]) -> None:
     """Writes a Hugging Face folder in bfloat16 plus a card that says how it was made."""
     out.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-    model.generation_config.do_sample = True
     model.save_pretrained(out, state_dict=state)
     tokenizer.save_pretrained(out)
     (out / "training.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
-def train(out: Path, minutes: float = 45, seed: int = 0, report: Callable[[str], None] = print) -> dict[str, Any]:
-    """Trains for `minutes` of wall clock on this machine's processor and writes the model to `out`.
-
-    The time budget fixes the schedule, so a faster machine sees more examples. Returns the card.
-    """
+def train(out: Path, steps: int = STEPS, seed: int = 0, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """Trains for `steps` batches of about `TOKENS_PER_BATCH` tokens and writes the model to `out`. Returns its card."""
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, seed)
     compiled = torch.compile(model, dynamic=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
-    start, step, tokens, saved, stage, recent = time.monotonic(), 0, 0, 1, -1, 0.0
-    batches: Iterator[Batch] = iter(())
-    while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
-        if _stage_at(progress) != stage:
-            stage = _stage_at(progress)
-            dataset = _Batches(tokenizer, STAGES[stage].weights, seed + stage)
-            batches = iter(DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=8))
-        ids, weights = next(batches)
+    start, tokens, recent = time.monotonic(), 0, math.nan
+    card: dict[str, Any] = {"seed": seed, "parameters": model.num_parameters(), "stages": [asdict(s) for s in STAGES]}
+    for step, (ids, weights) in enumerate(_batches(tokenizer, steps, seed), start=1):
         loss = _loss(compiled, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.param_groups[0]["lr"] = PEAK_RATE * _rate(progress)
+        optimizer.param_groups[0]["lr"] = PEAK_RATE * _rate(step / steps)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        step, tokens = step + 1, tokens + ids.numel()
+        tokens += ids.numel()
         recent = loss.item() if step == 1 else 0.98 * recent + 0.02 * loss.item()
-        if step % 100 == 0:
-            speed = tokens / (time.monotonic() - start)
-            if progress * SNAPSHOTS > saved:
-                saved = math.ceil(progress * SNAPSHOTS)
-                save(model, tokenizer, out, {"progress": round(progress, 3), "loss": round(recent, 4)})
-            report(f"{progress:5.1%} stage {stage + 1} step {step} loss {recent:.4f} {speed:,.0f} tokens/s")
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    card = {
-        "minutes": minutes,
-        "seed": seed,
-        "steps": step,
-        "tokens": tokens,
-        "loss": round(recent, 4),
-        "parameters": parameters,
-        "stages": [asdict(entry) for entry in STAGES],
-    }
-    save(model, tokenizer, out, card)
+        if step % 100 == 0 or step == steps:
+            seconds = time.monotonic() - start
+            report(f"step {step} of {steps}: loss {recent:.4f}, {tokens / seconds:,.0f} tokens/s")
+            card |= {"steps": step, "of": steps, "tokens": tokens, "loss": round(recent, 4), "seconds": round(seconds)}
+            save(model, tokenizer, out, card)
     return card
