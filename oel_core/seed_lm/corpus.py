@@ -1,4 +1,4 @@
-"""The seed model's training corpus: chat examples written by the expert in lakes whose symbols are drawn anew each time.
+"""The seed model's training corpus: the expert at work in lakes whose symbols are drawn anew each time.
 
 The letters of a deployment never occur together in their deployment roles (`lake.draw_symbols`), which a test checks
 over the corpus itself, so what `H` and `G` mean there is not in the weights.
@@ -61,7 +61,7 @@ def draw_items(env: LakeEnv, rng: random.Random) -> list[str]:
 
 
 def _later(env: LakeEnv, rng: random.Random) -> str:
-    """Moves the episode to a random point: the player anywhere free, the key perhaps taken. Returns what was last seen."""
+    """Moves the episode to a random point: player anywhere free, key perhaps taken. Returns what was last seen."""
     board = env.board
     key = board.find("key")
     things = {cell: role for cell, role in board.things.items() if role != "key" or rng.random() < 0.6}

@@ -1,4 +1,4 @@
-"""The player and extractor that the seed model imitates: it believes what its knowledge says, guesses the rest, and acts.
+"""The player and extractor that the seed model imitates: it believes its knowledge, guesses the rest, and acts.
 
 It knows how boards are drawn and how one walks; it does not know what any symbol means. Everything it knows about
 symbols it reads from the knowledge in its prompt, so a model that imitates it has nothing about a deployment's

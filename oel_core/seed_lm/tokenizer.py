@@ -61,7 +61,6 @@ def phrases() -> list[str]:
     actions = [f". [{action}]" for action in lake.MOVES]
     every = {
         *chat,
-        *tasks,
         *_item_pieces(),
         *_board_pieces(),
         *events,
