@@ -1,0 +1,55 @@
+"""The promise of the README: the quickstart learns, from its own experience alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+def oel(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("oel")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=1500)
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    root = str(tmp_path_factory.mktemp("runs"))
+    done = oel("run", "quickstart", "--root", root, "--name", "quickstart")
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = oel("rounds", "quickstart", "--root", root, "--json")
+    assert shown.returncode == 0, shown.stderr
+    return [json.loads(line) for line in shown.stdout.splitlines()]
+
+
+def test_every_round_is_reported(rounds: list[dict[str, Any]]) -> None:
+    assert [row["round"] for row in rounds] == [0, 1, 2, 3]
+    for row in rounds:
+        low, high = row["ci95"]
+        assert low <= row["pass_rate"] <= high
+        assert set(row["ood"]) == {"other_symbols", "swapped_roles"}
+
+
+def test_the_first_round_is_better_than_the_base_model(rounds: list[dict[str, Any]]) -> None:
+    base, first = rounds[0], rounds[1]
+    assert first["ci95"][0] > base["ci95"][1]
+
+
+def test_the_last_round_is_not_below_the_first(rounds: list[dict[str, Any]]) -> None:
+    assert rounds[3]["pass_rate"] >= rounds[1]["pass_rate"]
+
+
+def test_extracted_knowledge_helps_more_than_raw_trajectories(rounds: list[dict[str, Any]]) -> None:
+    for row in rounds[1:]:
+        assert row["in_context_pass_rate"] > rounds[0]["pass_rate"]
+        assert row["in_context_pass_rate"] > row["raw_pass_rate"]
+
+
+def test_knowledge_grows(rounds: list[dict[str, Any]]) -> None:
+    tokens = [row["knowledge_tokens"] for row in rounds[1:]]
+    assert tokens == sorted(tokens)
+    assert tokens[-1] > tokens[0]
