@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from flows.commands import configs, doctor, evaluate, knowledge, runs, seed_lm
@@ -33,17 +32,14 @@ app.command("doctor")(doctor.doctor)
 def call(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code. Expected errors become a message, not a traceback."""
     try:
-        code = app(list(arguments), prog_name="oel", standalone_mode=False)
-        return code if isinstance(code, int) else DONE
-    except click.ClickException as error:
-        error.show()
-        return USAGE
+        app(list(arguments), prog_name="oel")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else DONE
     except (ConfigError, ArtifactError) as error:
         return _say(str(error), USAGE)
     except OelError as error:
         return _say(str(error), FAILED)
-    except (KeyboardInterrupt, click.Abort):
-        return _say("Interrupted. Run the same command again to go on.", FAILED)
+    return DONE
 
 
 def _say(message: str, code: int) -> int:

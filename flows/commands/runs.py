@@ -32,11 +32,15 @@ def run(
     config = load_config(preset, [*(overrides or ()), *extra])
     folder = _prepare(root, name or Path(preset).stem, config)
     use_local_services(root, verbose=verbose)
-    with live_progress(err) as progress:
-        progress("start Prefect and MLflow", 0, 0)
-        from flows.learning_loop import learning_loop
+    try:
+        with live_progress(err) as progress:
+            progress("start Prefect and MLflow", 0, 0)
+            from flows.learning_loop import learning_loop
 
-        rows = learning_loop(config, folder.name, root)
+            rows = learning_loop(config, folder.name, root)
+    except KeyboardInterrupt:
+        err.print("Interrupted. Run the same command again to go on.", style="red")
+        raise typer.Exit(1) from None
     _show(rows, as_json)
     if not as_json:
         _where(folder)
@@ -49,8 +53,8 @@ def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
     from tasks.tracking_settings import load_settings
 
     load_settings()
-    check(config)
     folder = open_run(root, name, config)
+    check(config)
     with folder.locked():
         adopt_config(folder, config)
     return folder

@@ -1,0 +1,137 @@
+"""The `oel` command: exit codes, messages, and how little it takes to start."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.cli import call
+from oel_core.artifacts import adopt_config, open_run
+from oel_core.config import load_config
+
+Oel = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def oel(capfd: pytest.CaptureFixture[str]) -> Oel:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = call([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_the_resolved_configuration_is_printed(oel: Oel) -> None:
+    code, out, _ = oel("config", "show", "quickstart", "--set", "distill.learning_rate=1e-4")
+    assert code == 0
+    assert "learning_rate: 0.0001" in out
+    assert "keep_checkpoints: 2" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "quikstart"], "unknown preset 'quikstart': did you mean quickstart?"),
+        (["run", "--set", "distill.learnrate=1"], "distill.learnrate"),
+        (["run", "--set", "distill.steps=many"], "distill.steps"),
+        (["run", "--set", "collect.replicas=-1"], "collect.replicas"),
+        (["run", "--set", "nonsense"], "section.field=value"),
+        (["run", "--set", "environment.name=frozn_lake"], "did you mean frozen_lake"),
+        (["run", "--set", "environment.options={sise: 3}"], "sise"),
+        (["run", "--set", "evaluate.ood={other_simbols: {}}"], "did you mean other_symbols"),
+        (["run", "--name", "../up"], "run name '../up'"),
+        (["rounds", "nothing"], "no run 'nothing'"),
+        (["run", "--rounds", "three"], "--rounds"),
+        (["nonsense"], "nonsense"),
+        (["config", "show"], "Missing argument"),
+        (["eval", "seed-lm", "--suite", "gmaes"], "did you mean games"),
+    ],
+)
+def test_wrong_usage_ends_with_two_and_a_message(oel: Oel, tmp_path: Path, arguments: list[str], message: str) -> None:
+    root = ["--root", tmp_path] if arguments[0] in ("run", "rounds") else []
+    code, out, err = oel(*arguments, *root)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_all_problems_are_reported_at_once(oel: Oel, tmp_path: Path) -> None:
+    wrong = ["--set", "rounds=0", "--set", "seed=-1", "--set", "collect.replicas=x"]
+    code, _, err = oel("run", "--root", tmp_path, *wrong)
+    assert code == 2
+    assert all(field in err for field in ("rounds", "seed", "collect.replicas"))
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(oel: Oel, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    code, _, err = oel("run", "--root", tmp_path / "runs", "--set", f"model.path={tmp_path / 'model'}")
+    assert code == 2
+    assert str(tmp_path / "model") in err
+
+
+def test_an_unwritable_root_is_refused(oel: Oel, tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = oel("run", "--root", tmp_path / "file", "--set", f"model.path={tiny}")
+    assert code == 2
+    assert "choose another --root" in err
+
+
+def test_a_run_in_use_is_refused(oel: Oel, tmp_path: Path, tiny: Path) -> None:
+    config = load_config("quickstart", [f"model.path={tiny}"])
+    with open_run(tmp_path, "busy", config).locked():
+        code, _, err = oel("run", "--root", tmp_path, "--name", "busy", "--set", f"model.path={tiny}")
+    assert code == 2
+    assert "in use by process" in err
+
+
+def test_a_knowledge_file_over_the_cap_is_refused(oel: Oel, tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "knowledge.md").write_text("too long " * 100)
+    code, _, err = oel("eval", tiny, "--knowledge", tmp_path / "knowledge.md", "--set", "knowledge.max_tokens=10")
+    assert code == 2
+    assert "900 tokens, over knowledge.max_tokens = 10" in err
+
+
+def test_any_checkpoint_can_be_measured(oel: Oel, tiny: Path) -> None:
+    settings = ["--set", "model.max_length=4096", "--set", "evaluate.games.sampling.max_tokens=4"]
+    code, out, _ = oel("eval", tiny, "--episodes", "2", "--json", *settings, "--set", "environment.max_turns=1")
+    assert code == 0
+    assert json.loads(out)["episodes"] == 2
+
+
+def test_rounds_of_a_run_without_measurements_are_none(oel: Oel, tmp_path: Path) -> None:
+    config = load_config("quickstart")
+    adopt_config(open_run(tmp_path, "new", config), config)
+    assert oel("rounds", "new", "--root", tmp_path, "--json")[:2] == (0, "")
+
+
+@pytest.mark.parametrize("command", ["presets", "envs", "doctor"])
+def test_tables_have_a_machine_readable_form(oel: Oel, tmp_path: Path, command: str) -> None:
+    root = ["--root", tmp_path] if command == "doctor" else []
+    _, out, _ = oel(command, "--json", *root)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows
+    assert oel(command, *root)[1]
+
+
+def test_the_doctor_finds_an_unwritable_root(oel: Oel, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, out, _ = oel("doctor", "--root", tmp_path / "file" / "runs", "--json")
+    rows = {row["what"]: row for row in map(json.loads, out.splitlines())}
+    assert code == 1
+    assert rows[f"root {tmp_path / 'file' / 'runs'}"]["ok"] is False
+    assert rows["prefect"]["ok"]
+
+
+def test_configuration_is_shown_without_heavy_imports() -> None:
+    program = (
+        "import sys; from flows.cli import call; code = call(['config', 'show', 'quickstart']);"
+        "heavy = {'torch', 'prefect', 'mlflow', 'transformers', 'textarena'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
