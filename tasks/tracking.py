@@ -79,13 +79,19 @@ class Tracker:
     def run_id(self, name: str) -> str:
         """The MLflow run of the loop (`loop`) or of a round (its number); found again or made."""
         if name not in self._ids:
-            tracked = tracked_run(self.run)
-            known = tracked.runs.get(name) if tracked.tracking_uri == self.settings.tracking_uri else None
-            self._ids[name] = (known if known and self._exists(known) else None) or self._find(tracked.key, name)
-            kept = tracked.runs if tracked.tracking_uri == self.settings.tracking_uri else {}
-            runs = {**kept, name: self._ids[name]}
-            _write(self.run, TrackedRun(key=tracked.key, tracking_uri=self.settings.tracking_uri, runs=runs))
+            known = self._noted().runs.get(name)
+            found = known if known and self._exists(known) else self._find(name)
+            noted = self._noted()  # read again: finding a round may have noted the loop
+            _write(self.run, noted.model_copy(update={"runs": {**noted.runs, name: found}}))
+            self._ids[name] = found
         return self._ids[name]
+
+    def _noted(self) -> TrackedRun:
+        """The run folder's note; ids of another tracking server are left out."""
+        noted = tracked_run(self.run)
+        if noted.tracking_uri == self.settings.tracking_uri:
+            return noted
+        return TrackedRun(key=noted.key, tracking_uri=self.settings.tracking_uri)
 
     def _exists(self, run_id: str) -> bool:
         try:
@@ -95,8 +101,9 @@ class Tracker:
                 return False
             raise
 
-    def _find(self, key: str, name: str) -> str:
+    def _find(self, name: str) -> str:
         """By its tags, in case a kill came between making the run and noting its id; else a new one."""
+        key = self._noted().key
         found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}' and tags.`{ROUND}` = '{name}'")
         if found:
             return str(found[0].info.run_id)

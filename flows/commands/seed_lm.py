@@ -16,10 +16,11 @@ def seed_lm() -> None:
 @app.command("train")
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
-    minutes: Annotated[float, typer.Option(min=0.0, help="Wall time of the training.")] = 30.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches; as many as the shipped weights had.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of corpus and weights.")] = 0,
 ) -> None:
     """Train the seed model from scratch on its synthetic corpus."""
+    from oel_core.seed_lm.train import STEPS
     from oel_core.seed_lm.train import train as train_model
 
-    train_model(out, minutes=minutes, seed=seed)
+    train_model(out, steps or STEPS, seed)

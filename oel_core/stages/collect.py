@@ -15,7 +15,7 @@ from oel_core.jsonl import JsonlWriter, recover_jsonl
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
-from oel_core.rollout import EpisodePlan, groups, plan_episodes, play_episodes
+from oel_core.rollout import EpisodePlan, plan_episodes, play_episodes, unfinished
 from oel_core.stages.common import (
     TRAJECTORIES,
     LoadPolicy,
@@ -91,14 +91,6 @@ def _play(
                 episodes.append(episode)
                 on_progress(len(episodes), len(plans))
     return episodes
-
-
-def unfinished(plans: Sequence[EpisodePlan], done: set[str], policy: Policy) -> list[EpisodePlan]:
-    """Plans to play so that all are done: whole groups where the policy then gives the same bytes again."""
-    if not policy.reproducible:
-        return [plan for plan in plans if plan.id not in done]
-    broken = [group for group in groups(plans, policy.batch_size) if any(plan.id not in done for plan in group)]
-    return [plan for group in broken for plan in group]
 
 
 def _counts(episodes: Sequence[Trajectory]) -> dict[str, float]:

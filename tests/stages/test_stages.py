@@ -1,0 +1,234 @@
+"""The stages with players that are rules: what each leaves on disk, and that kills change nothing."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oel_core import envs
+from oel_core.artifacts import RunFolder, open_run
+from oel_core.config import ModelConfig, OelConfig, parse_config
+from oel_core.errors import ArtifactError, ConfigError, ExtractionError
+from oel_core.jsonl import read_jsonl
+from oel_core.knowledge import load_knowledge
+from oel_core.policies.base import Policy
+from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.seeds import derive_seed
+from oel_core.stages import common
+from oel_core.stages.accumulate import accumulate
+from oel_core.stages.collect import collect
+from oel_core.stages.distill import partial_rollouts
+from oel_core.stages.evaluate import evaluate, parts
+from oel_core.stages.extract import extract
+from oel_core.summary import report, summarise_run
+from oel_core.types import Message, Split, Trajectory
+
+TRUTH = "- EXPERIENCE ITEM: the goal is to the right"
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+def player(messages: tuple[Message, ...], seed: int) -> str:
+    """Extracts one item an episode; plays right when it knows so, else by chance."""
+    if "study one finished episode" in messages[0].content:
+        return f"{TRUTH}\n- EXPERIENCE ITEM: seen {seed % 1000}"
+    knows = TRUTH in messages[0].content
+    return f"I go [{'right' if knows or derive_seed('player', seed) % 2 else 'left'}]"
+
+
+def load_scripted(path: str, config: ModelConfig) -> Policy:
+    return ScriptedPolicy(player, batch_size=4)
+
+
+def config(**values: Any) -> OelConfig:
+    base: dict[str, Any] = {
+        "environment": {"name": "corridor", "max_turns": 4},
+        "collect": {"replicas": 2, "extraction_episodes": 5},
+        "extract": {"use_after": 3},
+        "knowledge": {"max_tokens": 400, "carry_over": True},
+        "distill": {"steps": 3, "episodes_per_step": 2},
+        "evaluate": {"games": {"episodes": 6}},
+    }
+    return parse_config(base | values, "test")
+
+
+@pytest.fixture(autouse=True)
+def _world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corridor in the registry, and no real model behind the run."""
+    monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
+    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return open_run(tmp_path, "run", config())
+
+
+def first_round(run: RunFolder, configuration: OelConfig) -> None:
+    collect(configuration, run, 1, load=load_scripted)
+    for replica in range(configuration.collect.replicas):
+        extract(configuration, run, 1, replica, load=load_scripted)
+    accumulate(configuration, run, 1, load=load_scripted)
+
+
+def trajectories(run: RunFolder) -> list[Trajectory]:
+    return list(read_jsonl(run.stage_path(1, "collect") / "trajectories.jsonl", Trajectory))
+
+
+def without_time(run: RunFolder) -> list[str]:
+    return [re.sub(r'"wall_s":[^,}]+', "", episode.model_dump_json()) for episode in trajectories(run)]
+
+
+def test_a_round_collects_for_both_uses_and_never_shows_knowledge(run: RunFolder) -> None:
+    manifest = collect(config(), run, 1, load=load_scripted)
+    episodes = trajectories(run)
+    assert manifest.counts["episodes"] == len(episodes) == 2 * 5 + 3 * 2
+    assert len({episode.id for episode in episodes}) == len({episode.seed for episode in episodes}) == 16
+    assert sum(episode.split is Split.EXTRACT for episode in episodes) == 10
+    assert all(episode.knowledge_digest is None for episode in episodes)
+
+
+@pytest.mark.parametrize("killed_after", [0, 1, 3, 4, 7, 15, 16])
+def test_collection_goes_on_after_a_kill_without_losing_or_doubling(tmp_path: Path, killed_after: int) -> None:
+    reference = open_run(tmp_path, "reference", config())
+    collect(config(), reference, 1, load=load_scripted)
+    run = open_run(tmp_path, "run", config())
+
+    def on_progress(done: int, total: int) -> None:
+        if done > killed_after:
+            raise Killed
+
+    if killed_after < 16:
+        with pytest.raises(Killed):
+            collect(config(), run, 1, load=load_scripted, on_progress=on_progress)
+        partial = run.stage_path(1, ".collect.partial") / "trajectories.jsonl"
+        with partial.open("ab") as file:
+            file.write(b'{"id": "torn')
+    collect(config(), run, 1, load=load_scripted)
+    assert without_time(run) == without_time(reference)
+
+
+def test_a_policy_that_differs_each_time_plays_only_what_is_missing(run: RunFolder) -> None:
+    played: list[int] = []
+
+    class Unsteady(ScriptedPolicy):
+        reproducible = False
+
+        def generate(self, requests: Any, sampling: Any) -> Any:
+            played.append(len(requests))
+            return super().generate(requests, sampling)
+
+    def on_progress(done: int, total: int) -> None:
+        if done > 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        collect(config(), run, 1, load=lambda path, model: Unsteady(player, batch_size=4), on_progress=on_progress)
+    played.clear()
+    collect(config(), run, 1, load=lambda path, model: Unsteady(player, batch_size=4))
+    assert played[0] == 4
+    assert len({episode.id for episode in trajectories(run)}) == len(trajectories(run)) == 16
+
+
+def test_items_become_knowledge_with_provenance(run: RunFolder) -> None:
+    first_round(run, config())
+    knowledge = load_knowledge(run.stage_path(1, "accumulate"), 1)
+    assert knowledge.items[0].text == TRUTH
+    assert knowledge.items[0].sources == tuple(f"r01-extract-k01-e{index:04d}" for index in range(3))
+    assert len(knowledge.items) == 4
+    sizes = json.loads((run.stage_path(1, "extract/replica_01") / "sizes.json").read_text())
+    assert len(sizes["tokens"]) == 5
+    assert sizes["used_tokens"] == knowledge.tokens
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 5])
+def test_extraction_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, killed_after: int) -> None:
+    texts = []
+    for name in ("reference", "run"):
+        run = open_run(tmp_path, name, config())
+        collect(config(), run, 1, load=load_scripted)
+
+        def on_progress(done: int, total: int) -> None:
+            if done >= killed_after:
+                raise Killed
+
+        if name == "run":
+            with pytest.raises(Killed):
+                extract(config(), run, 1, 0, load=load_scripted, on_progress=on_progress)
+        for replica in range(2):
+            extract(config(), run, 1, replica, load=load_scripted)
+        accumulate(config(), run, 1, load=load_scripted)
+        texts.append((run.stage_path(1, "accumulate") / "knowledge_00.md").read_bytes())
+    assert texts[0] == texts[1] != b""
+
+
+def test_an_extractor_that_writes_nothing_usable_is_counted_and_an_error(run: RunFolder) -> None:
+    def mute(path: str, model: ModelConfig) -> Policy:
+        return ScriptedPolicy(lambda messages, seed: "I have nothing to say", batch_size=4)
+
+    collect(config(), run, 1, load=mute)
+    for replica in range(2):
+        assert extract(config(), run, 1, replica, load=mute).counts["empty_outputs"] == 5
+    with pytest.raises(ExtractionError, match=r"replica 0, 1 is empty.*knowledge\.allow_empty"):
+        accumulate(config(), run, 1, load=mute)
+    wanted = config(knowledge={"max_tokens": 400, "carry_over": True, "allow_empty": True})
+    with pytest.raises(ArtifactError, match=r"knowledge\.allow_empty: False → True"):
+        accumulate(wanted, run, 1, load=mute)
+
+
+def test_every_turn_of_a_steps_episodes_is_a_prompt_of_that_step(run: RunFolder) -> None:
+    collect(config(), run, 1, load=load_scripted)
+    episodes = common.load_trajectories(run, 1, Split.DISTILL)
+    steps = partial_rollouts(config(), episodes)
+    assert [len(step) for step in steps] == [
+        sum(len(episode.turns) for episode in episodes[first : first + 2]) for first in (0, 2, 4)
+    ]
+    assert steps[1][0].trajectory_id == "r01-distill-k00-e0002"
+
+
+def test_the_arms_play_the_same_episodes_and_differ_in_what_is_read(run: RunFolder) -> None:
+    first_round(run, config())
+    evaluate(config(), run, 0, "held_out", load=load_scripted)
+    for arm in ("in_context", "raw"):
+        evaluate(config(), run, 1, arm, load=load_scripted)
+    ids = []
+    for round_index, part in [(0, "held_out"), (1, "in_context"), (1, "raw")]:
+        folder = run.stage_path(round_index, f"evaluate/{part}")
+        ids.append([episode.seed for episode in read_jsonl(folder / "episodes.jsonl", Trajectory)])
+    assert sorted(ids[0]) == sorted(ids[1]) == sorted(ids[2])
+    base, taught, raw = (report(run, *place) for place in [(0, "held_out"), (1, "in_context"), (1, "raw")])
+    assert base is not None
+    assert taught is not None
+    assert raw is not None
+    assert base.episodes == taught.episodes == raw.episodes == 6
+    assert taught.passed == sum(seed // 3 % 2 for seed in ids[1])  # always right, and the goal is there for these
+
+
+def test_parts_and_rows(run: RunFolder) -> None:
+    configuration = config()
+    assert parts(configuration, 0) == ["held_out"]
+    assert parts(configuration, 1) == ["in_context", "raw", "held_out"]
+    with pytest.raises(ConfigError, match="round 0 has no evaluation 'raw'"):
+        evaluate(configuration, run, 0, "raw", load=load_scripted)
+    with pytest.raises(ArtifactError, match=r"round_01/accumulate has not finished"):
+        evaluate(configuration, run, 1, "in_context", load=load_scripted)
+    evaluate(configuration, run, 0, "held_out", load=load_scripted)
+    (run.path / "config.yaml").write_text("rounds: 2\n")
+    rows = summarise_run(run)
+    assert [(row.round, row.in_context_pass_rate, row.knowledge_tokens) for row in rows] == [(0, None, None)]
+    assert rows[0].ci95 is not None
+    assert rows[0].ci95[0] <= (rows[0].pass_rate or 0) <= rows[0].ci95[1]
+
+
+def test_a_corrupt_line_of_the_collected_episodes_is_named(run: RunFolder) -> None:
+    collect(config(), run, 1, load=load_scripted)
+    path = run.stage_path(1, "collect") / "trajectories.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[4] = lines[4][:40] + b"\n"
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(ArtifactError, match=r"trajectories\.jsonl, line 5 is not a whole Trajectory"):
+        extract(config(), run, 1, 0, load=load_scripted)
