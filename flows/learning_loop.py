@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
+from prefect.runtime import flow_run
 
+from flows.abandoned import take_over
 from flows.evaluate_round import evaluate_round
 from flows.learning_round import learning_round
 from oel_core.artifacts import adopt_config, open_run
@@ -29,6 +31,7 @@ def learning_loop(
     settings = tracking or load_settings()
     with run.locked():
         adopt_config(run, config)
+        take_over(run, str(flow_run.id))
         tracker = tracker_of(settings, run)
         tracker.log_config(config)
         with tracker.running(LOOP):

@@ -1,0 +1,93 @@
+"""A short learning run of every stage, for fault injection: how it is run, and what must be the same in the end."""
+
+import hashlib
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from oel_core.artifacts import RunFolder, adopt_config, open_run
+from oel_core.config import OelConfig, parse_config
+from oel_core.jsonl import read_jsonl
+from oel_core.stages.accumulate import accumulate
+from oel_core.stages.collect import collect
+from oel_core.stages.distill import distill
+from oel_core.stages.evaluate import evaluate, parts
+from oel_core.stages.extract import extract
+from oel_core.types import Trajectory
+
+
+def short_config(model: Path, rounds: int = 2) -> OelConfig:
+    """Two rounds of a few seconds with a tiny random model; free text, since it never writes an item marker."""
+    values: dict[str, Any] = {
+        "rounds": rounds,
+        "model": {"path": str(model), "max_length": 4096, "batch_size": 4},
+        "environment": {"options": {"size": 4, "holes": 2, "traps": 0, "key": False}, "max_turns": 2},
+        "play": {"history_turns": 0, "sampling": {"max_tokens": 8}},
+        "collect": {"replicas": 2, "extraction_episodes": 4},
+        "extract": {"format": "free_text", "sampling": {"max_tokens": 12}},
+        "knowledge": {"max_tokens": 64, "carry_over": True},
+        "distill": {
+            "steps": 3,
+            "episodes_per_step": 4,
+            "learning_rate": 1e-3,
+            "top_k": 8,
+            "max_response_tokens": 6,
+            "micro_batch": 4,
+            "checkpoint_every": 1,
+        },
+        "evaluate": {
+            "games": {"episodes": 6, "sampling": {"max_tokens": 8}},
+            "ood": {"other_symbols": {"episodes": 4}},
+        },
+    }
+    return parse_config(values, "short")
+
+
+def run_stages(root: Path, name: str, config: OelConfig) -> None:
+    """The whole loop without Prefect and MLflow."""
+    run = open_run(root, name, config)
+    with run.locked():
+        adopt_config(run, config)
+        for part in parts(config, 0):
+            evaluate(config, run, 0, part)
+        for round_index in range(1, config.rounds + 1):
+            collect(config, run, round_index)
+            for replica in range(config.collect.replicas):
+                extract(config, run, round_index, replica)
+            accumulate(config, run, round_index)
+            distill(config, run, round_index)
+            for part in parts(config, round_index):
+                evaluate(config, run, round_index, part)
+
+
+def outcome(run: RunFolder) -> dict[str, Any]:
+    """What a kill must not change: knowledge bytes, weights, and which episodes there are, in their order."""
+    found: dict[str, Any] = {}
+    for path in sorted(run.path.rglob("*")):
+        name = path.relative_to(run.path).as_posix()
+        assert ".partial" not in name, f"{name} was left behind"
+        if path.name.startswith("knowledge_") or path.suffix == ".safetensors":
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif path.name in ("trajectories.jsonl", "episodes.jsonl"):
+            found[name] = [(row.id, row.seed, row.reward, len(row.turns)) for row in read_jsonl(path, Trajectory)]
+            assert len(set(found[name])) == len(found[name]), f"{name} has an episode twice"
+    return found
+
+
+def in_own_group(work: Callable[[], None], kill_after: float | None) -> int | None:
+    """Runs `work` in a fork that leads its own process group; SIGKILLs the group after that many seconds."""
+
+    def lead() -> None:
+        os.setsid()
+        work()
+
+    process = get_context("fork").Process(target=lead)
+    process.start()
+    process.join(kill_after)
+    if process.is_alive() and process.pid is not None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    return process.exitcode
