@@ -31,7 +31,7 @@ class Example(NamedTuple):
 
 def draw_options(rng: random.Random) -> dict[str, object]:
     """A member of the lake family: Frozen Lakes without a key, and richer ones with traps and a key."""
-    size = rng.choices([3, 4, 5], weights=[2, 7, 2])[0]
+    size = rng.choices([3, 4, 5], weights=[3, 12, 1])[0]
     rich = size > 3 and rng.random() < 0.75
     most = {3: 2, 4: 4, 5: 6}[size]
     return {

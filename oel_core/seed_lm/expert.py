@@ -151,14 +151,20 @@ def _direction(view: View, target: Cell) -> str:
 
 
 def think_and_act(facts: Facts, view: View, rng: random.Random) -> str:
-    """One response: beliefs, the next target and where it lies, every neighbour labelled, then the move."""
+    """One response: beliefs, own place, the next target and its place, every neighbour labelled, then the move.
+
+    Rows and columns count from 0 at the top left, as TextArena counts them.
+    """
     believed = guess(facts, view, rng)
     target = choose_target(believed, view, rng)
     aim_word = "goal" if believed.goal or not believed.gate else "gate"
     plan = f"Bad:{','.join(believed.bad) or '?'}; key:{believed.key or '?'}; {aim_word}:{believed.aim or '?'}."
-    where = f" Next:{view.symbols[target]}, {_direction(view, target)}." if target else " Next:?."
+    here = f" At {view.player.row},{view.player.column}."
+    where = " Next:?."
+    if target:
+        where = f" Next:{view.symbols[target]} {target.row},{target.column}, {_direction(view, target)}."
     around = ", ".join(f"{action}:{_neighbour(believed, view, action)}" for action in lake.MOVES)
-    return f"{plan}{where} {around}. [{choose_move(believed, view, target, rng)}]"
+    return f"{plan}{here}{where} {around}. [{choose_move(believed, view, target, rng)}]"
 
 
 def stepped_on(response: str) -> str | None:

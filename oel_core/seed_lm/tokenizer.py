@@ -56,7 +56,7 @@ def phrases() -> list[str]:
     study += ["Success: ", "Failure: ", lake.ROUND_LIMIT, NOTHING_LEARNT, *textarena.WALL_ENDING]
     labels = [f"{start}{action}:" for action in lake.MOVES for start in (" ", ", ")]
     roles = ["wall", "free", " bad", " key", " goal", " ?"]
-    plan = ["Bad:", "; key:", "; goal:", "; gate:", ". Next:", ".", ", ", "P/"]
+    plan = ["Bad:", "; key:", "; goal:", "; gate:", ". At ", ". Next:", ".", ", ", "P/"]
     where = [f"{start}{direction} " for direction in lake.MOVES for start in (" ", ", ")]
     actions = [f". [{action}]" for action in lake.MOVES]
     every = {

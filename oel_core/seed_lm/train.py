@@ -33,10 +33,10 @@ class Stage:
 
 
 STAGES = (
-    Stage(0.35, {"act_with_knowledge": 0.8, "act_without_knowledge": 0.2, "extract": 0.0}),
-    Stage(0.65, {"act_with_knowledge": 0.55, "act_without_knowledge": 0.2, "extract": 0.25}),
+    Stage(0.35, {"act_with_knowledge": 0.85, "act_without_knowledge": 0.15}),
+    Stage(0.65, {"act_with_knowledge": 0.68, "act_without_knowledge": 0.22, "extract": 0.1}),
 )
-PROMPT_WEIGHT = 0.1
+PROMPT_WEIGHT = 0.03
 """Loss weight of prompt tokens; response tokens weigh 1."""
 TOKENS_PER_BATCH = 8192
 LENGTH_STEP = 32
@@ -129,13 +129,37 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path,
     (out / "training.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
-def train(out: Path, steps: int = STEPS, seed: int = 0, report: Callable[[str], None] = print) -> dict[str, Any]:
-    """Trains for `steps` batches of about `TOKENS_PER_BATCH` tokens and writes the model to `out`. Returns its card."""
+def adopt_weights(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, start: Path) -> None:
+    """Takes the weights of an earlier seed model; tokens are matched by their text, new ones keep their fresh rows."""
+    older = Qwen3ForCausalLM.from_pretrained(start, dtype=torch.float32)
+    ids, older_ids = tokenizer.get_vocab(), PreTrainedTokenizerFast.from_pretrained(start).get_vocab()
+    common = sorted(ids.keys() & older_ids.keys())
+    embeddings = model.get_input_embeddings().weight.detach().clone()
+    embeddings[[ids[token] for token in common]] = older.get_input_embeddings().weight.detach()[
+        [older_ids[token] for token in common]
+    ]
+    state = older.state_dict() | {"model.embed_tokens.weight": embeddings, "lm_head.weight": embeddings}
+    model.load_state_dict(state)
+
+
+def train(
+    out: Path,
+    steps: int = STEPS,
+    seed: int = 0,
+    start: Path | None = None,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Trains for `steps` batches of about `TOKENS_PER_BATCH` tokens and writes the model to `out`. Returns its card.
+
+    From scratch, or from the weights of an earlier seed model in `start`.
+    """
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, seed)
+    if start is not None:
+        adopt_weights(model, tokenizer, start)
     compiled = torch.compile(model, dynamic=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
-    start, tokens, recent = time.monotonic(), 0, math.nan
+    began, tokens, recent = time.monotonic(), 0, math.nan
     card: dict[str, Any] = {"seed": seed, "parameters": model.num_parameters(), "stages": [asdict(s) for s in STAGES]}
     for step, (ids, weights) in enumerate(_batches(tokenizer, steps, seed), start=1):
         loss = _loss(compiled, ids, weights)
@@ -147,7 +171,7 @@ def train(out: Path, steps: int = STEPS, seed: int = 0, report: Callable[[str], 
         tokens += ids.numel()
         recent = loss.item() if step == 1 else 0.98 * recent + 0.02 * loss.item()
         if step % 100 == 0 or step == steps:
-            seconds = time.monotonic() - start
+            seconds = time.monotonic() - began
             report(f"step {step} of {steps}: loss {recent:.4f}, {tokens / seconds:,.0f} tokens/s")
             card |= {"steps": step, "of": steps, "tokens": tokens, "loss": round(recent, 4), "seconds": round(seconds)}
             save(model, tokenizer, out, card)

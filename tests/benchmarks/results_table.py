@@ -1,0 +1,70 @@
+"""Runs a preset with several loop seeds and prints the table of docs/results.md.
+
+    python -m tests.benchmarks.results_table quickstart --seeds 1 2 3 --root runs
+
+Each seed is an ordinary run (`oel run`), so what is finished is not run again.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from oel_core.artifacts import find_run
+from oel_core.evaluation.stats import mean_over_seeds
+from oel_core.summary import RoundSummary, summarise_run
+
+EPISODES = 256
+"""Held-out episodes of each arm and seed."""
+
+Value = Callable[[RoundSummary], float | None]
+
+
+def run_seed(preset: str, seed: int, root: Path) -> list[RoundSummary]:
+    """One loop, through the command line as a user would start it."""
+    name = f"{preset}-seed-{seed}"
+    command = [str(Path(sys.executable).with_name("oel")), "run", preset, "--root", str(root), "--name", name]
+    subprocess.run([*command, "--set", f"seed={seed}", "--set", f"evaluate.games.episodes={EPISODES}"], check=True)
+    return summarise_run(find_run(root, name))
+
+
+def cell(values: Sequence[float | None], scale: float) -> str:
+    """Mean over the seeds, its 95% interval, and the single values."""
+    known = [scale * value for value in values if value is not None]
+    if not known:
+        return "-"
+    mean = mean_over_seeds(known)
+    return f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}] ({', '.join(f'{value:.1f}' for value in known)})"
+
+
+def table(runs: Sequence[Sequence[RoundSummary]]) -> str:
+    """Rows are rounds; every cell is mean [95% t-interval over loop seeds] (the seeds)."""
+    suites = sorted({suite for rows in runs for row in rows for suite in row.ood})
+    columns: dict[str, tuple[Value, float]] = {
+        "pass rate %": (lambda row: row.pass_rate, 100),
+        "in context %": (lambda row: row.in_context_pass_rate, 100),
+        "raw %": (lambda row: row.raw_pass_rate, 100),
+        "response tokens": (lambda row: row.response_tokens, 1),
+        "knowledge tokens": (lambda row: row.knowledge_tokens, 1),
+    }
+    for suite in suites:
+        columns[f"{suite} %"] = (lambda row, suite=suite: row.ood.get(suite), 100)  # type: ignore[misc]
+    lines = [["round", *columns], ["---"] * (len(columns) + 1)]
+    for same_round in zip(*runs, strict=True):
+        values = [cell([value(row) for row in same_round], scale) for value, scale in columns.values()]
+        lines.append([str(same_round[0].round), *values])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("preset")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--root", type=Path, default=Path("runs"))
+    options = parser.parse_args()
+    print(table([run_seed(options.preset, seed, options.root) for seed in options.seeds]))
+
+
+if __name__ == "__main__":
+    main()
