@@ -4,6 +4,7 @@ Must be called before Prefect is imported. Its temporary API takes about 10 seco
 """
 
 import os
+import sys
 from pathlib import Path
 
 SETTINGS = {
@@ -29,3 +30,12 @@ def use_local_services(root: Path, *, verbose: bool) -> None:
     os.environ.setdefault("PREFECT_SERVER_MEMO_STORE_PATH", str(home / "memo_store.toml"))
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def kill_temporary_server() -> None:
+    """Ends the temporary API at once, if this process has started one. Its database survives that."""
+    module = sys.modules.get("prefect.server.api.server")
+    process = module.SubprocessASGIServer().server_process if module is not None else None
+    if process is not None:
+        process.kill()
+        process.wait()

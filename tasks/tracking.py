@@ -210,6 +210,14 @@ class Tracker:
                 raise
 
 
+def mark_killed(settings: TrackingSettings, run: RunFolder) -> None:
+    """Marks what of the run folder is RUNNING as KILLED, for a process that is about to leave."""
+    client = MlflowClient(settings.resolved(run.path.parent, run.name).tracking_uri)
+    for run_id in tracked_run(run).runs.values():
+        if client.get_run(run_id).info.status == "RUNNING":
+            client.set_terminated(run_id, "KILLED")
+
+
 @lru_cache(maxsize=8)
 def _tracker(settings: str, path: Path) -> Tracker:
     return Tracker(TrackingSettings.model_validate_json(settings), RunFolder(path))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.interrupt import leaving_at_once
 from flows.commands.live import live_progress
 from flows.commands.shared import RUNS, AsJson, Overrides, Root, err, out, print_json, print_table
 
@@ -32,15 +33,11 @@ def run(
     config = load_config(preset, [*(overrides or ()), *extra])
     folder = _prepare(root, name or Path(preset).stem, config)
     use_local_services(root, verbose=verbose)
-    try:
-        with live_progress(err) as progress:
-            progress("start Prefect and MLflow", 0, 0)
-            from flows.learning_loop import learning_loop
+    with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:
+        progress("start Prefect and MLflow", 0, 0)
+        from flows.learning_loop import learning_loop
 
-            rows = learning_loop(config, folder.name, root)
-    except KeyboardInterrupt:
-        err.print("Interrupted. Run the same command again to go on.", style="red")
-        raise typer.Exit(1) from None
+        rows = learning_loop(config, folder.name, root)
     _show(rows, as_json)
     if not as_json:
         _where(folder)

@@ -103,6 +103,26 @@ def test_the_command_is_killed_with_its_whole_process_group(tmp_path: Path, conf
     _require_whole_tracking(tmp_path, [f"run{moment}" for moment in range(CLI_MOMENTS)])
 
 
+def test_an_interrupt_ends_the_command_at_once_and_leaves_nothing_behind(tmp_path: Path, config: OelConfig) -> None:
+    preset = tmp_path / "short.yaml"
+    preset.write_text(dump_config(config.model_copy(update={"rounds": 1})))
+    command = [sys.executable, "-m", "flows.cli", "run", str(preset), "--name", "run", "--root", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "play episodes" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    rest = process.stderr.read()
+    assert process.wait(30) == 1
+    assert time.monotonic() - began < 20
+    assert "Run the same command again" in rest
+    assert "Traceback" not in rest
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
 def _require_no_running_flows(root: Path) -> None:
     """What a killed process left running in Prefect was marked by the next one."""
     with contextlib.closing(sqlite3.connect(root / ".prefect" / "prefect.db")) as database:

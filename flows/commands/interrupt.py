@@ -1,0 +1,56 @@
+"""Ctrl-C during a run: leave at once. Everything on disk is safe at any moment, so there is nothing to wait for.
+
+Letting the exception travel instead would have Prefect report to a temporary server that the same Ctrl-C has ended,
+and wait minutes for its answer.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from flows.commands.shared import err
+from oel_core.artifacts import RunFolder
+
+PATIENCE_S = 3.0
+"""For telling the tracking server; a rerun finds out anyway."""
+
+
+@contextmanager
+def leaving_at_once(run: RunFolder, exit_code: int) -> Iterator[None]:
+    """Ends the process with `exit_code` when it is interrupted or asked to stop within the block."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        err.print("\nInterrupted. Run the same command again to go on.", style="red")
+        _tell(run)
+        from flows.local import kill_temporary_server
+
+        kill_temporary_server()
+        sys.stdout.flush()
+        os._exit(exit_code)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(run: RunFolder) -> None:
+    """Marks the run as killed where it is tracked, if that is possible within moments."""
+    if "tasks.tracking" not in sys.modules:
+        return
+
+    def mark() -> None:
+        from tasks.tracking import mark_killed
+        from tasks.tracking_settings import load_settings
+
+        mark_killed(load_settings(), run)
+
+    teller = threading.Thread(target=mark, daemon=True)
+    teller.start()
+    teller.join(PATIENCE_S)
