@@ -1,5 +1,7 @@
 # make quickstart   set everything up and run the main job: three rounds of learning
 # make test         set everything up and run the tests
+# make test-slow    the slow tests, fault injection and whole learning runs (OEL_QUICKSTART: a finished run to check)
+# make results      the runs behind docs/results.md
 # make lint         style and types
 SHELL := /bin/bash
 VENV ?= .venv
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: setup quickstart test lint clean
+.PHONY: setup quickstart test test-slow results lint clean
 
 setup: $(READY)
 
@@ -39,6 +41,14 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m "slow or e2e"
+
+results: setup
+	$(BIN)/python -m tests.benchmarks.results_table quickstart
+	$(BIN)/python -m tests.benchmarks.results_table frozen-lake-seed
+	$(BIN)/python -m tests.benchmarks.results_table frozen-lake-seed-3x3
 
 lint: setup
 	$(BIN)/ruff check .

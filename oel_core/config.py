@@ -219,7 +219,9 @@ def _read_yaml(preset: str) -> tuple[str, Any]:
         source, text = preset, Path(preset).read_text(encoding="utf-8")
     else:
         known = preset_names()
-        raise ConfigError(f"unknown preset '{preset}': {_nearest(preset, known)}known are {', '.join(known)}, or a path")
+        raise ConfigError(
+            f"unknown preset '{preset}': {_nearest(preset, known)}known are {', '.join(known)}, or a path"
+        )
     try:
         return source, yaml.safe_load(text) or {}
     except yaml.YAMLError as error:

@@ -119,7 +119,8 @@ def _solvable(board: Board) -> bool:
 def draw_board(options: LakeOptions, rng: random.Random) -> Board:
     """A random board that can be won."""
     cells = [Cell(row, column) for row in range(options.size) for column in range(options.size)]
-    roles: list[Role] = ["hole"] * options.holes + ["trap"] * options.traps + ["key"] * options.key
+    counts: dict[Role, int] = {"hole": options.holes, "trap": options.traps, "key": int(options.key)}
+    roles = [role for role, count in counts.items() for _ in range(count)]
     for _ in range(1000):
         if options.corners:
             player, goal = cells[0], cells[-1]

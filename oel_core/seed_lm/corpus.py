@@ -129,7 +129,8 @@ def _turn(messages: tuple[Message, ...], response: str, observation: str) -> Tur
 
 def play_episode(env: LakeEnv, facts: Facts, rng: random.Random, max_turns: int) -> Trajectory:
     """An episode as the expert plays it with these beliefs."""
-    observation, turns, done = env.start(), [], False
+    observation, done = env.start(), False
+    turns: list[Turn] = []
     while len(turns) < max_turns and not done:
         view = expert.read_board(observation)
         assert view is not None

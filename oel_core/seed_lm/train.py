@@ -33,15 +33,16 @@ class Stage:
 
 
 STAGES = (
-    Stage(0.35, {"act_with_knowledge": 0.85, "act_without_knowledge": 0.15}),
-    Stage(0.65, {"act_with_knowledge": 0.68, "act_without_knowledge": 0.22, "extract": 0.1}),
+    Stage(0.2, {"act_with_knowledge": 0.65, "act_without_knowledge": 0.35}),
+    Stage(0.8, {"act_with_knowledge": 0.47, "act_without_knowledge": 0.43, "extract": 0.1}),
 )
 PROMPT_WEIGHT = 0.03
 """Loss weight of prompt tokens; response tokens weigh 1."""
 TOKENS_PER_BATCH = 8192
 LENGTH_STEP = 32
 PEAK_RATE = 3e-3
-STEPS = 3000
+STEPS = 6000
+EMBEDDINGS = "model.embed_tokens.weight"
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
@@ -57,7 +58,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausal
         num_key_value_heads=2,
         head_dim=32,
         max_position_embeddings=4096,
-        rope_theta=10000.0,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=ends,
@@ -97,7 +98,7 @@ class _Batches(IterableDataset[Batch]):
         return ids, weights
 
 
-def _loss(model: torch.nn.Module, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     # Rows are padded on the right and attention is causal, so no mask is needed: padding only looks at real tokens.
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
@@ -134,11 +135,10 @@ def adopt_weights(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, s
     older = Qwen3ForCausalLM.from_pretrained(start, dtype=torch.float32)
     ids, older_ids = tokenizer.get_vocab(), PreTrainedTokenizerFast.from_pretrained(start).get_vocab()
     common = sorted(ids.keys() & older_ids.keys())
-    embeddings = model.get_input_embeddings().weight.detach().clone()
-    embeddings[[ids[token] for token in common]] = older.get_input_embeddings().weight.detach()[
-        [older_ids[token] for token in common]
-    ]
-    state = older.state_dict() | {"model.embed_tokens.weight": embeddings, "lm_head.weight": embeddings}
+    embeddings = model.state_dict()[EMBEDDINGS].clone()
+    older_rows = older.state_dict()[EMBEDDINGS]
+    embeddings[[ids[token] for token in common]] = older_rows[[older_ids[token] for token in common]]
+    state = older.state_dict() | {EMBEDDINGS: embeddings, "lm_head.weight": embeddings}
     model.load_state_dict(state)
 
 
@@ -157,7 +157,7 @@ def train(
     model = build_model(tokenizer, seed)
     if start is not None:
         adopt_weights(model, tokenizer, start)
-    compiled = torch.compile(model, dynamic=True)
+    compiled: Any = torch.compile(model, dynamic=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
     began, tokens, recent = time.monotonic(), 0, math.nan
     card: dict[str, Any] = {"seed": seed, "parameters": model.num_parameters(), "stages": [asdict(s) for s in STAGES]}

@@ -1,4 +1,4 @@
-"""Extraction formats, by name. One file a format: what the extractor is asked, how its answer is read, how a cap cuts."""
+"""Extraction formats, by name. One file a format: what the extractor is asked, how its answer is read and cut."""
 
 from oel_core.errors import ConfigError
 from oel_core.prompts.extraction import free_text, itemised
