@@ -18,9 +18,10 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Batches; as many as the shipped weights had.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of corpus and weights.")] = 0,
+    start: Annotated[Path | None, typer.Option(help="Folder of an earlier seed model to go on from.")] = None,
 ) -> None:
-    """Train the seed model from scratch on its synthetic corpus."""
+    """Train the seed model on its synthetic corpus, from scratch or from an earlier one."""
     from oel_core.seed_lm.train import STEPS
     from oel_core.seed_lm.train import train as train_model
 
-    train_model(out, steps or STEPS, seed)
+    train_model(out, steps or STEPS, seed, start)

@@ -151,7 +151,9 @@ def _direction(view: View, target: Cell) -> str:
 
 
 def think_and_act(facts: Facts, view: View, rng: random.Random) -> str:
-    """One response: beliefs, own place, the next target and its place, every neighbour labelled, then the move.
+    """One response: beliefs, own place, every neighbour labelled, the next target and its place, then the move.
+
+    Labels come before the target, so that what a player sees next to it does not bend to what it is looking for.
 
     Rows and columns count from 0 at the top left, as TextArena counts them.
     """
@@ -164,7 +166,7 @@ def think_and_act(facts: Facts, view: View, rng: random.Random) -> str:
     if target:
         where = f" Next:{view.symbols[target]} {target.row},{target.column}, {_direction(view, target)}."
     around = ", ".join(f"{action}:{_neighbour(believed, view, action)}" for action in lake.MOVES)
-    return f"{plan}{here}{where} {around}. [{choose_move(believed, view, target, rng)}]"
+    return f"{plan}{here} {around}.{where} [{choose_move(believed, view, target, rng)}]"
 
 
 def stepped_on(response: str) -> str | None:

@@ -34,7 +34,7 @@ class Stage:
 
 STAGES = (
     Stage(0.2, {"act_with_knowledge": 0.65, "act_without_knowledge": 0.35}),
-    Stage(0.8, {"act_with_knowledge": 0.47, "act_without_knowledge": 0.43, "extract": 0.1}),
+    Stage(0.8, {"act_with_knowledge": 0.45, "act_without_knowledge": 0.44, "extract": 0.11}),
 )
 PROMPT_WEIGHT = 0.03
 """Loss weight of prompt tokens; response tokens weigh 1."""
