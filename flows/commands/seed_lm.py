@@ -16,7 +16,7 @@ def seed_lm() -> None:
 @app.command("train")
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches; as many as the shipped weights had.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches; 6000 if not given.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of corpus and weights.")] = 0,
     start: Annotated[Path | None, typer.Option(help="Folder of an earlier seed model to go on from.")] = None,
 ) -> None:
