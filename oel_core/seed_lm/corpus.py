@@ -5,6 +5,7 @@ over the corpus itself, so what `H` and `G` mean there is not in the weights.
 """
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -127,8 +128,28 @@ def _turn(messages: tuple[Message, ...], response: str, observation: str) -> Tur
     )
 
 
-def play_episode(env: LakeEnv, facts: Facts, rng: random.Random, max_turns: int) -> Trajectory:
-    """An episode as the expert plays it with these beliefs."""
+def misname(response: str, rng: random.Random) -> str:
+    """The response, in part of the cases with other letters as target or as beliefs; labels and the move stay.
+
+    The expert steps on what it names as its target, a model that plays badly does not. Whoever learns from episodes
+    must read the label in the direction of the move, and nothing else in the response may be as good a clue.
+    """
+    if rng.random() < 0.45:
+        response = re.sub(r"(?<=Next:)[A-Z]", lambda _: rng.choice(lake.ALPHABET), response)
+    if rng.random() < 0.3:
+        plan, rest = response.split(" At ", 1)
+        response = f"{re.sub('(?<=[:,])[A-Z]', lambda _: rng.choice(lake.ALPHABET), plan)} At {rest}"
+    return response
+
+
+def play_episode(
+    env: LakeEnv,
+    facts: Facts,
+    rng: random.Random,
+    max_turns: int,
+    say: Callable[[str], str] = lambda response: response,
+) -> Trajectory:
+    """An episode as the expert plays it with these beliefs; `say` changes what it wrote, not what it did."""
     observation, done = env.start(), False
     turns: list[Turn] = []
     while len(turns) < max_turns and not done:
@@ -136,7 +157,7 @@ def play_episode(env: LakeEnv, facts: Facts, rng: random.Random, max_turns: int)
         assert view is not None
         response = expert.think_and_act(facts, view, rng)
         step = env.step(env.parse(response))
-        turns.append(_turn(play.first_messages(env.intro, observation), response, step.observation))
+        turns.append(_turn(play.first_messages(env.intro, observation), say(response), step.observation))
         observation, done = step.observation, step.terminated
     return Trajectory(
         id="corpus",
@@ -161,7 +182,7 @@ def extract(rng: random.Random) -> Example:
     """Skill 3: write the items that an episode teaches."""
     env = draw_env(rng)
     facts = expert.read_facts("\n".join(item for item in env.truths().splitlines() if rng.random() < 0.5))
-    trajectory = play_episode(env, facts, rng, max_turns=rng.choice([4, 8, 12]))
+    trajectory = play_episode(env, facts, rng, rng.choice([4, 8, 12]), say=lambda response: misname(response, rng))
     if rng.random() < 0.35:
         trajectory = frozen_lake_words.retell(trajectory, rng)
     shown = trajectory.turns[-TURNS_SHOWN:]

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Stage:
 
 STAGES = (
     Stage(0.2, {"act_with_knowledge": 0.65, "act_without_knowledge": 0.35}),
-    Stage(0.8, {"act_with_knowledge": 0.45, "act_without_knowledge": 0.44, "extract": 0.11}),
+    Stage(0.8, {"act_with_knowledge": 0.43, "act_without_knowledge": 0.42, "extract": 0.15}),
 )
 PROMPT_WEIGHT = 0.03
 """Loss weight of prompt tokens; response tokens weigh 1."""
@@ -112,9 +112,9 @@ def _rate(progress: float) -> float:
     return min(1.0, progress / 0.02) * min(1.0, (1.0 - progress) / 0.6)
 
 
-def _batches(tokenizer: PreTrainedTokenizerFast, steps: int, seed: int) -> Iterator[Batch]:
+def _batches(tokenizer: PreTrainedTokenizerFast, stages: tuple[Stage, ...], steps: int, seed: int) -> Iterator[Batch]:
     """The stages' batches one after another, prepared in a process beside the training."""
-    for number, stage in enumerate(STAGES):
+    for number, stage in enumerate(stages):
         loader = DataLoader(
             _Batches(tokenizer, stage.weights, seed + number), batch_size=None, num_workers=1, prefetch_factor=8
         )
@@ -151,8 +151,9 @@ def train(
 ) -> dict[str, Any]:
     """Trains for `steps` batches of about `TOKENS_PER_BATCH` tokens and writes the model to `out`. Returns its card.
 
-    From scratch, or from the weights of an earlier seed model in `start`.
+    From scratch, or from the weights of an earlier seed model in `start`, which skips the first stage.
     """
+    stages = STAGES if start is None else (replace(STAGES[-1], share=1.0),)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, seed)
     if start is not None:
@@ -160,8 +161,8 @@ def train(
     compiled: Any = torch.compile(model, dynamic=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
     began, tokens, recent = time.monotonic(), 0, math.nan
-    card: dict[str, Any] = {"seed": seed, "parameters": model.num_parameters(), "stages": [asdict(s) for s in STAGES]}
-    for step, (ids, weights) in enumerate(_batches(tokenizer, steps, seed), start=1):
+    card: dict[str, Any] = {"seed": seed, "parameters": model.num_parameters(), "stages": [asdict(s) for s in stages]}
+    for step, (ids, weights) in enumerate(_batches(tokenizer, stages, steps, seed), start=1):
         loss = _loss(compiled, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
