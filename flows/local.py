@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from oel_core.errors import OelError
+
 SETTINGS = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a busy machine needs longer than the default 20
@@ -30,6 +32,27 @@ def use_local_services(root: Path, *, verbose: bool) -> None:
     os.environ.setdefault("PREFECT_SERVER_MEMO_STORE_PATH", str(home / "memo_store.toml"))
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def start_temporary_server() -> None:
+    """Starts the temporary API now, so that a machine too busy for it is told in one sentence.
+
+    Raises:
+        OelError: it did not answer in time.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        return
+    try:
+        SubprocessASGIServer().start()
+    except RuntimeError as error:
+        kill_temporary_server()
+        raise OelError(
+            f"Prefect's temporary API did not start: {error} Is the machine busy? Run the same command again, raise "
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, or point PREFECT_API_URL at a server that runs"
+        ) from error
 
 
 def kill_temporary_server() -> None:

@@ -4,7 +4,6 @@
 provenance, the counts, and the digest of the `.md` it belongs to. The items and the text always agree.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from oel_core.errors import ArtifactError
 from oel_core.files import write_atomic
+from oel_core.manifest import digest_bytes
 from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
 from oel_core.types import ExperienceItem, Knowledge, Record
 
@@ -40,11 +40,6 @@ class KnowledgeDiff:
     new: tuple[ExperienceItem, ...]
     dropped: tuple[ExperienceItem, ...]
     kept: tuple[ExperienceItem, ...]
-
-
-def digest(text: str) -> str:
-    """First 16 hex digits of the SHA-256 of the UTF-8 text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def empty(replica: int, round_index: int) -> Knowledge:
@@ -155,7 +150,7 @@ def write_knowledge(folder: Path, replica: int, knowledge: Knowledge) -> None:
     """Writes both files, each atomically, the sidecar last: a kill in between is noticed by its digest."""
     text_path, sidecar_path = paths(folder, replica)
     fields = knowledge.model_dump(exclude={"text"})
-    sidecar = KnowledgeSidecar(digest=digest(knowledge.text), **fields)
+    sidecar = KnowledgeSidecar(digest=digest_bytes(knowledge.text.encode()), **fields)
     write_atomic(text_path, knowledge.text.encode())
     write_atomic(sidecar_path, (sidecar.model_dump_json(indent=1) + "\n").encode())
 
@@ -174,9 +169,10 @@ def load_knowledge(
     text_path, sidecar_path = paths(folder, replica)
     text = _decode(text_path)
     sidecar = _parse_sidecar(sidecar_path)
-    if digest(text) != sidecar.digest:
+    found = digest_bytes(text.encode())
+    if found != sidecar.digest:
         raise ArtifactError(
-            f"{text_path} is not the text that {sidecar_path.name} describes (digest {digest(text)}, recorded "
+            f"{text_path} is not the text that {sidecar_path.name} describes (digest {found}, recorded "
             f"{sidecar.digest}): it was edited or half written. Run the accumulate stage again, or restore the file"
         )
     if render(sidecar.items) != text:

@@ -5,7 +5,6 @@ answered per turn. A group is a function of its plans, the policy and the seed a
 group again gets the same episodes.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from oel_core import envs
 from oel_core.config import PlayConfig
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.errors import ConfigError, PromptTooLongError
+from oel_core.manifest import digest_bytes
 from oel_core.planning import EpisodePlan, count_layouts, plan_episodes
 from oel_core.policies.base import Completion, Policy, Request
 from oel_core.prompts import play as prompts
@@ -27,7 +27,6 @@ __all__ = [
     "groups",
     "plan_episodes",
     "play_episodes",
-    "short_digest",
     "unfinished",
 ]
 
@@ -35,14 +34,9 @@ KnowledgeFor = Callable[[EpisodePlan, Environment], str]
 """The knowledge text that an episode's prompts carry; an empty string is none."""
 
 
-def short_digest(content: bytes) -> str:
-    """First 16 hex digits of SHA-256."""
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
 def prompt_digest(ids: Sequence[int]) -> str:
-    """`short_digest` over token ids written in decimal with single spaces between them."""
-    return short_digest(" ".join(map(str, ids)).encode())
+    """`digest_bytes` over token ids written in decimal with single spaces between them."""
+    return digest_bytes(" ".join(map(str, ids)).encode())
 
 
 def groups(plans: Sequence[EpisodePlan], size: int) -> list[Sequence[EpisodePlan]]:
@@ -152,7 +146,7 @@ class _Episode:
             **self.plan.coordinates(),
             env=self.spec.name,
             policy=policy,
-            knowledge_digest=short_digest(self.knowledge.encode()) if self.knowledge else None,
+            knowledge_digest=digest_bytes(self.knowledge.encode()) if self.knowledge else None,
             intro=intro,
             turns=tuple(self.turns),
             terminated=self.terminated,

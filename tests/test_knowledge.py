@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oel_core.errors import ArtifactError
-from oel_core.knowledge import diff, digest, empty, load_knowledge, merge, paths, render, write_knowledge
+from oel_core.knowledge import diff, empty, load_knowledge, merge, paths, render, write_knowledge
+from oel_core.manifest import digest_bytes
 from oel_core.prompts.extraction import FORMATS, get_format
 from oel_core.prompts.extraction.itemised import MARKER
 from oel_core.types import ExperienceItem, Knowledge
@@ -156,7 +157,7 @@ def test_the_text_file_is_what_a_model_reads_and_the_sidecar_the_rest(tmp_path: 
     write_knowledge(tmp_path, 0, grow(empty(0, 2), *marked("a"), source="r02-extract-k00-e0001"))
     assert (tmp_path / "knowledge_00.md").read_text() == f"{MARKER} a"
     sidecar = json.loads((tmp_path / "knowledge_00.json").read_text())
-    assert sidecar["digest"] == digest(f"{MARKER} a")
+    assert sidecar["digest"] == digest_bytes(f"{MARKER} a".encode())
     assert sidecar["items"][0]["sources"] == ["r02-extract-k00-e0001"]
     assert "text" not in sidecar
 

@@ -12,11 +12,12 @@ from oel_core import envs
 from oel_core.config import ModelConfig, PlayConfig, SamplingConfig
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
+from oel_core.manifest import digest_bytes
 from oel_core.policies.base import Completion, Request, Sampling
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.policies.transformers import TransformersPolicy
 from oel_core.prompts import play as prompts
-from oel_core.rollout import EpisodePlan, groups, plan_episodes, play_episodes, prompt_digest, short_digest
+from oel_core.rollout import EpisodePlan, groups, plan_episodes, play_episodes, prompt_digest
 from oel_core.seeds import derive_seed
 from oel_core.types import Message, Split, Trajectory
 from tests.fakes import CORRIDOR, CorridorEnv, byte_tokenizer, tiny_model
@@ -134,7 +135,7 @@ def test_knowledge_is_shown_and_never_recorded(knowledge: str) -> None:
         for request in batch:
             assert request.messages[0].content.endswith(f"{prompts.KNOWLEDGE_HEADER}\n{knowledge}")
     for episode in told:
-        assert episode.knowledge_digest == short_digest(knowledge.encode())
+        assert episode.knowledge_digest == digest_bytes(knowledge.encode())
         for turn in episode.turns:
             assert all(knowledge not in message.content for message in turn.messages)
             assert prompts.KNOWLEDGE_HEADER not in turn.messages[0].content

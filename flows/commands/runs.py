@@ -26,7 +26,7 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
 ) -> None:
     """Run the learning loop, or go on with the run of that name."""
-    from flows.local import use_local_services
+    from flows.local import start_temporary_server, use_local_services
     from oel_core.config import load_config
 
     extra = [f"rounds={rounds}"] if rounds is not None else []
@@ -35,6 +35,7 @@ def run(
     use_local_services(root, verbose=verbose)
     with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:
         progress("start Prefect and MLflow", 0, 0)
+        start_temporary_server()
         from flows.learning_loop import learning_loop
 
         rows = learning_loop(config, folder.name, root)

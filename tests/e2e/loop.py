@@ -18,6 +18,9 @@ from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.extract import extract
 from oel_core.types import Trajectory
 
+LONGEST = 300.0
+"""Seconds after which a run of a few seconds counts as hung."""
+
 
 def short_config(model: Path, rounds: int = 2) -> OelConfig:
     """Two rounds of a few seconds with a tiny random model; free text, since it never writes an item marker."""
@@ -77,17 +80,25 @@ def outcome(run: RunFolder) -> dict[str, Any]:
     return found
 
 
+def _lead(work: Callable[[], None]) -> None:
+    os.setsid()
+    work()
+
+
 def in_own_group(work: Callable[[], None], kill_after: float | None) -> int | None:
-    """Runs `work` in a fork that leads its own process group; SIGKILLs the group after that many seconds."""
+    """Runs `work` in a process that leads its own group; SIGKILLs the group after that many seconds.
 
-    def lead() -> None:
-        os.setsid()
-        work()
-
-    process = get_context("fork").Process(target=lead)
+    The processes are forked from a server that has imported everything and computed nothing: forks of a process whose
+    OpenMP threads have been at work can hang for ever.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, "oel_core.distillation.trainer", "oel_core.models"])
+    process = context.Process(target=_lead, args=(work,))
     process.start()
-    process.join(kill_after)
+    process.join(LONGEST if kill_after is None else kill_after)
+    hung = kill_after is None and process.is_alive()
     if process.is_alive() and process.pid is not None:
         os.killpg(process.pid, signal.SIGKILL)
     process.join()
+    assert not hung, f"not done after {LONGEST} s"
     return process.exitcode
