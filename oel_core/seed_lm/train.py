@@ -125,6 +125,7 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path,
     """Writes a Hugging Face folder in bfloat16 plus a card that says how it was made."""
     out.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+    model.config.dtype = torch.bfloat16
     model.save_pretrained(out, state_dict=state)
     tokenizer.save_pretrained(out)
     (out / "training.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

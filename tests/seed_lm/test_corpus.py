@@ -138,6 +138,17 @@ def test_extraction_names_what_was_stepped_on() -> None:
     assert learnt(env, responses) == [lake.item_key("K"), lake.item_goal("G")]
 
 
+def test_misnamed_targets_and_beliefs_change_neither_labels_nor_moves_nor_what_is_learnt() -> None:
+    response = "Bad:H,X; key:?; goal:G. At 0,1. up:wall, down:free, left:H bad, right:G goal. Next:G 0,2. [right]"
+    rng = random.Random(3)
+    told = {corpus.misname(response, rng) for _ in range(200)}
+    assert len({text.split("Next:")[1][0] for text in told}) > 10
+    assert len({text.split(" At ")[0] for text in told}) > 10
+    for text in told:
+        assert text.split(" At ")[1].split("Next:")[0] == response.split(" At ")[1].split("Next:")[0]
+        assert expert.learn([("", text)], "", "Success: found") == [lake.item_goal("G")]
+
+
 def test_nothing_learnt_is_said_in_the_items_form() -> None:
     env = LakeEnv(EnvSpec("lake"), 0)
     env.board = lake.Board(4, Cell(0, 0), {Cell(3, 3): "goal"})

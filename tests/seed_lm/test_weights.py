@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from oel_core.config import ModelConfig, PlayConfig, SamplingConfig
+from oel_core.envs import lake
 from oel_core.envs.base import EnvSpec
 from oel_core.envs.lake import LakeEnv
 from oel_core.models import load_model
 from oel_core.policies import load_policy, release
 from oel_core.policies.base import Policy, Request, Sampling
+from oel_core.prompts.extraction import itemised
+from oel_core.prompts.extraction.base import extraction_messages
 from oel_core.rollout import plan_episodes, play_episodes
-from oel_core.seed_lm import WEIGHTS, corpus
+from oel_core.seed_lm import WEIGHTS, corpus, expert
 from oel_core.seed_lm.tokenizer import build_tokenizer
 from oel_core.seed_lm.train import train
 from oel_core.types import Split
@@ -67,6 +70,19 @@ def test_it_extracts_what_an_episode_teaches(policy: Policy) -> None:
     written = policy.generate(requests, Sampling(temperature=0.0, max_tokens=64))
     exact = sum(answer.text == example.response for answer, example in zip(written, wanted, strict=True))
     assert exact > 0.9 * EPISODES
+
+
+def test_what_it_extracts_from_its_own_play_is_true(policy: Policy) -> None:
+    """Its own play names targets that are not there, which the expert's never does."""
+    spec = EnvSpec("lake", {}, max_turns=10)
+    plans = plan_episodes(spec, 3, Split.VALIDATION, 0, 0, EPISODES, split_by_layout=True)
+    played = list(play_episodes(policy, spec, plans, PLAY, seed=0))
+    requests = [Request(extraction_messages(itemised.FORMAT, episode, None, 4), 0) for episode in played]
+    written = policy.generate(requests, Sampling(temperature=0.0, max_tokens=64))
+    items = [item for answer in written for item in itemised.parse(answer.text) if item != expert.NOTHING_LEARNT]
+    true = set(LakeEnv(spec, 0).truths().splitlines()) | {lake.item_goal("G"), lake.item_gate("G")}
+    assert len(items) > EPISODES / 2
+    assert sum(item in true for item in items) > 0.8 * len(items)
 
 
 @pytest.mark.slow
