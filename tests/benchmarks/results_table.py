@@ -24,7 +24,7 @@ Value = Callable[[RoundSummary], float | None]
 def run_seed(preset: str, seed: int, root: Path) -> list[RoundSummary]:
     """One loop, through the command line as a user would start it."""
     name = f"{preset}-seed-{seed}"
-    command = [str(Path(sys.executable).with_name("oel")), "run", preset, "--root", str(root), "--name", name]
+    command = [sys.executable, "-m", "flows.cli", "run", preset, "--root", str(root), "--name", name]
     subprocess.run([*command, "--set", f"seed={seed}", "--set", f"evaluate.games.episodes={EPISODES}"], check=True)
     return summarise_run(find_run(root, name))
 
