@@ -1,4 +1,4 @@
-"""One round: collect → extract → accumulate → distill → evaluate → promote."""
+"""One round: collect → extract → accumulate → (select) → distill → evaluate → promote."""
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -13,6 +13,8 @@ from tasks.collect import collect
 from tasks.distill import distill
 from tasks.extract import extract
 from tasks.promote import promote
+from tasks.saturation import saturation
+from tasks.select import select
 from tasks.tracking import tracker_of
 from tasks.tracking_settings import TrackingSettings
 
@@ -32,6 +34,10 @@ def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking
         for replica in replicas:
             replica.result()
         accumulate(config, run, round_index, tracking)
+        if config.knowledge.saturation.every is not None:
+            saturation(config, run, round_index, tracking)
+        if config.knowledge.selection.use != "all":
+            select(config, run, round_index, tracking)
         distill(config, run, round_index, tracking)
         evaluate_round(config, run, round_index, tracking)
         promote(run, round_index, tracking)

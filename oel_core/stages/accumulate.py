@@ -7,7 +7,7 @@ from oel_core.config import OelConfig
 from oel_core.errors import ExtractionError
 from oel_core.extraction import RawOutput
 from oel_core.jsonl import read_jsonl
-from oel_core.knowledge import empty, load_knowledge, merge, write_knowledge
+from oel_core.knowledge import empty, merge, write_knowledge
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
@@ -16,7 +16,15 @@ from oel_core.stages.common import LoadPolicy, Progress, model_after, silent
 from oel_core.stages.extract import ITEMS, RAW, previous_input, previous_knowledge, stage_name
 from oel_core.types import ExperienceItem, Knowledge
 
-SECTIONS = ("collect", "extract.format", "extract.use_after", "knowledge", "model.path")
+SECTIONS = (
+    "collect",
+    "extract.format",
+    "extract.use_after",
+    "knowledge.max_tokens",
+    "knowledge.carry_over",
+    "knowledge.allow_empty",
+    "model.path",
+)
 STAGE = "accumulate"
 
 
@@ -43,7 +51,7 @@ def accumulate(
         written = []
         policy = load(model_after(config, run, round_index - 1), config.model)
         for replica in replicas:
-            written.append(_merged(config, run, round_index, replica, policy))
+            written.append(merged_after(config, run, round_index, replica, policy, config.use_after))
             write_knowledge(folder, replica, written[-1])
             on_progress(replica + 1, len(replicas))
         _require_content(config, run, round_index, written)
@@ -52,17 +60,15 @@ def accumulate(
     return run.perform(key, work)
 
 
-def load_all_knowledge(config: OelConfig, run: RunFolder, round_index: int) -> list[Knowledge]:
-    """The K knowledge files of a round, checked against the token cap and against each other's sidecars."""
-    folder = run.stage_path(round_index, STAGE)
-    cap = config.knowledge.max_tokens
-    return [load_knowledge(folder, replica, max_tokens=cap) for replica in range(config.collect.replicas)]
+def merged_after(
+    config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy, episodes: int
+) -> Knowledge:
+    """A replica's knowledge after its first `episodes` episodes (0: what the round started from).
 
-
-def _merged(config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy) -> Knowledge:
-    """Merges episode by episode, as the extractor did when it was shown the knowledge so far."""
+    Merges episode by episode, as the extractor did when it was shown the knowledge so far.
+    """
     folder = run.stage_path(round_index, stage_name(replica))
-    rows = list(read_jsonl(folder / RAW, RawOutput))[: config.use_after]
+    rows = list(read_jsonl(folder / RAW, RawOutput))[:episodes]
     items: dict[str, list[ExperienceItem]] = {}
     for item in read_jsonl(folder / ITEMS, ExperienceItem):
         items.setdefault(item.sources[0], []).append(item)
