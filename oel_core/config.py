@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from oel_core.config_base import Count, CountOrZero, Section, Share
 from oel_core.errors import ConfigError
-from oel_core.knowledge_config import SaturationConfig, SelectionConfig
+from oel_core.knowledge_config import HygieneConfig, SaturationConfig, SelectionConfig
 from oel_core.policies.base import Sampling
 
 PRESETS = resources.files("deployments") / "presets"
@@ -114,6 +114,7 @@ class KnowledgeConfig(Section):
     """Distil even where a knowledge file is empty. Without it an empty file is an error."""
     selection: SelectionConfig = SelectionConfig()
     saturation: SaturationConfig = SaturationConfig()
+    hygiene: HygieneConfig = HygieneConfig()
 
 
 class DistillConfig(Section):

@@ -1,8 +1,23 @@
 """Settings of what happens to knowledge between its extraction and its distillation."""
 
+from enum import StrEnum
 from typing import Literal
 
-from oel_core.config_base import Count, Section
+from oel_core.config_base import Count, Section, Share
+
+
+class Check(StrEnum):
+    """What an item may be flagged for."""
+
+    NEAR_DUPLICATE = "near_duplicate"
+    LENGTH = "length"
+    REPETITION = "repetition"
+    SCRIPT = "script"
+    HIDDEN_TEXT = "hidden_text"
+    INSTRUCTION = "instruction"
+    LINK = "link"
+    SECRET = "secret"
+    PERSONAL_DATA = "personal_data"
 
 
 class SelectionConfig(Section):
@@ -23,3 +38,18 @@ class SaturationConfig(Section):
     """Extraction episodes between two points; null measures nothing."""
     episodes: Count = 32
     """Validation episodes a replica and point."""
+
+
+class HygieneConfig(Section):
+    """What is looked for in every new item before it is merged. Trajectories, and so items, are untrusted text."""
+
+    policy: Literal["off", "flag", "drop"] = "off"
+    """`flag` records what was found and keeps the item; `drop` records it and leaves the item out."""
+    checks: tuple[Check, ...] = tuple(Check)
+    """Which checks are made."""
+    near_duplicate: Share = 0.7
+    """Jaccard similarity of word pairs from which an item that adds nothing counts as said already."""
+    max_words: Count = 150
+    """Of one line."""
+    scripts: tuple[str, ...] = ("latin",)
+    """Scripts that items are written in, as Unicode's character names begin: latin, cyrillic, cjk, arabic, ..."""

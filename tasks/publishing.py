@@ -11,6 +11,7 @@ from oel_core.distillation.records import StepRecord
 from oel_core.jsonl import read_jsonl
 from oel_core.manifest import Manifest, read_record
 from oel_core.prompts.extraction.base import transcript
+from oel_core.stages.accumulate import FLAGGED
 from oel_core.stages.common import CHECKPOINT, EPISODES, REPORT, TRAJECTORIES
 from oel_core.stages.distill import STEPS
 from oel_core.stages.saturation import CURVE, SaturationCurve
@@ -56,7 +57,8 @@ def _collected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index:
 
 
 def _accumulated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
-    for path in sorted(run.stage_path(round_index, stage).glob("knowledge_*")):
+    folder = run.stage_path(round_index, stage)
+    for path in sorted([*folder.glob("knowledge_*"), *folder.glob(FLAGGED)]):
         tracker.log_file(str(round_index), path, "knowledge")
 
 

@@ -24,7 +24,15 @@ from oel_core.stages.common import (
 )
 from oel_core.types import Knowledge, Record, Split
 
-SECTIONS = ("seed", "model", "collect.extraction_episodes", "extract", "knowledge.max_tokens", "knowledge.carry_over")
+SECTIONS = (
+    "seed",
+    "model",
+    "collect.extraction_episodes",
+    "extract",
+    "knowledge.max_tokens",
+    "knowledge.carry_over",
+    "knowledge.hygiene",
+)
 ITEMS, RAW, SIZES = "items.jsonl", "raw.jsonl", "sizes.json"
 
 

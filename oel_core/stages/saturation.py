@@ -72,7 +72,7 @@ def saturation(
     def work(folder: Path) -> dict[str, float]:
         policy = load(model_after(config, run, round_index - 1), config.model)
         states = {
-            (point, replica): accumulate.merged_after(config, run, round_index, replica, policy, point)
+            (point, replica): accumulate.merged_after(config, run, round_index, replica, policy, point)[0]
             for point in points(config)
             for replica in replicas
         }
