@@ -2,16 +2,33 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from oel_core.artifacts import RunFolder
 from oel_core.knowledge import KnowledgeDiff, diff, empty, load_knowledge
-from oel_core.summary import RoundSummary, summarise_round
+from oel_core.summary import RoundSummary, summarise_round, summarise_run
 from oel_core.types import ExperienceItem
 
 
 def artifact_key(run: RunFolder, round_index: int) -> str:
-    """A key as Prefect wants it: lower-case letters, digits and dashes."""
-    return f"{re.sub(r'[^a-z0-9]+', '-', run.name.lower()).strip('-')}-round-{round_index:02d}"
+    """The key of a round's artifact."""
+    return f"{_slug(run)}-round-{round_index:02d}"
+
+
+def report_key(run: RunFolder) -> str:
+    """The key of the artifact that links to the run's report."""
+    return f"{_slug(run)}-report"
+
+
+def _slug(run: RunFolder) -> str:
+    """The run's name as Prefect wants keys: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", run.name.lower()).strip("-")
+
+
+def report_markdown(run: RunFolder, path: Path) -> str:
+    """The rounds as a table and where the whole report lies: in the run's folder and among its MLflow artifacts."""
+    link = f"[{path.name}](<{path.resolve().as_uri()}>), also an artifact of the loop's MLflow run"
+    return f"# Report on {run.name}\n\n{link}\n\n{table(summarise_run(run))}\n"
 
 
 def round_markdown(run: RunFolder, round_index: int) -> str:
