@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from oel_core.config_base import Count, CountOrZero, Section, Share
 from oel_core.errors import ConfigError
-from oel_core.knowledge_config import HygieneConfig, SaturationConfig, SelectionConfig
+from oel_core.knowledge_config import HygieneConfig, ReviewConfig, SaturationConfig, SelectionConfig
 from oel_core.policies.base import Sampling
 
 PRESETS = resources.files("deployments") / "presets"
@@ -177,6 +177,7 @@ class OelConfig(Section):
     collect: CollectConfig = CollectConfig()
     extract: ExtractConfig = ExtractConfig()
     knowledge: KnowledgeConfig = KnowledgeConfig()
+    review: ReviewConfig = ReviewConfig()
     distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 

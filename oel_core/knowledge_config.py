@@ -53,3 +53,13 @@ class HygieneConfig(Section):
     """Of one line."""
     scripts: tuple[str, ...] = ("latin",)
     """Scripts that items are written in, as Unicode's character names begin: latin, cyrillic, cjk, arabic, ..."""
+
+
+class ReviewConfig(Section):
+    """A person's look at the knowledge between its accumulation and its distillation."""
+
+    mode: Literal["off", "required"] = "off"
+    timeout_minutes: Count = 1440
+    """How long a round waits, from when it first asked."""
+    on_timeout: Literal["approve", "reject", "fail"] = "fail"
+    """`fail` ends the run without a decision, so that one can still be made; the others decide."""

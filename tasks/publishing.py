@@ -14,6 +14,7 @@ from oel_core.prompts.extraction.base import transcript
 from oel_core.stages.accumulate import FLAGGED
 from oel_core.stages.common import CHECKPOINT, EPISODES, REPORT, TRAJECTORIES
 from oel_core.stages.distill import STEPS
+from oel_core.stages.review import REVIEW
 from oel_core.stages.saturation import CURVE, SaturationCurve
 from oel_core.stages.select import SCORES
 from oel_core.summary import summarise_round
@@ -62,6 +63,12 @@ def _accumulated(tracker: Tracker, config: OelConfig, run: RunFolder, round_inde
         tracker.log_file(str(round_index), path, "knowledge")
 
 
+def _reviewed(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    folder = run.stage_path(round_index, stage)
+    for path in [folder / REVIEW, *sorted(folder.glob("knowledge_*"))]:
+        tracker.log_file(str(round_index), path, stage)
+
+
 def _selected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
     tracker.log_file(str(round_index), run.stage_path(round_index, stage) / SCORES, stage)
 
@@ -97,6 +104,7 @@ def _evaluated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index:
 KINDS: dict[str, Publish] = {
     "collect": _collected,
     "accumulate": _accumulated,
+    "review": _reviewed,
     "select": _selected,
     "saturation": _saturated,
     "distill": _distilled,

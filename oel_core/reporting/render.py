@@ -1,6 +1,5 @@
 """From a run folder to `report.html`. Every text that a model or a user wrote is escaped and shows its hidden marks."""
 
-import unicodedata
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -23,10 +22,10 @@ from oel_core.reporting.gather import (
 )
 from oel_core.reporting.learned import learned
 from oel_core.types import EvalReport
+from oel_core.visible import visible
 
 REPORT_FILE = "report.html"
 TEMPLATES = resources.files("oel_core.reporting") / "templates"
-KEPT_CONTROLS = "\n\t"
 
 
 def write_report(run: RunFolder, path: Path | None = None) -> Path:
@@ -75,15 +74,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """Text without characters that show nothing or reorder their neighbours: their code points stand for them."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return "".join(
-        f"⟨U+{ord(character):04X}⟩"
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") and character not in KEPT_CONTROLS
-        else character
-        for character in value
-    )
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def charts(found: list[RoundView]) -> dict[str, Chart]:

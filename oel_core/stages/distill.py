@@ -21,6 +21,7 @@ SECTIONS = (
     "knowledge.allow_empty",
     "knowledge.max_tokens",
     "knowledge.selection",
+    "review.mode",
 )
 STEPS = "steps.jsonl"
 OnStep = Callable[[StepRecord], None]

@@ -5,13 +5,13 @@ from oel_core.config import OelConfig
 from oel_core.knowledge import load_knowledge
 from oel_core.types import Knowledge
 
-SETTLED_SECTIONS = ("collect.replicas", "knowledge.max_tokens")
+SETTLED_SECTIONS = ("collect.replicas", "knowledge.max_tokens", "review.mode")
 """What a stage depends on that reads these texts, besides their digest."""
 
 
 def settled_stage(config: OelConfig) -> str:
     """The stage whose texts count."""
-    return "accumulate"
+    return "review" if config.review.mode == "required" else "accumulate"
 
 
 def settled_digest(config: OelConfig, run: RunFolder, round_index: int) -> str:
