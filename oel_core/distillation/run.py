@@ -102,7 +102,7 @@ class _Job:
     config: DistillConfig
     workdir: Path
     seed: int
-    weights: Sequence[float] | None
+    weights: Sequence[float] | None = None
 
     @property
     def checkpoints(self) -> CheckpointFolder:

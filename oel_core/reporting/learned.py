@@ -8,6 +8,9 @@ from oel_core.config import OelConfig
 from oel_core.hygiene import FlaggedItem
 from oel_core.jsonl import read_jsonl
 from oel_core.knowledge import diff, empty, load_knowledge
+from oel_core.manifest import read_record
+from oel_core.review import Decision
+from oel_core.stages import review
 from oel_core.stages.accumulate import FLAGGED, STAGE
 from oel_core.types import ExperienceItem, Knowledge
 
@@ -43,6 +46,7 @@ class LearnedView:
     number: int
     files: list[FileView]
     flagged: list[FlaggedItem]
+    review: Decision | None
 
 
 def learned(config: OelConfig, run: RunFolder) -> list[LearnedView]:
@@ -57,7 +61,9 @@ def _learned(config: OelConfig, run: RunFolder, number: int) -> LearnedView:
     for replica in range(config.collect.replicas):
         new = load_knowledge(folder, replica)
         files.append(_file(_before(run, number, replica), new))
-    return LearnedView(number, files, flagged)
+    reviewed = run.stage_path(number, review.STAGE) / review.REVIEW
+    decision = read_record(reviewed, Decision) if run.has(number, review.STAGE) else None
+    return LearnedView(number, files, flagged, decision)
 
 
 def _before(run: RunFolder, number: int, replica: int) -> Knowledge:

@@ -12,15 +12,18 @@ from oel_core.artifacts import RunFolder, adopt_config, open_run, stage_key
 from oel_core.config import ModelConfig, OelConfig, parse_config
 from oel_core.distillation.records import StepRecord
 from oel_core.jsonl import jsonl_bytes
+from oel_core.knowledge_config import ReviewConfig
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.reporting import write_report
 from oel_core.reporting.render import render
+from oel_core.review import Decision, decide
 from oel_core.stages import common, distill
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
 from oel_core.stages.evaluate import evaluate
 from oel_core.stages.extract import extract
+from oel_core.stages.review import review
 from oel_core.stages.saturation import saturation
 from oel_core.stages.select import select
 from oel_core.types import Message
@@ -159,6 +162,15 @@ def test_every_part_is_there(run: RunFolder) -> None:
     for text in ("flagged by hygiene", "instruction", "best, 1 of 2 files distilled", "r01-extract-k00-e0000", "torch"):
         assert text in reader.text
     assert "won both times" in reader.text or "lost both times" in reader.text
+
+
+def test_a_review_is_shown_with_its_author(run: RunFolder) -> None:
+    made = Decision(decision="approve", dropped=(2,), note=HOSTILE, author="<b>ann", via="prefect", decided_at=1.0)
+    reviewed = config().model_copy(update={"review": ReviewConfig(mode="required")})
+    decide(reviewed, run, 1, made)
+    review(reviewed, run, 1, load=load)
+    reader = read(render(run))
+    assert "Reviewed: approve by <b>ann (prefect), items 2 left out: </pre>" in reader.text
 
 
 def test_the_same_files_give_the_same_bytes(run: RunFolder) -> None:
