@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from flows.commands import configs, doctor, evaluate, knowledge, runs, seed_lm
+from flows.commands import configs, doctor, evaluate, knowledge, report, review, runs, seed_lm
 from flows.commands.shared import err
 from oel_core.errors import ArtifactError, ConfigError, OelError
 
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 app.command("run")(runs.run)
 app.command("rounds")(runs.rounds)
+app.command("report")(report.report)
+app.command("review")(review.review)
 app.add_typer(knowledge.app, name="knowledge")
 app.command("eval")(evaluate.evaluate)
 app.add_typer(configs.app, name="config")

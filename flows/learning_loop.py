@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows.abandoned import take_over
 from flows.evaluate_round import evaluate_round
 from flows.learning_round import learning_round
+from flows.report import report_key, report_markdown
 from oel_core.artifacts import adopt_config, open_run
 from oel_core.config import OelConfig, load_config
 from oel_core.preflight import check
 from oel_core.summary import RoundSummary, summarise_run
 from tasks.base import one_model
+from tasks.report import report
 from tasks.tracking import LOOP, tracker_of
 from tasks.tracking_settings import TrackingSettings, load_settings
 
@@ -39,6 +42,10 @@ def learning_loop(
                 evaluate_round(config, run, 0, settings)
             for round_index in range(1, config.rounds + 1):
                 learning_round(config, run, round_index, settings)
+            written = report(run, settings)
+            create_markdown_artifact(
+                report_markdown(run, written), key=report_key(run), description=f"Where the report on {run.name} lies"
+            )
         return summarise_run(run)
 
 

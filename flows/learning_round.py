@@ -1,10 +1,11 @@
-"""One round: collect → extract → accumulate → distill → evaluate → promote."""
+"""One round: collect → extract → accumulate → (review, select) → distill → evaluate → promote."""
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.evaluate_round import evaluate_round
 from flows.report import artifact_key, round_markdown
+from flows.reviewing import wait_for_review
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from tasks.accumulate import accumulate
@@ -13,6 +14,9 @@ from tasks.collect import collect
 from tasks.distill import distill
 from tasks.extract import extract
 from tasks.promote import promote
+from tasks.review import review
+from tasks.saturation import saturation
+from tasks.select import select
 from tasks.tracking import tracker_of
 from tasks.tracking_settings import TrackingSettings
 
@@ -32,6 +36,13 @@ def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking
         for replica in replicas:
             replica.result()
         accumulate(config, run, round_index, tracking)
+        if config.review.mode == "required":
+            wait_for_review(config, run, round_index)
+            review(config, run, round_index, tracking)
+        if config.knowledge.saturation.every is not None:
+            saturation(config, run, round_index, tracking)
+        if config.knowledge.selection.use != "all":
+            select(config, run, round_index, tracking)
         distill(config, run, round_index, tracking)
         evaluate_round(config, run, round_index, tracking)
         promote(run, round_index, tracking)

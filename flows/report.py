@@ -2,16 +2,62 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from oel_core.artifacts import RunFolder
+from oel_core.config import OelConfig
 from oel_core.knowledge import KnowledgeDiff, diff, empty, load_knowledge
-from oel_core.summary import RoundSummary, summarise_round
+from oel_core.review import ReviewItem, review_list
+from oel_core.summary import RoundSummary, summarise_round, summarise_run
 from oel_core.types import ExperienceItem
+from oel_core.visible import visible
 
 
 def artifact_key(run: RunFolder, round_index: int) -> str:
-    """A key as Prefect wants it: lower-case letters, digits and dashes."""
-    return f"{re.sub(r'[^a-z0-9]+', '-', run.name.lower()).strip('-')}-round-{round_index:02d}"
+    """The key of a round's artifact."""
+    return f"{_slug(run)}-round-{round_index:02d}"
+
+
+def report_key(run: RunFolder) -> str:
+    """The key of the artifact that links to the run's report."""
+    return f"{_slug(run)}-report"
+
+
+def review_key(run: RunFolder, round_index: int) -> str:
+    """The key of the artifact that shows what a round's reviewer decides about."""
+    return f"{_slug(run)}-review-{round_index:02d}"
+
+
+def review_markdown(config: OelConfig, run: RunFolder, round_index: int) -> str:
+    """The round's items with their numbers and sources, what may conflict, and what is gone."""
+    found = review_list(config, run, round_index)
+    parts = [f"# Review of {run.name}, round {round_index}", f"Or: `oel review {run.name} --approve --drop 3,7`"]
+    for replica in range(config.collect.replicas):
+        lines = [line for entry in found.items if entry.replica == replica for line in review_lines(entry)]
+        lines += [f"-      {line}" for place, item in found.gone if place == replica for line in _lines(item)]
+        body = visible("\n".join(lines)).replace("```", "` ` `")
+        parts += [f"## Replica {replica}", f"```diff\n{body or '  (nothing)'}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def review_lines(entry: ReviewItem) -> list[str]:
+    """An item as a reviewer reads it: `+` when it is new, its number, its text, where it comes from."""
+    first, *rest = _lines(entry.item) or [""]
+    others = f"; see also {', '.join(map(str, entry.conflicts))}" if entry.conflicts else ""
+    head = f"{'+' if entry.is_new else ' '} {entry.number:4d} {first}"
+    tail = f"       from round {entry.item.round}, {', '.join(entry.item.sources[:3])}{others}"
+    return [head, *(f"       {line}" for line in rest), tail]
+
+
+def _slug(run: RunFolder) -> str:
+    """The run's name as Prefect wants keys: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", run.name.lower()).strip("-")
+
+
+def report_markdown(run: RunFolder, path: Path) -> str:
+    """The rounds as a table and where the whole report lies: in the run's folder and among its MLflow artifacts."""
+    link = f"[{path.name}](<{path.resolve().as_uri()}>), also an artifact of the loop's MLflow run"
+    return f"# Report on {run.name}\n\n{link}\n\n{table(summarise_run(run))}\n"
 
 
 def round_markdown(run: RunFolder, round_index: int) -> str:

@@ -6,25 +6,17 @@ A preset is one YAML file in `deployments/presets/`. `load_config` reports all p
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from oel_core.config_base import Count, CountOrZero, Section, Share
 from oel_core.errors import ConfigError
+from oel_core.knowledge_config import HygieneConfig, ReviewConfig, SaturationConfig, SelectionConfig
 from oel_core.policies.base import Sampling
 
 PRESETS = resources.files("deployments") / "presets"
-
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, unknown fields refused, no silent conversion between types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SamplingConfig(Section):
@@ -120,6 +112,9 @@ class KnowledgeConfig(Section):
     """Start a round's knowledge from the previous round's instead of from nothing."""
     allow_empty: bool = False
     """Distil even where a knowledge file is empty. Without it an empty file is an error."""
+    selection: SelectionConfig = SelectionConfig()
+    saturation: SaturationConfig = SaturationConfig()
+    hygiene: HygieneConfig = HygieneConfig()
 
 
 class DistillConfig(Section):
@@ -206,6 +201,7 @@ class OelConfig(Section):
     collect: CollectConfig = CollectConfig()
     extract: ExtractConfig = ExtractConfig()
     knowledge: KnowledgeConfig = KnowledgeConfig()
+    review: ReviewConfig = ReviewConfig()
     distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
@@ -220,6 +216,12 @@ class OelConfig(Section):
             raise ValueError(
                 f"extract.use_after is {self.extract.use_after}, but a replica plays only "
                 f"collect.extraction_episodes = {self.collect.extraction_episodes}: lower the first or raise the second"
+            )
+        selection = self.knowledge.selection
+        if selection.use == "top_m" and selection.m > self.collect.replicas:
+            raise ValueError(
+                f"knowledge.selection.m is {selection.m}, but there are only collect.replicas = "
+                f"{self.collect.replicas} files to choose from: lower the first"
             )
         return self
 

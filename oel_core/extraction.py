@@ -16,6 +16,7 @@ from typing import NamedTuple
 from oel_core.config import ExtractConfig, KnowledgeConfig
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PromptTooLongError
 from oel_core.extraction_records import ExtractionResult, RawOutput
+from oel_core.hygiene import screen
 from oel_core.knowledge import empty, merge
 from oel_core.policies.base import Completion, Policy, Request, Sampling
 from oel_core.prompts.extraction import get_format
@@ -213,7 +214,7 @@ class _Reader:
         )
 
     def absorb(self, replica: _Replica, row: RawOutput) -> None:
-        """Parses a row's output and merges its items."""
+        """Parses a row's output and merges what hygiene leaves of it, since the next prompt may show it."""
         items = [
             ExperienceItem(
                 text=text,
@@ -224,9 +225,10 @@ class _Reader:
             )
             for text in self.form.parse(row.output)
         ]
+        kept, _ = screen(items, replica.knowledge.items, self.cap.hygiene, replica.number)
         replica.knowledge = merge(
             replica.knowledge,
-            items,
+            kept,
             max_tokens=self.cap.max_tokens,
             form=self.form,
             count_tokens=self.policy.count_tokens,

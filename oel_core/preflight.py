@@ -6,17 +6,20 @@ from oel_core.envs import check_spec
 from oel_core.evaluation import make_suite
 from oel_core.prompts.extraction import get_format
 from oel_core.stages.common import env_spec
+from oel_core.validation import require_validation
 
 
 def check(config: OelConfig) -> None:
     """Raises what a stage would raise hours later.
 
     Raises:
-        ConfigError: the environment, a suite or an option of one does not exist.
+        ConfigError: the environment, a suite or an option of one does not exist, or knowledge is to be scored on
+            validation episodes that the environment does not have.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
     """
     check_spec(env_spec(config))
     get_format(config.extract.format)
     for name, options in config.evaluate.ood.items():
         make_suite(name, options, config)
+    require_validation(config)
     resolve_model(config.model.path)

@@ -11,8 +11,12 @@ from oel_core.distillation.records import StepRecord
 from oel_core.jsonl import read_jsonl
 from oel_core.manifest import Manifest, read_record
 from oel_core.prompts.extraction.base import transcript
+from oel_core.stages.accumulate import FLAGGED
 from oel_core.stages.common import CHECKPOINT, EPISODES, REPORT, TRAJECTORIES
 from oel_core.stages.distill import STEPS
+from oel_core.stages.review import REVIEW
+from oel_core.stages.saturation import CURVE, SaturationCurve
+from oel_core.stages.select import SCORES
 from oel_core.summary import summarise_round
 from oel_core.types import EvalReport, Trajectory
 from tasks.tracking import LOOP, Tracker, tracker_of
@@ -54,8 +58,26 @@ def _collected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index:
 
 
 def _accumulated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
-    for path in sorted(run.stage_path(round_index, stage).glob("knowledge_*")):
+    folder = run.stage_path(round_index, stage)
+    for path in sorted([*folder.glob("knowledge_*"), *folder.glob(FLAGGED)]):
         tracker.log_file(str(round_index), path, "knowledge")
+
+
+def _reviewed(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    folder = run.stage_path(round_index, stage)
+    for path in [folder / REVIEW, *sorted(folder.glob("knowledge_*"))]:
+        tracker.log_file(str(round_index), path, stage)
+
+
+def _selected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    tracker.log_file(str(round_index), run.stage_path(round_index, stage) / SCORES, stage)
+
+
+def _saturated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    name, folder = str(round_index), run.stage_path(round_index, stage)
+    curve: SaturationCurve = read_record(folder / CURVE, SaturationCurve)
+    tracker.log_metrics(name, ((f"{stage}/pass_rate", rate, episodes) for episodes, rate in curve.means()))
+    tracker.log_file(name, folder / CURVE, stage)
 
 
 def _distilled(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
@@ -82,6 +104,9 @@ def _evaluated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index:
 KINDS: dict[str, Publish] = {
     "collect": _collected,
     "accumulate": _accumulated,
+    "review": _reviewed,
+    "select": _selected,
+    "saturation": _saturated,
     "distill": _distilled,
     "evaluate": _evaluated,
 }

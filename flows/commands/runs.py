@@ -87,6 +87,7 @@ def _where(folder: "RunFolder") -> None:
     knowledge = sorted(str(path.relative_to(folder.path)) for path in folder.path.glob("round_*/accumulate"))
     out.print(f"Run folder   {folder.path}", highlight=False, soft_wrap=True)
     out.print(f"Knowledge    {folder.path}/{{{','.join(knowledge)}}}/knowledge_*.md", highlight=False, soft_wrap=True)
+    out.print(f"Report       {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
     out.print(
         f"MLflow run   {tracked.runs.get(LOOP, '')} in experiment {settings.experiment}: "
         f"mlflow ui --backend-store-uri {settings.tracking_uri}",

@@ -12,6 +12,7 @@ from oel_core.config import DistillConfig
 from oel_core.errors import DistillationError, ExtractionError
 from oel_core.prompts.play import with_knowledge
 from oel_core.seeds import derive_seed
+from oel_core.selection import draw_file
 from oel_core.types import Knowledge, Message, PartialRollout
 
 Encode = Callable[[Sequence[Message]], Sequence[int]]
@@ -84,8 +85,11 @@ def build_steps(
     encode: Encode,
     *,
     seed: int,
+    weights: Sequence[float] | None = None,
 ) -> list[Step]:
     """Draws one knowledge file for each sample and builds both prompts. Equal prompts are encoded once.
+
+    `weights` are how often each file is drawn, relative to the others (None: all alike).
 
     Raises:
         DistillationError: the number of steps is not the configured one, or a step has no prompts.
@@ -100,7 +104,7 @@ def build_steps(
         return encoded[messages]
 
     def sample(step: int, index: int, prompt: PartialRollout) -> Sample:
-        draw = derive_seed(seed, "draw", step, index) % len(knowledge)
+        draw = draw_file(len(knowledge), weights, derive_seed(seed, "draw", step, index))
         return Sample(
             id=f"{prompt.trajectory_id}/turn{prompt.turn}",
             index=index,

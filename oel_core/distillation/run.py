@@ -47,6 +47,7 @@ def distill(
     config: DistillConfig,
     workdir: Path,
     seed: int,
+    weights: Sequence[float] | None = None,
     allow_empty: bool = False,
     on_step: OnStep | None = None,
 ) -> Path:
@@ -64,6 +65,7 @@ def distill(
         config: the distillation's settings.
         workdir: everything is written here.
         seed: decides draws and responses; give every round its own.
+        weights: how often each knowledge file is drawn, relative to the others; None draws all alike.
         allow_empty: an empty knowledge file is wanted (`knowledge.allow_empty`).
         on_step: called after each step with its record. What it raises ends the distillation, which can be resumed.
 
@@ -75,7 +77,7 @@ def distill(
         ArtifactError: the folder was begun with other inputs, or what it holds is damaged.
     """
     check_knowledge(knowledge, allow_empty=allow_empty)
-    job = _Job(model, start, steps, knowledge, config, workdir, seed)
+    job = _Job(model, start, steps, knowledge, config, workdir, seed, weights)
     job.require_same_inputs()
     target = workdir / "checkpoint"
     if not target.exists():
@@ -101,6 +103,7 @@ class _Job:
     config: DistillConfig
     workdir: Path
     seed: int
+    weights: Sequence[float] | None = None
 
     @property
     def checkpoints(self) -> CheckpointFolder:
@@ -120,6 +123,7 @@ class _Job:
             "start": model_digest(self.start),
             "prompts": digest_bytes(b"\n".join(map(jsonl_bytes, self.prompts))),
             "knowledge": digest_bytes(jsonl_bytes(self.knowledge)),
+            "weights": None if self.weights is None else list(self.weights),
         }
         path = self.workdir / "inputs.json"
         if not path.exists():
@@ -163,7 +167,7 @@ class _Job:
         def encode(messages: Sequence[Any]) -> list[int]:
             return prompt_ids(tokenizer, messages, thinking=self.model.thinking)
 
-        steps = build_steps(self.prompts, self.knowledge, self.config, encode, seed=self.seed)
+        steps = build_steps(self.prompts, self.knowledge, self.config, encode, seed=self.seed, weights=self.weights)
         own = getattr(student.config, "max_position_embeddings", None) or self.model.max_length
         check_context(steps, self.config.max_response_tokens, min(self.model.max_length, own))
         return steps

@@ -6,8 +6,10 @@ from oel_core.artifacts import RunFolder, stage_key
 from oel_core.config import OelConfig
 from oel_core.errors import ExtractionError
 from oel_core.extraction import RawOutput
-from oel_core.jsonl import read_jsonl
-from oel_core.knowledge import empty, load_knowledge, merge, write_knowledge
+from oel_core.files import write_atomic
+from oel_core.hygiene import FlaggedItem, screen
+from oel_core.jsonl import jsonl_bytes, read_jsonl
+from oel_core.knowledge import empty, merge, write_knowledge
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
@@ -16,8 +18,17 @@ from oel_core.stages.common import LoadPolicy, Progress, model_after, silent
 from oel_core.stages.extract import ITEMS, RAW, previous_input, previous_knowledge, stage_name
 from oel_core.types import ExperienceItem, Knowledge
 
-SECTIONS = ("collect", "extract.format", "extract.use_after", "knowledge", "model.path")
-STAGE = "accumulate"
+SECTIONS = (
+    "collect",
+    "extract.format",
+    "extract.use_after",
+    "knowledge.max_tokens",
+    "knowledge.carry_over",
+    "knowledge.allow_empty",
+    "knowledge.hygiene",
+    "model.path",
+)
+STAGE, FLAGGED = "accumulate", "flagged.jsonl"
 
 
 def accumulate(
@@ -30,6 +41,8 @@ def accumulate(
 ) -> Manifest:
     """Writes `knowledge_KK.md` and `.json` for every replica, from the items of its first `use_after` episodes.
 
+    With hygiene also `flagged.jsonl`: what was found in new items, where it comes from, and whether it was left out.
+
     Raises:
         ExtractionError: a replica's knowledge is empty and `knowledge.allow_empty` is not set.
         ArtifactError: an extraction is missing or corrupt, or the stage was made with other settings.
@@ -40,43 +53,51 @@ def accumulate(
     key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
 
     def work(folder: Path) -> dict[str, float]:
-        written = []
+        written: list[Knowledge] = []
+        flagged: list[FlaggedItem] = []
         policy = load(model_after(config, run, round_index - 1), config.model)
         for replica in replicas:
-            written.append(_merged(config, run, round_index, replica, policy))
+            merged, found = merged_after(config, run, round_index, replica, policy, config.use_after)
+            written.append(merged)
+            flagged += found
             write_knowledge(folder, replica, written[-1])
             on_progress(replica + 1, len(replicas))
         _require_content(config, run, round_index, written)
-        return _counts(written)
+        counts = _counts(written)
+        if config.knowledge.hygiene.policy != "off":
+            write_atomic(folder / FLAGGED, jsonl_bytes(flagged))
+            counts |= {"flagged": len(flagged), "dropped_by_hygiene": sum(row.dropped for row in flagged)}
+        return counts
 
     return run.perform(key, work)
 
 
-def load_all_knowledge(config: OelConfig, run: RunFolder, round_index: int) -> list[Knowledge]:
-    """The K knowledge files of a round, checked against the token cap and against each other's sidecars."""
-    folder = run.stage_path(round_index, STAGE)
-    cap = config.knowledge.max_tokens
-    return [load_knowledge(folder, replica, max_tokens=cap) for replica in range(config.collect.replicas)]
+def merged_after(
+    config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy, episodes: int
+) -> tuple[Knowledge, list[FlaggedItem]]:
+    """A replica's knowledge after its first `episodes` episodes (0: what the round started from), and what was flagged.
 
-
-def _merged(config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy) -> Knowledge:
-    """Merges episode by episode, as the extractor did when it was shown the knowledge so far."""
+    Merges episode by episode, as the extractor did when it was shown the knowledge so far.
+    """
     folder = run.stage_path(round_index, stage_name(replica))
-    rows = list(read_jsonl(folder / RAW, RawOutput))[: config.use_after]
+    rows = list(read_jsonl(folder / RAW, RawOutput))[:episodes]
     items: dict[str, list[ExperienceItem]] = {}
     for item in read_jsonl(folder / ITEMS, ExperienceItem):
         items.setdefault(item.sources[0], []).append(item)
     knowledge = previous_knowledge(config, run, round_index, replica) or empty(replica, round_index)
     knowledge = knowledge.model_copy(update={"round": round_index})
+    flagged: list[FlaggedItem] = []
     for row in rows:
+        kept, found = screen(items.get(row.trajectory_id, []), knowledge.items, config.knowledge.hygiene, replica)
+        flagged += found
         knowledge = merge(
             knowledge,
-            items.get(row.trajectory_id, []),
+            kept,
             max_tokens=config.knowledge.max_tokens,
             form=get_format(config.extract.format),
             count_tokens=policy.count_tokens,
         )
-    return knowledge
+    return knowledge, flagged
 
 
 def _require_content(config: OelConfig, run: RunFolder, round_index: int, knowledge: list[Knowledge]) -> None:

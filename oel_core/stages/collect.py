@@ -4,18 +4,14 @@ Every episode is one line of `trajectories.jsonl`, on the disk as soon as it is 
 episodes that were played together are played together again, and episodes already on the disk are not written twice.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from oel_core.artifacts import RunFolder, stage_key
 from oel_core.config import OelConfig
-from oel_core.envs import prepare_envs
-from oel_core.jsonl import JsonlWriter, recover_jsonl
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
-from oel_core.policies.base import Policy
-from oel_core.rollout import EpisodePlan, plan_episodes, play_episodes, unfinished
+from oel_core.rollout import EpisodePlan, plan_episodes
 from oel_core.stages.common import (
     TRAJECTORIES,
     LoadPolicy,
@@ -25,6 +21,7 @@ from oel_core.stages.common import (
     model_after,
     silent,
 )
+from oel_core.stages.playing import play_into
 from oel_core.types import Split, Trajectory
 
 SECTIONS = ("seed", "model", "environment", "play", "collect", "distill.steps", "distill.episodes_per_step")
@@ -49,9 +46,8 @@ def collect(
 
     def work(folder: Path) -> dict[str, float]:
         plans = extraction_plans(config, round_index) + consolidation_plans(config, round_index)
-        prepare_envs(env_spec(config), [plan.seed for plan in plans], os.cpu_count() or 1)
         policy = load(model_after(config, run, round_index - 1), config.model)
-        return _counts(_play(config, policy, plans, folder / TRAJECTORIES, on_progress))
+        return _counts(play_into(folder / TRAJECTORIES, config, policy, plans, on_progress))
 
     return run.perform(key, work)
 
@@ -75,22 +71,6 @@ def _plans(config: OelConfig, split: Split, round_index: int, replica: int, coun
     by_layout = config.environment.split_by_layout
     spec = env_spec(config)
     return plan_episodes(spec, config.seed, split, round_index, replica, count, split_by_layout=by_layout)
-
-
-def _play(
-    config: OelConfig, policy: Policy, plans: Sequence[EpisodePlan], path: Path, on_progress: Progress
-) -> list[Trajectory]:
-    episodes = recover_jsonl(path, Trajectory)
-    done = {episode.id for episode in episodes}
-    waiting = unfinished(plans, done, policy)
-    on_progress(len(episodes), len(plans))
-    with JsonlWriter(path) as writer:
-        for episode in play_episodes(policy, env_spec(config), waiting, config.play, seed=config.seed):
-            if episode.id not in done:
-                writer.append(episode)
-                episodes.append(episode)
-                on_progress(len(episodes), len(plans))
-    return episodes
 
 
 def _counts(episodes: Sequence[Trajectory]) -> dict[str, float]:

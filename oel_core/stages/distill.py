@@ -10,11 +10,19 @@ from oel_core.errors import ArtifactError
 from oel_core.jsonl import read_jsonl
 from oel_core.manifest import Manifest
 from oel_core.seeds import derive_seed
-from oel_core.stages.accumulate import load_all_knowledge
 from oel_core.stages.common import CHECKPOINT, digest_after, load_trajectories, model_after
+from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import PartialRollout, Split, Trajectory
 
-SECTIONS = ("seed", "model", "distill", "knowledge.allow_empty", "knowledge.max_tokens")
+SECTIONS = (
+    "seed",
+    "model",
+    "distill",
+    "knowledge.allow_empty",
+    "knowledge.max_tokens",
+    "knowledge.selection",
+    "review.mode",
+)
 STEPS = "steps.jsonl"
 OnStep = Callable[[StepRecord], None]
 
@@ -34,18 +42,20 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
     inputs = {
         "policy": digest_after(config, run, round_index - 1),
         "collect": run.manifest(round_index, "collect").digest,
-        "knowledge": run.manifest(round_index, "accumulate").digest,
+        "knowledge": teaching_digest(config, run, round_index),
     }
     key = stage_key(config, round_index, "distill", SECTIONS, inputs)
 
     def work(folder: Path) -> dict[str, float]:
         from oel_core.distillation import run as training
 
+        teaching = load_teaching(config, run, round_index)
         checkpoint = training.distill(
             model=config.model,
             start=model_after(config, run, round_index - 1),
             steps=partial_rollouts(config, load_trajectories(run, round_index, Split.DISTILL)),
-            knowledge=load_all_knowledge(config, run, round_index),
+            knowledge=teaching.knowledge,
+            weights=teaching.weights,
             config=config.distill,
             workdir=folder,
             seed=derive_seed("distill", config.seed, round_index),

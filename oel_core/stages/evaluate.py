@@ -17,7 +17,6 @@ from oel_core.jsonl import JsonlWriter, recover_jsonl
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
-from oel_core.stages.accumulate import load_all_knowledge
 from oel_core.stages.common import (
     EPISODES,
     REPORT,
@@ -28,10 +27,12 @@ from oel_core.stages.common import (
     model_after,
     silent,
 )
+from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import EvalReport, Split, Trajectory
 
 GAMES = ("seed", "model", "environment", "play.history_turns", "evaluate.games.episodes", "evaluate.games.sampling")
 RAW = (*GAMES, "collect", "extract.use_after", "knowledge.max_tokens")
+IN_CONTEXT = (*GAMES, "knowledge.selection")
 
 
 def parts(config: OelConfig, round_index: int) -> list[str]:
@@ -63,7 +64,7 @@ def evaluate(
         known = ", ".join(parts(config, round_index))
         raise ConfigError(f"round {round_index} has no evaluation '{part}': it has {known}")
     measured = round_index - 1 if part in ("in_context", "raw") else round_index
-    inputs = {"policy": digest_after(config, run, measured), **_inputs(run, round_index, part)}
+    inputs = {"policy": digest_after(config, run, measured), **_inputs(config, run, round_index, part)}
     key = stage_key(config, round_index, stage_name(part), _sections(part), inputs)
 
     def work(folder: Path) -> dict[str, float]:
@@ -79,12 +80,13 @@ def evaluate(
 def _sections(part: str) -> tuple[str, ...]:
     if part.startswith("ood/"):
         return (*GAMES, f"evaluate.{part.replace('/', '.')}")
-    return RAW if part == "raw" else GAMES
+    return {"raw": RAW, "in_context": IN_CONTEXT}.get(part, GAMES)
 
 
-def _inputs(run: RunFolder, round_index: int, part: str) -> dict[str, str]:
-    needed = {"in_context": "accumulate", "raw": "collect"}.get(part)
-    return {needed: run.manifest(round_index, needed).digest} if needed else {}
+def _inputs(config: OelConfig, run: RunFolder, round_index: int, part: str) -> dict[str, str]:
+    if part == "in_context":
+        return {"knowledge": teaching_digest(config, run, round_index)}
+    return {"collect": run.manifest(round_index, "collect").digest} if part == "raw" else {}
 
 
 def _suite(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> tuple[Suite, int]:
@@ -98,9 +100,12 @@ def _suite(config: OelConfig, run: RunFolder, round_index: int, part: str, polic
 
 
 def _texts(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> tuple[str, ...]:
-    """What the arm puts before the model: one text a replica, from the same episodes in both arms."""
+    """What the arm puts before the model: one text a replica, from the same episodes in both arms.
+
+    In context these are the files that are distilled, drawn as distillation draws them where it does so by weight.
+    """
     if part == "in_context":
-        return tuple(knowledge.text for knowledge in load_all_knowledge(config, run, round_index))
+        return load_teaching(config, run, round_index).texts(config.evaluate.games.episodes, config.seed)
     if part != "raw":
         return ()
     episodes = load_trajectories(run, round_index, Split.EXTRACT)

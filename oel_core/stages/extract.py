@@ -22,9 +22,18 @@ from oel_core.stages.common import (
     model_after,
     silent,
 )
+from oel_core.stages.settled import settled_digest, settled_stage
 from oel_core.types import Knowledge, Record, Split
 
-SECTIONS = ("seed", "model", "collect.extraction_episodes", "extract", "knowledge.max_tokens", "knowledge.carry_over")
+SECTIONS = (
+    "seed",
+    "model",
+    "collect.extraction_episodes",
+    "extract",
+    "knowledge.max_tokens",
+    "knowledge.carry_over",
+    "knowledge.hygiene",
+)
 ITEMS, RAW, SIZES = "items.jsonl", "raw.jsonl", "sizes.json"
 
 
@@ -110,11 +119,11 @@ def previous_input(config: OelConfig, run: RunFolder, round_index: int) -> dict[
     """The digest of the knowledge that a round starts from, when it starts from any."""
     if not config.knowledge.carry_over or round_index == 1:
         return {}
-    return {"previous_knowledge": run.manifest(round_index - 1, "accumulate").digest}
+    return {"previous_knowledge": settled_digest(config, run, round_index - 1)}
 
 
 def previous_knowledge(config: OelConfig, run: RunFolder, round_index: int, replica: int) -> Knowledge | None:
     """The knowledge of the same replica in the round before, when rounds carry it over."""
     if not config.knowledge.carry_over or round_index == 1:
         return None
-    return load_knowledge(run.stage_path(round_index - 1, "accumulate"), replica)
+    return load_knowledge(run.stage_path(round_index - 1, settled_stage(config)), replica)

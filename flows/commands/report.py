@@ -1,0 +1,22 @@
+"""`oel report`: one self-contained HTML file about a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.shared import RUNS, Root
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="Name of a run under --root, or its path.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; report.html in the run's folder if not given.")
+    ] = None,
+    root: Root = RUNS,
+) -> None:
+    """Write what a run did and learned as one HTML file that needs no network."""
+    from oel_core.artifacts import find_run
+    from oel_core.reporting import write_report
+
+    typer.echo(write_report(find_run(root, run), out))

@@ -1,0 +1,111 @@
+"""Waiting for a review: the flow run is paused with a form, and goes on when that or `oel review` has decided.
+
+The decision is always a file of the run. A watcher resumes the paused flow run as soon as the file is there, and
+decides itself when the time is over.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any, Literal
+from uuid import UUID
+
+from prefect import pause_flow_run
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.input import RunInput
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from flows.report import review_key, review_markdown
+from oel_core.artifacts import RunFolder
+from oel_core.config import OelConfig
+from oel_core.errors import ConfigError
+from oel_core.review import Decision, ask, decide, decision_of
+from tasks.progress import progress
+from tasks.resources import free_policies
+
+POLL_SECONDS = 2.0
+DAY = 24 * 3600
+
+
+class ReviewForm(RunInput):
+    """What the reviewer fills in."""
+
+    decision: Literal["approve", "reject"] = "approve"
+    drop: str = ""
+    """Numbers of the items to leave out, with commas between them."""
+    note: str = ""
+    author: str = ""
+
+
+def wait_for_review(config: OelConfig, run: RunFolder, round_index: int) -> None:
+    """Returns when there is a decision, or when the time is over and `review.on_timeout` is `fail`."""
+    if run.has(round_index, "review") or decision_of(run, round_index) is not None:
+        return
+    deadline = ask(run, round_index) + 60 * config.review.timeout_minutes
+    text = review_markdown(config, run, round_index)
+    create_markdown_artifact(
+        text, key=review_key(run, round_index), description=f"Round {round_index} waits for review"
+    )
+    progress(f"round {round_index}: waits for review: oel review {run.name}")(0, 1)
+    free_policies()
+    while decision_of(run, round_index) is None:
+        with _watcher(config, run, round_index, deadline, UUID(str(flow_run.id))) as gave_up:
+            form = pause_flow_run(
+                wait_for_input=ReviewForm.with_initial_data(description=text),
+                timeout=int(max(0, deadline - time.time())) + DAY,
+                poll_interval=int(POLL_SECONDS),
+            )
+        if gave_up.is_set():
+            return
+        if decision_of(run, round_index) is None:
+            _take(form, config, run, round_index)
+
+
+def _take(form: ReviewForm, config: OelConfig, run: RunFolder, round_index: int) -> None:
+    """Writes what the form says; one that cannot be used is asked for again."""
+    try:
+        dropped = tuple(int(number) for number in form.drop.replace(",", " ").split())
+        author = form.author.strip() or "somebody in the Prefect UI"
+        decide(config, run, round_index, _decision(form.decision, dropped, form.note, author, "prefect"))
+    except (ConfigError, ValueError) as error:
+        get_run_logger().warning("the review cannot be used, so it is asked for again: %s", error)
+
+
+def _decision(decision: Any, dropped: tuple[int, ...], note: str, author: str, via: Any) -> Decision:
+    return Decision(decision=decision, dropped=dropped, note=note, author=author, via=via, decided_at=time.time())
+
+
+@contextmanager
+def _watcher(
+    config: OelConfig, run: RunFolder, round_index: int, deadline: float, flow_run_id: UUID
+) -> Iterator[Event]:
+    """Resumes the flow run when a decision file appears or the time is over; sets the event when it gave up."""
+    done, gave_up = Event(), Event()
+
+    def watch() -> None:
+        while not done.wait(POLL_SECONDS):
+            if decision_of(run, round_index) is None:
+                if time.time() < deadline:
+                    continue
+                _time_is_over(config, run, round_index, gave_up)
+            with get_client(sync_client=True) as client:
+                client.resume_flow_run(flow_run_id, run_input=ReviewForm().model_dump())
+
+    thread = Thread(target=watch, name="review", daemon=True)
+    thread.start()
+    try:
+        yield gave_up
+    finally:
+        done.set()
+        thread.join()
+
+
+def _time_is_over(config: OelConfig, run: RunFolder, round_index: int, gave_up: Event) -> None:
+    if config.review.on_timeout == "fail":
+        gave_up.set()
+        return
+    note = f"nobody decided within {config.review.timeout_minutes} minutes"
+    decide(config, run, round_index, _decision(config.review.on_timeout, (), note, "timeout", "timeout"))

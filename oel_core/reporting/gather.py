@@ -1,0 +1,155 @@
+"""What a report shows, read from the files of a run. Whatever has not finished is left out, never guessed."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from oel_core.artifacts import MANIFEST, RunFolder
+from oel_core.config import OelConfig
+from oel_core.distillation.records import StepRecord, read_steps
+from oel_core.jsonl import read_jsonl
+from oel_core.manifest import Manifest, read_record
+from oel_core.stages.common import EPISODES
+from oel_core.stages.distill import STEPS
+from oel_core.stages.saturation import CURVE, SaturationCurve
+from oel_core.stages.select import SCORES, Selection
+from oel_core.summary import RoundSummary, report, summarise_round
+from oel_core.types import EvalReport, Trajectory
+
+PACKAGES = ("oel", "torch", "transformers", "trl", "peft", "prefect", "mlflow", "textarena", "textworld")
+PAIRS = 2
+"""Sample episodes of each kind."""
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """Everything about a round but its knowledge."""
+
+    number: int
+    summary: RoundSummary
+    reports: dict[str, EvalReport]
+    """Part of the evaluation → its report."""
+    steps: list[StepRecord]
+    selection: Selection | None
+    saturation: SaturationCurve | None
+    seconds: dict[str, float]
+    """Stage → how long it took; the parts of a stage together."""
+
+
+@dataclass(frozen=True)
+class EpisodePair:
+    """The same held-out episode, played by the base model and by the newest one."""
+
+    kind: str
+    before: Trajectory
+    after: Trajectory
+
+
+@dataclass(frozen=True)
+class GateView:
+    """A verdict of the promotion gate."""
+
+    place: str
+    verdict: str
+    figures: dict[str, Any]
+
+
+def rounds(config: OelConfig, run: RunFolder) -> list[RoundView]:
+    """All rounds of which any stage has finished, in order."""
+    numbers = [number for number in range(config.rounds + 1) if any(_manifests(run, number))]
+    return [_round(config, run, number) for number in numbers]
+
+
+def _round(config: OelConfig, run: RunFolder, number: int) -> RoundView:
+    parts = ["held_out", "in_context", "raw", *(f"ood/{suite}" for suite in config.evaluate.ood)]
+    reports = {part: found for part in parts if (found := report(run, number, part)) is not None}
+    distilled, folder = run.has(number, "distill"), run.stage_path(number, "distill")
+    seconds: dict[str, float] = {}
+    for manifest in _manifests(run, number):
+        stage = manifest.key.stage.split("/")[1]
+        seconds[stage] = seconds.get(stage, 0) + manifest.counts.get("seconds", 0)
+    return RoundView(
+        number=number,
+        summary=summarise_round(config, run, number),
+        reports=reports,
+        steps=read_steps(folder / STEPS) if distilled else [],
+        selection=_record(run, number, "select", SCORES, Selection),
+        saturation=_record(run, number, "saturation", CURVE, SaturationCurve),
+        seconds=seconds,
+    )
+
+
+def _record(run: RunFolder, number: int, stage: str, file: str, kind: Any) -> Any:
+    return read_record(run.stage_path(number, stage) / file, kind) if run.has(number, stage) else None
+
+
+def _manifests(run: RunFolder, number: int) -> Iterator[Manifest]:
+    prefix = run.stage_path(number, "")
+    for folder in run.stages():
+        if folder.is_relative_to(prefix):
+            yield read_record(folder / MANIFEST, Manifest)
+
+
+def last_finished(run: RunFolder) -> float | None:
+    """When the newest stage was finished, seconds since 1970."""
+    times = [read_record(folder / MANIFEST, Manifest).finished_at for folder in run.stages()]
+    return max(times, default=None)
+
+
+def episode_pairs(run: RunFolder, last: int) -> list[EpisodePair]:
+    """Held-out episodes that the newest model newly won, newly lost, won again and lost again; a few of each."""
+    if last < 1 or not run.has(0, "evaluate/held_out"):
+        return []
+    before, after = (_held_out(run, number) for number in (0, last))
+    shared = [(before[key], after[key]) for key in before if key in after]
+    chosen = []
+    for kind, outcome in KINDS.items():
+        found = [pair for pair in shared if (pair[0].passed, pair[1].passed) == outcome]
+        chosen += [EpisodePair(kind, *pair) for pair in found[:PAIRS]]
+    return chosen
+
+
+KINDS = {
+    "lost, now won": (False, True),
+    "won, now lost": (True, False),
+    "lost both times": (False, False),
+    "won both times": (True, True),
+}
+
+
+def _held_out(run: RunFolder, number: int) -> dict[tuple[str, int], Trajectory]:
+    path = run.stage_path(number, "evaluate/held_out") / EPISODES
+    return {(episode.id, episode.seed): episode for episode in read_jsonl(path, Trajectory)}
+
+
+def gates(run: RunFolder) -> list[GateView]:
+    """Verdicts of the promotion gate, wherever the run keeps them; a damaged one is shown as such."""
+    found = []
+    for path in sorted(run.path.rglob("gate.json")):
+        place = path.relative_to(run.path)
+        if not any(part.startswith(".") for part in place.parts):
+            found.append(_gate(path, place.parent.as_posix()))
+    return found
+
+
+def _gate(path: Path, place: str) -> GateView:
+    try:
+        values = json.loads(path.read_bytes())
+        figures = values.get("figures", {})
+        return GateView(place, str(values["verdict"]), dict(figures) if isinstance(figures, dict) else {"": figures})
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        return GateView(place, "unreadable", {"problem": f"{type(error).__name__}: {error}"})
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a run depends on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,77 @@
+"""Review: a person's decision becomes the knowledge texts that are distilled.
+
+The folder holds `review.json` (the decision with its author) and every knowledge file without the items that were
+left out. What `accumulate` left is not touched.
+"""
+
+from pathlib import Path
+
+from oel_core.artifacts import RunFolder, stage_key
+from oel_core.config import OelConfig
+from oel_core.errors import ExtractionError
+from oel_core.files import write_atomic
+from oel_core.knowledge import load_knowledge, render, write_knowledge
+from oel_core.manifest import Manifest
+from oel_core.policies import load_policy
+from oel_core.policies.base import Policy
+from oel_core.review import Decision, decision_of, review_list
+from oel_core.stages.accumulate import STAGE as ACCUMULATE
+from oel_core.stages.common import LoadPolicy, model_after
+from oel_core.types import ExperienceItem, Knowledge
+
+STAGE, REVIEW = "review", "review.json"
+SECTIONS = ("collect.replicas", "knowledge.allow_empty", "review.mode")
+
+
+def review(config: OelConfig, run: RunFolder, round_index: int, *, load: LoadPolicy = load_policy) -> Manifest:
+    """Applies the decision that was made about the round.
+
+    Raises:
+        ExtractionError: nothing has been decided, the knowledge was rejected, or nothing is left of a file.
+        ArtifactError: the knowledge is missing or corrupt, or the stage was made with other knowledge.
+    """
+    inputs = {"knowledge": run.manifest(round_index, ACCUMULATE).digest}
+    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
+
+    def work(folder: Path) -> dict[str, float]:
+        decision = _approved(run, round_index)
+        items = review_list(config, run, round_index).items
+        dropped = set(decision.dropped)
+        policy = load(model_after(config, run, round_index - 1), config.model)
+        for replica in range(config.collect.replicas):
+            kept = [entry.item for entry in items if entry.replica == replica and entry.number not in dropped]
+            before = load_knowledge(run.stage_path(round_index, ACCUMULATE), replica)
+            if not kept and before.items and not config.knowledge.allow_empty:
+                raise ExtractionError(
+                    f"round {round_index}: the review left nothing of the knowledge of replica {replica}: drop fewer "
+                    "items, reject the round, or set knowledge.allow_empty=true"
+                )
+            write_knowledge(folder, replica, _edited(before, tuple(kept), policy))
+        write_atomic(folder / REVIEW, (decision.model_dump_json(indent=1) + "\n").encode())
+        return {"items": len(items), "dropped": len(dropped)}
+
+    return run.perform(key, work)
+
+
+def _approved(run: RunFolder, round_index: int) -> Decision:
+    decision = decision_of(run, round_index)
+    if decision is None:
+        raise ExtractionError(
+            f"round {round_index} of {run.name} waits for review: look at it with `oel review {run.name}`, decide "
+            f"with --approve or --reject, and run again"
+        )
+    if decision.decision == "reject":
+        raise ExtractionError(
+            f"round {round_index} of {run.name}: its knowledge was rejected by {decision.author}"
+            + (f" ({decision.note})" if decision.note else "")
+            + f". Decide again with `oel review {run.name} --approve`, with --drop for what is wrong, and run again"
+        )
+    return decision
+
+
+def _edited(before: Knowledge, items: tuple[ExperienceItem, ...], policy: Policy) -> Knowledge:
+    if items == before.items:
+        return before
+    text = render(items)
+    tokens = policy.count_tokens(text) if text else 0
+    return before.model_copy(update={"items": items, "text": text, "tokens": tokens, "validation_score": None})

@@ -1,0 +1,107 @@
+"""Saturation: how the pass rate in context grows with the episodes that knowledge was extracted from.
+
+Measured on validation episodes with the policy that the round started from, every `knowledge.saturation.every`
+episodes up to the last one, also beyond those whose items are used. It decides nothing.
+"""
+
+from pathlib import Path
+from statistics import fmean
+
+from oel_core.artifacts import RunFolder, stage_key
+from oel_core.config import OelConfig
+from oel_core.errors import ConfigError
+from oel_core.files import write_atomic
+from oel_core.manifest import Manifest
+from oel_core.policies import load_policy
+from oel_core.stages import accumulate
+from oel_core.stages.common import EPISODES, LoadPolicy, Progress, digest_after, model_after, silent
+from oel_core.stages.extract import previous_input, stage_name
+from oel_core.types import Knowledge, Record
+from oel_core.validation import Candidate, Score, score_texts, validation_layouts
+
+STAGE, CURVE = "saturation", "curve.json"
+SECTIONS = ("seed", "model", "environment", "play", *accumulate.SECTIONS, "knowledge.saturation")
+
+
+class CurvePoint(Record):
+    """One replica's knowledge as it stood after so many episodes."""
+
+    episodes: int
+    """Episodes that had been extracted from; 0 is what the round started from."""
+    replica: int
+    tokens: int
+    score: Score
+
+
+class SaturationCurve(Record):
+    """`curve.json`."""
+
+    used_after: int
+    """Episodes whose items are used."""
+    layouts: int
+    """Distinct boards among the validation episodes."""
+    points: tuple[CurvePoint, ...]
+
+    def means(self) -> list[tuple[int, float]]:
+        """(episodes, mean pass rate over the replicas), in order."""
+        places = sorted({point.episodes for point in self.points})
+        return [(n, fmean(p.score.pass_rate for p in self.points if p.episodes == n)) for n in places]
+
+
+def saturation(
+    config: OelConfig,
+    run: RunFolder,
+    round_index: int,
+    *,
+    load: LoadPolicy = load_policy,
+    on_progress: Progress = silent,
+) -> Manifest:
+    """Scores every replica's knowledge at every point.
+
+    Raises:
+        ConfigError: `knowledge.saturation.every` is null, or the world has no validation episodes.
+        ArtifactError: an extraction is missing or corrupt, or the stage was made with other settings.
+    """
+    if config.knowledge.saturation.every is None:
+        raise ConfigError("knowledge.saturation.every is null: say after how many episodes to measure")
+    replicas = range(config.collect.replicas)
+    inputs = {stage_name(replica): run.manifest(round_index, stage_name(replica)).digest for replica in replicas}
+    inputs |= {"policy": digest_after(config, run, round_index - 1), **previous_input(config, run, round_index)}
+    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
+
+    def work(folder: Path) -> dict[str, float]:
+        policy = load(model_after(config, run, round_index - 1), config.model)
+        states = {
+            (point, replica): accumulate.merged_after(config, run, round_index, replica, policy, point)[0]
+            for point in points(config)
+            for replica in replicas
+        }
+        candidates = [_candidate(point, state) for (point, _), state in states.items()]
+        episodes, path = config.knowledge.saturation.episodes, folder / EPISODES
+        scores = score_texts(config, policy, candidates, round_index, episodes, path, on_progress)
+        curve = SaturationCurve(
+            used_after=config.use_after,
+            layouts=validation_layouts(config, round_index, episodes),
+            points=tuple(
+                CurvePoint(episodes=n, replica=k, tokens=state.tokens, score=scores[_label(n, k)])
+                for (n, k), state in states.items()
+            ),
+        )
+        write_atomic(folder / CURVE, (curve.model_dump_json(indent=1) + "\n").encode())
+        return {f"pass_rate_after_{n}": rate for n, rate in curve.means()}
+
+    return run.perform(key, work)
+
+
+def points(config: OelConfig) -> list[int]:
+    """Episodes after which is measured: none, every so many, and all."""
+    total, every = config.collect.extraction_episodes, config.knowledge.saturation.every or 1
+    return sorted({*range(0, total + 1, every), total})
+
+
+def _label(episodes: int, replica: int) -> str:
+    return f"k{replica:02d}-n{episodes:04d}"
+
+
+def _candidate(episodes: int, knowledge: Knowledge) -> Candidate:
+    return Candidate(_label(episodes, knowledge.replica), knowledge.replica, knowledge.text)

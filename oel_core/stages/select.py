@@ -1,0 +1,129 @@
+"""Select: scores every knowledge file in context on validation episodes and keeps those that are distilled.
+
+The folder holds `scores.json`, the episodes, and a copy of each chosen knowledge file: the same text, with its score
+in the sidecar. What `accumulate` left is not touched.
+"""
+
+from pathlib import Path
+
+from oel_core.artifacts import RunFolder, stage_key
+from oel_core.config import OelConfig
+from oel_core.errors import ConfigError
+from oel_core.files import write_atomic
+from oel_core.knowledge import write_knowledge
+from oel_core.manifest import Manifest
+from oel_core.policies import load_policy
+from oel_core.selection import Choice, Scored, choose
+from oel_core.stages.common import EPISODES, LoadPolicy, Progress, digest_after, model_after, silent
+from oel_core.stages.settled import SETTLED_SECTIONS, load_settled, settled_digest
+from oel_core.types import Knowledge, Record
+from oel_core.validation import Candidate, Score, score_texts, validation_layouts
+
+STAGE, SCORES = "select", "scores.json"
+SECTIONS = ("seed", "model", "environment", "play", *SETTLED_SECTIONS, "knowledge.selection")
+
+
+class FileScore(Record):
+    """One knowledge file's score, and whether it is distilled."""
+
+    replica: int
+    tokens: int
+    score: Score
+    chosen: bool
+    weight: float
+    """Probability that a sample's teacher reads this file."""
+
+
+class Selection(Record):
+    """`scores.json`."""
+
+    use: str
+    layouts: int
+    """Distinct boards among the validation episodes."""
+    without: Score
+    """The same policy without knowledge: what a file has to beat to be of use."""
+    files: tuple[FileScore, ...]
+
+    @property
+    def chosen(self) -> tuple[FileScore, ...]:
+        return tuple(file for file in self.files if file.chosen)
+
+
+def select(
+    config: OelConfig,
+    run: RunFolder,
+    round_index: int,
+    *,
+    load: LoadPolicy = load_policy,
+    on_progress: Progress = silent,
+) -> Manifest:
+    """Scores with the policy that the round started from.
+
+    Raises:
+        ConfigError: `knowledge.selection.use` is `all`, or the world has no validation episodes.
+        ArtifactError: the knowledge is missing or corrupt, or the stage was made with other settings.
+    """
+    settings = config.knowledge.selection
+    if settings.use == "all":
+        raise ConfigError("knowledge.selection.use is all: there is nothing to select")
+    inputs = {
+        "policy": digest_after(config, run, round_index - 1),
+        "knowledge": settled_digest(config, run, round_index),
+    }
+    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
+
+    def work(folder: Path) -> dict[str, float]:
+        knowledge = load_settled(config, run, round_index)
+        policy = load(model_after(config, run, round_index - 1), config.model)
+        candidates = [
+            Candidate("none", 0, ""),
+            *(Candidate(_label(entry), entry.replica, entry.text) for entry in knowledge),
+        ]
+        path = folder / EPISODES
+        scores = score_texts(config, policy, candidates, round_index, settings.episodes, path, on_progress)
+        rated = {entry.replica: scores[_label(entry)] for entry in knowledge}
+        choice = choose([Scored(e.replica, rated[e.replica].pass_rate, e.tokens) for e in knowledge], settings)
+        selection = Selection(
+            use=settings.use,
+            layouts=validation_layouts(config, round_index, settings.episodes),
+            without=scores["none"],
+            files=tuple(_file_score(entry, rated[entry.replica], choice) for entry in knowledge),
+        )
+        for entry in knowledge:
+            if entry.replica in choice.replicas:
+                score = rated[entry.replica].pass_rate
+                write_knowledge(folder, entry.replica, entry.model_copy(update={"validation_score": score}))
+        write_atomic(folder / SCORES, (selection.model_dump_json(indent=1) + "\n").encode())
+        return _counts(selection)
+
+    return run.perform(key, work)
+
+
+def _label(knowledge: Knowledge) -> str:
+    return f"k{knowledge.replica:02d}"
+
+
+def _file_score(knowledge: Knowledge, score: Score, choice: Choice) -> FileScore:
+    chosen = knowledge.replica in choice.replicas
+    weight = 0.0
+    if chosen:
+        position = choice.replicas.index(knowledge.replica)
+        weight = choice.weights[position] if choice.weights else 1 / len(choice.replicas)
+    return FileScore(
+        replica=knowledge.replica, tokens=knowledge.tokens, score=score, chosen=chosen, weight=round(weight, 12)
+    )
+
+
+def _counts(selection: Selection) -> dict[str, float]:
+    rates = [file.score.pass_rate for file in selection.files]
+    chosen = [file.score.pass_rate for file in selection.chosen]
+    return {
+        "files": len(rates),
+        "chosen": len(chosen),
+        "layouts": selection.layouts,
+        "without_knowledge": selection.without.pass_rate,
+        "score_mean": sum(rates) / len(rates),
+        "score_best": max(rates),
+        "score_worst": min(rates),
+        "score_chosen": sum(chosen) / len(chosen),
+    }

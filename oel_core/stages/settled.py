@@ -1,0 +1,26 @@
+"""Which stage has the last word on a round's K knowledge texts. What follows reads them from here."""
+
+from oel_core.artifacts import RunFolder
+from oel_core.config import OelConfig
+from oel_core.knowledge import load_knowledge
+from oel_core.types import Knowledge
+
+SETTLED_SECTIONS = ("collect.replicas", "knowledge.max_tokens", "review.mode")
+"""What a stage depends on that reads these texts, besides their digest."""
+
+
+def settled_stage(config: OelConfig) -> str:
+    """The stage whose texts count."""
+    return "review" if config.review.mode == "required" else "accumulate"
+
+
+def settled_digest(config: OelConfig, run: RunFolder, round_index: int) -> str:
+    """Digest of the texts, as an input of later stages; ArtifactError when they are not there yet."""
+    return run.manifest(round_index, settled_stage(config)).digest
+
+
+def load_settled(config: OelConfig, run: RunFolder, round_index: int) -> list[Knowledge]:
+    """The K knowledge files of a round, checked against the token cap and against each other's sidecars."""
+    folder = run.stage_path(round_index, settled_stage(config))
+    cap = config.knowledge.max_tokens
+    return [load_knowledge(folder, replica, max_tokens=cap) for replica in range(config.collect.replicas)]

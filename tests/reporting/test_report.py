@@ -1,0 +1,192 @@
+"""The report: everything is in it, nothing hostile is live in it, and it loads nothing."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oel_core import envs
+from oel_core.artifacts import RunFolder, adopt_config, open_run, stage_key
+from oel_core.config import ModelConfig, OelConfig, parse_config
+from oel_core.distillation.records import StepRecord
+from oel_core.jsonl import jsonl_bytes
+from oel_core.knowledge_config import ReviewConfig
+from oel_core.policies.base import Policy
+from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.reporting import write_report
+from oel_core.reporting.render import render
+from oel_core.review import Decision, decide
+from oel_core.stages import common, distill
+from oel_core.stages.accumulate import accumulate
+from oel_core.stages.collect import collect
+from oel_core.stages.evaluate import evaluate
+from oel_core.stages.extract import extract
+from oel_core.stages.review import review
+from oel_core.stages.saturation import saturation
+from oel_core.stages.select import select
+from oel_core.types import Message
+
+HOSTILE = (
+    "</pre></details><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>"
+    "<svg onload=alert(3)>{{ 7 * 7 }}{% raw %}<!-- --><a href='javascript:alert(4)'>\u202e\x00\u200b\U000e0041"
+)
+VOID = {"meta", "link", "br", "img", "input"}
+
+
+class Reader(HTMLParser):
+    """Collects tags and attributes, and notices tags that are not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def player(messages: tuple[Message, ...], seed: int) -> str:
+    if "study one finished episode" in messages[0].content:
+        return f"- EXPERIENCE ITEM: {HOSTILE}\n- EXPERIENCE ITEM: seen {seed % 3}"
+    return f"{HOSTILE} [{'right' if seed % 2 else 'left'}]"
+
+
+def load(path: str, model: ModelConfig) -> Policy:
+    return ScriptedPolicy(player, batch_size=8)
+
+
+def config() -> OelConfig:
+    values: dict[str, Any] = {
+        "description": "A <script>hostile</script> run",
+        "rounds": 1,
+        "environment": {"name": "corridor", "max_turns": 3},
+        "collect": {"replicas": 2, "extraction_episodes": 2},
+        "knowledge": {
+            "max_tokens": 2000,
+            "selection": {"use": "best", "episodes": 4},
+            "saturation": {"every": 1, "episodes": 4},
+            "hygiene": {"policy": "flag"},
+        },
+        "distill": {"steps": 2, "episodes_per_step": 1},
+        "evaluate": {"games": {"episodes": 12, "arms": ["in_context"]}},
+    }
+    return parse_config(values, "test")
+
+
+@pytest.fixture(autouse=True)
+def _world(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
+    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+
+
+def fake_distill(run: RunFolder) -> None:
+    """The folder that training would leave, for a player that has no weights."""
+    step = StepRecord(
+        step=1, loss=0.5, kl=0.4, entropy=1.0, grad_norm=1, lr=1e-4, response_tokens=4, response_length=2,
+        truncation_rate=0, draws=(0,), draw_kl=(), wall_s=0, tokens=8,
+    )  # fmt: skip
+
+    def work(folder: Path) -> dict[str, float]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "steps.jsonl").write_bytes(jsonl_bytes([step, step.model_copy(update={"step": 2, "loss": 0.25})]))
+        return {"steps": 2}
+
+    run.perform(stage_key(config(), 1, "distill", distill.SECTIONS, {}), work)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    found = open_run(tmp_path, "run", config())
+    adopt_config(found, config())
+    evaluate(config(), found, 0, "held_out", load=load)
+    collect(config(), found, 1, load=load)
+    for replica in range(2):
+        extract(config(), found, 1, replica, load=load)
+    accumulate(config(), found, 1, load=load)
+    saturation(config(), found, 1, load=load)
+    select(config(), found, 1, load=load)
+    fake_distill(found)
+    for part in ("in_context", "held_out"):
+        evaluate(config(), found, 1, part, load=load)
+    return found
+
+
+def test_hostile_text_is_shown_and_never_live(run: RunFolder) -> None:
+    (run.stage_path(1, "gate")).mkdir()
+    (run.stage_path(1, "gate") / "gate.json").write_text(
+        json.dumps({"verdict": HOSTILE, "figures": {HOSTILE: HOSTILE, "margin": 0.125}})
+    )
+    html = write_report(run).read_text(encoding="utf-8")
+    reader = read(html)
+    names = {tag for tag, _ in reader.tags}
+    assert not names & {"script", "img", "iframe", "object", "embed", "form", "base"}
+    for tag, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("src", "href"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith(("#", "data:,")), value
+    assert "<script>alert(1)</script>" in reader.text  # as text
+    assert "{{ 7 * 7 }}" in reader.text
+    assert "⟨U+202E⟩" in reader.text
+    assert not {"\u202e", "\x00", "\u200b"} & set(html)
+    assert "0.125" in reader.text
+
+
+def test_every_part_is_there(run: RunFolder) -> None:
+    reader = read(render(run))
+    ids = {attributes["id"] for _, attributes in reader.tags if "id" in attributes}
+    assert ids >= {"rounds", "selection", "training", "knowledge", "episodes", "settings"}
+    assert sum(tag == "figure" for tag, _ in reader.tags) >= 8
+    for text in ("flagged by hygiene", "instruction", "best, 1 of 2 files distilled", "r01-extract-k00-e0000", "torch"):
+        assert text in reader.text
+    assert "won both times" in reader.text or "lost both times" in reader.text
+
+
+def test_a_review_is_shown_with_its_author(run: RunFolder) -> None:
+    made = Decision(decision="approve", dropped=(2,), note=HOSTILE, author="<b>ann", via="prefect", decided_at=1.0)
+    reviewed = config().model_copy(update={"review": ReviewConfig(mode="required")})
+    decide(reviewed, run, 1, made)
+    review(reviewed, run, 1, load=load)
+    reader = read(render(run))
+    assert "Reviewed: approve by <b>ann (prefect), items 2 left out: </pre>" in reader.text
+
+
+def test_the_same_files_give_the_same_bytes(run: RunFolder) -> None:
+    assert write_report(run).read_bytes() == write_report(run).read_bytes()
+    assert "viewport" in render(run)
+
+
+def test_an_unfinished_run_is_reported_as_far_as_it_has_come(tmp_path: Path) -> None:
+    run = open_run(tmp_path, "new", config())
+    adopt_config(run, config())
+    assert "Nothing has been measured yet" in read(render(run)).text
+    evaluate(config(), run, 0, "held_out", load=load)
+    collect(config(), run, 1, load=load)
+    assert "No knowledge yet" in read(render(run)).text
+
+
+def test_a_damaged_verdict_is_shown_as_such(run: RunFolder) -> None:
+    (run.path / "round_01" / "gate.json").write_text("{")
+    assert "unreadable" in read(render(run)).text

@@ -1,0 +1,124 @@
+"""Review: what is shown, what a decision changes, and what the following stages and rounds read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli import call
+from flows.report import review_markdown
+from oel_core import envs
+from oel_core.artifacts import RunFolder, adopt_config, open_run
+from oel_core.config import ModelConfig, OelConfig, parse_config
+from oel_core.errors import ConfigError, ExtractionError
+from oel_core.knowledge import load_knowledge
+from oel_core.policies.base import Policy
+from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.review import Decision, decide, decision_of, review_list
+from oel_core.stages import common
+from oel_core.stages.accumulate import accumulate
+from oel_core.stages.collect import collect
+from oel_core.stages.extract import extract, previous_knowledge
+from oel_core.stages.review import REVIEW, review
+from oel_core.stages.teaching import load_teaching
+from oel_core.types import Message
+
+GOOD, BAD = "- EXPERIENCE ITEM: 'G' is the goal", "- EXPERIENCE ITEM: 'G' is deadly ```\x1b[2J"
+
+
+def player(messages: tuple[Message, ...], seed: int) -> str:
+    return f"{GOOD}\n{BAD}" if "study one finished episode" in messages[0].content else "[right]"
+
+
+def load(path: str, model: ModelConfig) -> Policy:
+    return ScriptedPolicy(player, batch_size=4)
+
+
+def config(**review: Any) -> OelConfig:
+    values: dict[str, Any] = {
+        "environment": {"name": "corridor", "max_turns": 3},
+        "collect": {"replicas": 2, "extraction_episodes": 2},
+        "knowledge": {"max_tokens": 400, "carry_over": True},
+        "review": {"mode": "required"} | review,
+        "distill": {"steps": 1, "episodes_per_step": 1},
+    }
+    return parse_config(values, "test")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
+    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+    found = open_run(tmp_path, "run", config())
+    adopt_config(found, config())
+    collect(config(), found, 1, load=load)
+    for replica in range(2):
+        extract(config(), found, 1, replica, load=load)
+    accumulate(config(), found, 1, load=load)
+    return found
+
+
+def decision(kind: Any, *dropped: int) -> Decision:
+    return Decision(decision=kind, dropped=dropped, note="why", author="ann", via="oel review", decided_at=1.0)
+
+
+def test_items_are_numbered_with_their_sources_and_what_they_may_contradict(run: RunFolder) -> None:
+    found = review_list(config(), run, 1)
+    assert [(entry.number, entry.replica, entry.conflicts) for entry in found.items] == [
+        (1, 0, (2,)), (2, 0, (1,)), (3, 1, (4,)), (4, 1, (3,)),
+    ]  # fmt: skip
+    text = review_markdown(config(), run, 1)
+    assert "+    1 - EXPERIENCE ITEM: 'G' is the goal" in text
+    assert "from round 1, r01-extract-k00-e0000" in text
+    assert text.count("```") == 4  # an item cannot leave its block
+    assert "\x1b" not in text
+
+
+def test_what_was_dropped_reaches_neither_the_teacher_nor_the_next_round(run: RunFolder) -> None:
+    decide(config(), run, 1, decision("approve", 2, 4))
+    review(config(), run, 1, load=load)
+    assert [entry.text for entry in load_teaching(config(), run, 1).knowledge] == [GOOD, GOOD]
+    carried = previous_knowledge(config(), run, 2, 1)
+    assert carried is not None
+    assert carried.text == GOOD
+    assert "deadly" in load_knowledge(run.stage_path(1, "accumulate"), 0).text
+    kept = Decision.model_validate_json((run.stage_path(1, "review") / REVIEW).read_bytes())
+    assert (kept.author, kept.dropped, kept.note) == ("ann", (2, 4), "why")
+    with pytest.raises(ConfigError, match="too late"):
+        decide(config(), run, 1, decision("reject"))
+
+
+def test_without_a_decision_or_with_a_rejection_the_round_does_not_go_on(run: RunFolder) -> None:
+    with pytest.raises(ExtractionError, match="waits for review: look at it with `oel review run`"):
+        review(config(), run, 1, load=load)
+    decide(config(), run, 1, decision("reject"))
+    with pytest.raises(ExtractionError, match=r"rejected by ann \(why\)"):
+        review(config(), run, 1, load=load)
+    decide(config(), run, 1, decision("approve"))
+    review(config(), run, 1, load=load)
+    assert load_knowledge(run.stage_path(1, "review"), 0) == load_knowledge(run.stage_path(1, "accumulate"), 0)
+
+
+def test_dropping_everything_of_a_file_is_refused(run: RunFolder) -> None:
+    decide(config(), run, 1, decision("approve", 1, 2))
+    with pytest.raises(ExtractionError, match="nothing of the knowledge of replica 0"):
+        review(config(), run, 1, load=load)
+
+
+def test_the_command_shows_and_decides_on_files(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(run.path.parent)]
+    assert call(["review", "run", *root]) == 0
+    shown = capfd.readouterr().out
+    assert "\x1b" not in shown
+    assert "not decided" in shown
+    assert call(["review", "run", *root, "--approve", "--drop", "2, 4", "--author", "bob"]) == 0
+    made = decision_of(run, 1)
+    assert made is not None
+    assert (made.decision, made.dropped, made.author, made.via) == ("approve", (2, 4), "bob", "oel review")
+    for wrong in (
+        ["--approve", "--reject"],
+        ["--drop", "1"],
+        ["--approve", "--drop", "x"],
+        ["--approve", "--drop", "9"],
+    ):
+        assert call(["review", "run", *root, *wrong]) == 2
