@@ -14,8 +14,9 @@ from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
+from oel_core.stages.carried import previous_input, previous_knowledge
 from oel_core.stages.common import LoadPolicy, Progress, model_after, silent
-from oel_core.stages.extract import ITEMS, RAW, previous_input, previous_knowledge, stage_name
+from oel_core.stages.extract import ITEMS, RAW, stage_name
 from oel_core.types import ExperienceItem, Knowledge
 
 SECTIONS = (

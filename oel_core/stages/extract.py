@@ -11,9 +11,9 @@ from oel_core.config import OelConfig
 from oel_core.extraction import ExtractionResult, RawOutput, extract_items
 from oel_core.files import write_atomic
 from oel_core.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
-from oel_core.knowledge import load_knowledge
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
+from oel_core.stages.carried import previous_input, previous_knowledge
 from oel_core.stages.common import (
     LoadPolicy,
     Progress,
@@ -22,8 +22,7 @@ from oel_core.stages.common import (
     model_after,
     silent,
 )
-from oel_core.stages.settled import settled_digest, settled_stage
-from oel_core.types import Knowledge, Record, Split
+from oel_core.types import Record, Split
 
 SECTIONS = (
     "seed",
@@ -113,17 +112,3 @@ def _write(folder: Path, result: ExtractionResult) -> dict[str, float]:
         "truncated": result.truncated,
         "knowledge_tokens": result.knowledge.tokens,
     }
-
-
-def previous_input(config: OelConfig, run: RunFolder, round_index: int) -> dict[str, str]:
-    """The digest of the knowledge that a round starts from, when it starts from any."""
-    if not config.knowledge.carry_over or round_index == 1:
-        return {}
-    return {"previous_knowledge": settled_digest(config, run, round_index - 1)}
-
-
-def previous_knowledge(config: OelConfig, run: RunFolder, round_index: int, replica: int) -> Knowledge | None:
-    """The knowledge of the same replica in the round before, when rounds carry it over."""
-    if not config.knowledge.carry_over or round_index == 1:
-        return None
-    return load_knowledge(run.stage_path(round_index - 1, settled_stage(config)), replica)

@@ -14,8 +14,9 @@ from oel_core.files import write_atomic
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.stages import accumulate
+from oel_core.stages.carried import previous_input
 from oel_core.stages.common import EPISODES, LoadPolicy, Progress, digest_after, model_after, silent
-from oel_core.stages.extract import previous_input, stage_name
+from oel_core.stages.extract import stage_name
 from oel_core.types import Knowledge, Record
 from oel_core.validation import Candidate, Score, score_texts, validation_layouts
 

@@ -17,8 +17,9 @@ from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.review import Decision, decide, decision_of, review_list
 from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
+from oel_core.stages.carried import previous_knowledge
 from oel_core.stages.collect import collect
-from oel_core.stages.extract import extract, previous_knowledge
+from oel_core.stages.extract import extract
 from oel_core.stages.review import REVIEW, review
 from oel_core.stages.teaching import load_teaching
 from oel_core.types import Message

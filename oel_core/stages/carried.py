@@ -1,0 +1,28 @@
+"""The knowledge that a round goes on from: what the round before it distilled."""
+
+from oel_core.artifacts import RunFolder
+from oel_core.config import OelConfig
+from oel_core.stages.teaching import load_teaching, teaching_digest
+from oel_core.types import Knowledge
+
+
+def previous_input(config: OelConfig, run: RunFolder, round_index: int) -> dict[str, str]:
+    """The digest of the knowledge that a round starts from, when it starts from any."""
+    if not config.knowledge.carry_over or round_index == 1:
+        return {}
+    return {"previous_knowledge": teaching_digest(config, run, round_index - 1)}
+
+
+def previous_knowledge(config: OelConfig, run: RunFolder, round_index: int, replica: int) -> Knowledge | None:
+    """What a replica goes on from: its own file or, where only some files were distilled, one of those in turn.
+
+    A file that was not chosen ends there, and what is wrong in it with it.
+
+    Raises:
+        ArtifactError: the file is missing, edited, or over the cap.
+    """
+    if not config.knowledge.carry_over or round_index == 1:
+        return None
+    files = load_teaching(config, run, round_index - 1).knowledge
+    own = next((file for file in files if file.replica == replica), files[replica % len(files)])
+    return own.model_copy(update={"replica": replica, "validation_score": None})
