@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from oel_core.errors import ConfigError
+from oel_core.operation import ExperienceConfig, GateConfig
 from oel_core.policies.base import Sampling
 
 PRESETS = resources.files("deployments") / "presets"
@@ -184,6 +185,8 @@ class OelConfig(Section):
     knowledge: KnowledgeConfig = KnowledgeConfig()
     distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    experience: ExperienceConfig = ExperienceConfig()
+    gate: GateConfig = GateConfig()
 
     @property
     def use_after(self) -> int:

@@ -12,7 +12,7 @@ from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
-from oel_core.stages.common import LoadPolicy, Progress, model_after, silent
+from oel_core.stages.common import LoadPolicy, Progress, silent, start_model
 from oel_core.stages.extract import ITEMS, RAW, previous_input, previous_knowledge, stage_name
 from oel_core.types import ExperienceItem, Knowledge
 
@@ -41,7 +41,7 @@ def accumulate(
 
     def work(folder: Path) -> dict[str, float]:
         written = []
-        policy = load(model_after(config, run, round_index - 1), config.model)
+        policy = load(start_model(config, run, round_index), config.model)
         for replica in replicas:
             written.append(_merged(config, run, round_index, replica, policy))
             write_knowledge(folder, replica, written[-1])

@@ -14,13 +14,14 @@ from oel_core.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
 from oel_core.knowledge import load_knowledge
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
+from oel_core.round_start import knowledge_before
 from oel_core.stages.common import (
     LoadPolicy,
     Progress,
-    digest_after,
     load_trajectories,
-    model_after,
     silent,
+    start_digest,
+    start_model,
 )
 from oel_core.types import Knowledge, Record, Split
 
@@ -57,7 +58,7 @@ def extract(
         ExtractionError: the policy could not answer to a single episode.
     """
     inputs = {
-        "policy": digest_after(config, run, round_index - 1),
+        "policy": start_digest(config, run, round_index),
         "collect": run.manifest(round_index, "collect").digest,
         **previous_input(config, run, round_index),
     }
@@ -66,7 +67,7 @@ def extract(
     def work(folder: Path) -> dict[str, float]:
         episodes = [t for t in load_trajectories(run, round_index, Split.EXTRACT) if t.replica == replica]
         rows = recover_jsonl(folder / RAW, RawOutput)
-        policy = load(model_after(config, run, round_index - 1), config.model)
+        policy = load(start_model(config, run, round_index), config.model)
         with JsonlWriter(folder / RAW) as writer:
 
             def on_row(row: RawOutput) -> None:
@@ -108,13 +109,15 @@ def _write(folder: Path, result: ExtractionResult) -> dict[str, float]:
 
 def previous_input(config: OelConfig, run: RunFolder, round_index: int) -> dict[str, str]:
     """The digest of the knowledge that a round starts from, when it starts from any."""
-    if not config.knowledge.carry_over or round_index == 1:
-        return {}
-    return {"previous_knowledge": run.manifest(round_index - 1, "accumulate").digest}
+    before = _carried(config, run, round_index)
+    return {} if before is None else {"previous_knowledge": run.manifest(before, "accumulate").digest}
 
 
 def previous_knowledge(config: OelConfig, run: RunFolder, round_index: int, replica: int) -> Knowledge | None:
-    """The knowledge of the same replica in the round before, when rounds carry it over."""
-    if not config.knowledge.carry_over or round_index == 1:
-        return None
-    return load_knowledge(run.stage_path(round_index - 1, "accumulate"), replica)
+    """The knowledge of the same replica that the round goes on from, when knowledge is carried over."""
+    before = _carried(config, run, round_index)
+    return None if before is None else load_knowledge(run.stage_path(before, "accumulate"), replica)
+
+
+def _carried(config: OelConfig, run: RunFolder, round_index: int) -> int | None:
+    return knowledge_before(run, round_index) if config.knowledge.carry_over else None
