@@ -1,4 +1,4 @@
-"""One round: collect → extract → accumulate → distill → evaluate → promote."""
+"""One round: collect → extract → accumulate → distill → evaluate → register."""
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -12,7 +12,7 @@ from tasks.base import one_model
 from tasks.collect import collect
 from tasks.distill import distill
 from tasks.extract import extract
-from tasks.promote import promote
+from tasks.promote import register
 from tasks.tracking import tracker_of
 from tasks.tracking_settings import TrackingSettings
 
@@ -34,7 +34,7 @@ def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking
         accumulate(config, run, round_index, tracking)
         distill(config, run, round_index, tracking)
         evaluate_round(config, run, round_index, tracking)
-        promote(run, round_index, tracking)
+        register(run, round_index, tracking)
     create_markdown_artifact(
         round_markdown(run, round_index),
         key=artifact_key(run, round_index),
