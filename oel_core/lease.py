@@ -84,6 +84,13 @@ def held(path: Path, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = sa
         _release(path, own)
 
 
+def drop_own(path: Path) -> None:
+    """Removes the lease if this process holds it, for a process that is about to leave without ending its blocks."""
+    current = read_lease(path)
+    if current is not None and current.holder == this_process():
+        path.unlink(missing_ok=True)
+
+
 def is_dead(lease: Lease, watch: "Watch") -> bool:
     """Whether the holder is gone, as far as can be known by now."""
     alive = is_alive(lease.holder)

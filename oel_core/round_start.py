@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from oel_core.artifacts import MANIFEST, STARTED, RunFolder, round_name
+from oel_core.errors import ConfigError
 from oel_core.files import write_atomic
 from oel_core.manifest import read_record
 from oel_core.types import Record
@@ -62,6 +63,17 @@ def knowledge_before(run: RunFolder, round_index: int) -> int | None:
 def last_begun(run: RunFolder) -> int:
     """The newest round that has been decided about or has a stage, finished or half done; 0 when there is none."""
     return max((index for index in run.rounds() if index and _is_begun(run, index)), default=0)
+
+
+def require_ungated(run: RunFolder, rounds: int) -> None:
+    """Raises ConfigError when a plain loop would build on what a gate may have refused."""
+    last = last_begun(run)
+    gated = [index for index in run.rounds() if read_start(run, index) is not None]
+    if gated and rounds > last:
+        raise ConfigError(
+            f"round {gated[-1]} of {run.path} was started from the registry's champion, so later ones are too: run "
+            f"`oel trigger next-round`, or leave rounds at {last}"
+        )
 
 
 def _is_begun(run: RunFolder, round_index: int) -> bool:

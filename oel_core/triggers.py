@@ -49,10 +49,15 @@ class Closed(Record):
     reason: str
 
 
+def file_stem(id: str) -> str:
+    """The id itself, or its hash when it cannot be a file's name."""
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", id)
+    return id if fits else hashlib.sha256(id.encode()).hexdigest()[:32]
+
+
 def trigger_path(run: RunFolder, id: str) -> Path:
-    """Where a trigger is noted; an id that cannot be a file's name is hashed."""
-    safe = id if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", id) else hashlib.sha256(id.encode()).hexdigest()[:32]
-    return run.path / TRIGGERS / f"{safe}.json"
+    """Where a trigger is noted."""
+    return run.path / TRIGGERS / f"{file_stem(id)}.json"
 
 
 def read_trigger(run: RunFolder, id: str) -> Trigger | None:

@@ -18,7 +18,7 @@ from oel_core.errors import ArtifactError, ConfigError
 from oel_core.lease import held
 from oel_core.promotion import Verdict
 from oel_core.types import Record
-from tasks.tracking import CANDIDATE, Tracker, tracker_of
+from tasks.tracking import Tracker, tracker_of
 from tasks.tracking_settings import TrackingSettings
 
 CHAMPION, PREVIOUS = "champion", "previous"
@@ -88,11 +88,7 @@ class Registry:
         Raises:
             ArtifactError: the champion is a version of another run.
         """
-        return self._by_alias(CHAMPION)
-
-    def candidate(self) -> Version | None:
-        """The newest registered round."""
-        return self._by_alias(CANDIDATE)
+        return self.aliased(CHAMPION)
 
     def version_of_round(self, round_index: int) -> Version:
         """The newest version of a round, or ConfigError that lists the rounds there are."""
@@ -113,7 +109,7 @@ class Registry:
         tags = self._tags()
         return [_move(value) for name, value in sorted(tags.items()) if name.startswith(EVENT)]
 
-    def promote(self, version: Version, *, id: str, reason: str, expected: str | None | Literal["any"] = "any") -> Move:
+    def promote(self, version: Version, *, id: str, reason: str, expected: str | Literal["any"] | None = "any") -> Move:
         """Makes a version the champion. `expected` is the version that must be champion now (None: none must be).
 
         Raises:
@@ -214,7 +210,8 @@ class Registry:
         found = self._client.get_registered_model(self.model).aliases
         return {str(alias): str(version) for alias, version in found.items()}
 
-    def _by_alias(self, alias: str) -> Version | None:
+    def aliased(self, alias: str) -> Version | None:
+        """The version of an alias, or None; ArtifactError when it is another run's."""
         aliases = self._aliases()
         if alias not in aliases:
             return None
