@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 
 from prefect.runtime import flow_run
@@ -13,7 +13,7 @@ Preset = Enum("Preset", {name: name for name in preset_names()}, type=str)  # ty
 """The presets that ship with the project."""
 
 
-class WhenBusy(str, Enum):
+class WhenBusy(StrEnum):
     """What a round does while another one of the same project runs."""
 
     refuse = "refuse"
