@@ -20,7 +20,7 @@ from oel_core.types import EvalReport
 QUICKSTART = Preset("quickstart")
 
 
-@flow(name="learning-loop-deployed", flow_run_name="{name}")
+@flow(name="learning-loop", flow_run_name="{name}")
 def deployed_loop(
     name: str = "quickstart",
     preset: Preset = QUICKSTART,
@@ -42,7 +42,7 @@ def deployed_loop(
         return learning_loop(config, name, root, wait_s=patience(when_busy))
 
 
-@flow(name="next-round-deployed", flow_run_name="{project}")
+@flow(name="next-round", flow_run_name="{project}")
 def deployed_next_round(
     project: str = "quickstart",
     preset: Preset = QUICKSTART,
@@ -66,7 +66,7 @@ def deployed_next_round(
         return next_round(config, project, trigger_id(trigger), root, wait_s=patience(when_busy))
 
 
-@flow(name="collect-only-deployed", flow_run_name="{project} collect")
+@flow(name="collect-only", flow_run_name="{project} collect")
 def deployed_collect_only(
     project: str = "quickstart",
     inbox: str = "inbox",
@@ -92,7 +92,7 @@ def deployed_collect_only(
         return collect_only(config, project, root / inbox, episodes, trigger_id(trigger), root)
 
 
-@flow(name="evaluate-model-deployed", flow_run_name="{model} {suite.value}")
+@flow(name="evaluate-model", flow_run_name="{model} {suite.value}")
 def deployed_evaluate_model(
     model: str = "champion",
     project: str = "quickstart",

@@ -11,6 +11,7 @@ from flows.services.process import (
     Service,
     Started,
     State,
+    clear,
     end,
     find,
     log_path,
@@ -19,7 +20,7 @@ from flows.services.process import (
     started,
     wait_until_healthy,
 )
-from flows.services.servers import MLFLOW, PREFECT, UpSettings, read_settings, services, write_settings
+from flows.services.servers import MLFLOW, PREFECT, UpSettings, ensure_pools, read_settings, services, write_settings
 from oel_core.errors import BusyError, ConfigError
 from oel_core.lease import held
 from oel_core.types import Record
@@ -61,6 +62,8 @@ def up(root: Path, settings: UpSettings, postgres: str | None, *, expose: bool, 
         write_settings(root, settings)
         for service in wanted:
             _bring_up(root, service, service in missing, patience_s, say)
+            if service.name == PREFECT:
+                ensure_pools(settings)
 
 
 def _bring_up(root: Path, service: Service, missing: bool, patience_s: float, say: Say) -> None:
@@ -90,10 +93,12 @@ def _require_same_settings(root: Path, settings: UpSettings) -> None:
 
 
 def _require_ports(root: Path, settings: UpSettings, missing: list[Service]) -> None:
-    """A dead service's port may be held by what it left behind, which starting it again ends."""
-    for name, port in ((PREFECT, settings.prefect_port), (MLFLOW, settings.mlflow_port)):
-        if any(service.name == name for service in missing) and find(root, name) is None:
-            require_free(settings.host, port, f"{name} server", OPTIONS[name])
+    """A dead service's port may be held by what it left behind, so that goes first."""
+    ports = {PREFECT: settings.prefect_port, MLFLOW: settings.mlflow_port}
+    for service in missing:
+        clear(root, service)
+        if service.name in ports:
+            require_free(settings.host, ports[service.name], f"{service.name} server", OPTIONS[service.name])
 
 
 def down(root: Path, *, grace_s: float, say: Say) -> list[str]:

@@ -78,12 +78,12 @@ def runs(one: Started) -> bool:
 
 
 def start(root: Path, service: Service) -> Started:
-    """Starts it detached from this shell. What a dead predecessor left in its group is ended, or kept when it works.
+    """Starts it detached from this shell, after `clear`.
 
     Raises:
         ServiceError: the command cannot be run.
     """
-    kept = _clear(find(root, service.name), service)
+    kept = clear(root, service)
     log = log_path(root, service.name)
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -111,7 +111,9 @@ def start(root: Path, service: Service) -> Started:
     return one
 
 
-def _clear(before: Started | None, service: Service) -> tuple[int, ...]:
+def clear(root: Path, service: Service) -> tuple[int, ...]:
+    """Ends what a dead predecessor left in its process groups; returns the groups that may finish their work."""
+    before = find(root, service.name)
     if before is None or before.process.machine != this_machine():
         return ()
     left = tuple(group for group in before.groups if group_lives(group))

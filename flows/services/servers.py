@@ -157,6 +157,15 @@ def worker_environment(root: Path, postgres: str | None) -> dict[str, str]:
     return found | ({"OEL_TRACKING_URI": database_url(postgres, MLFLOW)} if postgres else {})
 
 
+def ensure_pools(settings: UpSettings) -> None:
+    """Makes both work pools where they are missing, one flow run at a time each; a limit set in the UI stays.
+
+    The pool that this machine has no worker for is made too, so that every deployment has a place to wait in.
+    """
+    for pool in POOLS:
+        post(f"{settings.prefect_url}/api/work_pools/", {"name": pool, "type": "process", "concurrency_limit": 1})
+
+
 def _answers(url: str) -> bool:
     try:
         with DIRECT.open(url, timeout=5) as answer:
