@@ -55,13 +55,20 @@ def say_who(flow_run_id: str) -> None:
         client.update_flow_run_labels(found.id, labels)
 
 
-def mark_dead() -> list[str]:
-    """Marks flow runs as crashed, or as cancelled where that was asked for, whose process is gone; returns names."""
+def mark_dead(*, nothing_ran: bool) -> list[str]:
+    """Marks flow runs as crashed, or as cancelled where that was asked for, whose process is gone; returns names.
+
+    `nothing_ran`: no process of any worker was alive, so a run that never came to say who it is has died too.
+    """
     marked = []
     with get_client(sync_client=True) as client:
         for found in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=RUNNING)):
             noted = (found.labels or {}).get(PROCESS)
-            if isinstance(noted, str) and is_alive(Process.model_validate_json(noted)) is False:
+            if noted is None:
+                dead = nothing_ran and found.deployment_id is not None
+            else:
+                dead = is_alive(Process.model_validate_json(str(noted))) is False
+            if dead:
                 _crash(client, found)
                 marked.append(found.name)
     return marked

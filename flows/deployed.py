@@ -12,7 +12,7 @@ from flows.evaluate_model import Suite, evaluate_model
 from flows.learning_loop import learning_loop
 from flows.next_round import next_round
 from flows.parameters import Preset, WhenBusy, patience, resolve, run_root, trigger_id
-from flows.stopping import stopping_at_once
+from flows.stopping import under_worker
 from oel_core.summary import RoundSummary
 from oel_core.triggers import Trigger
 from oel_core.types import EvalReport
@@ -38,7 +38,7 @@ def deployed_loop(
         when_busy: While somebody else works on the same run: refuse, or queue until they are done.
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
-    with stopping_at_once(root, name):
+    with under_worker(root, name):
         return learning_loop(config, name, root, wait_s=patience(when_busy))
 
 
@@ -62,7 +62,7 @@ def deployed_next_round(
         trigger: Id of this request; the same id again gives the same outcome. Empty: the flow run's own.
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
-    with stopping_at_once(root, project):
+    with under_worker(root, project):
         return next_round(config, project, trigger_id(trigger), root, wait_s=patience(when_busy))
 
 
@@ -88,7 +88,7 @@ def deployed_collect_only(
         trigger: Id of this request; the same id again plays nothing new. Empty: the flow run's own.
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
-    with stopping_at_once(root, project):
+    with under_worker(root, project):
         return collect_only(config, project, root / inbox, episodes, trigger_id(trigger), root)
 
 
@@ -114,5 +114,5 @@ def deployed_evaluate_model(
         overrides: Settings to change, one a line.
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
-    with stopping_at_once(root, project):
+    with under_worker(root, project):
         return evaluate_model(config, model, project, suite, episodes, root)

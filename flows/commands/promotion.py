@@ -94,8 +94,15 @@ def history(run: Run, root: Root = RUNS, as_json: AsJson = False) -> None:
     print_table("", ("version", "round", "gate", "difference", "probability", "aliases"), rows)
     rounds = {one.version: one.round for one in versions}
     changes = [
-        (str(move.number), _time(move.at), move.action, _name(move.replaced, rounds), _name(move.champion, rounds))
-        + (move.by, move.reason)
+        (
+            str(move.number),
+            _time(move.at),
+            move.action,
+            _name(move.replaced, rounds),
+            _name(move.champion, rounds),
+            move.by,
+            move.reason,
+        )
         for move in moves
     ]
     print_table("", ("move", "when", "what", "from", "to", "by", "why"), changes)

@@ -32,7 +32,6 @@ def up(
     patience: Annotated[float, typer.Option(help="Seconds that a service may take to come up.")] = 300.0,
 ) -> None:
     """Start the Prefect server, the MLflow server and the workers, or those of them that have died."""
-    from flows.abandoned import mark_dead
     from flows.services import control
     from flows.services.client import use_services
     from flows.services.servers import read_settings
@@ -41,9 +40,12 @@ def up(
     before = read_settings(where)
     address = control.postgres_address(postgres, before)
     settings = _settings(before, host, prefect_port, mlflow_port, pool, address is not None)
+    nothing_ran = control.nothing_lives(where)
     control.up(where, settings, address, expose=expose, patience_s=patience, say=_say)
     use_services(where)
-    for name in mark_dead():
+    from flows.abandoned import mark_dead
+
+    for name in mark_dead(nothing_ran=nothing_ran):
         _say(f"flow run {name}: its process is gone, marked as crashed")
     _say(f"UI       {settings.prefect_url}")
     _say(f"MLflow   {settings.mlflow_url}")

@@ -23,6 +23,7 @@ from flows.services.process import (
 from flows.services.servers import MLFLOW, PREFECT, UpSettings, ensure_pools, read_settings, services, write_settings
 from oel_core.errors import BusyError, ConfigError
 from oel_core.lease import held
+from oel_core.processes import group_lives
 from oel_core.types import Record
 
 LOCK = "up.lease.json"
@@ -74,6 +75,11 @@ def _bring_up(root: Path, service: Service, missing: bool, patience_s: float, sa
         one = start(root, service)
     wait_until_healthy(root, service, one, patience_s)
     say(f"{service.name}: {service.url}")
+
+
+def nothing_lives(root: Path) -> bool:
+    """Whether no process is alive of all that was started under `root`."""
+    return not any(group_lives(group) for one in started(root) for group in one.groups)
 
 
 def _runs(root: Path, name: str) -> bool:
