@@ -5,10 +5,12 @@
 
 from pathlib import Path
 
-from prefect import flow
+from prefect import State, flow
+from prefect.states import Completed
 
 from flows.collect_only import collect_only
 from flows.evaluate_model import Suite, evaluate_model
+from flows.gate_report import outcome_line
 from flows.learning_loop import learning_loop
 from flows.next_round import next_round
 from flows.parameters import Preset, WhenBusy, patience, resolve, run_root, trigger_id
@@ -50,7 +52,7 @@ def deployed_next_round(
     overrides: list[str] = [],  # noqa: B006
     when_busy: WhenBusy = WhenBusy.refuse,
     trigger: str | None = None,
-) -> Trigger:
+) -> State[Trigger]:
     """One round of a project: from the champion's model, if there is enough new experience, through the gate.
 
     Args:
@@ -63,7 +65,8 @@ def deployed_next_round(
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
     with under_worker(root, project):
-        return next_round(config, project, trigger_id(trigger), root, wait_s=patience(when_busy))
+        found = next_round(config, project, trigger_id(trigger), root, wait_s=patience(when_busy))
+    return Completed(message=outcome_line(found), data=found)
 
 
 @flow(name="collect-only", flow_run_name="{project} collect")

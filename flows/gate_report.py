@@ -4,6 +4,7 @@ import re
 
 from oel_core.artifacts import RunFolder
 from oel_core.promotion import Comparison, Verdict
+from oel_core.triggers import Trigger
 
 
 def gate_key(run: RunFolder, round_index: int) -> str:
@@ -33,6 +34,12 @@ def gate_markdown(run: RunFolder, verdict: Verdict, detail: str) -> str:
         )
         + "\n"
     )
+
+
+def outcome_line(trigger: Trigger) -> str:
+    """What came of a trigger, in one line."""
+    which = f"round {trigger.round} {trigger.outcome}" if trigger.round is not None else trigger.outcome
+    return f"{which}: {trigger.detail}" if trigger.detail else which
 
 
 def _cells(found: Comparison) -> list[str]:

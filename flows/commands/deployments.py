@@ -92,16 +92,19 @@ def trigger(
         if trigger_id is not None and "trigger" in _properties(found):
             parameters["trigger"] = trigger_id
         run = client.create_flow_run_from_deployment(found.id, parameters=parameters, idempotency_key=trigger_id)
+        if run.state and run.state.is_final() and not run.state.is_completed():  # go on with what failed
+            run = client.create_flow_run_from_deployment(found.id, parameters=parameters)
         if wait:
             run = _wait(client, run)
         state = run.state
-    row = {"flow_run": str(run.id), "name": run.name, "state": state.name if state else "unknown"}
+    row = {"flow_run": str(run.id), "name": run.name, "state": state.name if state is not None else "unknown"}
     if as_json:
         print_json([row])
     else:
         _say(f"{row['name']}: {row['state']}  {row['flow_run']}")
-    if wait and not (state and state.is_completed()):
-        _say(str(state.message or "") if state else "")
+    if wait and state is not None and state.message and not as_json:
+        _say(state.message)
+    if wait and not (state is not None and state.is_completed()):
         raise typer.Exit(1)
 
 
