@@ -116,9 +116,9 @@ def test_the_same_promotion_is_done_once_even_after_a_rollback(registry: Registr
 
 def test_a_champion_that_changed_in_the_meantime_is_not_replaced(registry: Registry) -> None:
     promote(registry, 1, 2)
-    with pytest.raises(ArtifactError, match="became champion of .* in the meantime"):
+    with pytest.raises(ArtifactError, match=r"became champion of .* in the meantime"):
         registry.promote(of(registry, 3), id="late", reason="", expected=of(registry, 1).version)
-    with pytest.raises(ArtifactError, match="judged against \\(the preset model\\)"):
+    with pytest.raises(ArtifactError, match=r"judged against \(the preset model\)"):
         registry.promote(of(registry, 3), id="late", reason="", expected=None)
     assert state(registry) == (2, 1)
 

@@ -1,4 +1,4 @@
-"""How the servers are called: on loopback, on free ports, with their data under one root, without passwords in sight."""
+"""How the servers are called: on loopback, on free ports, data under one root, no password in sight."""
 
 import socket
 from collections.abc import Iterator
