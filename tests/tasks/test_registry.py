@@ -44,14 +44,26 @@ def registered(tracker: Tracker, rounds: int) -> None:
         tracker.register(str(number), checkpoint, f"digest{number}")
 
 
-@pytest.fixture
-def tracker(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Tracker:
-    """Of a run with three registered rounds, under a name of its own."""
-    run = run_of(tmp_path, f"run{abs(hash(request.node.name))}")
-    settings = TrackingSettings(tracking_uri=database, artifact_location=(tmp_path / "a").as_uri())
-    tracker = Tracker(settings.resolved(tmp_path, run.name), run)
+@pytest.fixture(scope="module")
+def three(database: str, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+    """Of a run with three registered rounds."""
+    root = tmp_path_factory.mktemp("runs")
+    settings = TrackingSettings(tracking_uri=database, artifact_location=(root / "a").as_uri())
+    tracker = Tracker(settings.resolved(root, "run"), run_of(root, "run"))
     registered(tracker, 3)
     return tracker
+
+
+@pytest.fixture
+def tracker(three: Tracker) -> Tracker:
+    """The same with no champion and no history."""
+    model = str(three.settings.registered_model)
+    found = three.client.get_registered_model(model)
+    for alias in set(found.aliases) - {"candidate"}:
+        three.client.delete_registered_model_alias(model, alias)
+    for tag in found.tags:
+        three.client.delete_registered_model_tag(model, tag)
+    return three
 
 
 @pytest.fixture
@@ -123,8 +135,9 @@ def test_a_champion_that_changed_in_the_meantime_is_not_replaced(registry: Regis
     assert state(registry) == (2, 1)
 
 
-@pytest.mark.parametrize("moment", STEPS)
-@pytest.mark.parametrize("action", ["promote", "rollback"])
+@pytest.mark.parametrize(
+    ("action", "moment"), [*(("promote", step) for step in STEPS), ("rollback", "previous"), ("rollback", "champion")]
+)
 def test_a_kill_between_any_two_writes_is_repaired(tracker: Tracker, action: str, moment: str) -> None:
     promote(Registry(tracker), 1, 2)
 
