@@ -1,4 +1,4 @@
-"""How often the gate's bootstrap promotes a model that is no better, and one that is: python -m tests.benchmarks.gate_power
+"""How often the gate promotes a model that is no better, and one that is: `python -m tests.benchmarks.gate_power`.
 
 Outcomes of the two models are drawn independently, which is the hard case: on shared boards they go together.
 """
