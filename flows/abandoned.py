@@ -4,6 +4,7 @@ Whoever holds the lease of a run folder is its only process, so every earlier fl
 `oel up` looks for the processes of all flow runs that are said to be running on this machine.
 """
 
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -15,7 +16,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.states import Cancelled, Crashed
+from prefect.states import Cancelled, Crashed, State
 
 from oel_core.artifacts import RunFolder
 from oel_core.files import write_atomic
@@ -80,5 +81,5 @@ def _crash(client: SyncPrefectClient, flow_run: FlowRun) -> None:
     for child in client.read_flow_runs(flow_run_filter=children):
         _crash(client, child)
     asked = flow_run.state is not None and flow_run.state.is_cancelling()
-    ended = Cancelled() if asked else Crashed(message="its process was killed")
+    ended: State[Any] = Cancelled() if asked else Crashed(message="its process was killed")
     client.set_flow_run_state(flow_run.id, ended, force=True)

@@ -25,7 +25,8 @@ from tests.fakes import tiny_model_folder
 
 pytestmark = pytest.mark.e2e
 SECRET = "hunter2-do-not-write-me-down"
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
+"""Generous: the machine may be busy with other things. Nothing here is measured."""
 
 
 def free_ports(count: int) -> list[int]:
