@@ -13,6 +13,7 @@ from flows.evaluate_model import Suite, evaluate_model
 from flows.gate_report import outcome_line
 from flows.learning_loop import learning_loop
 from flows.next_round import next_round
+from flows.outages import through_outages
 from flows.parameters import Preset, WhenBusy, patience, resolve, run_root, trigger_id
 from flows.stopping import under_worker
 from oel_core.summary import RoundSummary
@@ -41,7 +42,7 @@ def deployed_loop(
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
     with under_worker(root, name):
-        return learning_loop(config, name, root, wait_s=patience(when_busy))
+        return through_outages(lambda: learning_loop(config, name, root, wait_s=patience(when_busy)))
 
 
 @flow(name="next-round", flow_run_name="{project}")
@@ -65,7 +66,8 @@ def deployed_next_round(
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
     with under_worker(root, project):
-        found = next_round(config, project, trigger_id(trigger), root, wait_s=patience(when_busy))
+        id, wait_s = trigger_id(trigger), patience(when_busy)
+        found = through_outages(lambda: next_round(config, project, id, root, wait_s=wait_s))
     return Completed(message=outcome_line(found), data=found)
 
 
@@ -92,7 +94,8 @@ def deployed_collect_only(
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
     with under_worker(root, project):
-        return collect_only(config, project, root / inbox, episodes, trigger_id(trigger), root)
+        id = trigger_id(trigger)
+        return through_outages(lambda: collect_only(config, project, root / inbox, episodes, id, root))
 
 
 @flow(name="evaluate-model", flow_run_name="{model} {suite.value}")
@@ -118,4 +121,4 @@ def deployed_evaluate_model(
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
     with under_worker(root, project):
-        return evaluate_model(config, model, project, suite, episodes, root)
+        return through_outages(lambda: evaluate_model(config, model, project, suite, episodes, root))

@@ -108,7 +108,7 @@ def prefect_server(root: Path, settings: UpSettings, postgres: str | None) -> Se
         python("-m", "uvicorn", *app, *place),
         environment,
         settings.prefect_url,
-        lambda: _answers(f"{settings.prefect_url}/api/health"),
+        lambda: answers(f"{settings.prefect_url}/api/health"),
     )
 
 
@@ -126,7 +126,7 @@ def mlflow_server(root: Path, settings: UpSettings, postgres: str | None) -> Ser
         python("-m", "mlflow", "server", *place),
         environment,
         settings.mlflow_url,
-        lambda: _answers(f"{settings.mlflow_url}/health"),
+        lambda: answers(f"{settings.mlflow_url}/health"),
     )
 
 
@@ -166,7 +166,8 @@ def ensure_pools(settings: UpSettings) -> None:
         post(f"{settings.prefect_url}/api/work_pools/", {"name": pool, "type": "process", "concurrency_limit": 1})
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether an address answers with 200."""
     try:
         with DIRECT.open(url, timeout=5) as answer:
             return bool(answer.status == 200)
