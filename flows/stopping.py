@@ -8,10 +8,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from prefect.runtime import flow_run
 
@@ -23,6 +22,8 @@ from oel_core.lease import drop_own
 
 STOPPED = 143
 """Exit code of a process that SIGTERM ended, as shells say it."""
+END = 0
+"""No signal has this number."""
 
 
 def log_to_file(name: str) -> None:
@@ -47,20 +48,44 @@ def log_to_file(name: str) -> None:
 def under_worker(root: Path, name: str) -> Iterator[None]:
     """Ends the process within moments when it is asked to stop within the block; its lease is free after that."""
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def leave() -> None:
         run = RunFolder(root / name)
         tell_killed(run)
         drop_own(run.path / LEASE)
-        sys.stdout.flush()
         os._exit(STOPPED)
 
     log_to_file(name)
     say_who(str(flow_run.id))
+    with on_sigterm(leave):
+        yield
+
+
+@contextmanager
+def on_sigterm(leave: Callable[[], None]) -> Iterator[None]:
+    """Calls `leave` in a thread of its own as soon as SIGTERM arrives within the block, whatever else is done about it.
+
+    Every Prefect flow and sub-flow sets a handler of its own, and a handler only runs when the main thread comes to
+    it. The byte that the interpreter writes for a signal comes at once, past all of them.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        while received := os.read(reader, 1)[0]:
+            if received == signal.SIGTERM:
+                leave()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.set_wakeup_fd(before)
+        os.write(writer, bytes([END]))
+        watcher.join()
+        os.close(reader)
+        os.close(writer)
