@@ -5,7 +5,19 @@ from collections.abc import Sequence
 
 import typer
 
-from flows.commands import configs, doctor, evaluate, knowledge, report, review, runs, seed_lm
+from flows.commands import (
+    configs,
+    deployments,
+    doctor,
+    evaluate,
+    knowledge,
+    promotion,
+    report,
+    review,
+    runs,
+    seed_lm,
+    services,
+)
 from flows.commands.shared import err
 from oel_core.errors import ArtifactError, ConfigError, OelError
 
@@ -29,6 +41,15 @@ app.command("presets")(configs.presets)
 app.command("envs")(configs.envs)
 app.add_typer(seed_lm.app, name="seed-lm")
 app.command("doctor")(doctor.doctor)
+app.command("up")(services.up)
+app.command("down")(services.down)
+app.command("status")(services.status)
+app.command("deploy")(deployments.deploy)
+app.command("schedule")(deployments.schedule)
+app.command("trigger")(deployments.trigger)
+app.command("promote")(promotion.promote)
+app.command("rollback")(promotion.rollback)
+app.command("history")(promotion.history)
 
 
 def call(arguments: Sequence[str]) -> int:

@@ -1,9 +1,5 @@
-"""The learning loop: measure the base model, then one round after the other.
+"""The learning loop: measure the base model, then one round after the other. `oel run` runs it."""
 
-Run it with `oel run`, or deploy it with `prefect deploy --prefect-file deployments/prefect.yaml`.
-"""
-
-from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
@@ -15,8 +11,9 @@ from flows.evaluate_round import evaluate_round
 from flows.learning_round import learning_round
 from flows.report import report_key, report_markdown
 from oel_core.artifacts import adopt_config, open_run
-from oel_core.config import OelConfig, load_config
+from oel_core.config import OelConfig
 from oel_core.preflight import check
+from oel_core.round_start import require_ungated
 from oel_core.summary import RoundSummary, summarise_run
 from tasks.base import one_model
 from tasks.report import report
@@ -26,13 +23,21 @@ from tasks.tracking_settings import TrackingSettings, load_settings
 
 @flow(name="learning-loop", flow_run_name="{name}", task_runner=one_model())
 def learning_loop(
-    config: OelConfig, name: str, root: Path = Path("runs"), tracking: TrackingSettings | None = None
+    config: OelConfig,
+    name: str,
+    root: Path = Path("runs"),
+    tracking: TrackingSettings | None = None,
+    wait_s: float = 0.0,
 ) -> list[RoundSummary]:
-    """Runs all rounds, or goes on with the run of that name, and returns a row a round."""
+    """Runs all rounds, or goes on with the run of that name, and returns a row a round.
+
+    `wait_s`: how long to wait for somebody else who works on the run before refusing.
+    """
     check(config)
     run = open_run(root, name, config)
     settings = tracking or load_settings()
-    with run.locked():
+    with run.leased("learning-loop", wait_s=wait_s):
+        require_ungated(run, config.rounds)
         adopt_config(run, config)
         take_over(run, str(flow_run.id))
         tracker = tracker_of(settings, run)
@@ -47,14 +52,3 @@ def learning_loop(
                 report_markdown(run, written), key=report_key(run), description=f"Where the report on {run.name} lies"
             )
         return summarise_run(run)
-
-
-@flow(name="learning-loop-deployed", flow_run_name="{preset} {name}")
-def deployed_loop(
-    preset: str = "quickstart",
-    name: str = "quickstart",
-    root: Path = Path("runs"),
-    overrides: Sequence[str] = (),
-) -> list[RoundSummary]:
-    """`learning_loop` with parameters that a schedule or the Prefect UI can fill in."""
-    return learning_loop(load_config(preset, overrides), name, root)

@@ -1,4 +1,4 @@
-"""One round: collect → extract → accumulate → (review, select) → distill → evaluate → promote."""
+"""One round: collect → extract → accumulate → (review, select) → distill → evaluate → register."""
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -13,7 +13,7 @@ from tasks.base import one_model
 from tasks.collect import collect
 from tasks.distill import distill
 from tasks.extract import extract
-from tasks.promote import promote
+from tasks.promote import register
 from tasks.review import review
 from tasks.saturation import saturation
 from tasks.select import select
@@ -45,7 +45,7 @@ def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking
             select(config, run, round_index, tracking)
         distill(config, run, round_index, tracking)
         evaluate_round(config, run, round_index, tracking)
-        promote(run, round_index, tracking)
+        register(run, round_index, tracking)
     create_markdown_artifact(
         round_markdown(run, round_index),
         key=artifact_key(run, round_index),

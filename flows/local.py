@@ -1,4 +1,4 @@
-"""Prefect without a server: a temporary API on SQLite under the run root, unless one is configured.
+"""Prefect without a server: a temporary API on SQLite under the run root, unless one is configured or `oel up` runs.
 
 Must be called before Prefect is imported. Its temporary API takes about 10 seconds to come up.
 """
@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from flows.services.client import join_services
 from oel_core.errors import OelError
 
 SETTINGS = {
@@ -24,7 +25,7 @@ def use_local_services(root: Path, *, verbose: bool) -> None:
     """
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
-    if os.environ.get("PREFECT_API_URL"):
+    if os.environ.get("PREFECT_API_URL") or join_services(root):
         return
     home = (root / ".prefect").resolve()
     home.mkdir(parents=True, exist_ok=True)

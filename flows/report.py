@@ -8,6 +8,7 @@ from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.knowledge import KnowledgeDiff, diff, empty, load_knowledge
 from oel_core.review import ReviewItem, review_list
+from oel_core.round_start import knowledge_before
 from oel_core.summary import RoundSummary, summarise_round, summarise_run
 from oel_core.types import ExperienceItem
 from oel_core.visible import visible
@@ -72,11 +73,12 @@ def round_markdown(run: RunFolder, round_index: int) -> str:
 
 
 def knowledge_changes(run: RunFolder, round_index: int, replica: int) -> KnowledgeDiff:
-    """What a round's knowledge has that the round before it had not, and the other way round."""
+    """What a round's knowledge has that the one it went on from had not, and the other way round."""
     new = load_knowledge(run.stage_path(round_index, "accumulate"), replica)
-    if round_index == 1:
+    before = knowledge_before(run, round_index)
+    if before is None:
         return diff(empty(replica, round_index), new)
-    return diff(load_knowledge(run.stage_path(round_index - 1, "accumulate"), replica), new)
+    return diff(load_knowledge(run.stage_path(before, "accumulate"), replica), new)
 
 
 def table(rows: Sequence[RoundSummary]) -> str:

@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from oel_core.config import OelConfig, dump_config, parse_config
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.files import sync_folder, write_atomic
 from oel_core.jsonl import require_json_lines
+from oel_core.lease import Waiting, held, say_nothing
 from oel_core.locks import exclusive
 from oel_core.manifest import (
     Manifest,
@@ -35,6 +36,7 @@ from oel_core.manifest import (
 )
 
 MANIFEST, STARTED, LOCK, CONFIG = "manifest.json", "started.json", ".lock", "config.yaml"
+LEASE = "lease.json"
 WEIGHTS = (".safetensors",)
 
 Work = Callable[[Path], Mapping[str, float]]
@@ -64,8 +66,18 @@ class RunFolder:
         return self.path / round_name(round_index) / stage
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other processes out of this run; ArtifactError when one is in."""
+        """Keeps other processes of this machine out of this run; BusyError when one is in."""
         return exclusive(self.path / LOCK)
+
+    @contextmanager
+    def leased(self, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = say_nothing) -> Iterator[None]:
+        """Keeps everybody else out, on any machine, and says who is in; waits up to `wait_s` seconds for them.
+
+        Raises:
+            BusyError: somebody alive is in, and did not leave in time.
+        """
+        with held(self.path / LEASE, purpose, wait_s=wait_s, on_wait=on_wait), self.locked():
+            yield
 
     def config(self) -> OelConfig:
         """The resolved configuration that the run was last called with."""
@@ -89,6 +101,10 @@ class RunFolder:
     def has(self, round_index: int, stage: str) -> bool:
         """Whether the stage has finished."""
         return (self.stage_path(round_index, stage) / MANIFEST).exists()
+
+    def rounds(self) -> list[int]:
+        """Rounds that have a folder, finished or not, in order; 0 is the base model's."""
+        return sorted(int(path.name.removeprefix("round_")) for path in self.path.glob("round_[0-9]*"))
 
     def stages(self) -> Iterator[Path]:
         """Folders of all finished stages, in order."""
@@ -203,8 +219,10 @@ def find_run(root: Path, name: str) -> RunFolder:
     raise ConfigError(f"no run '{name}' under {root}: " + (f"there are {', '.join(known)}" if known else "it is empty"))
 
 
-def adopt_config(run: RunFolder, config: OelConfig) -> None:
+def adopt_config(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
     """Checks every finished and half-done stage against `config`, then writes it as the run's own. Call it locked.
+
+    Settings are compared from round `since` on: what earlier rounds were made with is their own affair.
 
     Raises:
         ArtifactError: a stage was made with other settings, or a finished file was changed since.
@@ -212,12 +230,19 @@ def adopt_config(run: RunFolder, config: OelConfig) -> None:
     settings = _settings(config)
     for folder in run.stages():
         manifest: Manifest = read_record(folder / MANIFEST, Manifest)
-        require_same(manifest.key, _with_settings(manifest.key, settings), folder)
+        if round_of(manifest.key) >= since:
+            require_same(manifest.key, _with_settings(manifest.key, settings), folder)
         verify_outputs(folder, manifest)
     for started in sorted(run.path.glob(f"round_*/**/{STARTED}")):
         key: StageKey = read_record(started, StageKey)
-        require_same(key, _with_settings(key, settings), started.parent)
+        if round_of(key) >= since:
+            require_same(key, _with_settings(key, settings), started.parent)
     write_atomic(run.path / CONFIG, dump_config(config).encode())
+
+
+def round_of(key: StageKey) -> int:
+    """The round that a stage belongs to."""
+    return int(key.stage.split("/")[0].removeprefix("round_"))
 
 
 def _with_settings(key: StageKey, settings: Mapping[str, Any]) -> StageKey:

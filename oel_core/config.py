@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from oel_core.config_base import Count, CountOrZero, Section, Share
 from oel_core.errors import ConfigError
 from oel_core.knowledge_config import HygieneConfig, ReviewConfig, SaturationConfig, SelectionConfig
+from oel_core.operation import ExperienceConfig, GateConfig
 from oel_core.policies.base import Sampling
 
 PRESETS = resources.files("deployments") / "presets"
@@ -204,6 +205,8 @@ class OelConfig(Section):
     review: ReviewConfig = ReviewConfig()
     distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    experience: ExperienceConfig = ExperienceConfig()
+    gate: GateConfig = GateConfig()
 
     @property
     def use_after(self) -> int:

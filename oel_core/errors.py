@@ -43,3 +43,11 @@ class ArtifactError(OelError, ValueError):
 
 class DistillationError(OelError, RuntimeError):
     """Consolidation cannot start or cannot go on (wrong inputs, NaN loss)."""
+
+
+class BusyError(ArtifactError):
+    """Somebody else works on the same run. Exit code 2; try again when they are done."""
+
+
+class ServiceError(OelError, RuntimeError):
+    """A server could not be started, reached or ended."""

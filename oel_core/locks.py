@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from oel_core.errors import ArtifactError
+from oel_core.errors import BusyError
 
 
 @contextmanager
@@ -17,14 +17,14 @@ def exclusive(path: Path) -> Iterator[None]:
     """Holds the lock file `path` for the time of the block. The file stays; only the lock on it counts.
 
     Raises:
-        ArtifactError: another process holds it; the message says which.
+        BusyError: another process holds it; the message says which.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ArtifactError(
+            raise BusyError(
                 f"{path.parent} is in use by {_holder(path)}: wait for it, stop it, or use another run name"
             ) from error
         file.truncate(0)

@@ -69,7 +69,7 @@ class ReviewList:
 
 
 def review_list(config: OelConfig, run: RunFolder, round_index: int) -> ReviewList:
-    """The round's items, numbered, against what the round before ended with.
+    """The round's items, numbered, against what the round went on from.
 
     Raises:
         ArtifactError: the round's knowledge has not been accumulated, or is damaged.
@@ -79,9 +79,7 @@ def review_list(config: OelConfig, run: RunFolder, round_index: int) -> ReviewLi
     gone: list[tuple[int, ExperienceItem]] = []
     for replica in range(config.collect.replicas):
         new = load_knowledge(run.stage_path(round_index, ACCUMULATE), replica)
-        old = empty(replica, round_index)
-        if round_index > 1 and run.has(round_index - 1, settled_stage(config)):
-            old = load_knowledge(run.stage_path(round_index - 1, settled_stage(config)), replica)
+        old = previous_knowledge(config, run, round_index, replica) or empty(replica, round_index)
         changes = diff(old, new)
         gone += [(replica, item) for item in changes.dropped]
         first = len(items) + 1

@@ -19,7 +19,7 @@ SERVICES = ("mlflow", "sqlalchemy", "requests", "urllib3", "httpx", "httpcore")
 
 def can_help(error: BaseException) -> bool:
     """Whether doing the same again may go better. Never for wrong settings, files or inputs, or out-of-memory."""
-    chain = _chain(error)
+    chain = causes(error)
     if any(isinstance(link, NEVER) or _out_of_memory(link) for link in chain):
         return False
     return any(isinstance(link, HICCUPS) or type(link).__module__.split(".")[0] in SERVICES for link in chain)
@@ -34,7 +34,7 @@ def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
     return False
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
+def causes(error: BaseException | None) -> list[BaseException]:
     """The error and what it was raised from, outermost first."""
     found: list[BaseException] = []
     while error is not None and error not in found:

@@ -23,7 +23,7 @@ from oel_core.config import OelConfig
 from oel_core.files import write_atomic
 from oel_core.manifest import flatten, read_record
 from oel_core.types import Record
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking_settings import TrackingSettings, without_password
 
 IDS = "mlflow.json"
 KEY, ROUND, LOGGED, PARENT = "oel.key", "oel.round", "oel.logged", "mlflow.parentRunId"
@@ -89,9 +89,8 @@ class Tracker:
     def _noted(self) -> TrackedRun:
         """The run folder's note; ids of another tracking server are left out."""
         noted = tracked_run(self.run)
-        if noted.tracking_uri == self.settings.tracking_uri:
-            return noted
-        return TrackedRun(key=noted.key, tracking_uri=self.settings.tracking_uri)
+        uri = without_password(self.settings.tracking_uri)
+        return noted if noted.tracking_uri == uri else TrackedRun(key=noted.key, tracking_uri=uri)
 
     def _exists(self, run_id: str) -> bool:
         try:
@@ -177,16 +176,17 @@ class Tracker:
         """Writes a text artifact."""
         self.client.log_text(self.run_id(name), text, file)
 
-    def register(self, name: str, checkpoint: Path, digest: str) -> None:
+    def register(self, name: str, checkpoint: Path, digest: str) -> str | None:
         """Makes a round's checkpoint a model version with the alias `candidate`; the same digest is registered once.
 
-        Its source is the copy in the run's artifacts when there is one, else its own place.
+        Its source is the copy in the run's artifacts when there is one, else its own place. Returns the version, or
+        None when no model is registered.
         """
         model = self.settings.registered_model
         if model is None:
-            return
+            return None
         run_id = self.run_id(name)
-        self._ensure_model(model)
+        self.ensure_model(model)
         versions = self.client.search_model_versions(f"name = '{model}' and run_id = '{run_id}'")
         version = next((found for found in versions if found.tags.get("digest") == digest), None)
         if version is None:
@@ -198,11 +198,13 @@ class Tracker:
         newest = max((int(found.tags.get("round", 0)) for found in self._own_versions(model)), default=0)
         if int(name) >= newest:
             self.client.set_registered_model_alias(model, CANDIDATE, version.version)
+        return str(version.version)
 
     def _own_versions(self, model: str) -> list[Any]:
         return list(self.client.search_model_versions(f"name = '{model}' and tags.run = '{self.run.name}'"))
 
-    def _ensure_model(self, model: str) -> None:
+    def ensure_model(self, model: str) -> None:
+        """Makes the registered model when there is none of that name."""
         try:
             self.client.create_registered_model(model)
         except MlflowException as error:

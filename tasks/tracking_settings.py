@@ -1,6 +1,7 @@
 """What `mlflow.yaml` may say. Read without importing MLflow."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,9 +48,23 @@ class TrackingSettings(Section):
 def load_settings(path: Path | None = None) -> TrackingSettings:
     """Settings from `path`, else from `$OEL_MLFLOW`, else `mlflow.yaml` here or beside the package, else defaults.
 
+    `$OEL_TRACKING_URI` goes before what any file says: the services of `oel up` set it where their database is not
+    the run root's own.
+
     Raises:
         ConfigError: the file is missing, not YAML, or has fields that do not validate.
     """
+    settings = _from_file(path)
+    uri = os.environ.get("OEL_TRACKING_URI")
+    return settings.model_copy(update={"tracking_uri": uri}) if uri else settings
+
+
+def without_password(uri: str) -> str:
+    """A URI that may be shown and written down."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", uri)
+
+
+def _from_file(path: Path | None) -> TrackingSettings:
     named = path or (Path(os.environ["OEL_MLFLOW"]) if os.environ.get("OEL_MLFLOW") else None)
     places = [named] if named else [Path(FILE), Path(__file__).parent.parent / FILE]
     found = next((place for place in places if place.is_file()), None)

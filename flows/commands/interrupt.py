@@ -7,16 +7,13 @@ and wait minutes for its answer.
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from flows.commands.shared import err
+from flows.telling import tell_killed
 from oel_core.artifacts import RunFolder
-
-PATIENCE_S = 3.0
-"""For telling the tracking server; a rerun finds out anyway."""
 
 
 @contextmanager
@@ -25,7 +22,7 @@ def leaving_at_once(run: RunFolder, exit_code: int) -> Iterator[None]:
 
     def leave(number: int, frame: FrameType | None) -> None:
         err.print("\nInterrupted. Run the same command again to go on.", style="red")
-        _tell(run)
+        tell_killed(run)
         from flows.local import kill_temporary_server
 
         kill_temporary_server()
@@ -38,19 +35,3 @@ def leaving_at_once(run: RunFolder, exit_code: int) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _tell(run: RunFolder) -> None:
-    """Marks the run as killed where it is tracked, if that is possible within moments."""
-    if "tasks.tracking" not in sys.modules:
-        return
-
-    def mark() -> None:
-        from tasks.tracking import mark_killed
-        from tasks.tracking_settings import load_settings
-
-        mark_killed(load_settings(), run)
-
-    teller = threading.Thread(target=mark, daemon=True)
-    teller.start()
-    teller.join(PATIENCE_S)

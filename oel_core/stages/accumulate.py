@@ -15,7 +15,7 @@ from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
 from oel_core.stages.carried import previous_input, previous_knowledge
-from oel_core.stages.common import LoadPolicy, Progress, model_after, silent
+from oel_core.stages.common import LoadPolicy, Progress, silent, start_model
 from oel_core.stages.extract import ITEMS, RAW, stage_name
 from oel_core.types import ExperienceItem, Knowledge
 
@@ -56,7 +56,7 @@ def accumulate(
     def work(folder: Path) -> dict[str, float]:
         written: list[Knowledge] = []
         flagged: list[FlaggedItem] = []
-        policy = load(model_after(config, run, round_index - 1), config.model)
+        policy = load(start_model(config, run, round_index), config.model)
         for replica in replicas:
             merged, found = merged_after(config, run, round_index, replica, policy, config.use_after)
             written.append(merged)

@@ -1,16 +1,16 @@
-"""The knowledge that a round goes on from: what the round before it distilled."""
+"""The knowledge that a round goes on from: what an earlier round, mostly the one before it, distilled."""
 
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
+from oel_core.round_start import knowledge_before
 from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import Knowledge
 
 
 def previous_input(config: OelConfig, run: RunFolder, round_index: int) -> dict[str, str]:
     """The digest of the knowledge that a round starts from, when it starts from any."""
-    if not config.knowledge.carry_over or round_index == 1:
-        return {}
-    return {"previous_knowledge": teaching_digest(config, run, round_index - 1)}
+    before = _carried(config, run, round_index)
+    return {} if before is None else {"previous_knowledge": teaching_digest(config, run, before)}
 
 
 def previous_knowledge(config: OelConfig, run: RunFolder, round_index: int, replica: int) -> Knowledge | None:
@@ -21,8 +21,13 @@ def previous_knowledge(config: OelConfig, run: RunFolder, round_index: int, repl
     Raises:
         ArtifactError: the file is missing, edited, or over the cap.
     """
-    if not config.knowledge.carry_over or round_index == 1:
+    before = _carried(config, run, round_index)
+    if before is None:
         return None
-    files = load_teaching(config, run, round_index - 1).knowledge
+    files = load_teaching(config, run, before).knowledge
     own = next((file for file in files if file.replica == replica), files[replica % len(files)])
     return own.model_copy(update={"replica": replica, "validation_score": None})
+
+
+def _carried(config: OelConfig, run: RunFolder, round_index: int) -> int | None:
+    return knowledge_before(run, round_index) if config.knowledge.carry_over else None

@@ -7,24 +7,29 @@ episodes that were played together are played together again, and episodes alrea
 from collections.abc import Sequence
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, stage_key
+from oel_core.artifacts import RunFolder, round_name, stage_key
 from oel_core.config import OelConfig
-from oel_core.manifest import Manifest
+from oel_core.files import write_atomic
+from oel_core.inbox import INBOX, SOURCES, EpisodeSource, deal
+from oel_core.jsonl import jsonl_bytes, read_jsonl
+from oel_core.manifest import Manifest, digest_file
 from oel_core.policies import load_policy
 from oel_core.rollout import EpisodePlan, plan_episodes
+from oel_core.round_start import read_start
 from oel_core.stages.common import (
     TRAJECTORIES,
     LoadPolicy,
     Progress,
-    digest_after,
     env_spec,
-    model_after,
     silent,
+    start_digest,
+    start_model,
 )
 from oel_core.stages.playing import play_into
 from oel_core.types import Split, Trajectory
 
 SECTIONS = ("seed", "model", "environment", "play", "collect", "distill.steps", "distill.episodes_per_step")
+INBOX_SECTIONS = ("experience.extract_share",)
 
 
 def collect(
@@ -35,18 +40,25 @@ def collect(
     load: LoadPolicy = load_policy,
     on_progress: Progress = silent,
 ) -> Manifest:
-    """Plays K·N episodes for extraction and T·(episodes a step) for consolidation.
+    """Plays K·N episodes for extraction and T·(episodes a step) for consolidation, or takes them from the inbox.
 
     Raises:
         ConfigError: the environment is not registered or its options are wrong.
         PolicyError: the model cannot be loaded.
         ArtifactError: the stage was made with other settings or another policy.
     """
-    key = stage_key(config, round_index, "collect", SECTIONS, {"policy": digest_after(config, run, round_index - 1)})
+    inputs = {"policy": start_digest(config, run, round_index)}
+    inbox = run.path / round_name(round_index) / INBOX
+    start = read_start(run, round_index)
+    if start is not None and start.inbox_episodes is not None:
+        inputs |= {"inbox": digest_file(inbox)}
+        key = stage_key(config, round_index, "collect", (*SECTIONS, *INBOX_SECTIONS), inputs)
+        return run.perform(key, lambda folder: _counts(_take(config, inbox, round_index, folder)))
+    key = stage_key(config, round_index, "collect", SECTIONS, inputs)
 
     def work(folder: Path) -> dict[str, float]:
         plans = extraction_plans(config, round_index) + consolidation_plans(config, round_index)
-        policy = load(model_after(config, run, round_index - 1), config.model)
+        policy = load(start_model(config, run, round_index), config.model)
         return _counts(play_into(folder / TRAJECTORIES, config, policy, plans, on_progress))
 
     return run.perform(key, work)
@@ -71,6 +83,15 @@ def _plans(config: OelConfig, split: Split, round_index: int, replica: int, coun
     by_layout = config.environment.split_by_layout
     spec = env_spec(config)
     return plan_episodes(spec, config.seed, split, round_index, replica, count, split_by_layout=by_layout)
+
+
+def _take(config: OelConfig, inbox: Path, round_index: int, folder: Path) -> list[Trajectory]:
+    """The episodes that the round was given, instead of playing any."""
+    dealt = deal(config, list(read_jsonl(inbox, Trajectory)), round_index)
+    sources = [EpisodeSource(id=episode.id, source=source) for episode, source in dealt]
+    write_atomic(folder / SOURCES, jsonl_bytes(sources))
+    write_atomic(folder / TRAJECTORIES, jsonl_bytes(episode for episode, _ in dealt))
+    return [episode for episode, _ in dealt]
 
 
 def _counts(episodes: Sequence[Trajectory]) -> dict[str, float]:

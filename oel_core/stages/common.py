@@ -8,6 +8,7 @@ from oel_core.config import ModelConfig, OelConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.jsonl import read_jsonl
 from oel_core.policies.base import Policy
+from oel_core.round_start import parent_of
 from oel_core.types import Split, Trajectory
 
 Progress = Callable[[int, int], None]
@@ -39,6 +40,16 @@ def model_after(config: OelConfig, run: RunFolder, round_index: int) -> str:
 def digest_after(config: OelConfig, run: RunFolder, round_index: int) -> str:
     """Digest of `model_after`, as an input of later stages."""
     return model_digest(config.model.path) if round_index == 0 else run.manifest(round_index, "distill").digest
+
+
+def start_model(config: OelConfig, run: RunFolder, round_index: int) -> str:
+    """The model that a round starts from."""
+    return model_after(config, run, parent_of(run, round_index))
+
+
+def start_digest(config: OelConfig, run: RunFolder, round_index: int) -> str:
+    """Digest of `start_model`, as an input of the round's stages."""
+    return digest_after(config, run, parent_of(run, round_index))
 
 
 def load_trajectories(run: RunFolder, round_index: int, split: Split) -> list[Trajectory]:

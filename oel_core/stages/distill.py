@@ -10,7 +10,7 @@ from oel_core.errors import ArtifactError
 from oel_core.jsonl import read_jsonl
 from oel_core.manifest import Manifest
 from oel_core.seeds import derive_seed
-from oel_core.stages.common import CHECKPOINT, digest_after, load_trajectories, model_after
+from oel_core.stages.common import CHECKPOINT, load_trajectories, start_digest, start_model
 from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import PartialRollout, Split, Trajectory
 
@@ -40,7 +40,7 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
         DistillationError: training cannot start or cannot go on.
     """
     inputs = {
-        "policy": digest_after(config, run, round_index - 1),
+        "policy": start_digest(config, run, round_index),
         "collect": run.manifest(round_index, "collect").digest,
         "knowledge": teaching_digest(config, run, round_index),
     }
@@ -52,7 +52,7 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
         teaching = load_teaching(config, run, round_index)
         checkpoint = training.distill(
             model=config.model,
-            start=model_after(config, run, round_index - 1),
+            start=start_model(config, run, round_index),
             steps=partial_rollouts(config, load_trajectories(run, round_index, Split.DISTILL)),
             knowledge=teaching.knowledge,
             weights=teaching.weights,

@@ -17,6 +17,7 @@ from oel_core.jsonl import JsonlWriter, recover_jsonl
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
+from oel_core.round_start import parent_of
 from oel_core.stages.common import (
     EPISODES,
     REPORT,
@@ -63,7 +64,7 @@ def evaluate(
     if part not in parts(config, round_index):
         known = ", ".join(parts(config, round_index))
         raise ConfigError(f"round {round_index} has no evaluation '{part}': it has {known}")
-    measured = round_index - 1 if part in ("in_context", "raw") else round_index
+    measured = parent_of(run, round_index) if part in ("in_context", "raw") else round_index
     inputs = {"policy": digest_after(config, run, measured), **_inputs(config, run, round_index, part)}
     key = stage_key(config, round_index, stage_name(part), _sections(part), inputs)
 

@@ -17,10 +17,10 @@ from oel_core.stages.carried import previous_input, previous_knowledge
 from oel_core.stages.common import (
     LoadPolicy,
     Progress,
-    digest_after,
     load_trajectories,
-    model_after,
     silent,
+    start_digest,
+    start_model,
 )
 from oel_core.types import Record, Split
 
@@ -65,7 +65,7 @@ def extract(
         ExtractionError: the policy could not answer to a single episode.
     """
     inputs = {
-        "policy": digest_after(config, run, round_index - 1),
+        "policy": start_digest(config, run, round_index),
         "collect": run.manifest(round_index, "collect").digest,
         **previous_input(config, run, round_index),
     }
@@ -74,7 +74,7 @@ def extract(
     def work(folder: Path) -> dict[str, float]:
         episodes = [t for t in load_trajectories(run, round_index, Split.EXTRACT) if t.replica == replica]
         rows = recover_jsonl(folder / RAW, RawOutput)
-        policy = load(model_after(config, run, round_index - 1), config.model)
+        policy = load(start_model(config, run, round_index), config.model)
         with JsonlWriter(folder / RAW) as writer:
 
             def on_row(row: RawOutput) -> None:

@@ -16,7 +16,7 @@ from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
 from oel_core.review import Decision, decision_of, review_list
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
-from oel_core.stages.common import LoadPolicy, model_after
+from oel_core.stages.common import LoadPolicy, start_model
 from oel_core.types import ExperienceItem, Knowledge
 
 STAGE, REVIEW = "review", "review.json"
@@ -37,7 +37,7 @@ def review(config: OelConfig, run: RunFolder, round_index: int, *, load: LoadPol
         decision = _approved(run, round_index)
         items = review_list(config, run, round_index).items
         dropped = set(decision.dropped)
-        policy = load(model_after(config, run, round_index - 1), config.model)
+        policy = load(start_model(config, run, round_index), config.model)
         for replica in range(config.collect.replicas):
             kept = [entry.item for entry in items if entry.replica == replica and entry.number not in dropped]
             before = load_knowledge(run.stage_path(round_index, ACCUMULATE), replica)

@@ -15,7 +15,7 @@ from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.stages import accumulate
 from oel_core.stages.carried import previous_input
-from oel_core.stages.common import EPISODES, LoadPolicy, Progress, digest_after, model_after, silent
+from oel_core.stages.common import EPISODES, LoadPolicy, Progress, silent, start_digest, start_model
 from oel_core.stages.extract import stage_name
 from oel_core.types import Knowledge, Record
 from oel_core.validation import Candidate, Score, score_texts, validation_layouts
@@ -67,11 +67,11 @@ def saturation(
         raise ConfigError("knowledge.saturation.every is null: say after how many episodes to measure")
     replicas = range(config.collect.replicas)
     inputs = {stage_name(replica): run.manifest(round_index, stage_name(replica)).digest for replica in replicas}
-    inputs |= {"policy": digest_after(config, run, round_index - 1), **previous_input(config, run, round_index)}
+    inputs |= {"policy": start_digest(config, run, round_index), **previous_input(config, run, round_index)}
     key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
 
     def work(folder: Path) -> dict[str, float]:
-        policy = load(model_after(config, run, round_index - 1), config.model)
+        policy = load(start_model(config, run, round_index), config.model)
         states = {
             (point, replica): accumulate.merged_after(config, run, round_index, replica, policy, point)[0]
             for point in points(config)

@@ -14,7 +14,7 @@ from oel_core.knowledge import write_knowledge
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy
 from oel_core.selection import Choice, Scored, choose
-from oel_core.stages.common import EPISODES, LoadPolicy, Progress, digest_after, model_after, silent
+from oel_core.stages.common import EPISODES, LoadPolicy, Progress, silent, start_digest, start_model
 from oel_core.stages.settled import SETTLED_SECTIONS, load_settled, settled_digest
 from oel_core.types import Knowledge, Record
 from oel_core.validation import Candidate, Score, score_texts, validation_layouts
@@ -67,14 +67,14 @@ def select(
     if settings.use == "all":
         raise ConfigError("knowledge.selection.use is all: there is nothing to select")
     inputs = {
-        "policy": digest_after(config, run, round_index - 1),
+        "policy": start_digest(config, run, round_index),
         "knowledge": settled_digest(config, run, round_index),
     }
     key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
 
     def work(folder: Path) -> dict[str, float]:
         knowledge = load_settled(config, run, round_index)
-        policy = load(model_after(config, run, round_index - 1), config.model)
+        policy = load(start_model(config, run, round_index), config.model)
         candidates = [
             Candidate("none", 0, ""),
             *(Candidate(_label(entry), entry.replica, entry.text) for entry in knowledge),

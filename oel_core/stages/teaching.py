@@ -9,7 +9,7 @@ from oel_core.manifest import read_record
 from oel_core.seeds import derive_seed
 from oel_core.selection import draw_file
 from oel_core.stages import select
-from oel_core.stages.settled import load_settled, settled_digest
+from oel_core.stages.settled import load_settled, settled_digest, settled_stage
 from oel_core.types import Knowledge
 
 
@@ -40,6 +40,12 @@ def teaching_digest(config: OelConfig, run: RunFolder, round_index: int) -> str:
     if config.knowledge.selection.use == "all":
         return settled_digest(config, run, round_index)
     return run.manifest(round_index, select.STAGE).digest
+
+
+def has_teaching(config: OelConfig, run: RunFolder, round_index: int) -> bool:
+    """Whether the knowledge that is distilled in a round stands."""
+    stage = settled_stage(config) if config.knowledge.selection.use == "all" else select.STAGE
+    return run.has(round_index, stage)
 
 
 def load_teaching(config: OelConfig, run: RunFolder, round_index: int) -> Teaching:

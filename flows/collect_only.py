@@ -1,0 +1,59 @@
+"""The champion plays and leaves its episodes in an inbox, as a deployment would."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.evaluate_model import model_path
+from oel_core.artifacts import open_run
+from oel_core.config import OelConfig
+from oel_core.files import write_atomic
+from oel_core.jsonl import jsonl_bytes
+from oel_core.planning import plan_episodes
+from oel_core.policies import load_policy
+from oel_core.preflight import check
+from oel_core.rollout import play_episodes
+from oel_core.round_start import last_begun
+from oel_core.stages.common import env_spec
+from oel_core.triggers import file_stem
+from oel_core.types import Split
+from tasks.registry import CHAMPION
+
+REPLICA = 127
+"""Of the seeds used here, so that they are none of those that rounds play themselves."""
+
+
+@flow(name="collect-only", flow_run_name="{name} collect")
+def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigger: str, root: Path) -> Path:
+    """Plays `episodes` new training episodes and returns the file they are in; a trigger that has one plays none."""
+    check(config)
+    run = open_run(root, name, config)
+    inbox.mkdir(parents=True, exist_ok=True)
+    stem = file_stem(trigger)
+    with run.leased(f"collect-only, trigger {trigger}"):
+        done = next(iter(inbox.glob(f"{name}-*-{stem}.jsonl")), None)
+        if done is not None:
+            return done
+        round_index = min(last_begun(run) + 1, 63)
+        first = _played(inbox, name, round_index)
+        plans = plan_episodes(
+            env_spec(config),
+            config.seed,
+            Split.EXTRACT,
+            round_index,
+            REPLICA,
+            first + episodes,
+            split_by_layout=config.environment.split_by_layout,
+        )[first:]
+        policy = load_policy(model_path(config, CHAMPION, name, root), config.model)
+        played = list(play_episodes(policy, env_spec(config), plans, config.play, seed=config.seed))
+        path = inbox / f"{name}-r{round_index:02d}-{first + episodes:06d}-{stem}.jsonl"
+        write_atomic(path, jsonl_bytes(played))
+        return path
+
+
+def _played(inbox: Path, name: str, round_index: int) -> int:
+    """Episodes that earlier calls have taken from this round's seeds; the file names say it."""
+    prefix = f"{name}-r{round_index:02d}-"
+    ends = [path.name.removeprefix(prefix)[:6] for path in inbox.glob(f"{prefix}*.jsonl")]
+    return max((int(end) for end in ends if end.isdigit()), default=0)

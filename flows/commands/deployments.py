@@ -1,0 +1,189 @@
+"""`oel deploy`, `oel schedule`, `oel trigger`: what Prefect runs, when, and now."""
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.commands.shared import RUNS, AsJson, Root, out, print_json
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+
+Deployment = Annotated[str, typer.Argument(help="learning-loop, next-round, collect-only or evaluate-model.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the deployment, or a field of the configuration."),
+]
+
+
+def deploy(
+    root: Root = RUNS,
+    pool: Annotated[str | None, typer.Option(help="Work pool; oel-gpu if this root has a worker for it.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A Prefect file of your own; deployments/prefect.yaml.")] = None,
+) -> None:
+    """Register the deployments with the Prefect server. Schedules and runs that exist are left alone."""
+    from flows.services.client import PREFECT_FILE, register_deployments, use_services
+    from flows.services.servers import POOLS, UpSettings, read_settings
+
+    use_services(root)
+    settings = read_settings(root.resolve()) or UpSettings()
+    chosen = pool or (POOLS[1] if POOLS[1] in settings.pools else POOLS[0])
+    said = register_deployments(file or PREFECT_FILE, chosen)
+    for name in re.findall(r"Deployment '([^']+)'", said):
+        _say(f"{name}  in pool {chosen}")
+    _say(f"UI  {settings.prefect_url}/deployments")
+
+
+def schedule(
+    deployment: Deployment,
+    cron: Annotated[str | None, typer.Option(help='When, like "0 3 * * *".')] = None,
+    timezone: Annotated[str, typer.Option(help="Of the cron line, like Europe/Berlin.")] = "UTC",
+    off: Annotated[bool, typer.Option("--off", help="Remove its schedules.")] = False,
+    settings: Set = None,
+    root: Root = RUNS,
+) -> None:
+    """Set the deployment's cron schedule, remove it, or show it. With --set: what its runs are called with."""
+    from flows.services.client import use_services
+    from oel_core.errors import ConfigError
+
+    if cron is not None and off:
+        raise ConfigError("give --cron or --off, not both")
+    use_services(root)
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = _find(client, deployment)
+        if cron is None and not off:
+            _show_schedules(found)
+            return
+        parameters = parameters_of(found, settings or ())
+        wanted = _cron(cron, timezone)
+        if wanted is not None:
+            client.create_deployment_schedules(found.id, [(wanted, True)], parameters=parameters)
+        for old in found.schedules:
+            client.delete_deployment_schedule(found.id, old.id)
+        _show_schedules(_find(client, deployment))
+
+
+def trigger(
+    deployment: Deployment,
+    settings: Set = None,
+    trigger_id: Annotated[
+        str | None, typer.Option("--id", help="Id of this request: the same again does not run twice.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until it is over; exit code 1 when it fails.")] = False,
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Start a run of the deployment now."""
+    from flows.services.client import use_services
+
+    use_services(root)
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = _find(client, deployment)
+        parameters = parameters_of(found, settings or ())
+        if trigger_id is not None and "trigger" in _properties(found):
+            parameters["trigger"] = trigger_id
+        run = client.create_flow_run_from_deployment(found.id, parameters=parameters, idempotency_key=trigger_id)
+        if run.state and run.state.is_final() and not run.state.is_completed():  # go on with what failed
+            run = client.create_flow_run_from_deployment(found.id, parameters=parameters)
+        if wait:
+            run = _wait(client, run)
+        state = run.state
+    row = {"flow_run": str(run.id), "name": run.name, "state": state.name if state is not None else "unknown"}
+    if as_json:
+        print_json([row])
+    else:
+        _say(f"{row['name']}: {row['state']}  {row['flow_run']}")
+    if wait and state is not None and state.message and not as_json:
+        _say(state.message)
+    if wait and not (state is not None and state.is_completed()):
+        raise typer.Exit(1)
+
+
+def _wait(client: "SyncPrefectClient", run: Any) -> Any:
+    """Polls; a server that is being restarted is waited for by the client itself."""
+    shown = ""
+    while not (run.state and run.state.is_final()):
+        time.sleep(2)
+        run = client.read_flow_run(run.id)
+        if run.state and run.state.name != shown:
+            shown = run.state.name
+            _say(f"{run.name}: {shown}")
+    return run
+
+
+def _find(client: "SyncPrefectClient", name: str) -> "DeploymentResponse":
+    from prefect.exceptions import ObjectNotFound
+
+    from oel_core.errors import ConfigError
+
+    try:
+        return client.read_deployment_by_name(name if "/" in name else f"{name}/{name}")
+    except ObjectNotFound as error:
+        known = ", ".join(sorted(one.name for one in client.read_deployments())) or "none: run `oel deploy`"
+        raise ConfigError(f"no deployment '{name}': there are {known}") from error
+
+
+def _properties(found: "DeploymentResponse") -> dict[str, Any]:
+    return dict((found.parameter_openapi_schema or {}).get("properties", {}))
+
+
+def parameters_of(found: "DeploymentResponse", settings: Sequence[str]) -> dict[str, Any]:
+    """Parameters from NAME=VALUE; what is no parameter of the deployment overrides a field of the configuration.
+
+    Raises:
+        ConfigError: no name, a value that is not YAML, or a field that the configuration does not have.
+    """
+    import yaml
+
+    from oel_core.config import OelConfig
+    from oel_core.errors import ConfigError
+
+    chosen: dict[str, Any] = {}
+    overrides: list[str] = []
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        if separator and name in _properties(found):
+            try:
+                chosen[name] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"--set {setting}: the value is not YAML: {error}") from error
+        elif separator and name.split(".")[0] in OelConfig.model_fields:
+            overrides.append(setting)
+        else:
+            known = ", ".join(_properties(found))
+            raise ConfigError(f"--set {setting}: neither a parameter ({known}) nor a field of the configuration")
+    return chosen | ({"overrides": [*chosen.get("overrides", []), *overrides]} if overrides else {})
+
+
+def _cron(cron: str | None, timezone: str) -> Any:
+    from prefect.client.schemas.schedules import CronSchedule
+    from pydantic import ValidationError
+
+    from oel_core.errors import ConfigError
+
+    try:
+        return CronSchedule(cron=cron, timezone=timezone) if cron is not None else None
+    except ValidationError as error:
+        raise ConfigError(f'--cron "{cron}" --timezone {timezone}: {error.errors()[0]["msg"]}') from error
+
+
+def _show_schedules(found: "DeploymentResponse") -> None:
+    if not found.schedules:
+        _say(f"{found.name}: no schedule")
+    for one in found.schedules:
+        when = getattr(one.schedule, "cron", str(one.schedule))
+        zone = getattr(one.schedule, "timezone", "") or ""
+        _say(f"{found.name}: {when} {zone} {'' if one.active else '(paused) '}{one.parameters or ''}".rstrip())
+
+
+def _say(line: str) -> None:
+    out.print(line, highlight=False, markup=False, soft_wrap=True)

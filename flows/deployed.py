@@ -1,0 +1,124 @@
+"""The flows as they are deployed: parameters that a schedule, the Prefect UI or `oel trigger` fill in.
+
+`deployments/prefect.yaml` registers them. The text of `Args:` is what the UI's form shows beside each field.
+"""
+
+from pathlib import Path
+
+from prefect import State, flow
+from prefect.states import Completed
+
+from flows.collect_only import collect_only
+from flows.evaluate_model import Suite, evaluate_model
+from flows.gate_report import outcome_line
+from flows.learning_loop import learning_loop
+from flows.next_round import next_round
+from flows.outages import through_outages
+from flows.parameters import Preset, WhenBusy, patience, resolve, run_root, trigger_id
+from flows.stopping import under_worker
+from oel_core.summary import RoundSummary
+from oel_core.triggers import Trigger
+from oel_core.types import EvalReport
+
+QUICKSTART = Preset("quickstart")
+
+
+@flow(name="learning-loop", flow_run_name="{name}")
+def deployed_loop(
+    name: str = "quickstart",
+    preset: Preset = QUICKSTART,
+    preset_file: str | None = None,
+    overrides: list[str] = [],  # noqa: B006 - the form shows it, nobody changes it
+    when_busy: WhenBusy = WhenBusy.refuse,
+) -> list[RoundSummary]:
+    """All rounds of a preset, one after the other, each from the one before it, without a gate.
+
+    Args:
+        name: Name of the run; a run of that name is gone on with.
+        preset: Configuration to start from.
+        preset_file: A YAML file on the worker instead of the preset.
+        overrides: Settings to change, one a line, like distill.steps=5.
+        when_busy: While somebody else works on the same run: refuse, or queue until they are done.
+    """
+    config, root = resolve(preset, preset_file, overrides), run_root()
+    with under_worker(root, name):
+        return through_outages(lambda: learning_loop(config, name, root, wait_s=patience(when_busy)))
+
+
+@flow(name="next-round", flow_run_name="{project}")
+def deployed_next_round(
+    project: str = "quickstart",
+    preset: Preset = QUICKSTART,
+    preset_file: str | None = None,
+    overrides: list[str] = [],  # noqa: B006
+    when_busy: WhenBusy = WhenBusy.refuse,
+    trigger: str | None = None,
+) -> State[Trigger]:
+    """One round of a project: from the champion's model, if there is enough new experience, through the gate.
+
+    Args:
+        project: Name of the run folder whose rounds grow.
+        preset: Configuration of the project.
+        preset_file: A YAML file on the worker instead of the preset.
+        overrides: Settings to change, one a line, like gate.margin=0.02 or experience.inbox=/data/inbox.
+        when_busy: While another round of the project runs: refuse, or queue until it is done.
+        trigger: Id of this request; the same id again gives the same outcome. Empty: the flow run's own.
+    """
+    config, root = resolve(preset, preset_file, overrides), run_root()
+    with under_worker(root, project):
+        id, wait_s = trigger_id(trigger), patience(when_busy)
+        found = through_outages(lambda: next_round(config, project, id, root, wait_s=wait_s))
+    return Completed(message=outcome_line(found), data=found)
+
+
+@flow(name="collect-only", flow_run_name="{project} collect")
+def deployed_collect_only(
+    project: str = "quickstart",
+    inbox: str = "inbox",
+    episodes: int = 64,
+    preset: Preset = QUICKSTART,
+    preset_file: str | None = None,
+    overrides: list[str] = [],  # noqa: B006
+    trigger: str | None = None,
+) -> Path:
+    """Has the project's champion play episodes and leaves them in an inbox, as a deployment would.
+
+    Args:
+        project: Name of the run folder whose champion plays.
+        inbox: Folder for the episodes; a relative one lies under the run root.
+        episodes: How many to play.
+        preset: Configuration of the project.
+        preset_file: A YAML file on the worker instead of the preset.
+        overrides: Settings to change, one a line, like play.sampling.temperature=1.0.
+        trigger: Id of this request; the same id again plays nothing new. Empty: the flow run's own.
+    """
+    config, root = resolve(preset, preset_file, overrides), run_root()
+    with under_worker(root, project):
+        id = trigger_id(trigger)
+        return through_outages(lambda: collect_only(config, project, root / inbox, episodes, id, root))
+
+
+@flow(name="evaluate-model", flow_run_name="{model} {suite.value}")
+def deployed_evaluate_model(
+    model: str = "champion",
+    project: str = "quickstart",
+    suite: Suite = Suite("games"),  # noqa: B008 - a member of an Enum
+    episodes: int | None = None,
+    preset: Preset = QUICKSTART,
+    preset_file: str | None = None,
+    overrides: list[str] = [],  # noqa: B006
+) -> EvalReport:
+    """Measures a model on held-out episodes.
+
+    Args:
+        model: champion, previous or candidate of the project; or a folder, a hub id, or seed-lm.
+        project: Name of the run folder whose registry is asked.
+        suite: What to measure it on.
+        episodes: Held-out episodes; empty is the suite's own number.
+        preset: World and sampling.
+        preset_file: A YAML file on the worker instead of the preset.
+        overrides: Settings to change, one a line.
+    """
+    config, root = resolve(preset, preset_file, overrides), run_root()
+    with under_worker(root, project):
+        return through_outages(lambda: evaluate_model(config, model, project, suite, episodes, root))

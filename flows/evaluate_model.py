@@ -1,0 +1,61 @@
+"""One model on one suite, with the report as an artifact."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows.gate_report import table
+from oel_core.artifacts import RunFolder
+from oel_core.checkpoints import resolve_model
+from oel_core.config import OelConfig
+from oel_core.errors import ConfigError
+from oel_core.evaluation import make_suite, suite_names
+from oel_core.policies import load_policy
+from oel_core.stages.common import model_after
+from oel_core.types import EvalReport
+from tasks.registry import CHAMPION, PREVIOUS, registry_of
+from tasks.tracking import CANDIDATE
+from tasks.tracking_settings import load_settings
+
+Suite = Enum("Suite", {name: name for name in suite_names()}, type=str)  # type: ignore[misc]
+ALIASES = (CHAMPION, PREVIOUS, CANDIDATE)
+
+
+@flow(name="evaluate-model", flow_run_name="{model}")
+def evaluate_model(
+    config: OelConfig, model: str, project: str, suite: Enum, episodes: int | None, root: Path
+) -> EvalReport:
+    """Plays the suite's held-out episodes with a model, named by its place or by an alias of the project."""
+    name = str(suite.value)
+    own = config.evaluate.ood.get(name, {})
+    options: dict[str, Any] = {**own} if episodes is None else {**own, "episodes": episodes}
+    path = model_path(config, model, project, root)
+    resolve_model(path)
+    report = make_suite(name, options, config).run(load_policy(path, config.model))
+    rows = [[field, str(value)] for field, value in report.model_dump(mode="json").items()]
+    create_markdown_artifact(
+        f"# {model} on {name}\n\n`{path}`\n\n{table(['figure', 'value'], rows)}\n",
+        key=f"evaluate-{name.replace('_', '-')}",
+        description=f"{model}: {100 * report.pass_rate:.1f}% of {report.episodes} episodes",
+    )
+    return report
+
+
+def model_path(config: OelConfig, model: str, project: str, root: Path) -> str:
+    """A model's place. The champion of a project that has none is the preset's model.
+
+    Raises:
+        ConfigError: the project has no such alias.
+    """
+    if model not in ALIASES:
+        return model
+    run = RunFolder(root / project)
+    found = registry_of(load_settings(), run).aliased(model)
+    if found is not None:
+        return model_after(config, run, found.round)
+    if model == CHAMPION:
+        return config.model.path
+    raise ConfigError(f"project {project} has no {model} yet")

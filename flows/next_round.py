@@ -1,0 +1,111 @@
+"""The recurring round: from the champion's model, with new experience, through the gate.
+
+All state is in the run folder and the registry, so any worker can run it, and go on with what a killed one left. The
+same trigger id gives the same outcome, however often it comes.
+"""
+
+import time
+from pathlib import Path
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from flows.abandoned import take_over
+from flows.evaluate_round import evaluate_round
+from flows.gate_report import gate_key, gate_markdown
+from flows.learning_round import learning_round
+from oel_core.artifacts import RunFolder, adopt_config, open_run
+from oel_core.config import OelConfig
+from oel_core.errors import ArtifactError, DistillationError, ExtractionError
+from oel_core.preflight import check
+from oel_core.promotion import Verdict
+from oel_core.stages.evaluate import parts, stage_name
+from oel_core.triggers import Outcome, Trigger, begin, close, join, note, open_round, read_trigger
+from tasks.base import one_model
+from tasks.promote import gate, promote
+from tasks.registry import registry_of
+from tasks.tracking import LOOP, tracker_of
+from tasks.tracking_settings import TrackingSettings, load_settings
+
+
+@flow(name="next-round", flow_run_name="{name} next round", task_runner=one_model())
+def next_round(
+    config: OelConfig,
+    name: str,
+    trigger: str,
+    root: Path = Path("runs"),
+    tracking: TrackingSettings | None = None,
+    wait_s: float = 0.0,
+) -> Trigger:
+    """Runs the project's next round, or goes on with the one that is open, and says what came of it.
+
+    `wait_s`: how long to wait for another round of the project to end before refusing.
+    """
+    check(config)
+    run = open_run(root, name, config)
+    settings = tracking or load_settings()
+    with run.leased(f"next-round, trigger {trigger}", wait_s=wait_s):
+        take_over(run, str(flow_run.id))
+        champion = registry_of(settings, run).champion()
+        found = read_trigger(run, trigger)
+        if found is not None and found.over:
+            return found
+        current = open_round(run)
+        begun = (
+            join(run, trigger, current) if current else begin(config, run, trigger, champion.round if champion else 0)
+        )
+        return begun if begun.round is None else _finish(config, run, begun.round, trigger, settings)
+
+
+def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, settings: TrackingSettings) -> Trigger:
+    """Everything that the round still lacks."""
+    config = config.model_copy(update={"rounds": round_index})
+    adopt_config(run, config, since=round_index)
+    tracker = tracker_of(settings, run)
+    tracker.log_config(config)
+    try:
+        with tracker.running(LOOP):
+            if not all(run.has(0, stage_name(part)) for part in parts(config, 0)):
+                evaluate_round(config, run, 0, settings)
+            learning_round(config, run, round_index, settings)
+            verdict = gate(config, run, round_index, settings)
+            outcome, detail = _decide(run, round_index, verdict, settings)
+    except (ExtractionError, DistillationError) as error:
+        close(run, round_index, str(error))
+        _end(run, trigger, round_index, "failed", str(error), settings)
+        raise
+    create_markdown_artifact(
+        gate_markdown(run, verdict, detail),
+        key=gate_key(run, round_index),
+        description=f"Gate of round {round_index} of {run.name}: {outcome}",
+    )
+    return _end(run, trigger, round_index, outcome, detail, settings)
+
+
+def _decide(run: RunFolder, round_index: int, verdict: Verdict, settings: TrackingSettings) -> tuple[Outcome, str]:
+    """Promotes what the gate lets through, unless the champion changed while the round was running."""
+    if not verdict.promote:
+        return "refused", f"the gate refuses it: {', '.join(verdict.refusals)}"
+    try:
+        move = promote(run, round_index, verdict, settings)
+    except ArtifactError as error:
+        return "refused", str(error)
+    return "promoted", f"version {move.champion} replaces {move.replaced or 'the base model'}"
+
+
+def _end(
+    run: RunFolder, trigger: str, round_index: int, outcome: Outcome, detail: str, settings: TrackingSettings
+) -> Trigger:
+    champion = registry_of(settings, run).champion()
+    return note(
+        run,
+        Trigger(
+            id=trigger,
+            outcome=outcome,
+            round=round_index,
+            champion=champion.round if champion else 0,
+            detail=detail,
+            at=time.time(),
+        ),
+    )

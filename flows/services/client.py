@@ -1,0 +1,63 @@
+"""Talking to the services of a root: where they are, and the Prefect client for them."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from flows.services.control import postgres_address
+from flows.services.process import find, python, runs
+from flows.services.servers import HOME_OF_FLOWS, PREFECT, common_environment, read_settings, worker_environment
+from oel_core.errors import ConfigError, ServiceError
+
+PREFECT_FILE = HOME_OF_FLOWS / "deployments" / "prefect.yaml"
+
+
+def use_services(root: Path) -> None:
+    """Points this process at the services of `root`. Call it before Prefect is imported.
+
+    An API that the user configured goes before.
+
+    Raises:
+        ConfigError: no Prefect server runs for this root, and none is configured.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    if not join_services(root):
+        raise ConfigError(f"no Prefect server runs for {root}: `oel up --root {root}`, or set PREFECT_API_URL")
+
+
+def join_services(root: Path) -> bool:
+    """As `use_services`, but only if they run; says whether they do."""
+    settings = read_settings(root.resolve())
+    server = find(root.resolve(), PREFECT)
+    if settings is None or server is None or not runs(server):
+        return False
+    os.environ.update(common_environment(root.resolve(), settings))
+    return True
+
+
+def use_tracking(root: Path) -> None:
+    """Lets this process find the MLflow database of `root` where it is PostgreSQL's.
+
+    Raises:
+        ConfigError: it is, and nobody says where.
+    """
+    settings = read_settings(root.resolve())
+    if settings is None or not settings.postgres or os.environ.get("OEL_TRACKING_URI"):
+        return
+    address = postgres_address(None, settings)
+    os.environ.update({"OEL_TRACKING_URI": worker_environment(root.resolve(), address)["OEL_TRACKING_URI"]})
+
+
+def register_deployments(prefect_file: Path, pool: str) -> str:
+    """Registers every deployment of a Prefect file and returns what Prefect said.
+
+    Raises:
+        ServiceError: Prefect refuses one; the message is Prefect's.
+    """
+    command = python("-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(prefect_file.resolve()), "--all")
+    environment = os.environ | {"OEL_HOME": str(HOME_OF_FLOWS), "OEL_POOL": pool, "COLUMNS": "160"}
+    done = subprocess.run(command, cwd=HOME_OF_FLOWS, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ServiceError(f"the deployments were not registered:\n{(done.stdout + done.stderr).strip()[-3000:]}")
+    return done.stdout

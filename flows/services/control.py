@@ -1,0 +1,164 @@
+"""Bringing the services up, taking them down, and saying how they are."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from flows.services.ports import require_free, require_loopback
+from flows.services.postgres import check_url, ensure_databases
+from flows.services.process import (
+    HOME,
+    Service,
+    Started,
+    State,
+    clear,
+    end,
+    find,
+    log_path,
+    runs,
+    start,
+    started,
+    wait_until_healthy,
+)
+from flows.services.servers import MLFLOW, PREFECT, UpSettings, ensure_pools, read_settings, services, write_settings
+from oel_core.errors import BusyError, ConfigError
+from oel_core.lease import held
+from oel_core.processes import group_lives
+from oel_core.types import Record
+
+LOCK = "up.lease.json"
+OPTIONS = {PREFECT: "--prefect-port", MLFLOW: "--mlflow-port"}
+POSTGRES = "OEL_POSTGRES"
+Say = Callable[[str], None]
+
+
+class ServiceStatus(Record):
+    """How one service is."""
+
+    name: str
+    state: State
+    pid: int | None
+    url: str
+    since: float | None
+    log: str
+
+
+def up(root: Path, settings: UpSettings, postgres: str | None, *, expose: bool, patience_s: float, say: Say) -> None:
+    """Starts what is not running and waits until everything answers. What runs already is left alone.
+
+    Raises:
+        ConfigError: an address others can reach, a port in use, or settings that differ from those of what runs.
+        ServiceError: a service does not come up; the others stay as they are, and `up` again goes on.
+    """
+    require_loopback(settings.host, expose=expose)
+    root.mkdir(parents=True, exist_ok=True)
+    with held(root / HOME / LOCK, "oel up"):
+        _require_same_settings(root, settings)
+        if postgres is not None:
+            check_url(postgres)
+            ensure_databases(postgres)
+        wanted = services(root, settings, postgres)
+        missing = [service for service in wanted if not _runs(root, service.name)]
+        _require_ports(root, settings, missing)
+        write_settings(root, settings)
+        for service in wanted:
+            _bring_up(root, service, service in missing, patience_s, say)
+            if service.name == PREFECT:
+                ensure_pools(settings)
+
+
+def _bring_up(root: Path, service: Service, missing: bool, patience_s: float, say: Say) -> None:
+    """One after the other: a worker needs its server, and a small machine has nothing to spare for two at once."""
+    one = find(root, service.name)
+    if missing or one is None:
+        say(f"{service.name}: restarting, it had died" if one is not None else f"{service.name}: starting")
+        one = start(root, service)
+    wait_until_healthy(root, service, one, patience_s)
+    say(f"{service.name}: {service.url}")
+
+
+def nothing_lives(root: Path) -> bool:
+    """Whether no process is alive of all that was started under `root`."""
+    return not any(group_lives(group) for one in started(root) for group in one.groups)
+
+
+def _runs(root: Path, name: str) -> bool:
+    one = find(root, name)
+    return one is not None and runs(one)
+
+
+def _require_same_settings(root: Path, settings: UpSettings) -> None:
+    before = read_settings(root)
+    if before is None or before == settings or not any(runs(one) for one in started(root)):
+        return
+    changed = [name for name in UpSettings.model_fields if getattr(before, name) != getattr(settings, name)]
+    raise ConfigError(
+        f"the services of {root} run with another {' and '.join(changed)}: `oel down --root {root}` first, or leave "
+        "the options out to keep what is running"
+    )
+
+
+def _require_ports(root: Path, settings: UpSettings, missing: list[Service]) -> None:
+    """A dead service's port may be held by what it left behind, so that goes first."""
+    ports = {PREFECT: settings.prefect_port, MLFLOW: settings.mlflow_port}
+    for service in missing:
+        clear(root, service)
+        if service.name in ports:
+            require_free(settings.host, ports[service.name], f"{service.name} server", OPTIONS[service.name])
+
+
+def down(root: Path, *, grace_s: float, say: Say) -> list[str]:
+    """Ends everything that was started under `root`, whole process groups, workers first; returns the names.
+
+    A flow run that is being ended leaves its round as a kill would; the next one goes on with it.
+    """
+    try:
+        with held(root / HOME / LOCK, "oel down"):
+            ended = []
+            for one in sorted(started(root), key=lambda one: one.name in (PREFECT, MLFLOW)):
+                end(root, one, grace_s=grace_s)
+                say(f"{one.name}: ended")
+                ended.append(one.name)
+            return ended
+    except BusyError as error:
+        raise ConfigError(f"{error}: `oel up` is at work here") from error
+
+
+def status(root: Path) -> list[ServiceStatus]:
+    """How every service is that `oel up` was last asked for; an empty list when it never was."""
+    settings = read_settings(root)
+    if settings is None:
+        return []
+    return [_status(root, service) for service in services(root, settings, None)]
+
+
+def _status(root: Path, service: Service) -> ServiceStatus:
+    one = find(root, service.name)
+    return ServiceStatus(
+        name=service.name,
+        state=_state(one, service),
+        pid=one.process.pid if one is not None else None,
+        url=service.url,
+        since=one.since if one is not None else None,
+        log=str(log_path(root, service.name)),
+    )
+
+
+def _state(one: Started | None, service: Service) -> State:
+    if one is None:
+        return "stopped"
+    if not runs(one):
+        return "dead"
+    return "running" if service.healthy() else "unhealthy"
+
+
+def postgres_address(given: str | None, settings: UpSettings | None) -> str | None:
+    """The address given, else `$OEL_POSTGRES`; nothing else remembers it.
+
+    Raises:
+        ConfigError: the root's data are in PostgreSQL and nobody says where.
+    """
+    address = given or os.environ.get(POSTGRES)
+    if address is None and settings is not None and settings.postgres:
+        raise ConfigError(f"this root's services use PostgreSQL: give its address with --postgres or ${POSTGRES}")
+    return address

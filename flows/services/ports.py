@@ -1,0 +1,63 @@
+"""Where servers listen: on the loopback interface unless told otherwise in so many words, and on free ports."""
+
+import ipaddress
+import socket
+from pathlib import Path
+
+from oel_core.errors import ConfigError
+
+LISTEN = "0A"
+
+
+def require_loopback(host: str, *, expose: bool) -> None:
+    """Raises ConfigError for an address that other machines can reach, unless `expose` is set."""
+    if expose or is_loopback(host):
+        return
+    raise ConfigError(
+        f"--host {host} can be reached from other machines, and the servers ask nobody who they are: anyone who "
+        "reaches them can run flows here. Use 127.0.0.1 and an SSH tunnel, or say --expose to do it all the same"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def require_free(host: str, port: int, service: str, option: str) -> None:
+    """Raises ConfigError that names the port, who listens there and what to do, when `port` is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port} for the {service} cannot be used ({error.strerror}): {_listener(port)}. "
+                f"Stop that, or choose another port with {option}"
+            ) from error
+
+
+def _listener(port: int) -> str:
+    """Who listens on a port, as far as this user may know."""
+    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(Path("/proc/net") / table, port)}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = {str(handle.readlink()) for handle in (process / "fd").iterdir()}
+            if links & {f"socket:[{inode}]" for inode in inodes}:
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                return f"process {process.name} listens there ({command[:80]})"
+        except OSError:
+            continue
+    return "another process listens there"
+
+
+def _listening(table: Path, port: int) -> list[str]:
+    try:
+        rows = [line.split() for line in table.read_text().splitlines()[1:]]
+    except OSError:
+        return []
+    return [row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port and row[3] == LISTEN]

@@ -1,0 +1,38 @@
+"""SIGTERM is noticed at once, though others set handlers and the main thread is busy."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+from flows.stopping import on_sigterm
+
+BUSY = """
+import os, signal, sys, time
+from flows.stopping import on_sigterm
+def leave():
+    os.write(1, b"left")
+    os._exit(143)
+signal.signal(signal.SIGTERM, lambda number, frame: None)
+with on_sigterm(leave):
+    signal.signal(signal.SIGTERM, lambda number, frame: time.sleep(60))
+    os.write(1, b"ready ")
+    time.sleep(60)
+"""
+
+
+def test_it_leaves_past_every_handler() -> None:
+    process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.read(6) == b"ready "
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.read() == b"left"
+    assert process.wait(20) == 143
+
+
+def test_nothing_stays_behind() -> None:
+    threads = threading.active_count()
+    with on_sigterm(lambda: None):
+        assert threading.active_count() == threads + 1
+    assert threading.active_count() == threads
+    assert signal.set_wakeup_fd(-1) == -1

@@ -1,0 +1,147 @@
+"""Triggers and round starts: what begins a round, what goes on with one, what is too early."""
+
+from pathlib import Path
+
+import pytest
+
+from oel_core.artifacts import MANIFEST, RunFolder, open_run, round_name
+from oel_core.config import OelConfig, parse_config
+from oel_core.errors import ArtifactError, ConfigError
+from oel_core.manifest import Manifest, StageKey
+from oel_core.round_start import (
+    inbox_read_to,
+    knowledge_before,
+    last_begun,
+    parent_of,
+    read_start,
+    require_ungated,
+)
+from oel_core.triggers import begin, close, file_stem, note, open_round, read_trigger, trigger_path
+from tests.builders import episode
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return open_run(tmp_path, "project", OelConfig())
+
+
+def finish(run: RunFolder, round_index: int, *stages: str) -> None:
+    """Folders that look finished."""
+    for stage in stages:
+        key = StageKey(stage=f"{round_name(round_index)}/{stage}", sections=(), config={}, inputs={})
+        manifest = Manifest(key=key, config_digest="", counts={}, outputs={}, package_version="0", finished_at=0.0)
+        folder = run.stage_path(round_index, stage)
+        folder.mkdir(parents=True)
+        (folder / MANIFEST).write_text(manifest.model_dump_json())
+
+
+def with_inbox(tmp_path: Path, count: int, need: int = 4) -> OelConfig:
+    folder = tmp_path / "inbox"
+    folder.mkdir(exist_ok=True)
+    with (folder / "a.jsonl").open("ab") as file:
+        for number in range(count):
+            file.write(episode(f"d{file.tell()}-{number}").model_dump_json().encode() + b"\n")
+    return parse_config(
+        {"environment": {"name": "corridor"}, "experience": {"inbox": str(folder), "min_episodes": need}}, "test"
+    )
+
+
+def test_a_round_starts_from_the_champion_not_from_the_round_before(run: RunFolder) -> None:
+    assert begin(OelConfig(), run, "one", champion=0).round == 1
+    finish(run, 1, "accumulate", "gate")
+    begun = begin(OelConfig(), run, "two", champion=0)
+    assert (begun.round, begun.outcome) == (2, "begun")
+    assert parent_of(run, 2) == 0
+    assert knowledge_before(run, 2) is None
+    finish(run, 2, "accumulate", "gate")
+    begin(OelConfig(), run, "three", champion=1)
+    assert (parent_of(run, 3), knowledge_before(run, 3)) == (1, 1)
+
+
+def test_knowledge_of_a_refused_round_may_go_on(run: RunFolder) -> None:
+    keep = parse_config({"gate": {"refused_knowledge": "keep"}}, "test")
+    for number, known in [(1, None), (2, 1), (3, 1)]:
+        begin(keep, run, f"t{number}", champion=0)
+        assert knowledge_before(run, number) == known
+        close(run, number, "no usable knowledge") if number == 2 else finish(run, number, "accumulate", "gate")
+
+
+def test_without_a_decision_rounds_follow_each_other(run: RunFolder) -> None:
+    assert [parent_of(run, number) for number in (1, 2)] == [0, 1]
+    assert [knowledge_before(run, number) for number in (1, 2)] == [None, 1]
+    assert last_begun(run) == 0
+
+
+def test_an_open_round_is_found_until_it_is_judged_or_closed(run: RunFolder) -> None:
+    assert open_round(run) is None
+    begin(OelConfig(), run, "one", champion=0)
+    assert open_round(run) == 1
+    finish(run, 1, "evaluate/held_out")
+    assert open_round(run) == 1
+    finish(run, 1, "gate")
+    assert open_round(run) is None
+    begin(OelConfig(), run, "two", champion=0)
+    close(run, 2, "cannot be finished")
+    assert open_round(run) is None
+    assert begin(OelConfig(), run, "three", champion=0).round == 3
+
+
+def test_rounds_of_a_plain_run_come_first_and_must_be_finished(run: RunFolder) -> None:
+    finish(run, 1, "collect")
+    with pytest.raises(ArtifactError, match="begun by `oel run` and is not finished"):
+        open_round(run)
+    finish(run, 1, "evaluate/held_out")
+    assert open_round(run) is None
+    require_ungated(run, 5)
+    assert begin(OelConfig(), run, "one", champion=0).round == 2
+    require_ungated(run, 2)
+    with pytest.raises(ConfigError, match="oel trigger next-round"):
+        require_ungated(run, 3)
+
+
+def test_too_little_experience_waits_and_the_rest_is_frozen_and_read_once(run: RunFolder, tmp_path: Path) -> None:
+    early = begin(with_inbox(tmp_path, 3), run, "early", champion=0)
+    assert (early.outcome, early.round, early.over) == ("waiting", None, True)
+    assert "3 of 4 new episodes" in early.detail
+    assert read_trigger(run, "early") == early
+    assert last_begun(run) == 0
+    assert begin(with_inbox(tmp_path, 2), run, "later", champion=0).round == 1
+    start = read_start(run, 1)
+    assert start is not None
+    assert start.inbox_episodes == 5
+    assert len((run.path / round_name(1) / "inbox.jsonl").read_bytes().splitlines()) == 5
+    assert inbox_read_to(run) == start.inbox_read_to == {"a.jsonl": (tmp_path / "inbox" / "a.jsonl").stat().st_size}
+    finish(run, 1, "gate")
+    again = begin(with_inbox(tmp_path, 1), run, "again", champion=0)
+    assert "1 of 4 new episodes" in again.detail
+
+
+def test_a_kill_before_the_round_exists_loses_no_experience(run: RunFolder, tmp_path: Path) -> None:
+    config = with_inbox(tmp_path, 6)
+    assert begin(config, run, "one", champion=0).round == 1
+    (run.path / round_name(1) / "start.json").unlink()
+    trigger_path(run, "one").unlink()
+    assert last_begun(run) == 0
+    begun = begin(config, run, "one", champion=0)
+    start = read_start(run, 1)
+    assert begun.round == 1
+    assert start is not None
+    assert start.inbox_episodes == 6
+
+
+def test_there_are_as_many_rounds_as_seeds(run: RunFolder) -> None:
+    finish(run, 63, "gate")
+    with pytest.raises(ConfigError, match=r"63 rounds.*go on under a new name"):
+        begin(OelConfig(), run, "one", champion=0)
+
+
+@pytest.mark.parametrize("id", ["../../etc", "a/b", "", "x" * 200, "ä", ".hidden"])
+def test_any_id_has_a_file_of_its_own_in_the_folder(run: RunFolder, id: str) -> None:
+    path = trigger_path(run, id)
+    assert path.parent == run.path / "triggers"
+    assert file_stem(id) != id
+    begun = begin(OelConfig(), run, id, champion=0)
+    assert read_trigger(run, id) == begun
+    done = note(run, begun.model_copy(update={"outcome": "refused"}))
+    assert read_trigger(run, id) == done
+    assert done.over
