@@ -20,7 +20,7 @@ from oel_core.files import write_atomic
 from oel_core.knowledge import diff, empty, load_knowledge
 from oel_core.manifest import read_record
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
-from oel_core.stages.settled import settled_stage
+from oel_core.stages.carried import previous_knowledge
 from oel_core.types import ExperienceItem, Record
 
 DECISION, ASKED = "review_decision.json", "review_asked.json"

@@ -18,6 +18,7 @@ from oel_core.jsonl import jsonl_bytes
 from oel_core.manifest import read_record
 from oel_core.round_start import RoundStart, inbox_read_to, last_begun, read_start, write_start
 from oel_core.stages.gate import STAGE as GATE
+from oel_core.stages.teaching import has_teaching
 from oel_core.types import Record
 
 Outcome = Literal["begun", "waiting", "promoted", "refused", "failed"]
