@@ -3,7 +3,7 @@
 from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
 from oel_core.envs import check_spec
-from oel_core.evaluation import make_suite
+from oel_core.evaluation import check_suites
 from oel_core.prompts.extraction import get_format
 from oel_core.stages.common import env_spec
 
@@ -17,6 +17,5 @@ def check(config: OelConfig) -> None:
     """
     check_spec(env_spec(config))
     get_format(config.extract.format)
-    for name, options in config.evaluate.ood.items():
-        make_suite(name, options, config)
+    check_suites(config)
     resolve_model(config.model.path)
