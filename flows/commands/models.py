@@ -15,13 +15,19 @@ def show(as_json: AsJson = False) -> None:
     from oel_core.fetched import MODELS, fetched_folder
 
     rows = [
-        {"model": name, "summary": model.summary, "folder": str(place) if (place := fetched_folder(name)).is_dir() else ""}
+        {
+            "model": name,
+            "summary": model.summary,
+            "folder": str(place) if (place := fetched_folder(name)).is_dir() else "",
+        }
         for name, model in MODELS.items()
     ]
     if as_json:
         print_json(rows)
     else:
-        print_table("", ("model", "what it is", "folder"), [(r["model"], r["summary"], r["folder"] or "-") for r in rows])
+        print_table(
+            "", ("model", "what it is", "folder"), [(r["model"], r["summary"], r["folder"] or "-") for r in rows]
+        )
 
 
 @app.command("fetch")

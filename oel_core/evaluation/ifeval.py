@@ -106,7 +106,9 @@ class Ifeval:
         strict = lm_harness.check_instructions(prompt, answer).strict
         kept = [name for name, held in zip(prompt.instruction_id_list, strict, strict=True) if held]
         broken = [name for name, held in zip(prompt.instruction_id_list, strict, strict=True) if not held]
-        return Score(float(all(strict)), f"followed: {', '.join(kept) or '-'}; not followed: {', '.join(broken) or '-'}")
+        return Score(
+            float(all(strict)), f"followed: {', '.join(kept) or '-'}; not followed: {', '.join(broken) or '-'}"
+        )
 
     def _extra(self, episodes: Sequence[Trajectory]) -> dict[str, Any]:
         """Prompt- and instruction-level, strict and loose. An episode that failed followed nothing."""

@@ -222,7 +222,9 @@ def _as_json(messages: Sequence[Any], add_generation_prompt: bool = True) -> str
 def _messages(name: str, context: str) -> tuple[Message, ...]:
     chat = json.loads(context)
     if chat["open"] or chat["messages"][-1]["role"] != "user":
-        raise ConfigError(f"lm-eval task {name} begins the answer itself (gen_prefix): chat policies cannot go on from it")
+        raise ConfigError(
+            f"lm-eval task {name} begins the answer itself (gen_prefix): chat policies cannot go on from it"
+        )
     return tuple(Message(role=message["role"], content=message["content"]) for message in chat["messages"])
 
 

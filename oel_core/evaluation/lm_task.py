@@ -72,7 +72,7 @@ class LmTask:
         return found[0]
 
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
-        """See `Suite.run`. An answer passes where the headline metric is 1; all of the task's figures are in `extra`."""
+        """See `Suite.run`. An answer passes where the headline metric is 1; the task's figures are in `extra`."""
         chosen = self.options.sampling
         sampling = chosen.build() if chosen is not None else self.opened.sampling
         asking = Asking(self.task, self._questions(), sampling, self._score)
@@ -97,7 +97,8 @@ class LmTask:
     def _extra(self, episodes: Sequence[Trajectory]) -> dict[str, Any]:
         """The task's own aggregates. An answer that failed technically counts as an empty one."""
         answers = [
-            visible(episode.turns[0].response) if episode.turns and episode.error is None else "" for episode in episodes
+            visible(episode.turns[0].response) if episode.turns and episode.error is None else ""
+            for episode in episodes
         ]
         values = [self.opened.measure(position, answer) for position, answer in enumerate(answers)]
         return {

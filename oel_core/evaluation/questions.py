@@ -152,7 +152,13 @@ class Asking:
         )
 
     def _episode(
-        self, policy: Policy, plan: EpisodePlan, turns: tuple[Turn, ...], reward: float, feedback: str, error: str | None
+        self,
+        policy: Policy,
+        plan: EpisodePlan,
+        turns: tuple[Turn, ...],
+        reward: float,
+        feedback: str,
+        error: str | None,
     ) -> Trajectory:
         return Trajectory(
             **plan.coordinates(),
