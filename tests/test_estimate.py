@@ -158,8 +158,10 @@ FITS = {
     "paper-frozen-lake-1.7b": 80,
     "paper-frozen-lake-4b": 141,
     "paper-sokoban-4b": 141,
-    **{name: 24 for name in preset_names() if name.endswith("24gb") or name.endswith("-1.7b") and "textworld" in name},
-    **{name: 80 for name in preset_names() if name.endswith("80gb") or name.endswith("-4b") and "textworld" in name},
+    **{
+        name: 24 for name in preset_names() if name.endswith("24gb") or (name.endswith("-1.7b") and "textworld" in name)
+    },
+    **{name: 80 for name in preset_names() if name.endswith("80gb") or (name.endswith("-4b") and "textworld" in name)},
 }
 
 

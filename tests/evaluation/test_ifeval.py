@@ -108,7 +108,7 @@ def test_data_that_is_not_there_or_empty_or_too_small(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(ConfigError, match="holds no prompts"):
         suite(tmp_path / "empty.jsonl")
-    with pytest.raises(ConfigError, match="subset is 13, but .* has only 12"):
+    with pytest.raises(ConfigError, match=r"subset is 13, but .* has only 12"):
         suite(write_prompts(tmp_path), subset=13)
 
 

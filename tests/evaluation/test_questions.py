@@ -85,7 +85,7 @@ def test_a_question_that_does_not_fit_fails_alone() -> None:
 def test_answers_to_other_questions_are_refused() -> None:
     handed: list[Trajectory] = []
     ask(3).run(ScriptedPolicy(answering), (), handed.append)
-    with pytest.raises(ArtifactError, match="q-2 .* is none of this suite's"):
+    with pytest.raises(ArtifactError, match=r"q-2 .* is none of this suite's"):
         ask(2).run(ScriptedPolicy(answering), handed, lambda episode: None)
 
 
