@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: setup quickstart test test-slow results lint clean
+.PHONY: setup extras quickstart test test-slow results lint clean
 
 setup: $(READY)
 
@@ -42,7 +42,11 @@ quickstart: setup
 test: setup
 	$(BIN)/python -m pytest
 
-test-slow: setup
+# What only some tests need: the harness behind IF-Eval, and the reader of GGUF weights.
+extras: setup
+	@$(PIP) --editable '.[dev,lm-eval,gguf]'
+
+test-slow: extras
 	$(BIN)/python -m pytest -m "slow or e2e"
 
 results: setup

@@ -11,6 +11,7 @@ from flows.commands import (
     doctor,
     evaluate,
     knowledge,
+    models,
     promotion,
     report,
     review,
@@ -39,6 +40,7 @@ app.command("eval")(evaluate.evaluate)
 app.add_typer(configs.app, name="config")
 app.command("presets")(configs.presets)
 app.command("envs")(configs.envs)
+app.add_typer(models.app, name="models")
 app.add_typer(seed_lm.app, name="seed-lm")
 app.command("doctor")(doctor.doctor)
 app.command("up")(services.up)

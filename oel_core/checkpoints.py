@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from oel_core.errors import ArtifactError, PolicyError
+from oel_core.fetched import MODELS, fetched_folder
 
 SEED_LM = "seed-lm"
 SEED_LM_WEIGHTS = Path(__file__).parent / "seed_lm" / "weights"
@@ -82,16 +83,22 @@ def check_folder(folder: Path) -> Path:
 
 
 def resolve_model(path: str) -> Path | str:
-    """A checkpoint folder, or a hub id as it is. `seed-lm` is the embedded model; a folder goes before a hub id.
+    """A checkpoint folder, or a hub id as it is. A folder goes before a hub id.
+
+    `seed-lm` is the embedded model; the names of `oel models list` are models that were fetched.
 
     Raises:
         ArtifactError: the path is a file, a folder that is not a checkpoint, or no folder and no possible hub id.
-        PolicyError: the embedded model has no weights.
+        PolicyError: the embedded model has no weights, or a model was not fetched yet.
     """
     if path == SEED_LM:
         if not (SEED_LM_WEIGHTS / WEIGHTS).is_file():
             raise PolicyError(f"the embedded model has no weights in {SEED_LM_WEIGHTS}: run `oel seed-lm train`")
         return check_folder(SEED_LM_WEIGHTS)
+    if path in MODELS:
+        if not fetched_folder(path).is_dir():
+            raise PolicyError(f"{path} is not in {fetched_folder(path)} yet: run `oel models fetch {path}`")
+        return check_folder(fetched_folder(path))
     folder = Path(path).expanduser()
     if folder.is_dir():
         return check_folder(folder)

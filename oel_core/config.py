@@ -72,6 +72,14 @@ class EnvironmentConfig(Section):
     """Turns after which an episode is truncated."""
     split_by_layout: bool = False
     """Draw seeds so that no hidden layout occurs in two splits."""
+    seeds: Literal["disjoint", "paper"] = "disjoint"
+    """`paper` plays the very seeds of the paper's reference implementation, whatever the loop seed."""
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> Self:
+        if self.seeds == "paper" and self.split_by_layout:
+            raise ValueError("seeds: paper names every episode's seed, so split_by_layout cannot choose: turn one off")
+        return self
 
 
 class PlayConfig(Section):

@@ -15,7 +15,7 @@ from typing import Any
 from oel_core import envs
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ConfigError, EnvironmentError_
-from oel_core.seeds import episode_seed
+from oel_core.seeds import Seeding, episode_seed
 from oel_core.types import Split
 
 MOST_MISSES = 400
@@ -90,12 +90,19 @@ def _belongs(spec: EnvSpec, seed: int, split: Split) -> bool:
 
 
 def _seeds(
-    spec: EnvSpec, loop_seed: int, split: Split, round_index: int, replica: int, count: int, split_by_layout: bool
+    spec: EnvSpec,
+    loop_seed: int,
+    split: Split,
+    round_index: int,
+    replica: int,
+    count: int,
+    split_by_layout: bool,
+    seeding: Seeding,
 ) -> list[int]:
     found: list[int] = []
     misses = candidate = 0
     while len(found) < count:
-        seed = episode_seed(loop_seed, split, round_index, replica, candidate)
+        seed = seeding(loop_seed, split, round_index, replica, candidate)
         candidate += 1
         if not split_by_layout or _belongs(spec, seed, split):
             found.append(seed)
@@ -118,15 +125,16 @@ def plan_episodes(
     replica: int,
     count: int,
     split_by_layout: bool,
+    seeding: Seeding = episode_seed,
 ) -> list[EpisodePlan]:
     """`count` episodes of one split, round and replica. The first n are the same whatever `count` is.
 
-    Ids look like `r01-extract-k03-e0007`.
+    Ids look like `r01-extract-k03-e0007`. `seeding` is one of `oel_core.seeds.SEEDINGS`.
 
     Raises:
-        ConfigError: a coordinate has no seed (`episode_seed`), or the world has too few layouts to be split.
+        ConfigError: a coordinate has no seed (`seeding`), or the world has too few layouts to be split.
     """
-    seeds = _seeds(spec, loop_seed, split, round_index, replica, count, split_by_layout)
+    seeds = _seeds(spec, loop_seed, split, round_index, replica, count, split_by_layout, seeding)
     prefix = f"r{round_index:02d}-{split.value}-k{replica:02d}"
     return [
         EpisodePlan(f"{prefix}-e{index:04d}", seed, split, round_index, replica, index)

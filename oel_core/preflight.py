@@ -3,7 +3,7 @@
 from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
 from oel_core.envs import check_spec
-from oel_core.evaluation import make_suite
+from oel_core.evaluation import check_suites
 from oel_core.prompts.extraction import get_format
 from oel_core.stages.common import env_spec
 from oel_core.validation import require_validation
@@ -19,7 +19,6 @@ def check(config: OelConfig) -> None:
     """
     check_spec(env_spec(config))
     get_format(config.extract.format)
-    for name, options in config.evaluate.ood.items():
-        make_suite(name, options, config)
+    check_suites(config)
     require_validation(config)
     resolve_model(config.model.path)

@@ -6,6 +6,8 @@ scatters, so neighbouring episodes do not get neighbouring seeds.
 """
 
 import hashlib
+from collections.abc import Callable
+from typing import Final
 
 from oel_core.errors import ConfigError
 from oel_core.types import Split
@@ -39,6 +41,42 @@ def episode_seed(loop_seed: int, split: Split, round_index: int, replica: int, i
             raise ConfigError(f"{name} {values[name]} has no seed of its own: the most is {2**bits - 1}")
         packed = packed << bits | values[name]
     return _permute(packed, loop_seed)
+
+
+Seeding = Callable[[int, Split, int, int, int], int]
+"""(loop seed, split, round, replica, index) → environment seed of one episode."""
+
+_REFERENCE_GAMES: Final = 468382021 + 78025
+_REFERENCE_CONSOLIDATION: Final = 505019424 + 190039
+_REFERENCE_MOST = {Split.EXTRACT: 500, Split.DISTILL: 10_000, Split.VALIDATION: 500, Split.HELD_OUT: 500}
+"""Episodes of one split and round before the reference's ranges would run into each other."""
+
+
+def reference_seed(loop_seed: int, split: Split, round_index: int, replica: int, index: int) -> int:
+    """The environment seed that the reference implementation of arXiv 2603.16856 plays at this place.
+
+    Loop seed and replica do not change it: replicas play the same boards and differ by their sampling. The reference
+    has no validation episodes; theirs lie half a stride beside its ranges, where nothing else does.
+
+    Raises:
+        ConfigError: a coordinate is over what the reference's ranges hold apart.
+    """
+    if not 0 <= round_index < 64 or not 0 <= index < _REFERENCE_MOST[split]:
+        raise ConfigError(
+            f"environment.seeds: paper has no seed for {split.value} episode {index} of round {round_index}: its "
+            f"ranges hold {_REFERENCE_MOST[split]} episodes a round and 63 rounds; use environment.seeds: disjoint"
+        )
+    if split is Split.DISTILL:
+        return _REFERENCE_CONSOLIDATION + 10_000_000 * (max(1, round_index) - 1) + 1000 * index
+    if split is Split.EXTRACT:
+        return _REFERENCE_GAMES + 500_000 * round_index + 1000 * (128 + index)
+    if split is Split.VALIDATION:
+        return _REFERENCE_GAMES + 500 + 500_000 * round_index + 1000 * index
+    return _REFERENCE_GAMES + 1000 * index
+
+
+SEEDINGS: Final[dict[str, Seeding]] = {"disjoint": episode_seed, "paper": reference_seed}
+"""`environment.seeds` → where environment seeds come from."""
 
 
 def derive_seed(*parts: object) -> int:

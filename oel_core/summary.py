@@ -25,7 +25,7 @@ class RoundSummary(Record):
     knowledge_tokens: float | None
     """Mean tokens of the round's knowledge files."""
     ood: dict[str, float]
-    """Out-of-distribution suite → pass rate."""
+    """Out-of-distribution suite, as its report calls itself (a subset says so) → pass rate."""
 
 
 def report(run: RunFolder, round_index: int, part: str) -> EvalReport | None:
@@ -40,7 +40,7 @@ def report(run: RunFolder, round_index: int, part: str) -> EvalReport | None:
 def summarise_round(config: OelConfig, run: RunFolder, round_index: int) -> RoundSummary:
     """The row of one round, from whatever of it has finished."""
     own, taught, raw = (report(run, round_index, part) for part in ("held_out", "in_context", "raw"))
-    suites = {suite: report(run, round_index, f"ood/{suite}") for suite in config.evaluate.ood}
+    suites = [report(run, round_index, f"ood/{suite}") for suite in config.evaluate.ood]
     accumulated = run.manifest(round_index, "accumulate") if run.has(round_index, "accumulate") else None
     return RoundSummary(
         round=round_index,
@@ -50,7 +50,7 @@ def summarise_round(config: OelConfig, run: RunFolder, round_index: int) -> Roun
         raw_pass_rate=raw.pass_rate if raw else None,
         response_tokens=own.response_tokens if own else None,
         knowledge_tokens=accumulated.counts["tokens_mean"] if accumulated else None,
-        ood={suite: found.pass_rate for suite, found in suites.items() if found},
+        ood={found.suite: found.pass_rate for found in suites if found},
     )
 
 

@@ -94,11 +94,21 @@ def _evaluated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index:
     name, folder = str(round_index), run.stage_path(round_index, stage)
     report: EvalReport = read_record(folder / REPORT, EvalReport)
     tracker.log_metrics(name, ((f"{stage}/{field}", getattr(report, field), round_index) for field in REPORT_METRICS))
+    tracker.log_metrics(name, ((f"{stage}/{field}", value, round_index) for field, value in own_figures(report)))
     tracker.log_file(name, folder / REPORT, stage)
     _transcripts(tracker, folder / EPISODES, round_index, stage)
     row = summarise_round(config, run, round_index)
     figures = row.model_dump(exclude={"round", "ci95", "ood"}) | {f"ood/{name}": rate for name, rate in row.ood.items()}
     tracker.log_metrics(LOOP, ((key, value, round_index) for key, value in figures.items() if value is not None))
+
+
+def own_figures(report: EvalReport) -> list[tuple[str, float]]:
+    """The figures that only this suite has, under names that the tracking server takes."""
+    found = {
+        name: entry["value"] for name, entry in report.extra.items() if isinstance(entry, dict) and "value" in entry
+    }
+    found |= report.extra.get("figures", {})
+    return [(name.replace(",", "."), float(value)) for name, value in found.items()]
 
 
 KINDS: dict[str, Publish] = {

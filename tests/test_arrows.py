@@ -15,6 +15,10 @@ ONE_HOME = {
     "textworld": "oel_core/envs/textworld.py",
     "textarena": "oel_core/envs/textarena.py",
     "vllm": "oel_core/policies/vllm.py",
+    "lm_eval": "oel_core/evaluation/lm_harness.py",
+    "langdetect": "oel_core/evaluation/lm_harness.py",
+    "nltk": "oel_core/evaluation/punkt.py",
+    "punkt": "oel_core/evaluation/punkt.py",
 }
 SOURCES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 

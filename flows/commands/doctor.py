@@ -15,7 +15,11 @@ import typer
 from flows.commands.shared import RUNS, AsJson, Root, err, out, print_json, print_table
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "prefect", "fastapi", "mlflow", "textworld", "textarena")
-EXTRAS = {"vllm": ("vllm", "faster generation on a GPU")}
+EXTRAS = {
+    "vllm": ("vllm", "faster generation on a GPU"),
+    "lm-eval": ("lm_eval", "IF-Eval and the tasks of lm-evaluation-harness as suites"),
+    "gguf": ("gguf", "`oel models fetch`: small pretrained models without the hub"),
+}
 PORTS = {4200: "a Prefect server", 5000: "an MLflow server"}
 
 

@@ -9,14 +9,22 @@ from flows.commands.live import live_progress
 from flows.commands.shared import AsJson, Overrides, err, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oel_core.policies.base import Policy
     from oel_core.types import Trajectory
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Checkpoint folder, hub id, or seed-lm.")],
-    suite: Annotated[str, typer.Option(help="games, or an out-of-distribution suite.")] = "games",
-    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes; the suite's own number if not given.")] = None,
+    suite: Annotated[str, typer.Option(help="games, another suite, or a task of lm-evaluation-harness.")] = "games",
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Episodes or questions; the suite's own number if not given.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Local JSONL with the suite's questions (suite ifeval).")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the suite, like environment=sokoban.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Preset or YAML file with the world and the sampling.")] = "quickstart",
     knowledge: Annotated[Path | None, typer.Option(help="Text file put before the model (suite games).")] = None,
     overrides: Overrides = None,
@@ -25,14 +33,14 @@ def evaluate(
     """Measure a model on held-out episodes."""
     from oel_core.checkpoints import resolve_model
     from oel_core.config import load_config
-    from oel_core.evaluation import make_suite
+    from oel_core.evaluation import make_suite, model_settings
     from oel_core.policies import load_policy
 
     config = load_config(preset, overrides or ())
-    options: dict[str, Any] = {} if episodes is None else {"episodes": episodes}
-    make_suite(suite, options, config)
+    options = _options(episodes, data, option or ())
+    settings = model_settings(make_suite(suite, options, config), config.model)
     resolve_model(model)
-    policy = load_policy(model, config.model)
+    policy = load_policy(model, settings)
     if knowledge is not None:
         options |= {"arm": "in_context", "texts": (_read(knowledge, policy, config.knowledge.max_tokens),)}
     played: list[Trajectory] = []
@@ -48,6 +56,28 @@ def evaluate(
         print_json([values])
     else:
         print_table("", ("figure", "value"), [(name, str(value)) for name, value in values.items()])
+
+
+def _options(episodes: int | None, data: str | None, more: "Sequence[str]") -> dict[str, Any]:
+    """The suite's options from the command line."""
+    import yaml
+
+    from oel_core.errors import ConfigError
+
+    options: dict[str, Any] = {}
+    for entry in more:
+        name, separator, value = entry.partition("=")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            separator = ""
+        if not separator or not name:
+            raise ConfigError(f"--option {entry}: write it as name=value, like environment=sokoban")
+    if episodes is not None:
+        options["episodes"] = episodes
+    if data is not None:
+        options["data"] = data
+    return options
 
 
 def _read(path: Path, policy: "Policy", max_tokens: int) -> str:

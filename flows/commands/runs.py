@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.dry_run import show_needs
 from flows.commands.interrupt import leaving_at_once
 from flows.commands.live import live_progress
 from flows.commands.shared import RUNS, AsJson, Overrides, Root, err, out, print_json, print_table
@@ -24,6 +25,7 @@ def run(
     root: Root = RUNS,
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what the run needs and what is missing.")] = False,
 ) -> None:
     """Run the learning loop, or go on with the run of that name."""
     from flows.local import start_temporary_server, use_local_services
@@ -31,6 +33,9 @@ def run(
 
     extra = [f"rounds={rounds}"] if rounds is not None else []
     config = load_config(preset, [*(overrides or ()), *extra])
+    if dry:
+        show_needs(preset, config, root, as_json)
+        return
     folder = _prepare(root, name or Path(preset).stem, config)
     use_local_services(root, verbose=verbose)
     with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:

@@ -13,6 +13,7 @@ from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation.stats import wilson
 from oel_core.policies.base import Policy
 from oel_core.rollout import EpisodePlan, KnowledgeFor, count_layouts, plan_episodes, play_episodes, unfinished
+from oel_core.seeds import SEEDINGS
 from oel_core.types import EvalReport, Split, StopReason, Trajectory
 
 OnEpisode = Callable[[Trajectory], None]
@@ -80,7 +81,14 @@ class HeldOutPlay:
 def held_out(config: OelConfig, spec: EnvSpec, sampling: SamplingConfig, episodes: int) -> HeldOutPlay:
     """The first `episodes` held-out seeds of the run, in the world `spec`."""
     plans = plan_episodes(
-        spec, config.seed, Split.HELD_OUT, 0, 0, episodes, split_by_layout=config.environment.split_by_layout
+        spec,
+        config.seed,
+        Split.HELD_OUT,
+        0,
+        0,
+        episodes,
+        split_by_layout=config.environment.split_by_layout,
+        seeding=SEEDINGS[config.environment.seeds],
     )
     return HeldOutPlay(spec, tuple(plans), config.play.model_copy(update={"sampling": sampling}), config.seed)
 

@@ -68,3 +68,23 @@ def _t95(freedom: int) -> float:
     if freedom <= len(_T95):
         return _T95[freedom - 1]
     return _Z95 + (_Z95**3 + _Z95) / (4 * freedom) + (5 * _Z95**5 + 16 * _Z95**3 + 3 * _Z95) / (96 * freedom**2)
+
+
+def clustered_share(hits: Sequence[int], sizes: Sequence[int], *, seed: int, draws: int = 4000) -> Estimate:
+    """The share of all parts that hit, where parts come in groups that share their fate (instructions of a prompt).
+
+    The interval is the percentile bootstrap over whole groups.
+
+    Args:
+        hits: parts that hit, one number a group.
+        sizes: parts in all, one number a group.
+    """
+    if len(hits) != len(sizes) or not sum(sizes):
+        raise ValueError(f"{len(hits)} counts of hits and {len(sizes)} sizes give no share")
+    rng, groups, shares = random.Random(seed), list(zip(hits, sizes, strict=True)), []
+    for _ in range(draws):
+        drawn = rng.choices(groups, k=len(groups))
+        shares.append(sum(hit for hit, _ in drawn) / max(1, sum(size for _, size in drawn)))
+    shares.sort()
+    low, high = shares[int(0.025 * draws)], shares[min(draws - 1, int(0.975 * draws))]
+    return Estimate(sum(hits) / sum(sizes), low, high)

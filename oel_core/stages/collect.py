@@ -16,6 +16,7 @@ from oel_core.manifest import Manifest, digest_file
 from oel_core.policies import load_policy
 from oel_core.rollout import EpisodePlan, plan_episodes
 from oel_core.round_start import read_start
+from oel_core.seeds import SEEDINGS
 from oel_core.stages.common import (
     TRAJECTORIES,
     LoadPolicy,
@@ -80,9 +81,9 @@ def consolidation_plans(config: OelConfig, round_index: int) -> list[EpisodePlan
 
 
 def _plans(config: OelConfig, split: Split, round_index: int, replica: int, count: int) -> list[EpisodePlan]:
-    by_layout = config.environment.split_by_layout
+    by_layout, seeding = config.environment.split_by_layout, SEEDINGS[config.environment.seeds]
     spec = env_spec(config)
-    return plan_episodes(spec, config.seed, split, round_index, replica, count, split_by_layout=by_layout)
+    return plan_episodes(spec, config.seed, split, round_index, replica, count, by_layout, seeding)
 
 
 def _take(config: OelConfig, inbox: Path, round_index: int, folder: Path) -> list[Trajectory]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from oel_core.artifacts import RunFolder, stage_key
 from oel_core.config import OelConfig
 from oel_core.errors import ConfigError
-from oel_core.evaluation import Suite, make_suite
+from oel_core.evaluation import Suite, make_suite, model_settings
 from oel_core.evaluation.games import raw_knowledge
 from oel_core.files import write_atomic
 from oel_core.jsonl import JsonlWriter, recover_jsonl
@@ -69,8 +69,13 @@ def evaluate(
     key = stage_key(config, round_index, stage_name(part), _sections(part), inputs)
 
     def work(folder: Path) -> dict[str, float]:
-        policy = load(model_after(config, run, measured), config.model)
-        suite, total = _suite(config, run, round_index, part, policy)
+        path = model_after(config, run, measured)
+        if part.startswith("ood/"):
+            suite, total = _ood_suite(config, part.removeprefix("ood/"))
+            policy = load(path, model_settings(suite, config.model))
+        else:
+            policy = load(path, config.model)
+            suite, total = _game_suite(config, run, round_index, part, policy)
         report = _play(suite, total, policy, folder, on_progress)
         write_atomic(folder / REPORT, report.model_dump_json(indent=1).encode())
         return {"episodes": report.episodes, "passed": report.passed, "errors": report.errors}
@@ -90,12 +95,14 @@ def _inputs(config: OelConfig, run: RunFolder, round_index: int, part: str) -> d
     return {"collect": run.manifest(round_index, "collect").digest} if part == "raw" else {}
 
 
-def _suite(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> tuple[Suite, int]:
+def _ood_suite(config: OelConfig, name: str) -> tuple[Suite, int]:
+    """The suite and how many episodes it was asked for (0: its own number)."""
+    options = config.evaluate.ood[name]
+    return make_suite(name, options, config), int(options.get("episodes") or options.get("subset") or 0)
+
+
+def _game_suite(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> tuple[Suite, int]:
     """The suite and how many episodes it plays."""
-    if part.startswith("ood/"):
-        name = part.removeprefix("ood/")
-        options = config.evaluate.ood[name]
-        return make_suite(name, options, config), int(options.get("episodes", 0))
     options = {"arm": "plain" if part == "held_out" else part, "texts": _texts(config, run, round_index, part, policy)}
     return make_suite("games", options, config), config.evaluate.games.episodes
 

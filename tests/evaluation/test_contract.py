@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from oel_core.errors import ArtifactError, ConfigError
-from oel_core.evaluation import SUITES, Suite, make_suite, suite_names
+from oel_core.evaluation import SUITES, Suite, lm_harness, make_suite, suite_names
 from oel_core.types import EvalReport, Split, Trajectory
+from tests.evaluation.ifeval_data import fake_checks
 from tests.evaluation.players import small_config, wanderer
 
 KNOWLEDGE = ("SECRET one", "SECRET two", "SECRET three")
@@ -16,12 +17,21 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "games raw": ("games", {"episodes": 10, "arm": "raw", "texts": KNOWLEDGE}),
     "other_symbols": ("other_symbols", {"episodes": 10}),
     "swapped_roles": ("swapped_roles", {"episodes": 10}),
+    "ifeval": ("ifeval", {"subset": 10}),
+    "cross_game": ("cross_game", {"episodes": 10, "environment": "lake", "options": {"size": 4}}),
 }
+
+
+@pytest.fixture(autouse=True)
+def _checks_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_checks(monkeypatch)
 
 
 @pytest.fixture(params=CASES)
 def suite(request: pytest.FixtureRequest) -> Suite:
     name, options = CASES[request.param]
+    if name == "ifeval":
+        options = {**options, "data": str(request.getfixturevalue("prompts_file"))}
     return make_suite(name, options, small_config())
 
 
@@ -84,8 +94,11 @@ def test_wrong_options_are_named(name: str, options: dict[str, Any], problem: st
         make_suite(name, options, small_config())
 
 
-def test_an_unknown_suite_names_the_nearest() -> None:
+def test_an_unknown_suite_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lm_harness, "installed", lambda: False)
     with pytest.raises(ConfigError, match=r"unknown evaluation suite 'other_symbol': did you mean other_symbols\?"):
         make_suite("other_symbol", {}, small_config())
-    with pytest.raises(ConfigError, match="registered are games, other_symbols, swapped_roles"):
+    with pytest.raises(
+        ConfigError, match=r"registered are games, other_symbols, swapped_roles, ifeval, cross_game; .*oel\[lm-eval\]"
+    ):
         make_suite("zzz", {}, small_config())

@@ -135,3 +135,38 @@ def test_configuration_is_shown_without_heavy_imports() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_dry_run_says_what_a_run_needs_and_writes_nothing(oel: Oel, tmp_path: Path) -> None:
+    code, out, _ = oel("run", "quickstart", "--dry-run", "--root", tmp_path / "runs")
+    assert code == 0
+    assert "1,046,208 parameters" in out
+    assert "Everything it needs is here" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_of_what_cannot_run_here_ends_with_one(oel: Oel, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    overrides = ["--set", f"model.path={tmp_path / 'cache'}", "--set", "model.batch_size=100000000"]
+    code, out, err = oel("run", "quickstart", "--dry-run", *overrides)
+    assert code == 1
+    assert "distill" in out
+    assert "missing  model: " in err
+    code, out, _ = oel("run", "quickstart", "--dry-run", "--json", *overrides)
+    assert code == 1
+    assert json.loads(out)["missing"][0].startswith("model: ")
+
+
+def test_suite_options_come_from_the_command_line(oel: Oel) -> None:
+    code, _, err = oel("eval", "seed-lm", "--suite", "cross_game", "--option", "environment=laek")
+    assert (code, "did you mean lake" in err) == (2, True)
+    code, _, err = oel("eval", "seed-lm", "--suite", "cross_game", "--option", "environment")
+    assert (code, "write it as name=value" in err) == (2, True)
+
+
+def test_models_are_listed_and_unknown_ones_refused(oel: Oel) -> None:
+    code, out, _ = oel("models", "list", "--json")
+    assert code == 0
+    assert json.loads(out)["model"] == "smollm2-135m"
+    code, _, err = oel("models", "fetch", "smollm3")
+    assert (code, "there are smollm2-135m" in err) == (2, True)

@@ -1,0 +1,232 @@
+"""What a run will need, from its configuration alone: model calls, tokens, memory and disk, stage by stage.
+
+Everything here is a pure formula and errs on the high side: episodes last all their turns, responses run to their
+cap, prompts grow by the recipe's 512 tokens a turn. Memory is the peak of one stage on one device, for the
+transformers backend; it was compared with measurements on small models and holds within a factor of two.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from oel_core.architectures import Architecture
+from oel_core.config import OelConfig
+
+OBSERVATION_TOKENS: Final = 512
+"""The recipe's allowance for what one turn adds to a prompt (arXiv 2603.16856)."""
+IFEVAL_PROMPTS: Final = 541
+_BYTES: Final = {"float32": 4, "bfloat16": 2}
+_TEXT_BYTES: Final = 5
+"""Bytes on disk of one token as text."""
+_ID_BYTES: Final = 8
+"""Bytes on disk of one recorded token id."""
+_SAMPLING_COPIES: Final = 24
+"""Bytes a vocabulary entry while a token is drawn: logits, float32 copies, probabilities, a float64 sum."""
+_LOSS_COPIES: Final = 36
+"""Bytes a vocabulary entry and response token in the loss: logits of both sides, scaled copies, entropy, gradients."""
+_LOSS_CHUNK: Final = 2**31
+"""Most bytes of them at once: the vocabulary is visited in chunks of tokens."""
+
+
+@dataclass(frozen=True)
+class StageNeed:
+    """What one stage needs, at most."""
+
+    stage: str
+    rounds: int
+    """Times it runs in the whole run; the other figures are of one time."""
+    calls: int
+    """Prompts that the model answers."""
+    prompt_tokens: int
+    response_tokens: int
+    memory: int | None
+    """Bytes of the model's device at the peak; None where the architecture is not known."""
+    disk: int
+    """Bytes that stay on the disk."""
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Prompts of one kind."""
+
+    count: int
+    prompt: int
+    """Most tokens of one of them."""
+    prompts: int
+    """Tokens of all of them."""
+    response: int
+    """Most tokens of one answer."""
+    together: int
+    """Of these prompts, how many could be answered at once; `model.batch_size` may be less."""
+
+
+def turn_prompts(config: OelConfig, max_turns: int, knowledge: int, response: int) -> list[int]:
+    """Most prompt tokens of each turn of an episode, cut at what the model can read."""
+    seen = config.play.history_turns
+    most = config.model.max_length - response
+    visible = [turn if seen is None else min(turn, seen + 1) for turn in range(1, max_turns + 1)]
+    return [min(most, knowledge + OBSERVATION_TOKENS * turns) for turns in visible]
+
+
+def _episodes(config: OelConfig, episodes: int, max_turns: int, knowledge: int, response: int) -> _Calls:
+    turns = turn_prompts(config, max_turns, knowledge, response)
+    return _Calls(episodes * max_turns, max(turns), episodes * sum(turns), response, episodes)
+
+
+def _extraction(config: OelConfig) -> _Calls:
+    """Each replica's episodes are read once, whole, and one after the other where the knowledge so far is shown."""
+    shown = min(config.environment.max_turns, config.extract.turns_shown or config.environment.max_turns)
+    known = config.knowledge.max_tokens if config.extract.with_previous else 0
+    response = config.extract.sampling.max_tokens
+    prompt = min(
+        config.model.max_length - response, known + shown * (OBSERVATION_TOKENS + config.play.sampling.max_tokens)
+    )
+    own = config.collect.extraction_episodes
+    count = config.collect.replicas * own
+    return _Calls(count, prompt, count * prompt, response, 1 if config.extract.with_previous else own)
+
+
+def _distillation(config: OelConfig) -> _Calls:
+    """The student's answers."""
+    turns = min(config.environment.max_turns, config.distill.turns_per_episode or config.environment.max_turns)
+    episodes = config.distill.steps * config.distill.episodes_per_step
+    one = turn_prompts(config, config.environment.max_turns, 0, config.distill.max_response_tokens)
+    return _Calls(
+        episodes * turns,
+        max(one),
+        episodes * sum(one[-turns:]),
+        config.distill.max_response_tokens,
+        config.distill.episodes_per_step * turns,
+    )
+
+
+def _suite(config: OelConfig, name: str, options: Mapping[str, Any]) -> _Calls:
+    """An out-of-distribution suite; one that does not say how large it is counts as 128 episodes."""
+    count = options.get("episodes") or options.get("subset")
+    if name == "ifeval":
+        response = int((options.get("sampling") or {}).get("max_tokens", 1280))
+        asked = int(count or IFEVAL_PROMPTS)
+        return _Calls(asked, OBSERVATION_TOKENS, asked * OBSERVATION_TOKENS, response, asked)
+    response = config.evaluate.games.sampling.max_tokens
+    turns = int(options.get("max_turns") or config.environment.max_turns)
+    return _episodes(config, int(count or 128), turns, 0, response)
+
+
+def _evaluations(config: OelConfig, round_index: int) -> list[_Calls]:
+    games, turns = config.evaluate.games, config.environment.max_turns
+    arms = len(games.arms) if round_index else 0
+    known = config.knowledge.max_tokens
+    own = _episodes(config, games.episodes, turns, 0, games.sampling.max_tokens)
+    taught = [_episodes(config, games.episodes, turns, known, games.sampling.max_tokens)] * arms
+    return [own, *taught, *(_suite(config, name, options) for name, options in config.evaluate.ood.items())]
+
+
+def generation_memory(config: OelConfig, architecture: Architecture, prompt: int, response: int, together: int) -> int:
+    """Bytes at the peak of answering `together` prompts in batches.
+
+    Weights, keys and values, and the larger of one layer's values over the prompts and the draw of a token.
+    """
+    size, batch = _BYTES[config.model.dtype], min(together, config.model.batch_size)
+    cache = batch * (prompt + response) * architecture.cache_values * size
+    layer = batch * prompt * (3 * architecture.intermediate + 6 * architecture.hidden) * size
+    draw = batch * architecture.vocabulary * _SAMPLING_COPIES
+    return architecture.parameters * size + cache + max(layer, draw)
+
+
+def trained_parameters(config: OelConfig, architecture: Architecture) -> int:
+    """Parameters that an optimiser step changes."""
+    lora = config.model.lora
+    return architecture.parameters if lora is None else architecture.adapter_parameters(lora.r, lora.target_modules)
+
+
+def training_weights(config: OelConfig, architecture: Architecture) -> int:
+    """Bytes that a distillation holds throughout.
+
+    Full fine-tuning keeps float32 weights, gradients and two moments, a bfloat16 working copy where the model is in
+    bfloat16, and the frozen teacher in the model's own type. An adapter shares its base with the teacher.
+    """
+    size, trained = _BYTES[config.model.dtype], trained_parameters(config, architecture)
+    if config.model.lora is not None:
+        return architecture.parameters * size + trained * 16
+    return trained * (16 + size + (size if size < 4 else 0))
+
+
+def training_memory(config: OelConfig, architecture: Architecture) -> int:
+    """Bytes at the peak of one micro-batch's backward: weights, what every layer keeps for it, and the loss."""
+    size = _BYTES[config.model.dtype]
+    length = _distillation(config).prompt + config.distill.max_response_tokens
+    tokens = max(config.distill.micro_batch_tokens, length)
+    values = 10 * architecture.hidden + 8 * (architecture.queries + architecture.keys) + 4 * architecture.intermediate
+    kept = tokens * architecture.layers * values * size
+    loss = min(tokens * architecture.vocabulary * _LOSS_COPIES, _LOSS_CHUNK)
+    return training_weights(config, architecture) + _prefixes(config, architecture) + kept + loss
+
+
+def _prefixes(config: OelConfig, architecture: Architecture) -> int:
+    """Bytes of the knowledge files' keys and values on the device."""
+    tokens = config.collect.replicas * config.knowledge.max_tokens
+    own = tokens * architecture.cache_values * _BYTES[config.model.dtype]
+    return min(own, int(config.distill.prefix_cache_gb * 1e9))
+
+
+def _distillation_memory(config: OelConfig, architecture: Architecture, calls: _Calls) -> int:
+    """The larger of its two halves: the student answers, then it is trained."""
+    answering = generation_memory(config, architecture, calls.prompt, calls.response, calls.together)
+    own = architecture.parameters * _BYTES[config.model.dtype]
+    return max(training_memory(config, architecture), training_weights(config, architecture) + answering - own)
+
+
+def _records(calls: _Calls) -> int:
+    """Bytes of recorded episodes: prompts as text, answers as text and ids."""
+    return calls.prompts * _TEXT_BYTES + calls.count * calls.response * (_TEXT_BYTES + _ID_BYTES)
+
+
+def _checkpoint(config: OelConfig, architecture: Architecture | None) -> int:
+    """Bytes of one finished checkpoint; full fine-tuning saves float32."""
+    return 0 if architecture is None else trained_parameters(config, architecture) * 4
+
+
+def transient_disk(config: OelConfig, architecture: Architecture | None) -> int:
+    """Bytes of the resumable checkpoints that a distillation keeps while it works: weights and two moments each."""
+    return 3 * _checkpoint(config, architecture) * (config.distill.keep_checkpoints + 1)
+
+
+def estimate(config: OelConfig, architecture: Architecture | None) -> list[StageNeed]:
+    """The stages of the whole run in order, each once, with how often it runs."""
+
+    def generating(stage: str, rounds: int, *kinds: _Calls, records: bool = True) -> StageNeed:
+        memory = None
+        if architecture is not None:
+            memory = max(
+                generation_memory(config, architecture, kind.prompt, kind.response, kind.together) for kind in kinds
+            )
+        return StageNeed(
+            stage,
+            rounds,
+            sum(kind.count for kind in kinds),
+            sum(kind.prompts for kind in kinds),
+            sum(kind.count * kind.response for kind in kinds),
+            memory,
+            sum(map(_records, kinds)) if records else 0,
+        )
+
+    played = config.collect.replicas * config.collect.extraction_episodes
+    played += config.distill.steps * config.distill.episodes_per_step
+    turns, response = config.environment.max_turns, config.play.sampling.max_tokens
+    student = _distillation(config)
+    memory = None if architecture is None else _distillation_memory(config, architecture, student)
+    return [
+        generating("evaluate the base model", 1, *_evaluations(config, 0)),
+        generating("collect", config.rounds, _episodes(config, played, turns, 0, response)),
+        generating("extract", config.rounds, _extraction(config)),
+        StageNeed(
+            "distill",
+            config.rounds,
+            student.count,
+            student.prompts,
+            student.count * student.response,
+            memory,
+            _checkpoint(config, architecture),
+        ),
+        generating("evaluate", config.rounds, *_evaluations(config, 1)),
+    ]

@@ -1,0 +1,67 @@
+"""Cross-game suites: what learning in one world does to the play in another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from oel_core.config import Count, OelConfig, Section
+from oel_core.envs import check_spec
+from oel_core.envs.base import EnvSpec
+from oel_core.errors import ConfigError
+from oel_core.evaluation.base import HeldOutPlay, OnEpisode, ignore
+from oel_core.evaluation.options import parse_options
+from oel_core.policies.base import Policy
+from oel_core.rollout import plan_episodes
+from oel_core.types import EvalReport, Split, Trajectory
+
+CROSS_GAME = "cross_game"
+
+
+class CrossGameOptions(Section):
+    """Options of a cross-game suite."""
+
+    environment: str
+    """The other world; `oel envs` lists them."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of that world."""
+    max_turns: Count | None = None
+    """Null is the run's own `environment.max_turns`."""
+    split_by_layout: bool = False
+    """Play only layouts of that world's held-out share, for comparing with models trained there."""
+    episodes: Count = 128
+    """Held-out episodes."""
+
+
+@dataclass(frozen=True)
+class CrossGame:
+    """Held-out episodes of a world that the run does not train in, without knowledge."""
+
+    name: str
+    episodes: HeldOutPlay
+
+    def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
+        """See `Suite.run`."""
+        played = self.episodes.run(policy, knowledge=None, done=done, on_episode=on_episode)
+        world = self.episodes.spec
+        extra = {"environment": world.name, "options": dict(world.options), "max_turns": world.max_turns}
+        return self.episodes.report(self.name, policy, played).model_copy(update={"extra": extra})
+
+
+def make_cross_game(name: str, options: Mapping[str, Any], config: OelConfig) -> CrossGame:
+    """The suite called `cross_game`, or `cross_game_<label>` where a run has several.
+
+    Raises:
+        ConfigError: an option is wrong, or the world is the one that the run trains in.
+    """
+    chosen = parse_options(name, CrossGameOptions, options)
+    own = config.environment
+    spec = EnvSpec(chosen.environment, chosen.options, chosen.max_turns or own.max_turns)
+    check_spec(spec)
+    if (spec.name, dict(spec.options)) == (own.name, dict(own.options)):
+        raise ConfigError(f"suite {name}: {spec.name} with these options is the run's own world; name another one")
+    plans = plan_episodes(spec, config.seed, Split.HELD_OUT, 0, 0, chosen.episodes, chosen.split_by_layout)
+    play = config.play.model_copy(update={"sampling": config.evaluate.games.sampling})
+    label = f"{CROSS_GAME}_{spec.name}" if name == CROSS_GAME else name
+    return CrossGame(label, HeldOutPlay(spec, tuple(plans), play, config.seed))

@@ -1,0 +1,99 @@
+"""Asking single questions: thinking is not scored, subsets nest, one bad prompt spoils only itself."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oel_core.config import ModelConfig
+from oel_core.errors import ArtifactError, PromptTooLongError
+from oel_core.evaluation.questions import Asking, Question, Score, model_settings, pick, visible
+from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.types import Message, Trajectory
+
+SAMPLING = Sampling(max_tokens=64)
+
+
+@pytest.mark.parametrize(
+    ("response", "seen"),
+    [
+        ("plain", "plain"),
+        ("<think>hm</think>\n\nso", "so"),
+        ("hm</think> so", "so"),
+        ("<think>a</think>b</think>c", "c"),
+        ("<think>never ends", ""),
+        ("", ""),
+        ("x < y", "x < y"),
+    ],
+)
+def test_what_was_thought_is_not_seen(response: str, seen: str) -> None:
+    assert visible(response) == seen
+
+
+@given(st.lists(st.integers(0, 99), unique=True), st.integers(1, 40), st.integers(0, 40))
+def test_a_larger_subset_holds_the_smaller(items: list[int], count: int, more: int) -> None:
+    def order(item: int) -> int:
+        return item * 37 % 101
+
+    small, large = pick(items, count, order), pick(items, count + more, order)
+    assert len(small) == min(count, len(items))
+    assert set(small) <= set(large) <= set(items)
+    assert small == [item for item in items if item in small], "the old order stays"
+    assert pick(items, None, order) == items
+
+
+def ask(count: int) -> Asking:
+    questions = tuple(
+        Question(f"q-{number}", (Message(role="user", content=f"{number}?"),), number, 1000 + number)
+        for number in range(count)
+    )
+    return Asking("quiz", questions, SAMPLING, lambda at, answer: Score(float(answer == f"{at}!"), f"said {answer}"))
+
+
+def answering(messages: tuple[Message, ...], seed: int) -> str:
+    number = int(messages[-1].content[:-1])
+    return f"<think>{seed}</think>{number}!" if number % 2 else "no idea"
+
+
+def test_every_question_becomes_an_episode_of_one_turn() -> None:
+    episodes = ask(5).run(ScriptedPolicy(answering, batch_size=2), (), lambda episode: None)
+    assert [episode.id for episode in episodes] == [f"q-{number}" for number in range(5)]
+    assert [episode.passed for episode in episodes] == [False, True, False, True, False]
+    assert episodes[1].turns[0].response == "<think>1001</think>1!", "records keep what was really said"
+    assert episodes[1].feedback == "said 1!"
+    assert {episode.env for episode in episodes} == {"quiz"}
+    assert not any(episode.truncated for episode in episodes)
+
+
+class _Picky(ScriptedPolicy):
+    """Cannot read some questions."""
+
+    def generate(self, requests: list[Request], sampling: Sampling) -> list[Completion]:  # type: ignore[override]
+        bad = {at: "too long" for at, request in enumerate(requests) if request.messages[-1].content == "3?"}
+        if bad:
+            raise PromptTooLongError(bad)
+        return super().generate(requests, sampling)
+
+
+def test_a_question_that_does_not_fit_fails_alone() -> None:
+    episodes = ask(6).run(_Picky(answering, batch_size=4), (), lambda episode: None)
+    assert [episode.error is None for episode in episodes] == [True, True, True, False, True, True]
+    assert "too long" in (episodes[3].error or "")
+    assert episodes[5].passed
+
+
+def test_answers_to_other_questions_are_refused() -> None:
+    handed: list[Trajectory] = []
+    ask(3).run(ScriptedPolicy(answering), (), handed.append)
+    with pytest.raises(ArtifactError, match=r"q-2 .* is none of this suite's"):
+        ask(2).run(ScriptedPolicy(answering), handed, lambda episode: None)
+
+
+def test_question_suites_choose_thinking_and_game_suites_do_not() -> None:
+    thinking = ModelConfig(thinking=True)
+
+    class Quiz:
+        thinking = False
+
+    assert model_settings(Quiz(), thinking).thinking is False  # type: ignore[arg-type]
+    assert model_settings(object(), thinking) is thinking  # type: ignore[arg-type]
