@@ -6,25 +6,17 @@ A preset is one YAML file in `deployments/presets/`. `load_config` reports all p
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from oel_core.config_base import Count, CountOrZero, Section, Share
 from oel_core.errors import ConfigError
 from oel_core.policies.base import Sampling
+from oel_core.policy_config import Backend, OpenAIConfig, VllmConfig
 
 PRESETS = resources.files("deployments") / "presets"
-
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, unknown fields refused, no silent conversion between types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SamplingConfig(Section):
@@ -67,6 +59,17 @@ class ModelConfig(Section):
     thinking: bool = False
     """Passed to the chat template as `enable_thinking`."""
     lora: LoraConfig | None = None
+    backend: Backend = "transformers"
+    """What answers prompts; distillation always trains the weights at `path` with transformers."""
+    vllm: VllmConfig = VllmConfig()
+    openai: OpenAIConfig = OpenAIConfig()
+    """Used where `backend` names them."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.backend == "openai" and self.openai.base_url is None and not self.openai.managed:
+            raise ValueError("backend openai needs openai.base_url, or openai.managed to start a server here")
+        return self
 
 
 class EnvironmentConfig(Section):

@@ -4,6 +4,7 @@ from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
 from oel_core.envs import check_spec
 from oel_core.evaluation import make_suite
+from oel_core.policies import check_backend
 from oel_core.prompts.extraction import get_format
 from oel_core.stages.common import env_spec
 
@@ -14,9 +15,11 @@ def check(config: OelConfig) -> None:
     Raises:
         ConfigError: the environment, a suite or an option of one does not exist.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
+        PolicyError, ConfigError: as `policies.check_backend`.
     """
     check_spec(env_spec(config))
     get_format(config.extract.format)
     for name, options in config.evaluate.ood.items():
         make_suite(name, options, config)
     resolve_model(config.model.path)
+    check_backend(config.model)
