@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from flows.commands import configs, doctor, evaluate, knowledge, runs, seed_lm
+from flows.commands import configs, doctor, evaluate, knowledge, probe, runs, seed_lm
 from flows.commands.shared import err
 from oel_core.errors import ArtifactError, ConfigError, OelError
 
@@ -26,6 +26,7 @@ app.add_typer(configs.app, name="config")
 app.command("presets")(configs.presets)
 app.command("envs")(configs.envs)
 app.add_typer(seed_lm.app, name="seed-lm")
+app.command("probe")(probe.probe)
 app.command("doctor")(doctor.doctor)
 
 

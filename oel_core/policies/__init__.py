@@ -80,6 +80,8 @@ def load_policy(path: str, config: ModelConfig) -> Policy:
     with _lock:
         held = _held.get(key)
         if held is None or held.closed:
+            if held is not None:  # it failed, and may hold more than memory
+                held.close()
             _held.clear()
             held = _held[key] = BACKENDS[config.backend](path, config)
         return held

@@ -34,15 +34,8 @@ class BackgroundLoop:
         finally:
             future.cancel()
 
-    @property
-    def closed(self) -> bool:
-        """Nothing can be started any more."""
-        return self._loop.is_closed()
-
     def close(self) -> None:
-        """Cancels what still runs and ends the thread. Nothing happens the second time."""
-        if self.closed:
-            return
+        """Cancels what still runs and ends the thread."""
         self.run(_cancel_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=30)

@@ -4,6 +4,7 @@ Token ids go in and out where the server can, so that records are exact. Where i
 records are a local tokenizer's reading and say so (`IdSource.RETOKENISED`).
 """
 
+import functools
 import logging
 import os
 from collections.abc import Callable
@@ -22,6 +23,12 @@ from oel_core.policies.openai_probe import TOO_LONG, Abilities, chat_body, extra
 from oel_core.types import IdSource, StopReason
 
 log = logging.getLogger(__name__)
+
+
+@functools.cache
+def _loop() -> BackgroundLoop:
+    """One for all servers: a policy that is replaced while in use needs no end of its own."""
+    return BackgroundLoop("openai")
 
 
 def api_key(config: ModelConfig) -> str | None:
@@ -44,12 +51,11 @@ class OpenAIPolicy(InFlightPolicy):
         self,
         name: str,
         chat: Chat,
-        loop: BackgroundLoop,
         client: ApiClient,
         abilities: Abilities,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(name, chat, loop, client.concurrency)
+        super().__init__(name, chat, _loop(), client.concurrency)
         self.abilities = abilities
         self._client, self._on_close = client, on_close
 
@@ -64,21 +70,20 @@ class OpenAIPolicy(InFlightPolicy):
         server = server_for(path, config) if config.openai.managed else None
         settings = config.openai if server is None else server.settings(path)
         chat = Chat.load(settings.tokenizer or path, config)
-        loop = BackgroundLoop("openai")
         address = server.address if server else str(settings.base_url)
         client = ApiClient(address, settings, server.key if server else api_key(config))
         try:
-            abilities = loop.run(probe(client, settings, chat))
+            abilities = _loop().run(probe(client, settings, chat))
             name = checkpoint_name(path) if server else f"{abilities.model}@{client.host}"
             if server is None and path != config.path:
-                name, abilities = loop.run(_load_adapter(client, abilities, path))
+                name, abilities = _loop().run(_load_adapter(client, abilities, path))
         except BaseException:
-            _end(loop, client)
+            _loop().run(client.close())
             raise
         log.info("%s: %s", client.base_url, abilities.describe())
         if abilities.same_prompt is False:
             log.warning("%s: set model.openai.tokenizer to the served model's own", abilities.describe())
-        return cls(name, _shortened(chat, abilities), loop, client, abilities, server.close if server else lambda: None)
+        return cls(name, _shortened(chat, abilities), client, abilities, server.close if server else lambda: None)
 
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
         path, body = self._body(request, prompt, sampling)
@@ -135,14 +140,8 @@ class OpenAIPolicy(InFlightPolicy):
     def close(self) -> None:
         """Ends the connections, and lets a managed server go."""
         self.closed = True
-        _end(self._loop, self._client)
+        self._loop.run(self._client.close())
         self._on_close()
-
-
-def _end(loop: BackgroundLoop, client: ApiClient) -> None:
-    if not loop.closed:
-        loop.run(client.close())
-        loop.close()
 
 
 def _shortened(chat: Chat, abilities: Abilities) -> Chat:

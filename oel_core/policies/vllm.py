@@ -28,7 +28,7 @@ CPU_CACHE_GIB = 2.0
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
-    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # forking a process with threads and torch in it can hang
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # forking a process with threads and torch in it can hang
 }
 """What vLLM must find in its environment: no telemetry, and processes that start clean."""
 QUIET = {"VLLM_LOGGING_LEVEL": "WARNING"}
