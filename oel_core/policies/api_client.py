@@ -97,12 +97,19 @@ def said(response: httpx.Response) -> str:
 class ApiClient:
     """Requests to one server. Use it on one event loop."""
 
-    def __init__(self, base_url: str, config: OpenAIConfig, api_key: str | None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        config: OpenAIConfig,
+        api_key: str | None,
+        require_server: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`require_server` is called when there is no connection: it raises PolicyError when waiting is useless."""
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.base_url = base_url.rstrip("/")
         self.host = httpx.URL(base_url).netloc.decode()
         self.concurrency = config.concurrency
-        self._config = config
+        self._config, self._require_server = config, require_server
         self._pace = Pace(60 / config.requests_per_minute if config.requests_per_minute else 0.0)
         self._room = asyncio.Semaphore(config.concurrency)
         # trust_env would read the netrc file: its password would go out in place of no key
@@ -169,6 +176,7 @@ class ApiClient:
         except (TimeoutError, httpx.TimeoutException) as error:
             raise _Again(f"no answer in {limit:g} s") from error
         except httpx.TransportError as error:
+            self._require_server()
             raise _Again(f"no connection ({type(error).__name__}: {error})") from error
         if response.status_code in RETRIED or response.status_code >= 500:
             wait = retry_after_s(response.headers.get("retry-after"))

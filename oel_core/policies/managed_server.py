@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -30,6 +31,7 @@ from oel_core.policies.vllm import (
 )
 from oel_core.policy_config import OpenAIConfig
 
+logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 GRACE_S = 10.0
 """Seconds that the server has to end by itself."""
@@ -76,14 +78,16 @@ class ServerProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def require(self) -> None:
+        """Raises PolicyError with the log's last lines when the server has ended."""
+        if not self.alive:
+            raise PolicyError(f"the server has ended with status {self._process.returncode}. {self._said()}")
+
     def wait_until(self, url: str, timeout_s: float) -> None:
         """Returns when `url` answers 200. Raises PolicyError with the log's last lines when that does not come."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
-            if not self.alive:
-                raise PolicyError(
-                    f"the server ended with status {self._process.returncode} at its start. {self._said()}"
-                )
+            self.require()
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(url, timeout=5, trust_env=False).is_success:
                     return
@@ -127,6 +131,7 @@ class ManagedServer:
         command += ["--host", HOST, "--port", str(port), "--served-model-name", name, "--disable-log-stats"]
         environment = {**QUIET, **ENVIRONMENT, "VLLM_API_KEY": key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
         process = ServerProcess(command, environment, Path(log))
+        logger.info("starting vllm serve on port %d; its log: %s", port, log)
         try:
             process.wait_until(f"http://{HOST}:{port}/health", config.vllm.start_timeout_s)
         except BaseException:

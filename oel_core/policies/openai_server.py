@@ -71,7 +71,11 @@ class OpenAIPolicy(InFlightPolicy):
         settings = config.openai if server is None else server.settings(path)
         chat = Chat.load(settings.tokenizer or path, config)
         address = server.address if server else str(settings.base_url)
-        client = ApiClient(address, settings, server.key if server else api_key(config))
+        client = (
+            ApiClient(address, settings, server.key, server.process.require)
+            if server
+            else ApiClient(address, settings, api_key(config))
+        )
         try:
             abilities = _loop().run(probe(client, settings, chat))
             name = checkpoint_name(path) if server else f"{abilities.model}@{client.host}"

