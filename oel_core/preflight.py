@@ -4,6 +4,7 @@ from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
 from oel_core.envs import check_spec
 from oel_core.evaluation import check_suites
+from oel_core.policies import check_backend
 from oel_core.prompts.extraction import get_format
 from oel_core.stages.common import env_spec
 from oel_core.validation import require_validation
@@ -16,9 +17,11 @@ def check(config: OelConfig) -> None:
         ConfigError: the environment, a suite or an option of one does not exist, or knowledge is to be scored on
             validation episodes that the environment does not have.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
+        PolicyError, ConfigError: as `policies.check_backend`.
     """
     check_spec(env_spec(config))
     get_format(config.extract.format)
     check_suites(config)
     require_validation(config)
     resolve_model(config.model.path)
+    check_backend(config.model)

@@ -1,24 +1,23 @@
 """Playing episodes: which ones (`plan_episodes`), and the playing itself (`play_episodes`).
 
-Episodes are played in fixed groups of `policy.batch_size` in plan order; within a group one batch of prompts is
-answered per turn. A group is a function of its plans, the policy and the seed alone, so a killed stage that plays a
-group again gets the same episodes.
+With a policy that answers in batches, episodes are played in fixed groups of `policy.batch_size` in plan order; within
+a group one batch of prompts is answered per turn. A group is a function of its plans, the policy and the seed alone, so
+a killed stage that plays a group again gets the same episodes. With a streaming policy `policy.batch_size` episodes are
+kept in flight: whatever ends makes room for the next, and nobody waits for the slowest of a turn.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from queue import SimpleQueue
 
-from oel_core import envs
 from oel_core.config import PlayConfig
-from oel_core.envs.base import Environment, EnvSpec
-from oel_core.errors import ConfigError, PromptTooLongError
-from oel_core.manifest import digest_bytes
+from oel_core.envs.base import EnvSpec
+from oel_core.episode import Episode, KnowledgeFor, prompt_digest
+from oel_core.errors import PromptTooLongError
 from oel_core.planning import EpisodePlan, count_layouts, plan_episodes
-from oel_core.policies.base import Completion, Policy, Request
-from oel_core.prompts import play as prompts
-from oel_core.seeds import derive_seed
-from oel_core.types import Message, Trajectory, Turn
+from oel_core.policies.base import Completion, Policy, StreamingPolicy
+from oel_core.types import Trajectory
 
 __all__ = [
     "EpisodePlan",
@@ -27,16 +26,9 @@ __all__ = [
     "groups",
     "plan_episodes",
     "play_episodes",
+    "prompt_digest",
     "unfinished",
 ]
-
-KnowledgeFor = Callable[[EpisodePlan, Environment], str]
-"""The knowledge text that an episode's prompts carry; an empty string is none."""
-
-
-def prompt_digest(ids: Sequence[int]) -> str:
-    """`digest_bytes` over token ids written in decimal with single spaces between them."""
-    return digest_bytes(" ".join(map(str, ids)).encode())
 
 
 def groups(plans: Sequence[EpisodePlan], size: int) -> list[Sequence[EpisodePlan]]:
@@ -52,112 +44,7 @@ def unfinished(plans: Sequence[EpisodePlan], done: set[str], policy: Policy) -> 
     return [plan for group in waiting for plan in group]
 
 
-@dataclass
-class _Episode:
-    """One episode under way."""
-
-    plan: EpisodePlan
-    spec: EnvSpec
-    environment: Environment | None = None
-    knowledge: str = ""
-    messages: tuple[Message, ...] = ()
-    """The next student prompt."""
-    turns: list[Turn] = field(default_factory=list)
-    terminated: bool = False
-    truncated: bool = False
-    feedback: str = ""
-    error: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.terminated or self.truncated or self.error is not None
-
-    def open(self, knowledge: KnowledgeFor | None) -> None:
-        """Makes the environment and the first prompt."""
-        try:
-            self.environment = envs.make_env(self.spec, self.plan.seed)
-            observation = self.environment.start()
-        except Exception as error:
-            self.fail(error)
-            return
-        self.messages = prompts.first_messages(self.environment.intro, observation)
-        if knowledge is not None:
-            self.knowledge = knowledge(self.plan, self.environment)
-
-    def request(self, seed: int) -> Request:
-        """What the policy reads this turn: the only place where knowledge meets a prompt."""
-        shown = prompts.with_knowledge(self.messages, self.knowledge)
-        return Request(messages=shown, seed=derive_seed(seed, self.plan.id, len(self.turns)))
-
-    def answer(self, completion: Completion, generation_s: float, history_turns: int | None) -> None:
-        """Plays the response and ends the episode where the game or the turn limit says so."""
-        assert self.environment is not None
-        started = time.perf_counter()
-        try:
-            action = self.environment.parse(completion.text)
-            step = self.environment.step(action)
-        except Exception as error:
-            self.fail(error)
-            return
-        turn = Turn(
-            messages=self.messages,
-            prompt_ids_digest=prompt_digest(completion.prompt_ids),
-            prompt_tokens=len(completion.prompt_ids),
-            response=completion.text,
-            response_ids=completion.response_ids,
-            stop_reason=completion.stop_reason,
-            action=action,
-            observation=step.observation,
-            reward=step.reward,
-            wall_s=generation_s + time.perf_counter() - started,
-        )
-        self.turns.append(turn)
-        self.messages = prompts.next_messages(
-            self.messages, completion.text, step.observation, history_turns=history_turns
-        )
-        if step.terminated or len(self.turns) == self.spec.max_turns:
-            self._end(terminated=step.terminated)
-
-    def _end(self, *, terminated: bool) -> None:
-        assert self.environment is not None
-        try:
-            self.feedback = self.environment.feedback(truncated=not terminated)
-        except Exception as error:
-            self.fail(error)
-            return
-        self.terminated, self.truncated = terminated, not terminated
-
-    def fail(self, error: Exception) -> None:
-        """Makes a failure of this episode data. What is wrong for every episode alike is raised instead."""
-        if isinstance(error, (ConfigError, MemoryError)):
-            raise error
-        self.error = f"{type(error).__name__}: {error}"
-
-    def close(self) -> None:
-        """Frees the environment; an episode that cannot even close has already said what there was to say."""
-        environment, self.environment = self.environment, None
-        if environment is not None:
-            environment.close()
-
-    def trajectory(self, policy: str, intro: str) -> Trajectory:
-        """The record. A failed episode is not passed, whatever reward it had."""
-        reward = self.turns[-1].reward if self.turns and self.error is None else 0.0
-        return Trajectory(
-            **self.plan.coordinates(),
-            env=self.spec.name,
-            policy=policy,
-            knowledge_digest=digest_bytes(self.knowledge.encode()) if self.knowledge else None,
-            intro=intro,
-            turns=tuple(self.turns),
-            terminated=self.terminated,
-            truncated=self.truncated,
-            reward=reward,
-            feedback=self.feedback,
-            error=self.error,
-        )
-
-
-def _finish(episode: _Episode, policy: Policy) -> Trajectory:
+def _finish(episode: Episode, policy: Policy) -> Trajectory:
     intro = episode.environment.intro if episode.environment is not None else ""
     try:
         episode.close()
@@ -167,7 +54,7 @@ def _finish(episode: _Episode, policy: Policy) -> Trajectory:
     return episode.trajectory(policy.name, intro)
 
 
-def _play_turn(policy: Policy, live: Sequence[_Episode], play: PlayConfig, seed: int) -> None:
+def _play_turn(policy: Policy, live: Sequence[Episode], play: PlayConfig, seed: int) -> None:
     """One turn of every live episode, in one batch. Those whose prompt does not fit fail; the others are answered."""
     started = time.perf_counter()
     try:
@@ -185,7 +72,7 @@ def _play_turn(policy: Policy, live: Sequence[_Episode], play: PlayConfig, seed:
 
 
 def _play_group(
-    policy: Policy, episodes: Sequence[_Episode], play: PlayConfig, knowledge: KnowledgeFor | None, seed: int
+    policy: Policy, episodes: Sequence[Episode], play: PlayConfig, knowledge: KnowledgeFor | None, seed: int
 ) -> Iterator[Trajectory]:
     try:
         for episode in episodes:
@@ -201,6 +88,84 @@ def _play_group(
             episode.close()
 
 
+class _Flight:
+    """Episodes whose next answer is on its way."""
+
+    def __init__(self, policy: StreamingPolicy, play: PlayConfig, seed: int) -> None:
+        self._policy, self._sampling, self._history, self._seed = (
+            policy,
+            play.sampling.build(),
+            play.history_turns,
+            seed,
+        )
+        self._live: dict[Future[Completion], tuple[Episode, float]] = {}
+        self._landed: SimpleQueue[Future[Completion]] = SimpleQueue()
+        self._at, self._share = time.perf_counter(), 0.0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another episode may start now; answers that wait go first."""
+        return len(self._live) < self._policy.batch_size and self._landed.empty()
+
+    def _shared_s(self) -> float:
+        """Seconds so far, each divided by how many answers were on their way in it."""
+        now = time.perf_counter()
+        self._share += (now - self._at) / max(1, len(self._live))
+        self._at = now
+        return self._share
+
+    def send(self, episode: Episode) -> None:
+        """Asks for the episode's next answer."""
+        since = self._shared_s()
+        future = self._policy.submit(episode.request(self._seed), self._sampling)
+        self._live[future] = (episode, since)
+        future.add_done_callback(self._landed.put)
+
+    def land(self) -> Episode:
+        """Waits for any answer and plays it."""
+        future = self._landed.get()
+        until = self._shared_s()
+        episode, since = self._live.pop(future)
+        try:
+            completion = future.result()
+        except PromptTooLongError as error:
+            episode.fail(error)
+        else:
+            episode.answer(completion, until - since, self._history)
+        return episode
+
+    def abandon(self) -> None:
+        """Takes all requests back."""
+        for future in self._live:
+            future.cancel()
+
+
+def _stream(
+    policy: StreamingPolicy, episodes: Sequence[Episode], play: PlayConfig, knowledge: KnowledgeFor | None, seed: int
+) -> Iterator[Trajectory]:
+    flight = _Flight(policy, play, seed)
+    upcoming, playing = list(reversed(episodes)), dict[str, Episode]()
+    try:
+        while upcoming or len(flight):
+            if upcoming and flight.has_room:
+                episode = upcoming.pop()
+                playing[episode.plan.id] = episode
+                episode.open(knowledge)
+            else:
+                episode = flight.land()
+            if episode.ended:
+                yield _finish(playing.pop(episode.plan.id), policy)
+            else:
+                flight.send(episode)
+    finally:
+        flight.abandon()
+        for episode in playing.values():
+            episode.close()
+
+
 def play_episodes(
     policy: Policy,
     spec: EnvSpec,
@@ -210,7 +175,10 @@ def play_episodes(
     knowledge: KnowledgeFor | None = None,
     seed: int,
 ) -> Iterator[Trajectory]:
-    """Plays the planned episodes and yields each as it finishes, in an order that is the same every time.
+    """Plays the planned episodes and yields each as it finishes.
+
+    The order is the same every time unless the policy is a `StreamingPolicy`: then it is the order they end in, which
+    decides nothing, because ids, seeds and records of an episode depend on its plan alone.
 
     Knowledge reaches the policy's prompts only: what is recorded is the student's prompt. A turn's response is drawn
     by `derive_seed(seed, plan.id, turn)`. An environment that raises, and a prompt that does not fit, end that
@@ -220,5 +188,8 @@ def play_episodes(
         ConfigError: the environment or its options are wrong.
         PolicyError: the policy cannot generate at all.
     """
+    if isinstance(policy, StreamingPolicy):
+        yield from _stream(policy, [Episode(plan, spec) for plan in plans], play, knowledge, seed)
+        return
     for group in groups(plans, policy.batch_size):
-        yield from _play_group(policy, [_Episode(plan, spec) for plan in group], play, knowledge, seed)
+        yield from _play_group(policy, [Episode(plan, spec) for plan in group], play, knowledge, seed)

@@ -23,6 +23,15 @@ class StopReason(StrEnum):
     LENGTH = "length"
 
 
+class IdSource(StrEnum):
+    """Where the token ids of a turn come from."""
+
+    SAMPLED = "sampled"
+    """They are what the model read and drew."""
+    RETOKENISED = "retokenised"
+    """A server gave text only; the ids are a local tokenizer's reading of it, without the end token."""
+
+
 class Split(StrEnum):
     """What an episode may be used for. `HELD_OUT` is for reporting only, never for choosing anything."""
 
@@ -49,7 +58,7 @@ class Turn(Record):
     prompt_tokens: int = Field(ge=0)
     response: str
     response_ids: tuple[int, ...]
-    """Exact sampled token ids, end token included when one was sampled."""
+    """Exact sampled token ids, end token included when one was sampled, unless `id_source` says otherwise."""
     stop_reason: StopReason
     action: str | None
     """What the environment understood; None is an invalid move."""
@@ -57,7 +66,8 @@ class Turn(Record):
     """What the environment answered to the action."""
     reward: float
     wall_s: float = Field(ge=0)
-    """Seconds of generation shared out over the batch, plus the environment's own step."""
+    """Seconds of generation shared out over what was generated at once, plus the environment's own step."""
+    id_source: IdSource = IdSource.SAMPLED
 
 
 class Trajectory(Record):

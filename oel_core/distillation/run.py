@@ -28,7 +28,8 @@ from oel_core.files import write_atomic
 from oel_core.jsonl import jsonl_bytes
 from oel_core.manifest import differences, digest_bytes, flatten
 from oel_core.models import ADAPTER, add_lora, is_lora, load_model, model_digest, save_model
-from oel_core.policies.transformers import prompt_ids, stop_token_ids
+from oel_core.policies.chat import prompt_ids
+from oel_core.policies.transformers import stop_token_ids
 from oel_core.seeds import derive_seed
 from oel_core.types import Knowledge, PartialRollout
 

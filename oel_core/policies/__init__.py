@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from oel_core.errors import ConfigError
 from oel_core.policies.base import Policy
 
 if TYPE_CHECKING:  # the configuration imports this package for its sampling type
@@ -26,34 +25,65 @@ def _transformers(path: str, config: ModelConfig) -> LoadedPolicy:
     return TransformersPolicy.load(path, config)
 
 
+def _vllm(path: str, config: ModelConfig) -> LoadedPolicy:
+    from oel_core.policies.vllm import VllmPolicy
+
+    return VllmPolicy.load(path, config)
+
+
+def _openai(path: str, config: ModelConfig) -> LoadedPolicy:
+    from oel_core.policies.openai_server import OpenAIPolicy
+
+    return OpenAIPolicy.load(path, config)
+
+
 BACKENDS: dict[str, Callable[[str, ModelConfig], LoadedPolicy]] = {
     "transformers": _transformers,
+    "vllm": _vllm,
+    "openai": _openai,
 }
 
 _lock = threading.Lock()
 _held: dict[tuple[object, ...], LoadedPolicy] = {}
 
 
-def load_policy(path: str, config: ModelConfig, backend: str = "transformers") -> Policy:
+def check_backend(config: ModelConfig) -> None:
+    """Cheap checks that the backend can be used at all: what it needs is installed, the API key is set.
+
+    Raises:
+        PolicyError: vLLM is needed and not installed.
+        ConfigError: the environment variable with the API key is not set.
+    """
+    if config.backend == "vllm" or (config.backend == "openai" and config.openai.managed):
+        from oel_core.policies.vllm import check_installed
+
+        check_installed()
+    elif config.backend == "openai":
+        from oel_core.policies.openai_server import api_key
+
+        api_key(config)
+
+
+def load_policy(path: str, config: ModelConfig) -> Policy:
     """The policy of a checkpoint, shared: the same unchanged checkpoint with the same settings is loaded once.
 
     Only the last one loaded is held, so two models never lie in memory on this module's account. Stages that share a
     policy do not close it; `release` does.
 
     Raises:
-        ConfigError: no such backend, or the device is not there.
-        ArtifactError, PolicyError: as `oel_core.models.load_model`.
+        ConfigError: the device is not there, or the server cannot serve this checkpoint.
+        ArtifactError, PolicyError: as `oel_core.models.load_model`; PolicyError also when vLLM or a server fails.
     """
     from oel_core.checkpoints import stamp
 
-    if backend not in BACKENDS:
-        raise ConfigError(f"unknown policy backend '{backend}': known are {', '.join(BACKENDS)}")
-    key = (backend, config.model_dump_json(exclude={"path", "lora"}), *stamp(path))
+    key = (config.model_dump_json(exclude={"path", "lora"}), *stamp(path))
     with _lock:
         held = _held.get(key)
         if held is None or held.closed:
+            if held is not None:  # it failed, and may hold more than memory
+                held.close()
             _held.clear()
-            held = _held[key] = BACKENDS[backend](path, config)
+            held = _held[key] = BACKENDS[config.backend](path, config)
         return held
 
 

@@ -1,10 +1,11 @@
 """The policy protocol: token ids in, token ids and a stop reason out."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from oel_core.types import Message, StopReason
+from oel_core.types import IdSource, Message, StopReason
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Completion:
     response_ids: tuple[int, ...]
     """End token included when one was sampled."""
     stop_reason: StopReason
+    id_source: IdSource = IdSource.SAMPLED
+    """Whether the ids are the model's own."""
 
 
 class Policy(Protocol):
@@ -48,7 +51,7 @@ class Policy(Protocol):
     reproducible: bool
     """The same batch of requests gives the same bytes again."""
     batch_size: int
-    """Requests that are best given at once."""
+    """Requests that are best given, or kept in flight, at once."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Answers in the order of the requests. Raises PolicyError when it cannot."""
@@ -60,4 +63,17 @@ class Policy(Protocol):
 
     def close(self) -> None:
         """Frees the model."""
+        ...
+
+
+@runtime_checkable
+class StreamingPolicy(Policy, Protocol):
+    """A policy that answers each request as soon as it can, whatever happens to the others."""
+
+    def submit(self, request: Request, sampling: Sampling) -> Future[Completion]:
+        """Starts on a request and returns at once; cancelling the future takes the request back.
+
+        The future raises PromptTooLongError (position 0) when this request does not fit, PolicyError when the policy
+        cannot generate at all, ConfigError when no retry could help.
+        """
         ...

@@ -1,0 +1,130 @@
+"""Chat prompts as token ids and back: what all policies that hold a tokenizer have in common."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+
+from oel_core.checkpoints import adapter_base, is_adapter, model_digest, resolve_model
+from oel_core.config import ModelConfig
+from oel_core.errors import PolicyError, PromptTooLongError
+from oel_core.models import load_tokenizer
+from oel_core.policies.base import Completion
+from oel_core.types import Message, StopReason
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], *, thinking: bool) -> list[int]:
+    """The token ids of a chat prompt up to where the assistant starts; `thinking` goes to templates that know it."""
+    template = tokenizer.get_chat_template()
+    known: dict[str, Any] = {"enable_thinking": thinking} if "enable_thinking" in template else {}
+    chat = [{"role": message.role, "content": message.content} for message in messages]
+    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **known)
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def end_tokens(configured: int | Iterable[int] | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every id that ends a response: the generation configuration's `eos_token_id` and the tokenizer's.
+
+    Raises:
+        PolicyError: there is none, so no response could ever end.
+    """
+    ids = [configured] if configured is None or isinstance(configured, int) else list(configured)
+    found = frozenset(int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None)
+    if not found:
+        raise PolicyError("the model names no end token: set eos_token_id in its generation_config.json")
+    return found
+
+
+def base_of(path: str) -> str:
+    """The full model that a checkpoint is or stands on: its folder, or a hub id."""
+    source = resolve_model(path)
+    if isinstance(source, Path) and is_adapter(source):
+        return base_of(adapter_base(source))
+    return str(source)
+
+
+def checkpoint_name(path: str) -> str:
+    """What records call the policy of a checkpoint: its folder's name or hub id, and 12 digits of its digest."""
+    label = path if isinstance(resolve_model(path), str) or not Path(path).is_dir() else Path(path).resolve().name
+    return f"{label}@{model_digest(path)[:12]}"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One model's chat format: its tokenizer, template, end tokens and length."""
+
+    tokenizer: PreTrainedTokenizerBase
+    stops: frozenset[int]
+    """Each ends a response."""
+    thinking: bool
+    max_length: int
+    """Most tokens of prompt and response together."""
+    limit: str
+    """What set `max_length`, for messages."""
+
+    @classmethod
+    def build(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: frozenset[int],
+        positions: int | None,
+        config: ModelConfig,
+        name: str,
+    ) -> Self:
+        """`positions` is the model's own length, None when unknown. Raises PolicyError without a chat template."""
+        if tokenizer.chat_template is None:
+            raise PolicyError(f"{name} has no chat template: only chat models can play")
+        own = positions or config.max_length
+        limit = "model.max_length" if config.max_length <= own else "the model's own length"
+        return cls(tokenizer, stops, config.thinking, min(config.max_length, own), limit)
+
+    @classmethod
+    def load(cls, path: str, config: ModelConfig, positions: int | None = None) -> Self:
+        """The chat format of a checkpoint whose weights stay where they are. Raises as `models.load_tokenizer`."""
+        tokenizer, base = load_tokenizer(path), base_of(path)
+        try:
+            ends = GenerationConfig.from_pretrained(base).eos_token_id
+        except OSError:  # a model without that file: the tokenizer's own end token is all there is
+            ends = None
+        if positions is None:
+            text = AutoConfig.from_pretrained(base, trust_remote_code=False).get_text_config()
+            positions = getattr(text, "max_position_embeddings", None)
+        return cls.build(tokenizer, end_tokens(ends, tokenizer), positions, config, path)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt's token ids up to where the assistant starts."""
+        return prompt_ids(self.tokenizer, messages, thinking=self.thinking)
+
+    def check_lengths(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
+        """Raises PromptTooLongError that names every prompt without room for `max_tokens` more."""
+        problems = {
+            position: f"a prompt of {len(prompt)} tokens and a response of up to {max_tokens} are "
+            f"{len(prompt) + max_tokens - self.max_length} tokens over {self.limit} of {self.max_length}: "
+            "raise it, or lower max_tokens, the knowledge cap or play.history_turns"
+            for position, prompt in enumerate(prompts)
+            if len(prompt) + max_tokens > self.max_length
+        }
+        if problems:
+            raise PromptTooLongError(problems)
+
+    def completion(self, prompt: Sequence[int], response: Sequence[int]) -> Completion:
+        """The record of a sampled response; empty ones count as ended."""
+        ended = not response or response[-1] in self.stops
+        return Completion(
+            text=self.text(response),
+            prompt_ids=tuple(prompt),
+            response_ids=tuple(response),
+            stop_reason=StopReason.EOS if ended else StopReason.LENGTH,
+        )
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Decoded, special tokens left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a plain text, without chat markup."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids

@@ -1,0 +1,157 @@
+"""How fast episodes are played, as ratios within one run.
+
+    python -m tests.benchmarks.rollout_speed batched            # transformers: 32 episodes at once, and one at a time
+    python -m tests.benchmarks.rollout_speed vllm               # vLLM: this project's policy, and LLM.generate itself
+    python -m tests.benchmarks.rollout_speed environments       # what one turn of each environment costs
+
+Both sides of a ratio answer the same prompts with the same model on the same machine, turn about, `--repeats` times.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from oel_core import envs
+from oel_core.checkpoints import SEED_LM
+from oel_core.config import ModelConfig, PlayConfig, SamplingConfig
+from oel_core.envs.base import EnvSpec
+from oel_core.models import load_model
+from oel_core.policies.base import Completion, Policy, Request, Sampling
+from oel_core.policies.chat import Chat, base_of
+from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.policies.transformers import TransformersPolicy, stop_token_ids
+from oel_core.rollout import plan_episodes, play_episodes
+from oel_core.types import Split, Trajectory
+
+WORLD = EnvSpec("lake", {}, 5)
+WORLDS = (WORLD, EnvSpec("frozen_lake", {}, 5), EnvSpec("sokoban", {}, 5), EnvSpec("textworld_coin", {}, 5))
+LIVE = 32
+PLAY = PlayConfig(sampling=SamplingConfig(temperature=0, max_tokens=48))
+
+
+class OneAtATime:
+    """transformers' own `generate`, a prompt a call."""
+
+    reproducible, batch_size, name = True, 1, "one at a time"
+
+    def __init__(self, model: Any, tokenizer: Any, config: ModelConfig) -> None:
+        self._model = model
+        self._chat = Chat.build(tokenizer, stop_token_ids(model, tokenizer), None, config, self.name)
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        assert sampling.temperature == 0
+        return [self._answer(request, sampling) for request in requests]
+
+    def _answer(self, request: Request, sampling: Sampling) -> Completion:
+        prompt = self._chat.prompt_ids(request.messages)
+        drawn = self._model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=sampling.max_tokens,
+            do_sample=False,
+            eos_token_id=sorted(self._chat.stops),
+            pad_token_id=self._chat.tokenizer.pad_token_id,
+        )
+        return self._chat.completion(prompt, drawn[0, len(prompt) :].tolist())
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._chat.encode(text))
+
+    def close(self) -> None:
+        pass
+
+
+def play(policy: Policy, world: EnvSpec = WORLD, episodes: int = LIVE) -> list[Trajectory]:
+    plans = plan_episodes(world, 0, Split.VALIDATION, 0, 0, episodes, False)
+    return list(play_episodes(policy, world, plans, PLAY, seed=0))
+
+
+def responses(episodes: Sequence[Trajectory]) -> dict[str, list[tuple[int, ...]]]:
+    return {episode.id: [turn.response_ids for turn in episode.turns] for episode in episodes}
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def turn_about(repeats: int, *sides: Callable[[], Any]) -> list[list[float]]:
+    """Seconds of every side, `repeats` of each after one that is not counted."""
+    for side in sides:
+        side()
+    rounds = [[seconds(side) for side in sides] for _ in range(repeats)]
+    return [list(column) for column in zip(*rounds, strict=True)]
+
+
+def spread(values: Sequence[float], unit: str) -> str:
+    return f"{statistics.median(values):.2f} {unit} ({min(values):.2f} to {max(values):.2f})"
+
+
+def batched(repeats: int) -> None:
+    config = ModelConfig(path=SEED_LM, batch_size=LIVE, device="cpu")
+    model, tokenizer = load_model(SEED_LM, config)
+    many, one = TransformersPolicy(model, tokenizer, config, SEED_LM), OneAtATime(model, tokenizer, config)
+    same = responses(play(many)) == responses(play(one))
+    together, apart = turn_about(repeats, lambda: play(many), lambda: play(one))
+    print(f"{LIVE} episodes of {WORLD.name} with {SEED_LM}; the same responses: {same}; {repeats} repeats")
+    print(f"  batched        {spread([LIVE / s for s in together], 'episodes/s')}")
+    print(f"  one at a time  {spread([LIVE / s for s in apart], 'episodes/s')}")
+    print(f"  ratio          {spread([b / a for a, b in zip(together, apart, strict=True)], 'times')}")
+
+
+def vllm(repeats: int) -> None:
+    from vllm import LLM, SamplingParams
+
+    from oel_core.policies.vllm import VllmPolicy, engine_arguments, runs_on_cpu
+
+    settings = {"max_sequences": LIVE, "cache_gib": 0.5, "eager": True}
+    config = ModelConfig(path=SEED_LM, backend="vllm", max_length=1024, vllm=settings)  # type: ignore[arg-type]
+    policy = VllmPolicy.load(SEED_LM, config)
+    turns = [turn for episode in play(policy, episodes=2 * LIVE) for turn in episode.turns]
+    requests = [Request(turn.messages, number) for number, turn in enumerate(turns)]
+    sampling = Sampling(temperature=0.7, max_tokens=48)
+    answers: list[Completion] = []
+    (ours,) = turn_about(repeats, lambda: answers.__setitem__(slice(None), policy.generate(requests, sampling)))
+    tokens = sum(len(answer.response_ids) for answer in answers)
+    stops = sorted(Chat.load(SEED_LM, config).stops)
+    policy.close()
+    arguments = engine_arguments(base_of(SEED_LM), 0, 1024, config, cpu=runs_on_cpu(config))
+    raw = LLM(**arguments, disable_log_stats=True)
+    prompts = [{"prompt_token_ids": list(answer.prompt_ids)} for answer in answers]
+    drawn = [
+        SamplingParams(temperature=0.7, max_tokens=48, seed=request.seed, stop_token_ids=stops) for request in requests
+    ]
+    (theirs,) = turn_about(repeats, lambda: raw.generate(prompts, drawn, use_tqdm=False))
+    again = sum(len(one.outputs[0].token_ids) for one in raw.generate(prompts, drawn, use_tqdm=False))
+    print(f"{len(requests)} prompts of {WORLD.name} with {SEED_LM}, {LIVE} in flight; {repeats} repeats")
+    print(f"  VllmPolicy.generate  {spread([tokens / s for s in ours], 'tokens/s')}")
+    print(f"  LLM.generate         {spread([again / s for s in theirs], 'tokens/s')}")
+    ratio = (tokens / statistics.median(ours)) / (again / statistics.median(theirs))
+    print(f"  ratio of the medians {ratio:.2f}")
+
+
+def environments(repeats: int) -> None:
+    """The same play with a policy that costs nothing: what is left is the environments and the records."""
+    free = ScriptedPolicy(lambda messages, seed: "[up]", batch_size=LIVE)
+    print(f"a turn of {LIVE} live episodes, everything but the policy; {repeats} repeats")
+    for world in WORLDS:
+        envs.prepare_envs(
+            world, [plan.seed for plan in plan_episodes(world, 0, Split.VALIDATION, 0, 0, LIVE, False)], 1
+        )
+        turns = sum(len(episode.turns) for episode in play(free, world))
+        (taken,) = turn_about(repeats, lambda world=world: play(free, world))  # type: ignore[misc]
+        print(f"  {world.name:16} {spread([1000 * s / turns for s in taken], 'ms/turn')}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["batched", "vllm", "environments"])
+    parser.add_argument("--repeats", type=int, default=5)
+    chosen = parser.parse_args()
+    {"batched": batched, "vllm": vllm, "environments": environments}[chosen.what](chosen.repeats)

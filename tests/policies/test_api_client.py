@@ -1,0 +1,70 @@
+"""Waiting well: Retry-After, back-off, and the pace of departures."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oel_core.policies import api_client
+from oel_core.policies.api_client import FIRST_WAIT_S, LONGEST_WAIT_S, Pace, backoff_s, retry_after_s, said
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [(None, None), ("3", 3.0), ("0.5", 0.5), ("-2", 0.0), ("soon", None), ("nan", None), ("inf", None)],
+)
+def test_retry_after_in_seconds(header: str | None, wait: float | None) -> None:
+    assert retry_after_s(header) == wait
+
+
+def test_retry_after_as_a_date() -> None:
+    ahead = retry_after_s(format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True))
+    assert ahead is not None
+    assert 55 < ahead <= 60
+    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+
+
+@given(st.text(max_size=40))
+def test_retry_after_of_anything_is_no_error(header: str) -> None:
+    wait = retry_after_s(header)
+    assert wait is None or wait >= 0
+
+
+@given(st.integers(0, 10_000))
+def test_backoff_doubles_up_to_its_end(attempt: int) -> None:
+    whole = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 16))
+    assert whole / 2 <= backoff_s(attempt) <= whole
+
+
+def test_departures_keep_their_distance_and_wait_out_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(api_client.time, "monotonic", lambda: now)
+    pace = Pace(interval_s=2)
+    assert [pace.slot() for _ in range(3)] == [0, 2, 4]
+    now = 110.0
+    assert pace.slot() == 0
+    pace.pause(30)
+    assert [pace.slot(), pace.slot()] == [30, 32]
+    pace.pause(1)  # shorter than what is waited for already
+    assert pace.slot() == 34
+    unlimited = Pace()
+    assert [unlimited.slot() for _ in range(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"error": {"message": "too  long\\n"}}', "too long"),
+        (b'{"error": "no"}', "no"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b"<html>bad gateway</html>", "<html>bad gateway</html>"),
+        (b"", "(nothing)"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"[1, 2]", "[1, 2]"),
+    ],
+)
+def test_what_servers_say_is_one_line(content: bytes, expected: str) -> None:
+    assert said(httpx.Response(400, content=content)) == expected
