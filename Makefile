@@ -44,7 +44,7 @@ quickstart: setup
 	$(BIN)/oel run quickstart --root runs --name quickstart
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 # What only some tests need: the harness behind IF-Eval, and the reader of GGUF weights.
 extras: setup

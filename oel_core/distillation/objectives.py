@@ -46,7 +46,10 @@ def tail_reverse_kl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _tail(log_probs: Tensor) -> Tensor:
-    """Log of the mass outside the K tokens, (N, 1); rounding may leave less than nothing there."""
+    """Log of the mass outside the K tokens, (N, 1); rounding may leave less than nothing there.
+
+    A small difference of numbers near one: `score` computes it in float64.
+    """
     rest = 1 - log_probs.exp().sum(-1, keepdim=True)
     return rest.clamp(min=torch.finfo(log_probs.dtype).eps).log()
 
@@ -103,9 +106,14 @@ class Objective:
         return cls(support, per_token, config.top_k, config.temperature, config.clip)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What its log-probabilities are computed in."""
+        return torch.float64 if self.per_token is tail_reverse_kl else torch.float32
+
+    @property
     def passes(self) -> int:
-        """How many (N, V) tensors it needs at once, roughly."""
-        return 12 if self.support == "all" else 5
+        """How many float32 tensors of shape (N, V) it needs at once, roughly."""
+        return 12 if self.support == "all" or self.dtype is torch.float64 else 5
 
 
 OBJECTIVES: dict[str, tuple[Literal["top_k", "sampled", "all"], PerToken]] = {
@@ -134,7 +142,7 @@ class Scored(NamedTuple):
 
 @torch.no_grad()
 def score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor, sampled: Tensor) -> Scored:
-    """Divergence, entropy and gradient of some response tokens. Log-sum-exps are float32 whatever the logits are.
+    """Divergence, entropy and gradient of some response tokens. Log-sum-exps are float32 or better, whatever the logits are.
 
     Args:
         objective: what is minimised.
@@ -142,11 +150,11 @@ def score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor, 
         teacher_logits: shape (N, V).
         sampled: the response tokens themselves, shape (N,).
     """
-    student = student_logits.float() / objective.temperature
+    student = student_logits.to(objective.dtype) / objective.temperature
     log_sum = student.logsumexp(-1, keepdim=True)
     indices = _indices(objective, student, sampled)
     chosen = _at(student, log_sum, indices)
-    teacher = teacher_logits.float() / objective.temperature
+    teacher = teacher_logits.to(objective.dtype) / objective.temperature
     taught = _at(teacher, teacher.logsumexp(-1, keepdim=True), indices)
     del teacher
     divergence, loss, slope = _differentiate(objective, chosen, taught)
@@ -155,7 +163,8 @@ def score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor, 
     entropy = log_sum[:, 0] - torch.linalg.vecdot(probabilities, student)
     gradient = probabilities.mul_(-slope.sum(-1, keepdim=True))
     gradient = gradient.add_(slope) if indices is None else gradient.scatter_add_(-1, indices, slope)
-    return Scored(divergence, loss, entropy, gradient.div_(objective.temperature))
+    gradient = gradient.div_(objective.temperature)
+    return Scored(divergence.float(), loss.float(), entropy.float(), gradient.float())
 
 
 def _indices(objective: Objective, student: Tensor, sampled: Tensor) -> Tensor | None:

@@ -12,7 +12,7 @@ from oel_core.distillation.split_model import SplitModel
 from oel_core.distillation.student import Student
 from oel_core.distillation.update import accumulate_gradients
 from oel_core.models import load_tokenizer
-from oel_core.policies.transformers import prompt_ids
+from oel_core.policies.chat import prompt_ids
 from oel_core.prompts.play import first_messages, next_messages, with_knowledge
 from oel_core.types import PartialRollout
 from tests.distillation.builders import knowledge

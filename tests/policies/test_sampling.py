@@ -29,7 +29,7 @@ def plain_draw(logits: list[float], uniform: float, sampling: Sampling) -> set[i
     for token, share in zip(order, shares, strict=True):
         if sum(weight for _, weight in kept) < sampling.top_p:
             kept.append((token, share))
-    if not (sampling.top_k or sampling.top_p < 1):
+    if sampling.top_k in (0, len(logits)) and sampling.top_p >= 1:
         kept.sort()
     target, passed, possible = uniform * sum(weight for _, weight in kept), 0.0, set()
     for token, weight in kept:
