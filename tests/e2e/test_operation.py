@@ -180,6 +180,7 @@ def test_a_second_round_at_once_is_refused_or_queued(services: Services) -> None
     from oel_core.artifacts import LEASE
     from oel_core.lease import held
 
+    rounds = services.run.rounds()
     with held(services.run.path / LEASE, "another worker"):
         said = services.oel("trigger", "next-round", *services.set, "--id", "second", "--wait", code=1)
         assert "in use by process" in said
@@ -187,7 +188,7 @@ def test_a_second_round_at_once_is_refused_or_queued(services: Services) -> None
         time.sleep(5)
         assert services.outcome("queued") == "unknown"
     until(lambda: services.outcome("queued") == "refused", "the queued round went on with the cancelled one")
-    assert services.run.rounds() == [0, 1, 2, 3, 4]
+    assert services.run.rounds() == rounds
 
 
 def test_promote_and_roll_back_by_hand_show_in_the_next_round(services: Services) -> None:
