@@ -4,6 +4,7 @@ Whoever holds the lease of a run folder is its only process, so every earlier fl
 `oel up` looks for the processes of all flow runs that are said to be running on this machine.
 """
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +19,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelled, Crashed, State
 
-from oel_core.artifacts import RunFolder
+from oel_core.artifacts import LEASE, RunFolder
 from oel_core.files import write_atomic
+from oel_core.lease import read_lease
 from oel_core.manifest import read_record
 from oel_core.processes import Process, is_alive, this_process
 from oel_core.types import Record
@@ -38,14 +40,30 @@ class NotedFlowRun(Record):
 
 def take_over(run: RunFolder, flow_run_id: str) -> None:
     """Marks what an earlier, killed loop left running as crashed, and notes the present one. Call it locked."""
+    with get_client(sync_client=True) as client:
+        _end_noted(client, run)
+    write_atomic(run.path / NOTE, NotedFlowRun(flow_run_id=flow_run_id).model_dump_json().encode())
+
+
+def _end_noted(client: SyncPrefectClient, run: RunFolder) -> list[str]:
+    """Marks the noted flow run and everything under it, if they are said to be running; returns names."""
     path = run.path / NOTE
-    if path.exists():
-        noted: NotedFlowRun = read_record(path, NotedFlowRun)
-        with get_client(sync_client=True) as client:
-            loops = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(noted.flow_run_id)]), state=RUNNING)
-            for loop in client.read_flow_runs(flow_run_filter=loops):
-                _crash(client, loop)
-    write_atomic(path, NotedFlowRun(flow_run_id=flow_run_id).model_dump_json().encode())
+    if not path.exists():
+        return []
+    noted: NotedFlowRun = read_record(path, NotedFlowRun)
+    loops = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(noted.flow_run_id)]), state=RUNNING)
+    )
+    for loop in loops:
+        _crash(client, loop)
+    return [loop.name for loop in loops]
+
+
+def end_children(flow_run_id: str) -> None:
+    """Marks what runs under a flow run as cancelled, for a process that is about to leave."""
+    with get_client(sync_client=True) as client:
+        for child in _children(client, UUID(flow_run_id)):
+            _crash(client, child, asked=True)
 
 
 def say_who(flow_run_id: str) -> None:
@@ -56,8 +74,10 @@ def say_who(flow_run_id: str) -> None:
         client.update_flow_run_labels(found.id, labels)
 
 
-def mark_dead(*, nothing_ran: bool) -> list[str]:
+def mark_dead(root: Path, *, nothing_ran: bool) -> list[str]:
     """Marks flow runs as crashed, or as cancelled where that was asked for, whose process is gone; returns names.
+
+    Those noted in a run folder under `root` that nobody alive holds are dead too.
 
     `nothing_ran`: no process of any worker was alive, so a run that never came to say who it is has died too.
     """
@@ -72,14 +92,22 @@ def mark_dead(*, nothing_ran: bool) -> list[str]:
             if dead:
                 _crash(client, found)
                 marked.append(found.name)
+        for path in sorted(root.glob(f"*/{NOTE}")):
+            lease = read_lease(path.parent / LEASE)
+            if lease is None or is_alive(lease.holder) is False:
+                marked += _end_noted(client, RunFolder(path.parent))
     return marked
 
 
-def _crash(client: SyncPrefectClient, flow_run: FlowRun) -> None:
-    """The flow run and everything under it."""
-    children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]), state=RUNNING)
-    for child in client.read_flow_runs(flow_run_filter=children):
-        _crash(client, child)
-    asked = flow_run.state is not None and flow_run.state.is_cancelling()
+def _crash(client: SyncPrefectClient, flow_run: FlowRun, *, asked: bool = False) -> None:
+    """The flow run and everything under it. Where it was asked to end, or one above it was, it counts as cancelled."""
+    asked = asked or (flow_run.state is not None and flow_run.state.is_cancelling())
+    for child in _children(client, flow_run.id):
+        _crash(client, child, asked=asked)
     ended: State[Any] = Cancelled() if asked else Crashed(message="its process was killed")
     client.set_flow_run_state(flow_run.id, ended, force=True)
+
+
+def _children(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:
+    above = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=above, state=RUNNING))

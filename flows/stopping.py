@@ -14,9 +14,9 @@ from pathlib import Path
 
 from prefect.runtime import flow_run
 
-from flows.abandoned import say_who
+from flows.abandoned import end_children, say_who
 from flows.services.process import log_path
-from flows.telling import tell_killed
+from flows.telling import tell_killed, within_patience
 from oel_core.artifacts import LEASE, RunFolder
 from oel_core.lease import drop_own
 
@@ -48,14 +48,16 @@ def log_to_file(name: str) -> None:
 def under_worker(root: Path, name: str) -> Iterator[None]:
     """Ends the process within moments when it is asked to stop within the block; its lease is free after that."""
 
+    own = str(flow_run.id)
+    run = RunFolder(root / name)
+
     def leave() -> None:
-        run = RunFolder(root / name)
-        tell_killed(run)
+        within_patience(lambda: tell_killed(run), lambda: end_children(own))
         drop_own(run.path / LEASE)
         os._exit(STOPPED)
 
     log_to_file(name)
-    say_who(str(flow_run.id))
+    say_who(own)
     with on_sigterm(leave):
         yield
 

@@ -1,7 +1,10 @@
-"""Telling the tracking server that a run ends now, as far as moments allow; a rerun finds out anyway."""
+"""Telling the servers that a run ends now, as far as moments allow; a rerun finds out anyway."""
 
 import sys
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from oel_core.artifacts import RunFolder
 
@@ -19,6 +22,19 @@ def tell_killed(run: RunFolder) -> None:
 
         mark_killed(load_settings(), run)
 
-    teller = threading.Thread(target=mark, daemon=True)
-    teller.start()
-    teller.join(PATIENCE_S)
+    within_patience(mark)
+
+
+def within_patience(*acts: Callable[[], None]) -> None:
+    """Does all of them at once and waits no longer than `PATIENCE_S`; what fails is left to whoever comes next."""
+
+    def quietly(act: Callable[[], None]) -> None:
+        with suppress(Exception):
+            act()
+
+    threads = [threading.Thread(target=quietly, args=(act,), daemon=True) for act in acts]
+    until = time.monotonic() + PATIENCE_S
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))

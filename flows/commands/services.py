@@ -45,7 +45,7 @@ def up(
     use_services(where)
     from flows.abandoned import mark_dead
 
-    for name in mark_dead(nothing_ran=nothing_ran):
+    for name in mark_dead(where, nothing_ran=nothing_ran):
         _say(f"flow run {name}: its process is gone, marked as crashed")
     _say(f"UI       {settings.prefect_url}")
     _say(f"MLflow   {settings.mlflow_url}")

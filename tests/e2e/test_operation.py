@@ -159,8 +159,9 @@ def test_a_killed_round_is_reported_and_gone_on_with(services: Services) -> None
 def test_cancelling_ends_everything_within_ten_seconds(services: Services) -> None:
     from flows.services.servers import post
 
+    number = max(services.run.rounds(), default=0) + 1
     id = services.trigger("cancelled", "distill.steps=60")
-    until(lambda: services.run.has(4, "accumulate"), "round 4 is in the middle")
+    until(lambda: services.run.has(number, "accumulate"), "the round is in the middle")
     held = read_lease(services.run.path / "lease.json")
     assert held is not None
     url = f"http://127.0.0.1:{services.ports[0]}/api/flow_runs/{id}/set_state"
@@ -169,7 +170,9 @@ def test_cancelling_ends_everything_within_ten_seconds(services: Services) -> No
     until(lambda: is_alive(held.holder) is False, "the flow run's process is gone")
     assert time.monotonic() - began < 10 + 10, "10 s, and as much for a busy machine"
     assert read_lease(services.run.path / "lease.json") is None
-    until(lambda: not services.flow_runs("RUNNING", "PENDING", "CANCELLING"), "it is said to be cancelled", 60)
+    until(lambda: not services.flow_runs("CANCELLING"), "it is said to be cancelled")
+    services.up()
+    assert not services.flow_runs("RUNNING", "PENDING")
     assert {run["state_type"] for run in services.flow_runs() if run["id"] == id} == {"CANCELLED"}
 
 
@@ -177,6 +180,7 @@ def test_a_second_round_at_once_is_refused_or_queued(services: Services) -> None
     from oel_core.artifacts import LEASE
     from oel_core.lease import held
 
+    rounds = services.run.rounds()
     with held(services.run.path / LEASE, "another worker"):
         said = services.oel("trigger", "next-round", *services.set, "--id", "second", "--wait", code=1)
         assert "in use by process" in said
@@ -184,7 +188,7 @@ def test_a_second_round_at_once_is_refused_or_queued(services: Services) -> None
         time.sleep(5)
         assert services.outcome("queued") == "unknown"
     until(lambda: services.outcome("queued") == "refused", "the queued round went on with the cancelled one")
-    assert services.run.rounds() == [0, 1, 2, 3, 4]
+    assert services.run.rounds() == rounds
 
 
 def test_promote_and_roll_back_by_hand_show_in_the_next_round(services: Services) -> None:
