@@ -128,7 +128,8 @@ def test_a_killed_engine_is_one_error_and_then_starts_again(config: ModelConfig,
     policy = load_policy(SEED_LM, config)
     before = greedy(policy, requests[:4])
     for pid in descendants(os.getpid()):
-        if b"vllm" in Path(f"/proc/{pid}/cmdline").read_bytes().lower():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"VLLM::" in words or b"vllm.entrypoints" in words:
             os.kill(pid, signal.SIGKILL)
     with pytest.raises(PolicyError, match=r"has died|has ended"):
         policy.generate(requests, GREEDY)  # type: ignore[attr-defined]
