@@ -2,7 +2,7 @@
 
 Everything here is a pure formula and errs on the high side: episodes last all their turns, responses run to their
 cap, prompts grow by the recipe's 512 tokens a turn. Memory is the peak of one stage on one device, for the
-transformers backend; it was compared with measurements on small models and holds within a factor of two.
+transformers backend; a slow test holds it to within a factor of two of what is measured on small models.
 """
 
 from collections.abc import Mapping
