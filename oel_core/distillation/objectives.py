@@ -142,7 +142,7 @@ class Scored(NamedTuple):
 
 @torch.no_grad()
 def score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor, sampled: Tensor) -> Scored:
-    """Divergence, entropy and gradient of some response tokens. Log-sum-exps are float32 or better, whatever the logits are.
+    """Divergence, entropy and gradient of some response tokens. Log-sum-exps are float32 or better.
 
     Args:
         objective: what is minimised.
