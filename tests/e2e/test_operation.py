@@ -23,7 +23,7 @@ from oel_core.triggers import read_trigger
 from tests.e2e.loop import short_config
 from tests.fakes import tiny_model_folder
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.services
 SECRET = "hunter2-do-not-write-me-down"
 PATIENCE_S = 600.0
 """Generous: the machine may be busy with other things. Nothing here is measured."""
