@@ -180,8 +180,7 @@ def test_what_does_not_fit_the_context_is_refused_before_training(start, tmp_pat
 
 @pytest.mark.parametrize("objective", ["reverse_kl_tail", "forward_kl", "generalised_jsd"])
 def test_any_objective_brings_the_student_towards_its_teacher(start, tmp_path, objective):
-    samples = 24 if objective != "sampled_token" else 96  # one token a position estimates a sum over all: noise
-    changes = {"steps": 8, "samples": samples, "learning_rate": 2e-3, "max_response_tokens": 4, "objective": objective}
+    changes = {"steps": 8, "samples": 24, "learning_rate": 2e-3, "max_response_tokens": 4, "objective": objective}
     distill(**arguments(start, tmp_path, **changes))
     records = lines(tmp_path)
     assert sum(record.kl for record in records[-2:]) < 0.8 * sum(record.kl for record in records[:2])
