@@ -54,7 +54,7 @@ def digest_replay(replay: ReplayConfig) -> str:
 
 
 def _read(path: Path, encode: Encode, room: int) -> list[Sequence[int]]:
-    prompts = []
+    prompts: list[Sequence[int]] = []
     for number, entry in enumerate(read_jsonl(path, ReplayPrompt), start=1):
         ids = array("i", encode(entry.messages))
         if len(ids) > room:

@@ -71,7 +71,7 @@ def test_sft_is_cross_entropy_with_the_collected_responses(start, tmp_path):
 def test_sft_learns_and_cuts_long_responses(start, tmp_path):
     distill(**collected(arguments(start, tmp_path, steps=8, regime="sft", max_response_tokens=2, top_k=1)))
     records = lines(tmp_path)
-    assert records[-1].loss < records[0].loss / 2
+    assert records[-1].loss < records[0].loss * 0.7
     assert {(record.response_length, record.truncation_rate) for record in records} == {(2.0, 1.0)}
 
 
