@@ -32,7 +32,7 @@ def make_teacher(student: Any, dtype: torch.dtype, prefixes: Prefixes, config: D
     if config.teacher == "live":
         logger.warning(
             "distill.teacher is live: the student is its own teacher and can drift together with it. Others measured "
-            "a pass rate of 18.8%% with it against 53.9%% with a frozen teacher (arXiv 2602.12275, Sokoban, 4B model). "
+            "a pass rate of 18.8% with it against 53.9% with a frozen teacher (arXiv 2602.12275, Sokoban, 4B model). "
             "Use frozen unless this comparison is what you want"
         )
         return Live(student, prefixes, config, longest)
