@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from oel_core.config_base import Count, CountOrZero, Section, Share
+from oel_core.distill_config import RegimeConfig
 from oel_core.errors import ConfigError
 from oel_core.knowledge_config import HygieneConfig, ReviewConfig, SaturationConfig, SelectionConfig
 from oel_core.operation import ExperienceConfig, GateConfig
@@ -138,8 +139,8 @@ class KnowledgeConfig(Section):
     hygiene: HygieneConfig = HygieneConfig()
 
 
-class DistillConfig(Section):
-    """Consolidation by on-policy context distillation (arXiv 2603.16856 and 2602.12275)."""
+class DistillConfig(RegimeConfig):
+    """Consolidation by context distillation (arXiv 2603.16856 and 2602.12275)."""
 
     steps: Count = 20
     """T: optimiser steps."""

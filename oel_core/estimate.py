@@ -24,8 +24,8 @@ _SAMPLING_COPIES: Final = 24
 """Bytes a vocabulary entry while a token is drawn: logits, float32 copies, probabilities, a float64 sum."""
 _LOSS_COPIES: Final = 36
 """Bytes a vocabulary entry and response token in the loss: logits of both sides, scaled copies, entropy, gradients."""
-_LOSS_CHUNK: Final = 2**31
-"""Most bytes of them at once: the vocabulary is visited in chunks of tokens."""
+_LOSS_CHUNK: Final = {"cpu": 2**28}
+"""Most bytes of them at once, 2**31 on a GPU: the vocabulary is visited in chunks of tokens."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def training_memory(config: OelConfig, architecture: Architecture) -> int:
     tokens = max(config.distill.micro_batch_tokens, length)
     values = 10 * architecture.hidden + 8 * (architecture.queries + architecture.keys) + 4 * architecture.intermediate
     kept = tokens * architecture.layers * values * size
-    loss = min(tokens * architecture.vocabulary * _LOSS_COPIES, _LOSS_CHUNK)
+    loss = min(tokens * architecture.vocabulary * _LOSS_COPIES, _LOSS_CHUNK.get(config.model.device, 2**31))
     return training_weights(config, architecture) + _prefixes(config, architecture) + kept + loss
 
 

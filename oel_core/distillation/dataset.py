@@ -4,7 +4,7 @@ All choices derive from the seed and a sample's place (step, index), so a resume
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -36,7 +36,9 @@ class Sample:
     replica: int
     """Replica of the drawn file."""
     seed: int
-    """Decides the student's response."""
+    """Decides the response."""
+    response: Sequence[int] = ()
+    """Token ids of a collected response, where those are learnt from."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class Step:
     number: int
     """The first step is 1."""
     samples: tuple[Sample, ...]
+    replay: tuple[Sample, ...] = ()
+    """General prompts on which the student is held to the round's start."""
+
+
+def sample_id(trajectory_id: str, turn: int) -> str:
+    """How a turn is called as a sample."""
+    return f"{trajectory_id}/turn{turn}"
 
 
 def check_knowledge(knowledge: Sequence[Knowledge], *, allow_empty: bool) -> None:
@@ -61,6 +70,29 @@ def check_knowledge(knowledge: Sequence[Knowledge], *, allow_empty: bool) -> Non
         raise ExtractionError(
             f"the knowledge of replica {', '.join(empty)} is empty, so its teacher would teach nothing: look at that "
             "replica's raw extraction, or set knowledge.allow_empty=true if this arm is wanted"
+        )
+
+
+def check_responses(
+    steps: Sequence[Sequence[PartialRollout]], responses: Mapping[str, Sequence[int]] | None, config: DistillConfig
+) -> None:
+    """Where collected responses are learnt from, every prompt must have one.
+
+    Raises:
+        DistillationError: there is none at all, or one is missing or empty.
+    """
+    if config.regime != "sft":
+        return
+    if not responses:
+        raise DistillationError(
+            "distill.regime is sft, but there is no response of a passed episode to learn from: collect more episodes, "
+            "or set distill.regime=on_policy, which needs no success"
+        )
+    names = {sample_id(prompt.trajectory_id, prompt.turn) for prompts in steps for prompt in prompts}
+    if missing := sorted(name for name in names if not responses.get(name)):
+        raise DistillationError(
+            f"distill.regime is sft, but {len(missing)} prompts have no collected response, like {missing[0]}: "
+            "leave them out, or give their token ids in `responses`"
         )
 
 
@@ -86,10 +118,12 @@ def build_steps(
     *,
     seed: int,
     weights: Sequence[float] | None = None,
+    responses: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Step]:
     """Draws one knowledge file for each sample and builds both prompts. Equal prompts are encoded once.
 
-    `weights` are how often each file is drawn, relative to the others (None: all alike).
+    `weights` are how often each file is drawn, relative to the others (None: all alike). `responses` are collected
+    ones by the sample's id (`<trajectory>/turn<number>`).
 
     Raises:
         DistillationError: the number of steps is not the configured one, or a step has no prompts.
@@ -105,14 +139,16 @@ def build_steps(
 
     def sample(step: int, index: int, prompt: PartialRollout) -> Sample:
         draw = draw_file(len(knowledge), weights, derive_seed(seed, "draw", step, index))
+        name = sample_id(prompt.trajectory_id, prompt.turn)
         return Sample(
-            id=f"{prompt.trajectory_id}/turn{prompt.turn}",
+            id=name,
             index=index,
             prompt=ids(prompt.messages),
             taught_prompt=ids(with_knowledge(prompt.messages, knowledge[draw].text)),
             draw=draw,
             replica=knowledge[draw].replica,
             seed=derive_seed(seed, "student", step, index),
+            response=responses.get(name, ()) if responses is not None else (),
         )
 
     built = []
@@ -125,8 +161,9 @@ def build_steps(
 
 
 def longest(steps: Sequence[Step], config: DistillConfig) -> int:
-    """Tokens of the longest sequence that a teacher may have to read."""
-    return max(len(sample.taught_prompt) for step in steps for sample in step.samples) + config.max_response_tokens
+    """Tokens of the longest sequence that anybody may have to read."""
+    samples = (sample for step in steps for sample in (*step.samples, *step.replay))
+    return max(len(sample.taught_prompt) for sample in samples) + config.max_response_tokens
 
 
 def check_context(steps: Sequence[Step], max_response_tokens: int, max_length: int) -> None:

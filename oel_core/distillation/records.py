@@ -49,6 +49,10 @@ class StepRecord(Record):
     """Seconds of the step, rollouts included."""
     tokens: int = Field(ge=1)
     """Prompt and response tokens that the student read."""
+    terms: dict[str, float] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Mean divergence per response token of each retention term, nats, before its weight."""
+    trained_turns: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
+    """Turns that were trained on, where not all were."""
 
 
 class StepLog:

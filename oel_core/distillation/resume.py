@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from oel_core.files import sync_folder
 
 _NAME = re.compile(r"step_(\d{5,})")
 _WEIGHTS, _OPTIMISER, _RNG, _STATE = "weights.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"
+_TEACHER = "teacher.safetensors"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class TrainingState:
     """`state_dict()` of the learning rate schedule; plain values."""
     rng: Mapping[str, Tensor]
     """States of torch's generators: `cpu`, `cuda0`, ..."""
+    teacher: Mapping[str, Tensor] = field(default_factory=dict)
+    """Weights of a teacher that moves, by name; empty for a frozen one."""
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:
@@ -146,6 +149,8 @@ class CheckpointFolder:
             save_file(_on_cpu(state.weights), folder / _WEIGHTS)
             save_file(_on_cpu(tensors), folder / _OPTIMISER)
             save_file(_on_cpu(state.rng), folder / _RNG)
+            if state.teacher:
+                save_file(_on_cpu(state.teacher), folder / _TEACHER)
             values = {"step": state.step, "optimiser": plain, "scheduler": dict(state.scheduler)}
             (folder / _STATE).write_text(json.dumps(values, indent=1), encoding="utf-8")
             extra(folder)
@@ -164,6 +169,7 @@ def load_checkpoint(folder: Path) -> TrainingState:
         ArtifactError: a file is missing or damaged.
     """
     try:
+        teacher = folder / _TEACHER
         values = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         return TrainingState(
             step=values["step"],
@@ -171,6 +177,7 @@ def load_checkpoint(folder: Path) -> TrainingState:
             optimiser=_unflatten(load_file(folder / _OPTIMISER), values["optimiser"]),
             scheduler=values["scheduler"],
             rng=load_file(folder / _RNG),
+            teacher=load_file(teacher) if teacher.exists() else {},
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ArtifactError(

@@ -1,4 +1,4 @@
-"""The student's responses to a step's prompts, without knowledge."""
+"""Responses to a step's prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A sample with the student's response to it."""
+    """A sample with a response to it."""
 
     sample: Sample
     response: list[int]
@@ -59,3 +59,17 @@ def roll_out(
         for sample in samples
         for response in [found[sample.index]]
     ]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How responses are drawn from a model."""
+
+    sampling: Sampling
+    tokens: Tokens
+    batch_size: int
+    """Prompts answered at once."""
+
+    def roll_out(self, model: Any, samples: Sequence[Sample]) -> list[Rollout]:
+        """As the function `roll_out`."""
+        return roll_out(model, samples, self.sampling, self.tokens, batch_size=self.batch_size)

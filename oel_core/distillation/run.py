@@ -8,7 +8,7 @@ also holds `resume/`: the newest checkpoints of weights, optimiser, schedule, ge
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,14 @@ import torch
 
 from oel_core.checkpoints import read_json
 from oel_core.config import DistillConfig, ModelConfig
-from oel_core.distillation.dataset import Step, build_steps, check_context, check_knowledge, longest
+from oel_core.distillation.dataset import Step, build_steps, check_context, check_knowledge, check_responses, longest
 from oel_core.distillation.records import StepLog, StepRecord
+from oel_core.distillation.replay import add_replay, digest_replay
 from oel_core.distillation.resume import CheckpointFolder, publish
+from oel_core.distillation.retention import make_anchor
 from oel_core.distillation.rollouts import Tokens
 from oel_core.distillation.shared_prefix import find_prefixes
-from oel_core.distillation.teacher import FrozenAdapter, FrozenCopy
+from oel_core.distillation.teachers import make_teacher
 from oel_core.errors import ArtifactError, ConfigError, DistillationError
 from oel_core.files import write_atomic
 from oel_core.jsonl import jsonl_bytes
@@ -49,6 +51,7 @@ def distill(
     workdir: Path,
     seed: int,
     weights: Sequence[float] | None = None,
+    responses: Mapping[str, Sequence[int]] | None = None,
     allow_empty: bool = False,
     on_step: OnStep | None = None,
 ) -> Path:
@@ -67,6 +70,8 @@ def distill(
         workdir: everything is written here.
         seed: decides draws and responses; give every round its own.
         weights: how often each knowledge file is drawn, relative to the others; None draws all alike.
+        responses: collected responses by `<trajectory>/turn<number>`, which the regime `sft` learns from; it leaves
+            knowledge unread.
         allow_empty: an empty knowledge file is wanted (`knowledge.allow_empty`).
         on_step: called after each step with its record. What it raises ends the distillation, which can be resumed.
 
@@ -77,8 +82,9 @@ def distill(
         ConfigError: `model.lora` does not go with `start`.
         ArtifactError: the folder was begun with other inputs, or what it holds is damaged.
     """
-    check_knowledge(knowledge, allow_empty=allow_empty)
-    job = _Job(model, start, steps, knowledge, config, workdir, seed, weights)
+    check_knowledge(knowledge, allow_empty=allow_empty or config.regime == "sft")
+    check_responses(steps, responses, config)
+    job = _Job(model, start, steps, knowledge, config, workdir, seed, weights, responses)
     job.require_same_inputs()
     target = workdir / "checkpoint"
     if not target.exists():
@@ -105,6 +111,7 @@ class _Job:
     workdir: Path
     seed: int
     weights: Sequence[float] | None = None
+    responses: Mapping[str, Sequence[int]] | None = None
 
     @property
     def checkpoints(self) -> CheckpointFolder:
@@ -126,6 +133,10 @@ class _Job:
             "knowledge": digest_bytes(jsonl_bytes(self.knowledge)),
             "weights": None if self.weights is None else list(self.weights),
         }
+        if self.responses is not None:
+            inputs["responses"] = digest_bytes(json.dumps({k: list(v) for k, v in self.responses.items()}).encode())
+        if self.config.retention.replay is not None:
+            inputs["replay"] = digest_replay(self.config.retention.replay)
         path = self.workdir / "inputs.json"
         if not path.exists():
             write_atomic(path, json.dumps(inputs, indent=1).encode())
@@ -168,10 +179,19 @@ class _Job:
         def encode(messages: Sequence[Any]) -> list[int]:
             return prompt_ids(tokenizer, messages, thinking=self.model.thinking)
 
-        steps = build_steps(self.prompts, self.knowledge, self.config, encode, seed=self.seed, weights=self.weights)
+        knowledge, weights = self.knowledge, self.weights
+        if self.config.regime == "sft":
+            knowledge, weights = [knowledge[0].model_copy(update={"items": (), "text": "", "tokens": 0})], None
+        steps = build_steps(
+            self.prompts, knowledge, self.config, encode, seed=self.seed, weights=weights, responses=self.responses
+        )
         own = getattr(student.config, "max_position_embeddings", None) or self.model.max_length
-        check_context(steps, self.config.max_response_tokens, min(self.model.max_length, own))
-        return steps
+        room = min(self.model.max_length, own)
+        check_context(steps, self.config.max_response_tokens, room)
+        replay = self.config.retention.replay
+        if replay is None:
+            return steps
+        return add_replay(steps, replay, encode, room - self.config.max_response_tokens, seed=self.seed)
 
     def trainer(
         self, student: Any, tokenizer: Any, steps: Sequence[Step], on_step: OnStep | None
@@ -181,14 +201,11 @@ class _Job:
 
         prefixes, most = find_prefixes(steps), longest(steps, self.config)
         own_dtype = getattr(torch, self.model.dtype)
-        teacher = (
-            FrozenAdapter(student, prefixes, self.config, most)
-            if is_lora(student)
-            else FrozenCopy(student, own_dtype, prefixes, self.config, most)
-        )
+        teacher = make_teacher(student, own_dtype, prefixes, self.config, most)
         return ContextDistillationTrainer(
             student,
             teacher,
+            make_anchor(student, own_dtype, teacher, prefixes, self.config, most),
             steps,
             self.config,
             Tokens(tokenizer.pad_token_id or 0, stop_token_ids(student, tokenizer)),

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from oel_core.distillation.dataset import Step
+from oel_core.distillation.learner import Learnt
 from oel_core.distillation.records import StepRecord, draw_stats
+from oel_core.distillation.retention import term_values
 from oel_core.distillation.rollouts import Rollout
 from oel_core.distillation.update import Scores
 
@@ -21,27 +23,34 @@ class StepTally:
         self.step = step
         self.rollouts = tuple(rollouts)
         self.tokens = sum(len(rollout.response) for rollout in rollouts)
-        self.scores = Scores([], [], [])
+        self.learnt = Learnt(Scores([], [], []))
         self._started = started
 
     @property
     def loss(self) -> Tensor:
-        """Mean loss over all response tokens of the step, a scalar."""
-        return self.scores.loss
+        """What the step minimised, a scalar."""
+        return self.learnt.loss
+
+    @property
+    def scores(self) -> Scores:
+        """Of the rollouts."""
+        return self.learnt.scores
 
     def sample_kl(self) -> list[float]:
         """Mean divergence per response token of each sample."""
         return torch.stack([part.mean() for part in self.scores.divergence]).tolist()
 
     def broken(self) -> list[str]:
-        """Ids of the samples whose loss is not finite."""
+        """Ids of the samples, and names of the retention terms, whose loss is not finite."""
         if math.isfinite(float(self.loss)):
             return []
-        return [
+        names = [
             rollout.sample.id
             for rollout, losses in zip(self.rollouts, self.scores.losses, strict=True)
             if not math.isfinite(float(losses.sum()))
         ]
+        terms = [f"the term {name}" for name, term in self.learnt.terms.items() if not math.isfinite(term.loss)]
+        return names + terms
 
     def record(self, grad_norm: float, lr: float) -> StepRecord:
         """The step's line, once its update is done."""
@@ -60,4 +69,6 @@ class StepTally:
             draw_kl=draw_stats(replicas, self.sample_kl()),
             wall_s=time.perf_counter() - self._started,
             tokens=self.tokens + sum(len(rollout.sample.prompt) for rollout in self.rollouts),
+            terms=term_values(self.learnt.terms) or None,
+            trained_turns=self.learnt.trained if self.learnt.trained < len(self.rollouts) else None,
         )

@@ -5,8 +5,8 @@ made for one chunk of tokens when the student's are, whatever part of the vocabu
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +18,7 @@ from oel_core.distillation.rollouts import Rollout
 from oel_core.distillation.scoring import Behind, Text, packed_hidden, padded_hidden
 from oel_core.distillation.shared_prefix import PrefixCache, Prefixes, PrefixStore, compute_prefix
 from oel_core.distillation.split_model import SplitModel
+from oel_core.errors import ArtifactError
 from oel_core.models import ADAPTER, copy_adapter, use_adapter
 from oel_core.policies.decoding import evaluating
 
@@ -39,6 +40,22 @@ class Teacher(Protocol):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of some of them: (n, H) to (n, V), without gradient."""
+        ...
+
+    def answering(self) -> AbstractContextManager[Any]:
+        """The model as the teacher has it, to sample from."""
+        ...
+
+    def follow(self) -> None:
+        """The student's weights have changed."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold of it besides the student; empty where nothing changes."""
+        ...
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes over what `state` gave. ArtifactError where the names are not the teacher's."""
         ...
 
 
@@ -131,8 +148,8 @@ def _text(rollout: Rollout, seam: int) -> Text:
     return Text(rollout.sample.taught_prompt[seam:], rollout.response)
 
 
-class _Frozen:
-    """What both teachers do, inside the context that makes the model theirs."""
+class Reading:
+    """What teachers that read knowledge do, inside the context that makes the model theirs. They never change here."""
 
     def __init__(self, model: Any, prefixes: Prefixes, config: DistillConfig, longest: int | None) -> None:
         with self._active(model):
@@ -156,6 +173,24 @@ class _Frozen:
         """Drops the shared prefixes; they are computed again when they are needed."""
         self._reader.store.forget()
 
+    @contextmanager
+    def answering(self) -> Iterator[Any]:
+        model = self._reader.split.model
+        with self._active(model):
+            yield model
+
+    def follow(self) -> None:
+        """Stays as it is."""
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        if tensors:
+            raise ArtifactError(
+                f"the checkpoint holds {len(tensors)} weights of a moving teacher, but this one is frozen"
+            )
+
     @torch.no_grad()
     def hidden(self, rollouts: Sequence[Rollout]) -> Tensor:
         with self._active(self._reader.split.model):
@@ -166,7 +201,7 @@ class _Frozen:
         return self._reader.split.logits(hidden)
 
 
-class FrozenCopy(_Frozen):
+class FrozenCopy(Reading):
     """For full fine-tuning: a copy of the student, made before its first step.
 
     Args:
@@ -184,7 +219,7 @@ class FrozenCopy(_Frozen):
         super().__init__(model, prefixes, config, longest)
 
 
-class FrozenAdapter(_Frozen):
+class FrozenAdapter(Reading):
     """For LoRA: the shared base under a frozen copy of the adapter as it was at the round's start.
 
     From the second round on that adapter is not zero, so the bare base would be the wrong teacher. Arguments as for

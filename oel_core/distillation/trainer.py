@@ -1,4 +1,4 @@
-"""On-policy context distillation (arXiv 2603.16856 and 2602.12275) on TRL's base trainer.
+"""Context distillation (arXiv 2603.16856 and 2602.12275) on TRL's base trainer.
 
 Why TRL's base and not `trl.experimental.sdft.SDFTTrainer`, the nearest method: everything in SDFT beyond that base
 would have to be overridden, and what was forgotten would go wrong silently. It cuts teacher prompts at the student's
@@ -29,13 +29,16 @@ from trl.trainer.base_trainer import _BaseTrainer
 
 from oel_core.config import DistillConfig
 from oel_core.distillation.dataset import Step, longest
+from oel_core.distillation.learner import Learner, Learnt
 from oel_core.distillation.records import StepLog, StepRecord
+from oel_core.distillation.regimes import make_regime
 from oel_core.distillation.resume import CheckpointFolder, TrainingState, load_checkpoint, restore_rng, rng_state
-from oel_core.distillation.rollouts import Rollout, Tokens, roll_out
+from oel_core.distillation.retention import Retention
+from oel_core.distillation.rollouts import Rollout, Sampler, Tokens
 from oel_core.distillation.student import Student
 from oel_core.distillation.tally import StepTally
 from oel_core.distillation.teacher import Teacher
-from oel_core.distillation.update import accumulate_gradients, check_vocabulary
+from oel_core.distillation.update import check_vocabulary
 from oel_core.errors import ArtifactError, DistillationError, PolicyError
 from oel_core.policies.base import Sampling
 
@@ -64,16 +67,17 @@ def disable_base_dropout(model: nn.Module) -> None:
 
 
 class ContextDistillationTrainer(_BaseTrainer):
-    """Trains a student towards its own frozen round-start self that reads knowledge.
+    """Trains a student towards a teacher that reads knowledge: by default its own frozen round-start self.
 
     Args:
         student: causal language model on its device; its trainable parameters are what learns.
-        teacher: the frozen teacher.
+        teacher: whom it learns from.
+        anchor: the round-start model, if retention terms need it.
         steps: the samples of each optimiser step, in order.
         config: the distillation's settings.
         tokens: padding and stop tokens.
         outputs: log, checkpoints and progress callback.
-        rollout_batch: prompts that the student answers at once.
+        rollout_batch: prompts answered at once.
         mixed: the student keeps float32 weights and computes in bfloat16.
         seed: of the generators that adapter dropout draws from.
     """
@@ -82,6 +86,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         self,
         student: Any,
         teacher: Teacher,
+        anchor: Teacher | None,
         steps: Sequence[Step],
         config: DistillConfig,
         tokens: Tokens,
@@ -95,8 +100,6 @@ class ContextDistillationTrainer(_BaseTrainer):
         self.distill_config = config
         self.tokens = tokens
         self.outputs = outputs
-        self.rollout_batch = rollout_batch
-        self._sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
         self._tally: StepTally | None = None
         disable_base_dropout(student)
         super().__init__(
@@ -106,6 +109,11 @@ class ContextDistillationTrainer(_BaseTrainer):
         )
         self.remove_callback(PrinterCallback)
         self.student = Student(self.model, config, longest(steps, config))
+        sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
+        sampler = Sampler(sampling, tokens, rollout_batch)
+        self.regime = make_regime(self.model, teacher, config, sampler)
+        retention = Retention(self.student, anchor, config, sampler) if anchor is not None else None
+        self.learner = Learner(self.student, self.regime, retention, config)
         check_vocabulary(self.student, teacher)
 
     def _send_telemetry(self) -> None:
@@ -131,19 +139,25 @@ class ContextDistillationTrainer(_BaseTrainer):
         started = time.perf_counter()
         self._tally = tally = StepTally(step, self._roll_out(step), started)
         model.train()
-        tally.scores = accumulate_gradients(self.student, self.teacher, tally.rollouts, self.distill_config)
+        tally.learnt = self._learn(step, tally.rollouts)
         if broken := tally.broken():
             raise self._stopped(step, broken, "the loss is not finite")
         return tally.loss
 
     def _roll_out(self, step: Step) -> list[Rollout]:
         try:
-            rollouts = roll_out(self.model, step.samples, self._sampling, self.tokens, batch_size=self.rollout_batch)
+            rollouts = self.regime.roll_out(step.samples)
         except PolicyError as error:
             raise self._stopped(step, [sample.id for sample in step.samples], str(error)) from error
         if empty := [rollout.sample.id for rollout in rollouts if not rollout.response]:
-            raise self._stopped(step, empty, "the student's responses are empty")
+            raise self._stopped(step, empty, "responses are empty")
         return rollouts
+
+    def _learn(self, step: Step, rollouts: Sequence[Rollout]) -> Learnt:
+        try:
+            return self.learner.accumulate(rollouts, step.replay)
+        except PolicyError as error:
+            raise self._stopped(step, [sample.id for sample in step.replay], str(error)) from error
 
     def _stopped(self, step: Step, samples: Sequence[str], reason: str) -> DistillationError:
         good = self.outputs.checkpoints.latest()
@@ -168,6 +182,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         if not math.isfinite(logs["grad_norm"]):
             names = [sample.id for sample in self._tally.step.samples]
             raise self._stopped(self._tally.step, names, "the gradient is not finite")
+        self.teacher.follow()
         record = self._tally.record(logs["grad_norm"], logs["learning_rate"])
         self.outputs.log.append(record)
         logger.info("step %d: loss %.5f, entropy %.3f", record.step, record.loss, record.entropy)
@@ -189,6 +204,7 @@ class ContextDistillationTrainer(_BaseTrainer):
             optimiser=self.optimizer.state_dict(),
             scheduler=self.lr_scheduler.state_dict(),
             rng=rng_state(),
+            teacher=self.teacher.state(),
         )
         self.outputs.checkpoints.save(state, lambda folder: self.state.save_to_json(str(folder / _TRAINER_STATE)))
 
@@ -200,7 +216,8 @@ class ContextDistillationTrainer(_BaseTrainer):
         self.train(resume_from_checkpoint=str(newest) if newest else None)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        weights = load_checkpoint(Path(resume_from_checkpoint)).weights
+        state = load_checkpoint(Path(resume_from_checkpoint))
+        weights = state.weights
         trainable = self._trainable()
         if weights.keys() != trainable.keys():
             differing = sorted(weights.keys() ^ trainable.keys())
@@ -210,6 +227,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         with torch.no_grad():
             for name, weight in trainable.items():
                 weight.copy_(weights[name])
+        self.teacher.load_state(state.teacher)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:

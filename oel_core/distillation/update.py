@@ -11,7 +11,7 @@ and one chunk of logits: a chunk goes to the vocabulary, is scored, gives its gr
 gone before the next. Nothing of shape (tokens, vocabulary) exists, and nothing is computed twice.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ from oel_core.distillation.rollouts import Rollout
 from oel_core.distillation.student import Student
 from oel_core.distillation.teacher import Teacher
 from oel_core.errors import DistillationError
+from oel_core.policies.decoding import evaluating
 
 _CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**31}
 """Room for the logits of one chunk and what is computed of them."""
@@ -57,6 +58,7 @@ def accumulate_gradients(
     config: DistillConfig,
     *,
     weight: float | None = None,
+    objective: Objective | None = None,
 ) -> Scores:
     """Adds the gradient of the mean loss per response token to `.grad` of the student's parameters.
 
@@ -69,22 +71,55 @@ def accumulate_gradients(
         rollouts: samples with the student's responses.
         config: the objective's settings.
         weight: of each response token in the sum that is differentiated; None gives 1 / tokens, the mean.
+        objective: what is minimised; None gives the configured one.
 
     Raises:
         DistillationError: there is no rollout, a response is empty, or teacher and student differ in their vocabulary.
     """
     check_rollouts(rollouts)
     check_vocabulary(student, teacher)
-    objective = Objective.named(config)
-    weight = weight if weight is not None else 1 / sum(len(rollout.response) for rollout in rollouts)
+    chosen = objective or Objective.named(config)
+    share = weight if weight is not None else 1 / sum(len(rollout.response) for rollout in rollouts)
+
+    def learn(batch: Sequence[Rollout]) -> tuple[Tensor, Tensor, Tensor]:
+        taught = teacher.hidden(batch)
+        with student.reading():
+            return _backward(student, teacher, batch, taught, chosen, share)
+
+    return _in_order(student, rollouts, learn)
+
+
+@torch.no_grad()
+def measure(student: Student, teacher: Teacher, rollouts: Sequence[Rollout], objective: Objective) -> Scores:
+    """The scores alone, without dropout and gradient. Arguments and errors as for `accumulate_gradients`."""
+    check_rollouts(rollouts)
+
+    def look(batch: Sequence[Rollout]) -> tuple[Tensor, Tensor, Tensor]:
+        taught = teacher.hidden(batch)
+        with student.reading(), evaluating(student.split.model):
+            hidden = student.hidden(batch)
+            sampled = torch.tensor([token for rollout in batch for token in rollout.response], device=hidden.device)
+            parts = [
+                score(objective, student.split.logits(hidden[rows]), teacher.logits(taught[rows]), sampled[rows])[:3]
+                for rows in chunks(len(hidden), student.split.vocabulary, objective, hidden.device)
+            ]
+        divergence, loss, entropy = (torch.cat(part) for part in zip(*parts, strict=True))
+        return divergence, loss, entropy
+
+    return _in_order(student, rollouts, look)
+
+
+def _in_order(
+    student: Student,
+    rollouts: Sequence[Rollout],
+    visit: Callable[[Sequence[Rollout]], tuple[Tensor, Tensor, Tensor]],
+) -> Scores:
+    """Visits micro-batches, each giving divergence, loss and entropy of its tokens, and sorts these by rollout."""
     found: dict[int, tuple[Tensor, ...]] = {}
     places = {id(rollout): place for place, rollout in enumerate(rollouts)}
     for batch in student.micro_batches(rollouts):
-        taught = teacher.hidden(batch)
-        with student.reading():
-            parts = _backward(student, teacher, batch, taught, objective, weight)
         lengths = [len(rollout.response) for rollout in batch]
-        each = zip(*(part.split(lengths) for part in parts), strict=True)
+        each = zip(*(part.split(lengths) for part in visit(batch)), strict=True)
         found.update(zip((places[id(rollout)] for rollout in batch), each, strict=True))
     ordered = [found[place] for place in range(len(rollouts))]
     return Scores(*([entry[kind] for entry in ordered] for kind in range(3)))

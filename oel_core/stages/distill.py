@@ -6,13 +6,15 @@ from pathlib import Path
 from oel_core.artifacts import RunFolder, stage_key
 from oel_core.config import OelConfig
 from oel_core.distillation.records import StepRecord
+from oel_core.distillation.replay import digest_replay
 from oel_core.errors import ArtifactError
 from oel_core.jsonl import read_jsonl
 from oel_core.manifest import Manifest
 from oel_core.seeds import derive_seed
 from oel_core.stages.common import CHECKPOINT, load_trajectories, start_digest, start_model
+from oel_core.stages.prompts import plan_prompts
 from oel_core.stages.teaching import load_teaching, teaching_digest
-from oel_core.types import PartialRollout, Split, Trajectory
+from oel_core.types import Split
 
 SECTIONS = (
     "seed",
@@ -44,21 +46,26 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
         "collect": run.manifest(round_index, "collect").digest,
         "knowledge": teaching_digest(config, run, round_index),
     }
+    if config.distill.retention.replay is not None:
+        inputs["replay"] = digest_replay(config.distill.retention.replay)
     key = stage_key(config, round_index, "distill", SECTIONS, inputs)
 
     def work(folder: Path) -> dict[str, float]:
         from oel_core.distillation import run as training
 
         teaching = load_teaching(config, run, round_index)
+        seed = derive_seed("distill", config.seed, round_index)
+        prompts = plan_prompts(config, load_trajectories(run, round_index, Split.DISTILL), seed)
         checkpoint = training.distill(
             model=config.model,
             start=start_model(config, run, round_index),
-            steps=partial_rollouts(config, load_trajectories(run, round_index, Split.DISTILL)),
+            steps=prompts.steps,
+            responses=prompts.responses,
             knowledge=teaching.knowledge,
             weights=teaching.weights,
             config=config.distill,
             workdir=folder,
-            seed=derive_seed("distill", config.seed, round_index),
+            seed=seed,
             allow_empty=config.knowledge.allow_empty,
             on_step=on_step,
         )
@@ -67,17 +74,6 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
         return _counts(list(read_jsonl(folder / STEPS, StepRecord)))
 
     return run.perform(key, work)
-
-
-def partial_rollouts(config: OelConfig, episodes: Sequence[Trajectory]) -> list[list[PartialRollout]]:
-    """Every turn's prompt, step by step: episode n belongs to step n // `distill.episodes_per_step`."""
-    steps: list[list[PartialRollout]] = [[] for _ in range(config.distill.steps)]
-    for episode in episodes:
-        steps[episode.index // config.distill.episodes_per_step] += [
-            PartialRollout(trajectory_id=episode.id, turn=number, messages=turn.messages)
-            for number, turn in enumerate(episode.turns)
-        ]
-    return steps
 
 
 def _counts(steps: Sequence[StepRecord]) -> dict[str, float]:

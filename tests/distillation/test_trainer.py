@@ -19,7 +19,8 @@ def start(tmp_path_factory):
 
 def make_trainer(start, workdir, **changes):
     """A trainer before its first step, and that step."""
-    given = arguments(start, workdir, steps=1, **changes)
+    responses = changes.pop("responses", None)
+    given = arguments(start, workdir, steps=1, **changes) | {"responses": responses}
     given["prompts"] = given.pop("steps")
     job = _Job(**given)
     student, tokenizer = job.load_student()

@@ -19,9 +19,9 @@ from oel_core.seeds import derive_seed
 from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
-from oel_core.stages.distill import partial_rollouts
 from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.extract import extract
+from oel_core.stages.prompts import partial_rollouts
 from oel_core.summary import report, summarise_run
 from oel_core.types import Message, Split, Trajectory
 

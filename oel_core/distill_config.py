@@ -1,0 +1,57 @@
+"""Settings of who answers, who teaches and what must not be forgotten in a distillation."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from oel_core.config_base import Count, Section, Share
+
+
+class ReplayConfig(Section):
+    """General prompts on which the student is held to the round-start model."""
+
+    path: str
+    """JSONL, one `{"messages": [{"role": ..., "content": ...}, ...]}` a line, without knowledge."""
+    weight: float = Field(default=1.0, gt=0)
+    """Of the mean divergence per replayed response token, beside 1 for the distillation itself."""
+    prompts_per_step: Count = 8
+    """Drawn at random for each step."""
+
+
+class RetentionConfig(Section):
+    """What keeps a student from unlearning. Everything is off by default."""
+
+    in_context_weight: float = Field(default=0.0, ge=0)
+    """Weight of KL(student with knowledge || round-start model with knowledge), mean per response token; 0: off."""
+    replay: ReplayConfig | None = None
+    top_turns: Share | None = None
+    """Share of a step's turns that is trained on: those with the largest divergence, fairly over trajectories."""
+
+
+class RegimeConfig(Section):
+    """Who writes the responses that a student learns from, who judges them, and what holds it back."""
+
+    regime: Literal["on_policy", "teacher_rollouts", "sft"] = "on_policy"
+    """Whose responses are learnt from: the student's own, the teacher's, or collected ones of passed episodes."""
+    teacher: Literal["frozen", "ema", "live"] = "frozen"
+    """The round's start, a moving average of the student since then, or the student itself."""
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    """Share of itself that the `ema` teacher keeps at each step."""
+    retention: RetentionConfig = RetentionConfig()
+
+    @model_validator(mode="after")
+    def _sft_has_no_teacher(self) -> Self:
+        if self.regime != "sft":
+            return self
+        clashes = [
+            name
+            for name, wanted in (
+                ("teacher", self.teacher != "frozen"),
+                ("retention.in_context_weight", self.retention.in_context_weight > 0),
+                ("retention.top_turns", self.retention.top_turns is not None),
+            )
+            if wanted
+        ]
+        if clashes:
+            raise ValueError(f"regime sft reads no knowledge and has no teacher: leave {', '.join(clashes)} out")
+        return self

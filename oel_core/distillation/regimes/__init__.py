@@ -1,0 +1,29 @@
+"""Who writes the responses that a student learns from, chosen by `distill.regime`."""
+
+from typing import Any
+
+from oel_core.config import DistillConfig
+from oel_core.distillation.regimes.base import Regime
+from oel_core.distillation.regimes.on_policy import OnPolicy
+from oel_core.distillation.regimes.sft import Sft
+from oel_core.distillation.regimes.teacher_rollouts import TeacherRollouts
+from oel_core.distillation.rollouts import Sampler
+from oel_core.distillation.teacher import Teacher
+
+__all__ = ["OnPolicy", "Regime", "Sft", "TeacherRollouts", "make_regime"]
+
+
+def make_regime(student: Any, teacher: Teacher, config: DistillConfig, sampler: Sampler) -> Regime:
+    """The configured one.
+
+    Args:
+        student: causal language model that learns.
+        teacher: whom it learns from, where there is one.
+        config: the distillation's settings.
+        sampler: how responses are drawn.
+    """
+    if config.regime == "sft":
+        return Sft(teacher, config, sampler.tokens)
+    if config.regime == "teacher_rollouts":
+        return TeacherRollouts(teacher, config, sampler)
+    return OnPolicy(student, teacher, config, sampler)

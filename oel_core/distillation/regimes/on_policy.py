@@ -1,0 +1,31 @@
+"""On-policy: the student answers without knowledge, the teacher judges with knowledge."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from oel_core.config import DistillConfig
+from oel_core.distillation.dataset import Sample
+from oel_core.distillation.objectives import Objective
+from oel_core.distillation.rollouts import Rollout, Sampler
+from oel_core.distillation.teacher import Teacher
+
+
+class OnPolicy:
+    """Learns from the student's own responses (arXiv 2603.16856; on-policy distillation, arXiv 2306.13649).
+
+    Args:
+        student: the model that learns.
+        teacher: whom it is compared with.
+        config: the objective's settings.
+        sampler: how responses are drawn.
+    """
+
+    def __init__(self, student: Any, teacher: Teacher, config: DistillConfig, sampler: Sampler) -> None:
+        self.objective = Objective.named(config)
+        self.teacher = teacher
+        self._student = student
+        self._sampler = sampler
+
+    def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
+        """As `Regime.roll_out`."""
+        return self._sampler.roll_out(self._student, samples)

@@ -1,0 +1,41 @@
+"""The baseline: supervised fine-tuning on what the policy itself wrote in episodes that it passed."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from oel_core.config import DistillConfig
+from oel_core.distillation.dataset import Sample
+from oel_core.distillation.objectives import Objective
+from oel_core.distillation.rollouts import Rollout, Tokens
+from oel_core.distillation.teacher import Teacher
+
+
+def negative_log_likelihood(student: Tensor, teacher: Tensor) -> Tensor:
+    """-log p_student of the given token (K = 1): cross entropy with the collected response. No teacher is asked."""
+    return -student.sum(-1)
+
+
+class Sft:
+    """Learns from collected responses, at temperature 1.
+
+    Args:
+        teacher: one that says nothing.
+        config: `clip` is looked at, and `max_response_tokens`: what comes after so many tokens is left out.
+        tokens: stop tokens, which say whether a response ended by itself.
+    """
+
+    def __init__(self, teacher: Teacher, config: DistillConfig, tokens: Tokens) -> None:
+        self.objective = Objective("sampled", negative_log_likelihood, top_k=1, temperature=1.0, clip=config.clip)
+        self.teacher = teacher
+        self._tokens = tokens
+        self._most = config.max_response_tokens
+
+    def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
+        """The collected responses. Nothing is sampled."""
+        rollouts = []
+        for sample in samples:
+            response = list(sample.response[: self._most])
+            ended = bool(response) and response[-1] in self._tokens.stops
+            rollouts.append(Rollout(sample, response, truncated=not ended))
+        return rollouts

@@ -1,0 +1,38 @@
+"""Off-policy: the teacher answers with knowledge, and the student learns to write that without."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from oel_core.config import DistillConfig
+from oel_core.distillation.dataset import Sample
+from oel_core.distillation.objectives import Objective
+from oel_core.distillation.rollouts import Rollout, Sampler
+from oel_core.distillation.teacher import Teacher
+
+
+class TeacherRollouts:
+    """Learns from the teacher's responses (context distillation, arXiv 2209.15189; sequence-level, arXiv 1606.07947).
+
+    Args:
+        teacher: who answers, and whom the student is compared with.
+        config: the objective's settings.
+        sampler: how responses are drawn.
+    """
+
+    def __init__(self, teacher: Teacher, config: DistillConfig, sampler: Sampler) -> None:
+        self.objective = Objective.named(config)
+        self.teacher = teacher
+        self._sampler = sampler
+
+    def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
+        """As `Regime.roll_out`. Samples of one knowledge file are answered together: they share its prompt."""
+        by_draw: dict[int, list[Sample]] = {}
+        for sample in samples:
+            by_draw.setdefault(sample.draw, []).append(sample)
+        found: dict[int, Rollout] = {}
+        with self.teacher.answering() as model:
+            for members in by_draw.values():
+                asked = [replace(sample, prompt=sample.taught_prompt) for sample in members]
+                for sample, rollout in zip(members, self._sampler.roll_out(model, asked), strict=True):
+                    found[sample.index] = replace(rollout, sample=sample)
+        return [found[sample.index] for sample in samples]

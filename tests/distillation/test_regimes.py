@@ -1,0 +1,135 @@
+"""Regimes: whose responses are learnt from, and what is minimised on them."""
+
+import pytest
+import torch
+
+from oel_core.config import DistillConfig, OelConfig
+from oel_core.distillation.run import distill
+from oel_core.errors import ConfigError, DistillationError
+from oel_core.models import load_model
+from oel_core.policies.base import Sampling
+from oel_core.policies.decoding import sample_responses
+from oel_core.stages.prompts import plan_prompts
+from tests.builders import episode, turn
+from tests.distillation.builders import arguments
+from tests.distillation.exact import assert_same_gradients, gradients
+from tests.distillation.test_run import files, lines
+from tests.distillation.test_trainer import make_trainer, randomise
+from tests.fakes import tiny_model_folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return tiny_model_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])
+def test_teacher_rollouts_come_from_the_round_start_model_with_knowledge(start, tmp_path, lora):
+    trainer, step = make_trainer(start, tmp_path, regime="teacher_rollouts", lora=lora)
+    randomise(trainer.model, "lora_B.default" if lora else "up_proj")  # the student has moved, the teacher has not
+    found = trainer._roll_out(step)
+    frozen = load_model(str(start), arguments(start, start)["model"])[0]
+    sampling = Sampling(temperature=1.0, max_tokens=6)
+    for rollout, sample in zip(found, step.samples, strict=True):
+        alone = sample_responses(frozen, [sample.taught_prompt], [sample.seed], sampling, trainer.tokens.stops, 0)
+        assert rollout.response == alone[0]
+        assert rollout.sample is sample
+
+
+def test_teacher_rollouts_bring_the_student_towards_its_teacher(start, tmp_path):
+    changes = {"steps": 8, "samples": 24, "learning_rate": 2e-3, "max_response_tokens": 4}
+    distill(**arguments(start, tmp_path, regime="teacher_rollouts", objective="forward_kl", **changes))
+    records = lines(tmp_path)
+    assert records[-1].kl < records[0].kl * 0.8
+
+
+def collected(given, **changes):
+    """The arguments with a response for every prompt."""
+    turns = [prompt for step in given["steps"] for prompt in step]
+    responses = {f"{prompt.trajectory_id}/turn0": [50 + index % 7, 60, 2] for index, prompt in enumerate(turns)}
+    return given | {"responses": responses} | changes
+
+
+def test_sft_is_cross_entropy_with_the_collected_responses(start, tmp_path):
+    given = collected(arguments(start, tmp_path))
+    trainer, step = make_trainer(start, tmp_path, regime="sft", temperature=0.5, responses=given["responses"])
+    loss = trainer.training_step(trainer.model, {"step": step})
+
+    naive = load_model(str(start), given["model"])[0]
+    each = []
+    for sample in step.samples:
+        prompt, response = list(sample.prompt), given["responses"][sample.id]
+        assert list(sample.taught_prompt) == prompt  # no knowledge is read
+        logits = naive(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+        each.append(-logits.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0])
+    wanted = torch.cat(each).mean()
+    wanted.backward()
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert_same_gradients(gradients(trainer.model), gradients(naive), 1e-5)
+
+
+def test_sft_learns_and_cuts_long_responses(start, tmp_path):
+    distill(**collected(arguments(start, tmp_path, steps=8, regime="sft", max_response_tokens=2, top_k=1)))
+    records = lines(tmp_path)
+    assert records[-1].loss < records[0].loss * 0.7
+    assert {(record.response_length, record.truncation_rate) for record in records} == {(2.0, 1.0)}
+
+
+def test_sft_without_responses_is_refused_by_name(start, tmp_path):
+    given = arguments(start, tmp_path, regime="sft")
+    with pytest.raises(DistillationError, match="no response of a passed episode"):
+        distill(**given)
+    full = collected(given)
+    full["responses"].pop("s1e2/turn0")
+    with pytest.raises(DistillationError, match=r"1 prompts have no collected response, like s1e2/turn0"):
+        distill(**full)
+
+
+def sft_config(**changes):
+    return OelConfig(distill=DistillConfig(regime="sft", steps=3, episodes_per_step=2, **changes))
+
+
+def test_steps_of_sft_hold_passed_episodes_only_and_go_round_them_all():
+    episodes = [
+        episode(f"e{index}", turns=[turn(0, tokens=4), turn(1, tokens=index)], reward=float(index % 2))
+        for index in range(6)
+    ]
+    planned = plan_prompts(sft_config(), episodes, seed=3)
+    names = [[f"{prompt.trajectory_id}/turn{prompt.turn}" for prompt in step] for step in planned.steps]
+    assert [len(step) for step in names] == [4, 4, 4]
+    twice = [f"e{index}/turn{number}" for index in (1, 3, 5) for number in (0, 1)] * 2
+    assert sorted(name for step in names for name in step) == sorted(twice)
+    assert planned.responses["e3/turn1"] == (0, 1, 2)
+    assert plan_prompts(sft_config(), episodes, seed=3) == planned
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reward", "reason"), [(3, 0.0, "2 collected episodes 0 were passed"), (0, 1.0, "have no token ids")]
+)
+def test_sft_without_a_success_says_so(tokens, reward, reason):
+    episodes = [episode(f"e{index}", turns=[turn(tokens=tokens)], reward=reward) for index in range(2)]
+    with pytest.raises(DistillationError, match=reason):
+        plan_prompts(sft_config(), episodes, seed=0)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"teacher": "ema"}, {"retention": {"top_turns": 0.5}}, {"retention": {"in_context_weight": 1.0}}]
+)
+def test_sft_refuses_settings_that_need_a_teacher(changes):
+    with pytest.raises((ConfigError, ValueError), match="regime sft reads no knowledge"):
+        DistillConfig.model_validate({"regime": "sft"} | changes)
+
+
+@pytest.mark.parametrize("regime", ["teacher_rollouts", "sft"])
+def test_interrupted_regimes_resume_to_the_same_bytes(start, tmp_path, regime):
+    from tests.distillation.test_run import Abort, abort_at
+
+    def given(name):
+        found = arguments(start, tmp_path / name, regime=regime)
+        return collected(found) if regime == "sft" else found
+
+    whole = distill(**given("whole"))
+    with pytest.raises(Abort):
+        distill(**given("cut"), on_step=abort_at(3))
+    assert files(distill(**given("cut"))) == files(whole)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")

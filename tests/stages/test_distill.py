@@ -1,0 +1,73 @@
+"""What the distill stage hands to a distillation, by its regime."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oel_core import envs
+from oel_core.artifacts import RunFolder, open_run
+from oel_core.config import OelConfig
+from oel_core.distillation import run as training
+from oel_core.errors import ArtifactError
+from oel_core.stages import common
+from oel_core.stages import distill as stage
+from oel_core.types import Split
+from tests.stages.test_stages import config, first_round
+
+
+class Seen(Exception):
+    """Carries what a distillation was called with, and ends the stage."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+
+
+@pytest.fixture(autouse=True)
+def _world(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(**given: Any) -> Path:
+        raise Seen(given)
+
+    monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
+    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+    monkeypatch.setattr(training, "distill", look)
+
+
+def handed_over(configuration: OelConfig, run: RunFolder) -> dict[str, Any]:
+    first_round(run, configuration)
+    with pytest.raises(Seen) as caught:
+        stage.distill(configuration, run, 1)
+    return caught.value.given
+
+
+def test_sft_gets_every_turn_of_passed_episodes_and_its_exact_tokens(tmp_path: Path) -> None:
+    configuration = config(distill={"steps": 3, "episodes_per_step": 2, "regime": "sft"})
+    run = open_run(tmp_path, "run", configuration)
+    given = handed_over(configuration, run)
+    episodes = common.load_trajectories(run, 1, Split.DISTILL)
+    passed = {episode.id for episode in episodes if episode.passed}
+    assert 0 < len(passed) < len(episodes)
+    assert {prompt.trajectory_id for step in given["steps"] for prompt in step} == passed
+    assert given["responses"] == {
+        f"{episode.id}/turn{number}": turn.response_ids
+        for episode in episodes
+        if episode.passed
+        for number, turn in enumerate(episode.turns)
+    }
+
+
+def test_other_regimes_get_all_prompts_and_no_responses(tmp_path: Path) -> None:
+    given = handed_over(config(), open_run(tmp_path, "run", config()))
+    assert given["responses"] is None
+    assert sum(map(len, given["steps"])) > 6
+
+
+def test_missing_replay_file_is_found_before_anything_is_loaded(tmp_path: Path) -> None:
+    lost = str(tmp_path / "general.jsonl")
+    configuration = config(
+        distill={"steps": 3, "episodes_per_step": 2, "retention": {"replay": {"path": lost}}},
+    )
+    run = open_run(tmp_path, "run", configuration)
+    first_round(run, configuration)
+    with pytest.raises(ArtifactError, match=r"distill\.retention\.replay\.path: .*general\.jsonl cannot be read"):
+        stage.distill(configuration, run, 1)
