@@ -6,13 +6,17 @@ turns on, is off; its importance ratio, which needs a third forward, is off by i
 Its objective is the closest that it has: reverse KL over the student's top-k, renormalised (it lacks the paper's).
 """
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from torch import Tensor
-from trl.experimental.sdft import SDFTConfig, SDFTTrainer
+from transformers import PrinterCallback
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # noqa: E402
 
 from tests.benchmarks.contender import StepClock, Update, gradients
 from tests.benchmarks.workload import Corpus, Workload, as_text, load_random_model, word_tokenizer
@@ -26,6 +30,7 @@ class FixedResponses(SDFTTrainer):
         self._clock = clock
         self.losses: list[float] = []
         super().__init__(**arguments, callbacks=[clock])
+        self.remove_callback(PrinterCallback)
 
     def _send_telemetry(self) -> None:
         """Nothing leaves the machine."""

@@ -44,7 +44,7 @@ def plain_update(student: Any, teacher: Any, workload: Workload, corpus: Corpus)
         own, taught = own.gather(-1, top), taught.gather(-1, top)
         loss = (own.exp() * (own - taught)).sum() / workload.response_tokens
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
         own, taught = own.detach().log_softmax(-1), taught.log_softmax(-1)
         renormalised_total += float((own.exp() * (own - taught)).sum()) / workload.response_tokens
     return PlainResult(total, renormalised_total, gradients(student))
