@@ -37,6 +37,7 @@ __all__ = [
     "merge_lora",
     "model_digest",
     "pick_device",
+    "plain_model",
     "resolve_model",
     "save_model",
     "use_adapter",
@@ -137,6 +138,12 @@ def is_lora(model: Any) -> bool:
     from peft import PeftModel
 
     return isinstance(model, PeftModel)
+
+
+def plain_model(model: Any) -> PreTrainedModel:
+    """The transformers model itself, whether it carries an adapter or not; adapter layers inside it stay."""
+    plain: PreTrainedModel = model.get_base_model() if is_lora(model) else model
+    return plain
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:

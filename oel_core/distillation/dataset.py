@@ -120,6 +120,11 @@ def build_steps(
     return built
 
 
+def longest(steps: Sequence[Step], config: DistillConfig) -> int:
+    """Tokens of the longest sequence that a teacher may have to read."""
+    return max(len(sample.taught_prompt) for step in steps for sample in step.samples) + config.max_response_tokens
+
+
 def check_context(steps: Sequence[Step], max_response_tokens: int, max_length: int) -> None:
     """Every prompt must leave room for a whole response.
 

@@ -30,7 +30,7 @@ class StepRecord(Record):
     loss: float
     """What was minimised."""
     kl: float
-    """Reverse KL over the student's top tokens, mean per response token, nats."""
+    """The objective's divergence before any clip, mean per response token, nats."""
     entropy: float
     """Of the student at the loss's temperature, mean per response token, nats."""
     grad_norm: float

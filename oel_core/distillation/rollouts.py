@@ -29,8 +29,13 @@ class Rollout:
     """The response hit the token cap."""
 
     @property
+    def length(self) -> int:
+        """Tokens of the student's prompt and the response."""
+        return len(self.sample.prompt) + len(self.response)
+
+    @property
     def taught_length(self) -> int:
-        """Tokens that the teacher reads: the longer of the two sequences."""
+        """Tokens of the teacher's prompt and the response."""
         return len(self.sample.taught_prompt) + len(self.response)
 
 
@@ -55,8 +60,3 @@ def roll_out(
         for response in [found[sample.index]]
     ]
 
-
-def micro_batches(rollouts: Sequence[Rollout], size: int) -> list[list[Rollout]]:
-    """Groups of at most `size` rollouts of similar length, so that little is padded."""
-    ordered = sorted(rollouts, key=lambda rollout: rollout.taught_length)
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]

@@ -17,10 +17,11 @@ import torch
 
 from oel_core.checkpoints import read_json
 from oel_core.config import DistillConfig, ModelConfig
-from oel_core.distillation.dataset import Step, build_steps, check_context, check_knowledge
+from oel_core.distillation.dataset import Step, build_steps, check_context, check_knowledge, longest
 from oel_core.distillation.records import StepLog, StepRecord
 from oel_core.distillation.resume import CheckpointFolder, publish
 from oel_core.distillation.rollouts import Tokens
+from oel_core.distillation.shared_prefix import find_prefixes
 from oel_core.distillation.teacher import FrozenAdapter, FrozenCopy
 from oel_core.errors import ArtifactError, ConfigError, DistillationError
 from oel_core.files import write_atomic
@@ -173,14 +174,19 @@ class _Job:
         # TRL takes seconds to import: not before everything has been checked
         from oel_core.distillation.trainer import ContextDistillationTrainer, Outputs
 
-        pad = tokenizer.pad_token_id or 0
+        prefixes, most = find_prefixes(steps), longest(steps, self.config)
         own_dtype = getattr(torch, self.model.dtype)
+        teacher = (
+            FrozenAdapter(student, prefixes, self.config, most)
+            if is_lora(student)
+            else FrozenCopy(student, own_dtype, prefixes, self.config, most)
+        )
         return ContextDistillationTrainer(
             student,
-            FrozenAdapter(student, pad_id=pad) if is_lora(student) else FrozenCopy(student, own_dtype, pad_id=pad),
+            teacher,
             steps,
             self.config,
-            Tokens(pad, stop_token_ids(student, tokenizer)),
+            Tokens(tokenizer.pad_token_id or 0, stop_token_ids(student, tokenizer)),
             Outputs(StepLog(self.workdir / "steps.jsonl"), self.checkpoints, on_step),
             rollout_batch=self.model.batch_size,
             mixed=self.mixed,

@@ -1,76 +1,94 @@
-"""One forward pass that ends in logits at the response positions and nowhere else."""
+"""Hidden states at the positions that predict a response token, for several layouts of the same sequences.
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+The last token of a response predicts nothing that is scored, so it is not read. Shape legend: B sequences, N response
+tokens of all of them in order, H hidden width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from oel_core.distillation.packed_attention import Group, LayerCache, Layout, packed_attention
+from oel_core.distillation.prefix_tree import PackedRow, as_ids
+from oel_core.distillation.split_model import SplitModel
+from oel_core.models import plain_model
 
 
-def pack(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Prompts and responses in one right-padded rectangle.
+@dataclass(frozen=True)
+class Text:
+    """A prompt and a response to it, as one model reads them."""
 
-    Right padding lies after everything that a causal model may look at, so no attention mask is needed.
+    prompt: Sequence[int]
+    response: Sequence[int]
 
-    Args:
-        prompts: B lists of token ids, none empty.
-        responses: B lists of token ids.
-        pad_id: fills up rows; any id will do.
-
-    Returns:
-        Token ids, shape (B, L), and a mask, shape (B, L), of the positions whose logits predict a response token.
-        Read row by row, the mask's positions are the response tokens in order.
-    """
-    length = max(len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True))
-    ids = torch.full((len(prompts), length), pad_id, dtype=torch.long)
-    predicts = torch.zeros(len(prompts), length, dtype=torch.bool)
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        end = len(prompt) + len(response)
-        ids[row, : len(prompt)] = torch.tensor(prompt, dtype=torch.long)
-        ids[row, len(prompt) : end] = torch.tensor(response, dtype=torch.long)
-        predicts[row, len(prompt) - 1 : end - 1] = True
-    return ids, predicts
+    @property
+    def length(self) -> int:
+        """Tokens that are read."""
+        return len(self.prompt) + len(self.response) - 1
 
 
-@contextmanager
-def _only(head: nn.Module, positions: Tensor) -> Iterator[None]:
-    """Lets the output projection see the marked positions of its input only: (B, L, H) becomes (N, H)."""
-
-    def select(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (inputs[0][positions], *inputs[1:])
-
-    handle = head.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def response_logits(
-    model: nn.Module,
-    head: nn.Module,
-    prompts: Sequence[Sequence[int]],
-    responses: Sequence[Sequence[int]],
-    *,
-    pad_id: int,
-) -> Tensor:
-    """Logits that predict each response token, projected to the vocabulary at these positions only.
-
-    Selecting inside the projection keeps the call on the model's own forward, so adapters, autocast, wrappers and
-    architectures that post-process logits all stay in force.
+def padded_hidden(split: SplitModel, texts: Sequence[Text], cache: Any = None) -> Tensor:
+    """One right-padded rectangle. Padding lies after all that a causal model may look at, so it needs no mask.
 
     Args:
-        model: a causal language model.
-        head: its output projection (`get_output_embeddings()`).
-        prompts: B lists of token ids.
-        responses: B lists of token ids; N in all.
+        split: the model.
+        texts: B texts; with a cache what comes after it.
+        cache: keys and values of B equal prefixes, if any; extended in place.
 
     Returns:
-        Shape (N, V), response tokens of the first sample first.
+        Shape (N, H).
     """
-    device = next(head.parameters()).device
-    ids, predicts = (part.to(device) for part in pack(prompts, responses, pad_id))
-    with _only(head, predicts):
-        logits: Tensor = model(input_ids=ids, use_cache=False).logits
-    return logits
+    before = cache.get_seq_length() if cache is not None else 0
+    width = max(text.length for text in texts)
+    ids = torch.zeros(len(texts), width, dtype=torch.long)
+    predicts = torch.zeros(len(texts), width, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        ids[row, : text.length] = torch.from_numpy(as_ids(text.prompt, text.response[:-1]))
+        predicts[row, len(text.prompt) - 1 : text.length] = True
+    positions = torch.arange(before, before + width, device=split.device).expand(len(texts), width)
+    inputs: dict[str, Any] = {"position_ids": positions}
+    if cache is not None:
+        inputs |= {"past_key_values": cache, "use_cache": True}
+    return split.hidden(ids.to(split.device), **inputs)[predicts.to(split.device)]
+
+
+@dataclass(frozen=True)
+class Behind:
+    """Texts that continue the same prefix."""
+
+    texts: Sequence[Text]
+    prefix: LayerCache | None = None
+    length: int = 0
+    """Tokens of the prefix."""
+
+
+def packed_hidden(split: SplitModel, groups: Sequence[Behind]) -> Tensor:
+    """One row without padding, common beginnings read once (see `prefix_tree`).
+
+    Args:
+        split: the model.
+        groups: all with a prefix (then without gradient), or one without.
+
+    Returns:
+        Shape (N, H), the first group's texts first.
+    """
+    row, covers, predicts = PackedRow(), [], []
+    for group in groups:
+        first, start = len(row.spans), row.tokens
+        places = row.add([as_ids(text.prompt, text.response[:-1]) for text in group.texts], group.length)
+        predicts += [place[len(text.prompt) - 1 :] for place, text in zip(places, group.texts, strict=True)]
+        if group.prefix is not None:
+            covers.append(Group(first, len(row.spans), slice(start, row.tokens), group.prefix))
+    reach = max(group.length + text.length for group in groups for text in group.texts)
+    ids, positions, wanted = (
+        torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(split.device)
+        for parts in (row.ids, row.positions, predicts)
+    )
+    layout = Layout(row.spans, reach, covers)
+    with packed_attention(plain_model(split.model)):
+        hidden = split.hidden(ids[None], position_ids=positions[None], layout=layout)
+    return hidden[0].index_select(0, wanted)

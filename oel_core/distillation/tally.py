@@ -10,38 +10,28 @@ from torch import Tensor
 from oel_core.distillation.dataset import Step
 from oel_core.distillation.records import StepRecord, draw_stats
 from oel_core.distillation.rollouts import Rollout
+from oel_core.distillation.update import Scores
 
 
 class StepTally:
-    """Sums of one step. `rollouts` are in the order of the step's samples; micro-batches may come in any order."""
+    """A step with its rollouts, in the order of its samples, and, once they are there, their scores."""
 
     def __init__(self, step: Step, rollouts: Sequence[Rollout], started: float) -> None:
         """`started` is the reading of `time.perf_counter` when the step began."""
         self.step = step
         self.rollouts = tuple(rollouts)
         self.tokens = sum(len(rollout.response) for rollout in rollouts)
+        self.scores = Scores([], [], [])
         self._started = started
-        self._kl: list[Tensor] = []
-        self._entropy: list[Tensor] = []
-        self._scored: list[Rollout] = []
-
-    def add(self, batch: Sequence[Rollout], kl: Tensor, entropy: Tensor) -> None:
-        """Per-token KL and entropy of a micro-batch, both of shape (N,), rows in the order of its response tokens."""
-        self._scored.extend(batch)
-        self._kl.append(kl.detach())
-        self._entropy.append(entropy)
 
     @property
     def loss(self) -> Tensor:
-        """Mean KL over all response tokens of the step, a scalar."""
-        return torch.cat(self._kl).sum() / self.tokens
+        """Mean loss over all response tokens of the step, a scalar."""
+        return self.scores.loss
 
     def sample_kl(self) -> list[float]:
-        """Mean KL per response token of each sample, in the order of the samples."""
-        parts = torch.cat(self._kl).split([len(rollout.response) for rollout in self._scored])
-        means = torch.stack([part.mean() for part in parts]).tolist()
-        by_index = dict(zip((rollout.sample.index for rollout in self._scored), means, strict=True))
-        return [by_index[rollout.sample.index] for rollout in self.rollouts]
+        """Mean divergence per response token of each sample."""
+        return torch.stack([part.mean() for part in self.scores.divergence]).tolist()
 
     def broken(self) -> list[str]:
         """Ids of the samples whose loss is not finite."""
@@ -49,19 +39,18 @@ class StepTally:
             return []
         return [
             rollout.sample.id
-            for rollout, kl in zip(self.rollouts, self.sample_kl(), strict=True)
-            if not math.isfinite(kl)
+            for rollout, losses in zip(self.rollouts, self.scores.losses, strict=True)
+            if not math.isfinite(float(losses.sum()))
         ]
 
     def record(self, grad_norm: float, lr: float) -> StepRecord:
         """The step's line, once its update is done."""
         replicas = tuple(rollout.sample.replica for rollout in self.rollouts)
-        kl = float(self.loss)
         return StepRecord(
             step=self.step.number,
-            loss=kl,
-            kl=kl,
-            entropy=float(torch.cat(self._entropy).mean()),
+            loss=float(self.loss),
+            kl=float(torch.cat(self.scores.divergence).mean()),
+            entropy=float(torch.cat(self.scores.entropy).mean()),
             grad_norm=grad_norm,
             lr=lr,
             response_tokens=self.tokens,

@@ -9,8 +9,8 @@ base keeps what is worth having: the transformers training loop (AdamW groups, c
 accelerate, which is also the way to several processes.
 
 One item of the training set is one whole step, so the loop's "batch" is the step and its accumulation is off: the
-micro-batches are made here, sorted by length, each loss divided by the response tokens of the *whole* step. Their size
-therefore changes memory and time, not the result. Checkpoints replace the base's own, which are pickles.
+micro-batches are made in `update`, each loss divided by the response tokens of the *whole* step. Their size therefore
+changes memory and time, not the result. Checkpoints replace the base's own, which are pickles.
 """
 
 import logging
@@ -28,14 +28,14 @@ from transformers import PrinterCallback, TrainingArguments
 from trl.trainer.base_trainer import _BaseTrainer
 
 from oel_core.config import DistillConfig
-from oel_core.distillation.dataset import Step
-from oel_core.distillation.losses import entropy, top_k_log_probs, truncated_reverse_kl
+from oel_core.distillation.dataset import Step, longest
 from oel_core.distillation.records import StepLog, StepRecord
 from oel_core.distillation.resume import CheckpointFolder, TrainingState, load_checkpoint, restore_rng, rng_state
-from oel_core.distillation.rollouts import Rollout, Tokens, micro_batches, roll_out
-from oel_core.distillation.scoring import response_logits
+from oel_core.distillation.rollouts import Rollout, Tokens, roll_out
+from oel_core.distillation.student import Student
 from oel_core.distillation.tally import StepTally
 from oel_core.distillation.teacher import Teacher
+from oel_core.distillation.update import accumulate_gradients, check_vocabulary
 from oel_core.errors import ArtifactError, DistillationError, PolicyError
 from oel_core.policies.base import Sampling
 
@@ -59,6 +59,8 @@ def disable_base_dropout(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
             module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):  # not a module in most architectures
+            module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
 class ContextDistillationTrainer(_BaseTrainer):
@@ -103,7 +105,8 @@ class ContextDistillationTrainer(_BaseTrainer):
             train_dataset=cast(Any, list(steps)),
         )
         self.remove_callback(PrinterCallback)
-        self._head = student.get_output_embeddings()
+        self.student = Student(self.model, config, longest(steps, config))
+        check_vocabulary(self.student, teacher)
 
     def _send_telemetry(self) -> None:
         """Nothing leaves the machine."""
@@ -128,10 +131,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         started = time.perf_counter()
         self._tally = tally = StepTally(step, self._roll_out(step), started)
         model.train()
-        for batch in micro_batches(tally.rollouts, self.distill_config.micro_batch):
-            kl, entropies = self._score(model, batch)
-            self.accelerator.backward(kl.sum() / tally.tokens)
-            tally.add(batch, kl, entropies)
+        tally.scores = accumulate_gradients(self.student, self.teacher, tally.rollouts, self.distill_config)
         if broken := tally.broken():
             raise self._stopped(step, broken, "the loss is not finite")
         return tally.loss
@@ -144,20 +144,6 @@ class ContextDistillationTrainer(_BaseTrainer):
         if empty := [rollout.sample.id for rollout in rollouts if not rollout.response]:
             raise self._stopped(step, empty, "the student's responses are empty")
         return rollouts
-
-    def _score(self, model: nn.Module, batch: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
-        """KL with gradient and entropy without, both of shape (N,): one student forward, one teacher forward."""
-        temperature = self.distill_config.temperature
-        logits = response_logits(
-            model,
-            self._head,
-            [rollout.sample.prompt for rollout in batch],
-            [rollout.response for rollout in batch],
-            pad_id=self.tokens.pad,
-        )
-        student, indices = top_k_log_probs(logits, self.distill_config.top_k, temperature)
-        teacher = self.teacher.log_probs_at(batch, indices, temperature)
-        return truncated_reverse_kl(student, teacher), entropy(logits.detach(), temperature)
 
     def _stopped(self, step: Step, samples: Sequence[str], reason: str) -> DistillationError:
         good = self.outputs.checkpoints.latest()

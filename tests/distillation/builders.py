@@ -37,7 +37,7 @@ def arguments(start: Path, workdir: Path, *, steps: int = 4, samples: int = 6, *
         "top_k": 20,
         "temperature": 1.0,
         "max_response_tokens": 6,
-        "micro_batch": 4,
+        "micro_batch_tokens": 400,
         "checkpoint_every": 2,
     }
     return {

@@ -35,7 +35,7 @@ def short_config(model: Path, rounds: int = 2) -> OelConfig:
             "learning_rate": 1e-3,
             "top_k": 8,
             "max_response_tokens": 6,
-            "micro_batch": 4,
+            "micro_batch_tokens": 256,
             "checkpoint_every": 1,
         },
         "evaluate": {
