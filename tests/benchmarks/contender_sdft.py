@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PrinterCallback
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # noqa: E402
+from trl.experimental.sdft import SDFTConfig, SDFTTrainer
 
 from tests.benchmarks.contender import StepClock, Update, gradients
 from tests.benchmarks.workload import Corpus, Workload, as_text, load_random_model, word_tokenizer

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
+from tests.benchmarks.contender import Update
 from tests.benchmarks.contender_ours import Ours
 from tests.benchmarks.contender_sdft import Sdft
 from tests.benchmarks.floor import floor_seconds, floor_seconds_in_context, forward_speed
 from tests.benchmarks.measure import Spread, machine, spread
-from tests.benchmarks.plain import plain_update, relative_difference
+from tests.benchmarks.plain import PlainResult, plain_update, relative_difference
 from tests.benchmarks.report import DEFAULT_FOLDER, Line, Plot, draw, publish, table
 from tests.benchmarks.workload import Corpus, Workload, draw_corpus, load_random_model, save_random_model
 
@@ -66,30 +67,35 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _seconds(updates: Sequence[Update]) -> Spread:
+    return spread([update.seconds for update in updates])
+
+
+def _ratio(slow: Sequence[Update], fast: Sequence[Update]) -> Spread:
+    """Of updates that took the same turn."""
+    return spread([one.seconds / other.seconds for one, other in zip(slow, fast, strict=True)])
+
+
 def _relative(found: float, expected: float) -> float:
     return abs(found - expected) / abs(expected)
 
 
-def _compare(workload: Workload, corpus: Corpus, folder: Path, ours: Ours, peer_loss: float) -> Exactness:
+def _plain(workload: Workload, corpus: Corpus, folder: Path) -> PlainResult:
     student, teacher = (load_random_model(folder, workload) for _ in range(2))
-    plain = plain_update(student, teacher, workload, corpus)
-    loss, gradients = ours.gradient()
-    return Exactness(
-        _relative(loss, plain.loss),
-        relative_difference(gradients, plain.gradients),
-        _relative(peer_loss, plain.renormalised_loss),
-    )
+    return plain_update(student, teacher, workload, corpus)
 
 
-def _take_turns(peer: Sdft, ours: Ours, repeats: int) -> tuple[list[float], list[float], list[float]]:
-    times: tuple[list[float], list[float], list[float]] = ([], [], [])
+def _take_turns(peer: Sdft, ours: Ours, repeats: int) -> tuple[list[Update], list[Update], list[Update]]:
+    """The peer, ours with the knowledge to compute, ours with the knowledge kept; and again."""
+    found: tuple[list[Update], list[Update], list[Update]] = ([], [], [])
     for number in range(1, repeats + 1):
-        times[0].append(peer.update().seconds)
+        found[0].append(peer.update())
         ours.forget()
-        times[1].append(ours.update().seconds)
-        times[2].append(ours.update().seconds)
-        _say(f"  {number}/{repeats}: peer {times[0][-1]:.2f} s, ours {times[1][-1]:.2f} s, kept {times[2][-1]:.2f} s")
-    return times
+        found[1].append(ours.update())
+        found[2].append(ours.update())
+        peers, cold, kept = (updates[-1].seconds for updates in found)
+        _say(f"  {number}/{repeats}: SDFT {peers:.2f} s, ours {cold:.2f} s, knowledge kept {kept:.2f} s")
+    return found
 
 
 def measure(workload: Workload, repeats: int) -> SpeedRow:
@@ -97,26 +103,31 @@ def measure(workload: Workload, repeats: int) -> SpeedRow:
     with tempfile.TemporaryDirectory() as place:
         folder, corpus = Path(place), draw_corpus(workload)
         save_random_model(workload, folder)
-        _say(f"knowledge {workload.knowledge}: one update of each, not counted, and the plain implementation")
+        _say(f"knowledge {workload.knowledge}: the plain implementation, then {repeats} turns")
+        plain = _plain(workload, corpus, folder)
         ours, peer = Ours(workload, corpus, folder), Sdft(workload, corpus, folder)
-        exactness = _compare(workload, corpus, folder, ours, peer.update().loss)
-        seconds, cold, kept = _take_turns(peer, ours, repeats)
+        loss, gradients = ours.gradient()
+        peers, cold, kept = _take_turns(peer, ours, repeats)
         model = load_random_model(folder, workload)
         short = forward_speed(model, workload, workload.own_length, repeats)
         long = forward_speed(model, workload, workload.knowledge + workload.own_length, repeats)
     return SpeedRow(
         workload=workload,
         forms=ours.forms,
-        peer=spread(seconds),
-        ours=spread(cold),
-        ours_kept=spread(kept),
-        ratio=spread([one / other for one, other in zip(seconds, cold, strict=True)]),
-        ratio_kept=spread([one / other for one, other in zip(seconds, kept, strict=True)]),
+        peer=_seconds(peers),
+        ours=_seconds(cold),
+        ours_kept=_seconds(kept),
+        ratio=_ratio(peers, cold),
+        ratio_kept=_ratio(peers, kept),
         floor=floor_seconds(workload, short.median),
         floor_in_context=floor_seconds_in_context(workload, short.median, long.median),
         forward=short,
         taught_forward=long,
-        exactness=exactness,
+        exactness=Exactness(
+            _relative(loss, plain.loss),
+            relative_difference(gradients, plain.gradients),
+            _relative(peers[0].loss, plain.renormalised_loss),
+        ),
     )
 
 
