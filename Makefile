@@ -2,6 +2,7 @@
 # make test         set everything up and run the tests
 # make test-slow    the slow tests, fault injection and whole learning runs (OEL_QUICKSTART: a finished run to check)
 # make results      the runs behind docs/results.md
+# make benchmarks   the tables of docs/benchmarks.md, about half an hour on two quiet cores
 # make lint         style and types
 SHELL := /bin/bash
 VENV ?= .venv
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: setup quickstart test test-slow results lint clean
+.PHONY: setup quickstart test test-slow results benchmarks lint clean
 
 setup: $(READY)
 
@@ -49,6 +50,11 @@ results: setup
 	$(BIN)/python -m tests.benchmarks.results_table quickstart
 	$(BIN)/python -m tests.benchmarks.results_table frozen-lake-seed
 	$(BIN)/python -m tests.benchmarks.results_table frozen-lake-seed-3x3
+
+benchmarks: setup
+	$(BIN)/python -m tests.benchmarks.distillation_speed
+	$(BIN)/python -m tests.benchmarks.distillation_memory
+	$(BIN)/python -m tests.benchmarks.distillation_growth
 
 lint: setup
 	$(BIN)/ruff check .
