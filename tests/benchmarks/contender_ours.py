@@ -40,12 +40,7 @@ class Ours:
 
     def __init__(self, workload: Workload, corpus: Corpus, folder: Path) -> None:
         self._workload = workload
-        self._config = DistillConfig(
-            top_k=workload.top_k,
-            temperature=workload.temperature,
-            learning_rate=5e-6,
-            **({"micro_batch_tokens": workload.micro_batch_tokens} if workload.micro_batch_tokens else {}),
-        )
+        self._config = DistillConfig(top_k=workload.top_k, temperature=workload.temperature, learning_rate=5e-6)
         self.rollouts = as_rollouts(corpus)
         self.model = load_random_model(folder, workload)
         if not workload.train_head:

@@ -51,8 +51,6 @@ class Workload:
     files: int = 4
     """Knowledge files; the samples draw them in turn."""
     top_k: int = 256
-    micro_batch_tokens: int | None = None
-    """Tokens in one forward of ours; None is the library's default."""
     peer_micro_batch: int = 8
     """Samples in one forward of the peer's, its `per_device_train_batch_size`; 8 is its default."""
     train_head: bool = True
