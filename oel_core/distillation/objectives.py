@@ -105,7 +105,7 @@ class Objective:
     @property
     def passes(self) -> int:
         """How many (N, V) tensors it needs at once, roughly."""
-        return 12 if self.support == "all" else 4
+        return 12 if self.support == "all" else 5
 
 
 OBJECTIVES: dict[str, tuple[Literal["top_k", "sampled", "all"], PerToken]] = {
@@ -179,4 +179,3 @@ def _differentiate(objective: Objective, student: Tensor, teacher: Tensor) -> tu
         loss = divergence if objective.clip is None else divergence.clamp(max=objective.clip)
         (slope,) = torch.autograd.grad(loss.sum(), student)
     return divergence.detach(), loss.detach(), slope
-

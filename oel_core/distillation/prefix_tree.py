@@ -7,6 +7,7 @@ itself only, so each node is computed once, and its gradient is the sum over eve
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class PackedRow:
         """
         order = sorted(range(len(sequences)), key=lambda index: sort_key(sequences[index]))
         ordered = [sequences[index] for index in order]
-        shared = [0] + [common_length(a, b) for a, b in zip(ordered, ordered[1:], strict=False)]
+        shared = [0] + [common_length(a, b) for a, b in pairwise(ordered)]
         places: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(sequences)
         pending: list[tuple[int, int, int, tuple[int, ...]]] = [(0, len(ordered), 0, ())]
         while pending:

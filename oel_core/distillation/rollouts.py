@@ -59,4 +59,3 @@ def roll_out(
         for sample in samples
         for response in [found[sample.index]]
     ]
-

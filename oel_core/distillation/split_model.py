@@ -45,7 +45,7 @@ class SplitModel:
     @property
     def vocabulary(self) -> int:
         """Tokens that the output projection knows."""
-        return int(next(self.head.parameters()).shape[0])
+        return int(self.head.out_features)  # type: ignore[arg-type]
 
     def hidden(self, ids: Tensor, **inputs: Any) -> Tensor:
         """What the decoder hands to the output projection.

@@ -51,7 +51,12 @@ class Scores:
 
 
 def accumulate_gradients(
-    student: Student, teacher: Teacher, rollouts: Sequence[Rollout], config: DistillConfig, *, weight: float | None = None
+    student: Student,
+    teacher: Teacher,
+    rollouts: Sequence[Rollout],
+    config: DistillConfig,
+    *,
+    weight: float | None = None,
 ) -> Scores:
     """Adds the gradient of the mean loss per response token to `.grad` of the student's parameters.
 

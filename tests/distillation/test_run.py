@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import oel_core.distillation.trainer as trainer_module
-from oel_core.distillation.losses import truncated_reverse_kl
+import oel_core.distillation.update as update_module
+from oel_core.distillation.objectives import score
 from oel_core.distillation.records import read_steps
 from oel_core.distillation.run import distill
 from oel_core.errors import ArtifactError, ConfigError, DistillationError, ExtractionError
@@ -130,25 +130,26 @@ def test_constant_rate_and_clipped_update(start, tmp_path):
 @pytest.mark.parametrize(
     ("poison", "reason"),
     [
-        (lambda kl: kl * float("nan"), "the loss is not finite"),
-        (lambda kl: (kl.register_hook(lambda gradient: gradient * float("nan")), kl)[1], "gradient is not finite"),
+        ("loss", "the loss is not finite"),
+        ("gradient", "gradient is not finite"),
     ],
 )
 def test_nan_stops_naming_step_samples_and_checkpoint_and_can_be_resumed(start, tmp_path, monkeypatch, poison, reason):
     calls = []
 
-    def broken(student, teacher):
+    def broken(*given):
         calls.append(1)
-        kl = truncated_reverse_kl(student, teacher)
-        return poison(kl) if len(calls) == 3 else kl
+        scored = score(*given)
+        spoilt = {poison: getattr(scored, poison) * float("nan")}
+        return scored._replace(**spoilt) if len(calls) == 3 else scored
 
-    whole = distill(**arguments(start, tmp_path / "whole", steps=4, micro_batch=50))
-    monkeypatch.setattr(trainer_module, "truncated_reverse_kl", broken)
+    whole = distill(**arguments(start, tmp_path / "whole", steps=4, micro_batch_tokens=10**6))
+    monkeypatch.setattr(update_module, "score", broken)
     with pytest.raises(DistillationError, match=rf"step 3: .*{reason}.*s2e0/turn0.*step_00002"):
-        distill(**arguments(start, tmp_path / "cut", steps=4, micro_batch=50))
+        distill(**arguments(start, tmp_path / "cut", steps=4, micro_batch_tokens=10**6))
     monkeypatch.undo()
     assert len(lines(tmp_path / "cut")) == 2
-    assert files(distill(**arguments(start, tmp_path / "cut", steps=4, micro_batch=50))) == files(whole)
+    assert files(distill(**arguments(start, tmp_path / "cut", steps=4, micro_batch_tokens=10**6))) == files(whole)
 
 
 def test_broken_weights_stop_before_anything_is_learnt(tmp_path):
@@ -175,6 +176,22 @@ def test_what_does_not_fit_the_context_is_refused_before_training(start, tmp_pat
     with pytest.raises(DistillationError, match=r"24 of 24 teacher prompts .* knowledge of replica 1, is \d+ tokens"):
         distill(**given)
     assert not (tmp_path / "steps.jsonl").exists()
+
+
+@pytest.mark.parametrize("objective", ["reverse_kl_tail", "sampled_token", "forward_kl", "generalised_jsd"])
+def test_any_objective_brings_the_student_towards_its_teacher(start, tmp_path, objective):
+    changes = {"steps": 8, "samples": 24, "learning_rate": 2e-3, "max_response_tokens": 4, "objective": objective}
+    distill(**arguments(start, tmp_path, **changes))
+    records = lines(tmp_path)
+    assert records[-1].kl < records[0].kl * 0.8
+
+
+def test_clip_lowers_the_loss_and_not_the_reported_divergence(start, tmp_path):
+    for name, clip in (("free", None), ("clipped", 0.5)):
+        distill(**arguments(start, tmp_path / name, steps=1, clip=clip))
+    free, clipped = (lines(tmp_path / name)[0] for name in ("free", "clipped"))
+    assert free.loss == free.kl == clipped.kl
+    assert clipped.loss < 0.5
 
 
 def test_tokenizer_that_is_larger_than_the_model_is_refused(tmp_path):

@@ -1,0 +1,78 @@
+"""The obvious implementation of an update, and rollouts to compare with it."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oel_core.config import DistillConfig
+from oel_core.distillation.dataset import Sample, Step
+from oel_core.distillation.rollouts import Rollout
+from oel_core.distillation.shared_prefix import find_prefixes
+from oel_core.distillation.student import Student
+from oel_core.distillation.teacher import FrozenCopy
+from oel_core.distillation.update import Scores, accumulate_gradients
+
+
+def make_rollouts(
+    lengths: Sequence[tuple[int, int]], *, knowledge: Sequence[int] = (40, 25), system: int = 20, seed: int = 0
+) -> list[Rollout]:
+    """Rollouts with prompts that begin alike, of (own prompt tokens, response tokens) each, at least 1 of both."""
+    random = Random(seed)
+
+    def ids(count: int) -> list[int]:
+        return [random.randrange(3, 259) for _ in range(count)]
+
+    common, episode, files = ids(system), ids(18), [ids(count) for count in knowledge]
+    rollouts = []
+    for index, (own, response) in enumerate(lengths):
+        draw = random.randrange(len(files))
+        rest = [*(episode if random.random() < 0.5 else []), *ids(own)]
+        sample = Sample(f"s{index}", index, [*common, *rest], [*common, *files[draw], *rest], draw, draw, index)
+        answer = ids(response)
+        if response > 1 and random.random() < 0.3:
+            answer[random.randrange(response)] = 2  # the end token, anywhere
+        rollouts.append(Rollout(sample, answer, truncated=False))
+    return rollouts
+
+
+def plain_loss(
+    student: Any, teacher: Any, rollouts: Sequence[Rollout], *, top_k: int, temperature: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Sample by sample, full forwards, full logits, one log_softmax each. Gives the mean loss and each token's."""
+    each = []
+    for rollout in rollouts:
+        prompt, taught = list(rollout.sample.prompt), list(rollout.sample.taught_prompt)
+        p = student(torch.tensor([prompt + rollout.response])).logits[0, len(prompt) - 1 : -1].float()
+        with torch.no_grad():
+            q = teacher(torch.tensor([taught + rollout.response])).logits[0, len(taught) - 1 : -1].float()
+        p, q = (p / temperature).log_softmax(-1), (q / temperature).log_softmax(-1)
+        kept = torch.zeros_like(p).scatter(-1, p.detach().topk(min(top_k, p.shape[-1])).indices, 1.0)
+        each.append((p.exp() * (p - q) * kept).sum(-1))
+    return torch.cat(each).mean(), [part.detach() for part in each]
+
+
+def gradients(model: Any) -> dict[str, Tensor]:
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float) -> None:
+    """Each parameter's gradient, relative to its own norm."""
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert (found[name] - gradient).norm() <= tolerance * gradient.norm() + 1e-9, name
+
+
+def make_teacher(model: Any, rollouts: Sequence[Rollout], config: DistillConfig) -> FrozenCopy:
+    dtype = next(model.parameters()).dtype
+    prefixes = find_prefixes([Step(1, tuple(rollout.sample for rollout in rollouts))])
+    return FrozenCopy(model, dtype, prefixes, config)
+
+
+def update(model: Any, teacher_model: Any, rollouts: Sequence[Rollout], **settings: Any) -> tuple[Scores, Student, Any]:
+    """Our update on given rollouts; the gradient is left in `model`."""
+    config = DistillConfig(**{"top_k": 20, "micro_batch_tokens": 150, **settings})
+    teacher, student = make_teacher(teacher_model, rollouts, config), Student(model, config)
+    return accumulate_gradients(student, teacher, rollouts, config), student, teacher
