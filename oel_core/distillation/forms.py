@@ -22,7 +22,8 @@ Form = Callable[[SplitModel, Sequence[int], Sequence[Text]], Tensor]
 """Hidden states (N, H) of texts behind a prefix that is given apart."""
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
 """Largest difference, as a share of the largest value."""
-_REFUSALS = (AttributeError, DistillationError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError)
+_REFUSALS = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
+"""What an architecture may answer that does not know what it is asked for."""
 
 
 def _full(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:
@@ -79,8 +80,9 @@ def _name(split: SplitModel) -> str:
 def _problem(split: SplitModel, name: str, longest: int | None) -> str | None:
     config = plain_model(split.model).config.get_text_config()
     if name in ("packed", "shared"):
-        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         window = getattr(config, "sliding_window", None)
+        unnamed = ["sliding_attention" if window else "full_attention"]
+        kinds = set(getattr(config, "layer_types", None) or unnamed)
         reach = longest or getattr(config, "max_position_embeddings", None) or 0
         if kinds - {"full_attention", "sliding_attention"}:
             return f"it has layers of the kind {', '.join(sorted(kinds))}"

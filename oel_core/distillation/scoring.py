@@ -42,17 +42,13 @@ def padded_hidden(split: SplitModel, texts: Sequence[Text], cache: Any = None) -
     Returns:
         Shape (N, H).
     """
-    before = cache.get_seq_length() if cache is not None else 0
     width = max(text.length for text in texts)
     ids = torch.zeros(len(texts), width, dtype=torch.long)
     predicts = torch.zeros(len(texts), width, dtype=torch.bool)
     for row, text in enumerate(texts):
         ids[row, : text.length] = torch.from_numpy(as_ids(text.prompt, text.response[:-1]))
         predicts[row, len(text.prompt) - 1 : text.length] = True
-    positions = torch.arange(before, before + width, device=split.device).expand(len(texts), width)
-    inputs: dict[str, Any] = {"position_ids": positions}
-    if cache is not None:
-        inputs |= {"past_key_values": cache, "use_cache": True}
+    inputs = {} if cache is None else {"past_key_values": cache, "use_cache": True}
     return split.hidden(ids.to(split.device), **inputs)[predicts.to(split.device)]
 
 

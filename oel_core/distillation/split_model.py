@@ -88,11 +88,19 @@ class SplitModel:
         placeholder = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
 
         def given(*_args: Any, **_kwargs: Any) -> BaseModelOutputWithPast:
-            return BaseModelOutputWithPast(last_hidden_state=hidden[None])  # type: ignore[arg-type]
+            return _Given(last_hidden_state=hidden[None])  # type: ignore[arg-type]
 
         with _replaced_forward(self.decoder, given):
             logits: Tensor = self.model(input_ids=placeholder, use_cache=False).logits
         return logits[0]
+
+
+class _Given(BaseModelOutputWithPast):
+    """A decoder's output; whatever else an architecture hands through from it is None."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
 
 
 @contextmanager

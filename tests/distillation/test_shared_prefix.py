@@ -33,7 +33,7 @@ def merging_tokenizer():
         )
     )
     backend.pre_tokenizer = pre_tokenizers.Split("~", "removed")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=" ", eos_token="!")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="~", eos_token="|")
     tokenizer.chat_template = "{% for message in messages %}{{ message.content + '\n' }}{% endfor %}"
     return tokenizer
 
@@ -75,7 +75,8 @@ def test_prefix_and_rest_are_the_ids_of_the_whole_prompt(name, thinking):
         rest = list(sample.taught_prompt[len(prefix) :])
         assert rest
         assert prefix + rest == whole
-        assert FILES[sample.draw].text in tokenizer.decode(prefix)  # the whole file is shared
+        shown = tokenizer.decode(prefix).replace(" ", "")
+        assert FILES[sample.draw].text.replace(" ", "") in shown  # the whole file is shared
 
 
 def test_seam_moves_where_the_tokenizer_merges_across_the_end_of_the_knowledge():
