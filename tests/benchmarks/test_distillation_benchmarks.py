@@ -1,0 +1,100 @@
+"""Each benchmark's code at tiny sizes, so that it cannot rot; what is measured there means nothing."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from tests.benchmarks import distillation_gpu, distillation_growth, distillation_memory, distillation_speed, probe
+from tests.benchmarks.floor import floor_tokens
+from tests.benchmarks.flops import peak_flops, update_flops
+from tests.benchmarks.workload import ModelShape, Workload, as_text, draw_corpus, word_tokenizer
+
+SHAPE = ModelShape(hidden=32, layers=2, heads=2, kv_heads=1, head_dim=16, intermediate=64, vocabulary=300)
+TINY = Workload(shape=SHAPE, samples=4, prompt=6, response=4, knowledge=20, files=2, top_k=16, peer_micro_batch=2)
+
+
+@pytest.fixture
+def _same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes run here: a fresh process would import TRL again for seconds."""
+    for benchmark in (distillation_memory, distillation_growth, distillation_gpu):
+        monkeypatch.setattr(benchmark, "measure_apart", probe.measure_here)
+
+
+def read(folder, name):
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_speed_compares_equal_work(tmp_path):
+    (row,) = distillation_speed.run(TINY, [20], 1, tmp_path)
+    assert row.exactness.loss < 1e-5
+    assert row.exactness.gradient < 1e-5
+    assert row.exactness.peer_loss < 1e-4, "the peer saw other samples, or another objective"
+    assert min(row.peer.low, row.ours.low, row.ours_kept.low, row.floor, row.floor_in_context) > 0
+    assert read(tmp_path, "distillation_speed")["rows"][0]["workload"]["knowledge"] == 20
+    assert (tmp_path / "distillation_speed.svg").read_text(encoding="utf-8").count("SDFT")
+
+
+@pytest.mark.usefixtures("_same_process")
+def test_memory_has_a_row_for_each_contender(tmp_path):
+    distillation_memory.run(TINY, [20], [2, 1], tmp_path)
+    names = [row["contender"] for row in read(tmp_path, "distillation_memory")["rows"]]
+    assert names == ["ours", "SDFT, 2 samples a forward", "SDFT, 1 samples a forward"]
+
+
+@pytest.mark.usefixtures("_same_process")
+def test_growth_has_all_series(tmp_path):
+    distillation_growth.run(TINY, [16], [4], [300], 1, tmp_path)
+    rows = read(tmp_path, "distillation_growth")["rows"]
+    assert [(row["series"], row["x"], row["contender"]) for row in rows] == [
+        ("knowledge", 16, "ours"),
+        ("knowledge", 16, "ours-kept"),
+        ("batch", 4, "ours"),
+        ("vocabulary", 300, "ours"),
+        ("vocabulary", 300, "sdft"),
+    ]
+    assert (tmp_path / "distillation_growth.svg").is_file()
+
+
+@pytest.mark.usefixtures("_same_process")
+def test_gpu_code_runs_on_a_cpu(tmp_path):
+    rows = distillation_gpu.run(replace(TINY, mixed=True), 1, tmp_path, device_flops=1e12)
+    assert [row.contender for row in rows] == ["ours", "ours-kept", "sdft"]
+    assert all(row.utilisation is not None and 0 < row.utilisation < 1 for row in rows)
+
+
+def test_peak_memory_counts_what_an_update_needs():
+    found = probe.measure_apart("ours", TINY, 1)
+    assert len(found.seconds) == 1
+    assert found.peak_bytes > 0
+
+
+def test_workloads_survive_their_json_form():
+    from dataclasses import asdict
+
+    assert probe.read_workload(json.loads(json.dumps(asdict(TINY)))) == TINY
+    assert probe.read_workload({"knowledge": 7}) == Workload(knowledge=7)
+
+
+def test_words_are_tokens():
+    text = draw_corpus(TINY).texts[0]
+    assert word_tokenizer(SHAPE.vocabulary)(text=[as_text(text.prompt)])["input_ids"] == [text.prompt]
+
+
+def test_floor_and_operations_by_hand():
+    assert floor_tokens(TINY) == 4 * 10 + 2 * 20 / 4
+    one = replace(TINY, samples=1, prompt=1, response=1, knowledge=0, files=1)
+    layers = 2 * SHAPE.block_weights * 2 + 4 * 2 * 2 * 16 * 2  # two tokens, half of a square of two
+    assert update_flops(one, knowledge_files=1) == 4 * (layers + 2 * SHAPE.head_weights)
+    more = partial(update_flops, TINY)
+    assert more(knowledge_files=2) - more(knowledge_files=0) == 2 * (
+        2 * SHAPE.block_weights * 20 + 4 * 2 * 2 * 16 * 200
+    )
+
+
+def test_known_devices():
+    assert peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert peak_flops("NVIDIA H100 PCIe") == 756e12
+    assert peak_flops("some other device") is None
+    assert peak_flops("NVIDIA L40S") == 362e12
