@@ -128,7 +128,7 @@ def generation_memory(config: OelConfig, architecture: Architecture, prompt: int
     """
     size, batch = _BYTES[config.model.dtype], min(together, config.model.batch_size)
     cache = batch * (prompt + response) * architecture.cache_values * size
-    layer = batch * prompt * (3 * architecture.intermediate + 6 * architecture.hidden) * size
+    layer = batch * prompt * (2 * architecture.intermediate + 5 * architecture.hidden) * size
     draw = batch * architecture.vocabulary * _SAMPLING_COPIES
     return architecture.parameters * size + cache + max(layer, draw)
 

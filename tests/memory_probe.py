@@ -56,6 +56,12 @@ def make_model(folder: Path, shape: str) -> None:
     byte_tokenizer().save_pretrained(folder)
 
 
+def _prompt(number: int) -> PartialRollout:
+    """Prompts that part at once: what they begin with alike would be read, and kept, only once."""
+    message = Message(role="user", content=chr(ord("a") + number) * (PROMPT - 40))
+    return PartialRollout(trajectory_id=f"t{number}", turn=0, messages=(message,))
+
+
 def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -76,7 +82,7 @@ def main(stage: str, shape: str, folder: Path) -> None:
         policy.generate([Request(messages, seed) for seed in range(16)], Sampling(max_tokens=RESPONSE))
         expected = generation_memory(config, architecture, PROMPT, RESPONSE, 16)
     else:
-        prompts = [PartialRollout(trajectory_id=f"t{number}", turn=0, messages=messages) for number in range(16)]
+        prompts = [_prompt(number) for number in range(16)]
         known = item("- EXPERIENCE ITEM: x")
         knowledge = Knowledge(replica=0, round=1, items=(known,), text=known.text, tokens=20)
         workdir = folder / "work"

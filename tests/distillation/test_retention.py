@@ -13,7 +13,7 @@ from oel_core.distillation.run import distill
 from oel_core.distillation.turns import top_turns
 from oel_core.errors import ArtifactError, DistillationError
 from oel_core.models import load_model
-from oel_core.policies.transformers import prompt_ids
+from oel_core.policies.chat import prompt_ids
 from oel_core.prompts.play import with_knowledge
 from oel_core.types import Message
 from tests.distillation.builders import KNOWLEDGE, arguments, prompts
