@@ -5,6 +5,7 @@ where a tokenizer merges across the end of the knowledge, or a template puts som
 where the ids of the round's prompts really part.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +42,8 @@ def find_prefixes(steps: Iterable[Step]) -> dict[int, tuple[int, ...]]:
 class PrefixCache:
     """Keys and values of one prefix. Nobody writes to it."""
 
-    cache: DynamicCache
+    cache: Any
+    """A `DynamicCache` whose layers all hold keys and values."""
     length: int
     """Tokens."""
     device: torch.device
@@ -65,8 +67,6 @@ class PrefixCache:
 
     def for_rows(self, rows: int) -> DynamicCache:
         """A cache to extend: the prefix repeated for each row."""
-        import copy
-
         fresh = copy.copy(self.cache)
         fresh.layers = [copy.copy(layer) for layer in self.cache.layers]
         for index, layer in enumerate(fresh.layers):

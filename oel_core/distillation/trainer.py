@@ -60,7 +60,7 @@ def disable_base_dropout(model: nn.Module) -> None:
         if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):  # not a module in most architectures
-            module.attention_dropout = 0.0  # type: ignore[assignment]
+            module.attention_dropout = 0.0
 
 
 class ContextDistillationTrainer(_BaseTrainer):
