@@ -2,7 +2,7 @@
 # make test         set everything up and run the tests
 # make test-slow    the slow tests, fault injection and whole learning runs (OEL_QUICKSTART: a finished run to check)
 # make results      the runs behind docs/results.md
-# make benchmarks   the tables of docs/benchmarks.md, about half an hour on two quiet cores
+# make benchmarks   the tables of docs/benchmarks.md, on a quiet machine
 # make lint         style and types
 SHELL := /bin/bash
 VENV ?= .venv
