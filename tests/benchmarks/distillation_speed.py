@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.distillation_speed
 
-Two cores, about ten minutes. Contenders take turns, so that a machine that slows down slows all of them.
+Contenders take turns, so that a machine that slows down slows all of them.
 """
 
 import argparse
