@@ -15,6 +15,7 @@ from oel_core.distillation.shared_prefix import compute_prefix
 from oel_core.distillation.split_model import SplitModel
 from oel_core.errors import DistillationError
 from oel_core.models import plain_model
+from oel_core.policies.decoding import evaluating
 
 logger = logging.getLogger(__name__)
 
@@ -97,17 +98,15 @@ def _problem(split: SplitModel, name: str, longest: int | None) -> str | None:
 def _differs(split: SplitModel, name: str) -> str | None:
     """What is wrong with a form on a few tokens, or None. Training state and generators stay as they were."""
     prefix, texts = _sample_texts(split.vocabulary)
-    training = split.model.training
-    split.model.eval()
+    ids = torch.tensor([[*prefix, *texts[0].prompt]], device=split.device)
     try:
-        wanted = _full(split, prefix, texts)
-        found = _FORMS[name](split, prefix, texts)
-        logits = split.logits(wanted[:1])
-        plain = split.model(input_ids=torch.tensor([[*prefix, *texts[0].prompt]], device=split.device)).logits[:, -1]
+        with evaluating(split.model):
+            wanted = _full(split, prefix, texts)
+            found = _FORMS[name](split, prefix, texts)
+            logits = split.logits(wanted[:1])
+            plain = split.model(input_ids=ids).logits[:, -1]
     except _REFUSALS as error:
         return f"{type(error).__name__}: {error}"
-    finally:
-        split.model.train(training)
     limit = _TOLERANCE.get(wanted.dtype, 0.1)
     for ours, theirs in ((found, wanted), (logits, plain)):
         size = theirs.float().nan_to_num(0, 0, 0).abs().max()  # damaged weights are for others to report
