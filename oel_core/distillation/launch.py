@@ -1,4 +1,4 @@
-"""A distillation in processes of its own, one for each GPU: `accelerate launch` with a file of `deployments/accelerate`.
+"""A distillation in processes of its own, one for each GPU, by `accelerate launch` and `deployments/accelerate`.
 
 The job travels as one JSON file, steps come back line by line in `steps.jsonl`, and an error as JSON. The processes end
 with the one that started them, however it ends.
@@ -6,6 +6,7 @@ with the one that started them, however it ends.
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import shutil
 import signal
@@ -18,7 +19,6 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from oel_core import errors
 from oel_core.distillation.job import Job, OnStep
@@ -141,17 +141,19 @@ def _failure(folder: Path, status: int) -> OelError:
 def process_job(train: Callable[[Job, Ranks], None]) -> None:
     """The main function of a process: `accelerate launch ... -m oel_core.distillation.run FOLDER`."""
     _die_with_launcher()
+    faulthandler.enable()
     folder = Path(sys.argv[1])
     try:
         job: Job = read_record(folder / _JOB, Job)
         train(job, join(job))
-        if dist.is_initialized():
-            dist.destroy_process_group()
     except OelError as error:
         failure = Failure(kind=type(error).__name__, message=str(error))
         with contextlib.suppress(FileExistsError), (folder / _ERROR).open("x", encoding="utf-8") as file:
             file.write(failure.model_dump_json())
         raise
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # everything is on the disk, and gloo's threads now and then abort an interpreter that shuts down
 
 
 def join(job: Job) -> Ranks:

@@ -33,7 +33,7 @@ def shard(model: Any, *, mixed: bool) -> None:
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if mixed else None, reduce_dtype=torch.float32 if mixed else None
     )
-    layers = {name for name in (getattr(model, "_no_split_modules", None) or ())}
+    layers = set(getattr(model, "_no_split_modules", None) or ())
     for module in [module for module in model.modules() if type(module).__name__ in layers]:
         fully_shard(module, mp_policy=policy)
     fully_shard(model, mp_policy=policy)
