@@ -21,10 +21,11 @@ from pathlib import Path
 import torch
 
 from oel_core import errors
+from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.job import Job, OnStep
 from oel_core.distillation.ranks import Alone, Ranks, Replicas
 from oel_core.distillation.records import StepRecord
-from oel_core.errors import DistillationError, OelError
+from oel_core.errors import ConfigError, DistillationError, OelError
 from oel_core.files import write_atomic
 from oel_core.manifest import read_record
 from oel_core.models import pick_device
@@ -51,7 +52,7 @@ def launch(job: Job, on_step: OnStep | None = None) -> None:
         OelError: what one of the processes raised, as the type it was.
         DistillationError: a process ended in another way; the message has the end of its output.
     """
-    require_devices(job)
+    require_devices(job.model, job.config)
     folder = job.workdir / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -69,12 +70,12 @@ def launch(job: Job, on_step: OnStep | None = None) -> None:
     shutil.rmtree(folder)
 
 
-def require_devices(job: Job) -> None:
-    """Refuses more processes than GPUs. DistillationError says how many there are."""
-    if pick_device(job.model).type == "cuda" and job.config.processes > torch.cuda.device_count():
-        raise DistillationError(
-            f"distill.processes is {job.config.processes}, but there are {torch.cuda.device_count()} GPUs: lower it, "
-            "or set model.device to cpu"
+def require_devices(model: ModelConfig, config: DistillConfig) -> None:
+    """Refuses more processes than GPUs. ConfigError says how many there are."""
+    if pick_device(model).type == "cuda" and config.processes > torch.cuda.device_count():
+        raise ConfigError(
+            f"distill.processes is {config.processes}, but there are {torch.cuda.device_count()} GPUs: lower it, or "
+            "set model.device to cpu"
         )
 
 

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from oel_core.config import DistillConfig
+from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.dataset import Sample
+from oel_core.distillation.launch import require_devices
 from oel_core.distillation.ranks import Alone, _buckets, divide
 from oel_core.distillation.rollouts import Rollout
+from oel_core.errors import ConfigError
 
 
 def rollout(index, prompt, response):
@@ -56,6 +58,14 @@ def test_one_process_asks_for_everything():
         one.sample
         for one in Alone().roll_out(samples, lambda part: [replace(rollout(0, [1], [2]), sample=s) for s in part])
     ] == samples
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="processes is 2, but there are 1 GPUs"):
+        require_devices(ModelConfig(), DistillConfig(processes=2))
+    require_devices(ModelConfig(device="cpu"), DistillConfig(processes=2))
 
 
 @pytest.mark.parametrize(
