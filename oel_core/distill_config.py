@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from oel_core.config_base import Count, Section, Share
 
+CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**31}
+"""By device: room for the logits of one chunk of response tokens and what is computed of them."""
+
 
 class ReplayConfig(Section):
     """General prompts on which the student is held to the round-start model."""
