@@ -173,7 +173,7 @@ class DistillConfig(RegimeConfig):
     """Of the loss's two distributions and of the student's sampling."""
     max_response_tokens: Count = 1024
     """Most tokens of a student response."""
-    micro_batch_tokens: Count = 4096
+    micro_batch_tokens: Count = 2048
     """Student tokens in one forward and backward, shared prompt beginnings counted once; not part of the result."""
     gradient_checkpointing: bool = False
     """Recompute the student's layers in the backward: less memory, about a third more time."""
