@@ -84,6 +84,8 @@ benchmarks: setup
 	$(BIN)/python -m tests.benchmarks.distillation_speed
 	$(BIN)/python -m tests.benchmarks.distillation_memory
 	$(BIN)/python -m tests.benchmarks.distillation_growth
+	$(BIN)/python -m tests.benchmarks.layouts
+	$(BIN)/python -m tests.benchmarks.exactness
 
 lint: setup
 	$(BIN)/ruff check .
