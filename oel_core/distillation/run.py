@@ -28,10 +28,12 @@ from oel_core.distillation.teachers import make_teacher
 from oel_core.errors import ArtifactError, ConfigError, DistillationError
 from oel_core.files import write_atomic
 from oel_core.jsonl import jsonl_bytes
+from oel_core.knowledge_config import InjectionConfig
 from oel_core.manifest import differences, digest_bytes, flatten
 from oel_core.models import ADAPTER, add_lora, is_lora, load_model, model_digest, save_model
 from oel_core.policies.chat import prompt_ids
 from oel_core.policies.transformers import stop_token_ids
+from oel_core.prompts.injection import GLOBAL
 from oel_core.seeds import derive_seed
 from oel_core.types import Knowledge, PartialRollout
 
@@ -52,6 +54,7 @@ def distill(
     seed: int,
     weights: Sequence[float] | None = None,
     responses: Mapping[str, Sequence[int]] | None = None,
+    injection: InjectionConfig = GLOBAL,
     allow_empty: bool = False,
     on_step: OnStep | None = None,
 ) -> Path:
@@ -72,6 +75,7 @@ def distill(
         weights: how often each knowledge file is drawn, relative to the others; None draws all alike.
         responses: collected responses by `<trajectory>/turn<number>`, which the regime `sft` learns from; it leaves
             knowledge unread.
+        injection: how the teacher's prompt carries knowledge.
         allow_empty: an empty knowledge file is wanted (`knowledge.allow_empty`).
         on_step: called after each step with its record. What it raises ends the distillation, which can be resumed.
 
@@ -84,7 +88,7 @@ def distill(
     """
     check_knowledge(knowledge, allow_empty=allow_empty or config.regime == "sft")
     check_responses(steps, responses, config)
-    job = _Job(model, start, steps, knowledge, config, workdir, seed, weights, responses)
+    job = _Job(model, start, steps, knowledge, config, workdir, seed, weights, responses, injection)
     job.require_same_inputs()
     target = workdir / "checkpoint"
     if not target.exists():
@@ -112,6 +116,7 @@ class _Job:
     seed: int
     weights: Sequence[float] | None = None
     responses: Mapping[str, Sequence[int]] | None = None
+    injection: InjectionConfig = GLOBAL
 
     @property
     def checkpoints(self) -> CheckpointFolder:
@@ -133,6 +138,8 @@ class _Job:
             "knowledge": digest_bytes(jsonl_bytes(self.knowledge)),
             "weights": None if self.weights is None else list(self.weights),
         }
+        if self.injection != GLOBAL:
+            inputs |= flatten({"injection": self.injection.model_dump(mode="json")})
         if self.responses is not None:
             inputs["responses"] = digest_bytes(json.dumps({k: list(v) for k, v in self.responses.items()}).encode())
         if self.config.retention.replay is not None:
@@ -183,7 +190,14 @@ class _Job:
         if self.config.regime == "sft":
             knowledge, weights = [knowledge[0].model_copy(update={"items": (), "text": "", "tokens": 0})], None
         steps = build_steps(
-            self.prompts, knowledge, self.config, encode, seed=self.seed, weights=weights, responses=self.responses
+            self.prompts,
+            knowledge,
+            self.config,
+            encode,
+            seed=self.seed,
+            weights=weights,
+            responses=self.responses,
+            injection=self.injection,
         )
         own = getattr(student.config, "max_position_embeddings", None) or self.model.max_length
         room = min(self.model.max_length, own)
