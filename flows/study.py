@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from flows.abandoned import take_over
 from oel_core.artifacts import open_run
 from oel_core.errors import DistillationError, ExtractionError
+from oel_core.manifest import flatten
 from oel_core.study.plan import StudyPlan, jobs
 from oel_core.study.results import StudyResult
 from oel_core.study.tables import markdown
@@ -35,7 +36,8 @@ def study(
         write_plan(run.path, plan)
         tracker = tracker_of(settings, run)
         with tracker.running(LOOP):
-            tracker.log_params(LOOP, plan.model_dump(mode="json", exclude={"config"}))
+            settings_of_all = flatten(plan.config.model_dump(mode="json"))
+            tracker.log_params(LOOP, settings_of_all | plan.model_dump(mode="json", exclude={"config"}))
             failed = _runs(plan, run.path, settings)
             result = study_results(plan, run.path, failed, settings)
         create_markdown_artifact(markdown(result), key="study", description=f"Study {name} of {plan.preset}")

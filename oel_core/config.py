@@ -250,8 +250,8 @@ class OelConfig(Section):
             )
         if self.knowledge.hygiene.policy != "off" and self.knowledge.source.use == "raw":
             raise ValueError(
-                "knowledge.source.use is raw, but knowledge.hygiene screens items, not whole episodes: set its policy to "
-                "off if unscreened episodes are wanted in the weights"
+                "knowledge.source.use is raw, but knowledge.hygiene screens items, not whole episodes: set its policy "
+                "to off if unscreened episodes are wanted in the weights"
             )
         return self
 

@@ -46,7 +46,7 @@ class SourceConfig(Section):
     """Where the texts that teach come from."""
 
     use: Literal["extracted", "raw", "folder"] = "extracted"
-    """What the model wrote about its episodes, those episodes as they were, or what another model wrote about its own."""
+    """What the model wrote about its episodes, those episodes as they were, or what another one wrote about its own."""
     folder: str | None = None
     """With `folder`: a finished `accumulate` stage of another run; its first files, one a replica, are taken over."""
     raw_max_tokens: Count | None = None

@@ -184,8 +184,8 @@ def play_episodes(
     decides nothing, because ids, seeds and records of an episode depend on its plan alone.
 
     Knowledge reaches the policy's prompts only, the way `injection` says: what is recorded is the student's prompt. A
-    turn's response is drawn by `derive_seed(seed, plan.id, turn)`. An environment that raises, and a prompt that does not fit, end that
-    episode alone: its `error` says why.
+    turn's response is drawn by `derive_seed(seed, plan.id, turn)`. An environment that raises, and a prompt that does
+    not fit, end that episode alone: its `error` says why.
 
     Raises:
         ConfigError: the environment or its options are wrong.

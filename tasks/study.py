@@ -64,7 +64,8 @@ def _publish(tracker: Tracker, job: Job, run: RunFolder, round_index: int, stage
     tracker.log_metrics(name, ((f"{stage}/{key}", value, round_index) for key, value in manifest.counts.items()))
     if stage.startswith("evaluate/"):
         report: EvalReport = read_record(folder / REPORT, EvalReport)
-        tracker.log_metrics(name, ((f"{stage}/{field}", getattr(report, field), round_index) for field in REPORT_METRICS))
+        figures = ((f"{stage}/{field}", getattr(report, field), round_index) for field in REPORT_METRICS)
+        tracker.log_metrics(name, figures)
         tracker.log_file(name, folder / REPORT, place)
     for path in sorted(folder.glob("knowledge_*.md")):
         tracker.log_file(name, path, place)
@@ -73,9 +74,7 @@ def _publish(tracker: Tracker, job: Job, run: RunFolder, round_index: int, stage
 
 
 @task(name="study-results", **STAGE_OPTIONS)
-def study_results(
-    plan: StudyPlan, folder: Path, failed: Mapping[str, str], tracking: TrackingSettings
-) -> StudyResult:
+def study_results(plan: StudyPlan, folder: Path, failed: Mapping[str, str], tracking: TrackingSettings) -> StudyResult:
     """Writes tables and plots, and tracks them with the study's own run."""
     progress("tables and plots")(0, 0)
     result = gather(plan, folder, failed)

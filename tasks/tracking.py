@@ -2,7 +2,8 @@
 
 One MLflow run a loop (parent) and one a round (child), or one a study and one for each of its runs, always addressed
 by explicit ids. The ids are kept in the run folder, and every MLflow run carries the folder's key as a tag, so a rerun
-after a kill at any moment finds the same ones. A metric's value at a step and a parameter are logged once, whatever is run again.
+after a kill at any moment finds the same ones. A metric's value at a step and a parameter are logged
+once, whatever is run again.
 """
 
 import time

@@ -17,7 +17,8 @@ def study(
     preset: Annotated[str, typer.Argument(help="Preset name or YAML file.")] = "quickstart",
     seeds: Annotated[int, typer.Option(min=1, help="Loop seeds, from the preset's `seed` on.")] = 3,
     arms: Annotated[
-        str | None, typer.Option(help="With commas: own, raw, foreign, teacher_rollouts, sft, step_wise; all if not given.")
+        str | None,
+        typer.Option(help="With commas: own, raw, foreign, teacher_rollouts, sft, step_wise; else all."),
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of the arm `own`; the preset's if not given.")] = None,
     foreign: Annotated[
@@ -57,11 +58,11 @@ def study(
 
 
 def _show(result: "StudyResult", folder: Path, as_json: bool) -> None:
+    from oel_core.artifacts import RunFolder
     from oel_core.study.arms import COMPARISONS
     from oel_core.study.tables import all_rows, summary_cells, summary_columns
     from oel_core.study.writing import JSON, PAGE
     from tasks.tracking import LOOP, tracked_run
-    from oel_core.artifacts import RunFolder
 
     tables = all_rows(result)
     if as_json:

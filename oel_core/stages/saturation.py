@@ -17,7 +17,7 @@ from oel_core.stages import accumulate
 from oel_core.stages.carried import previous_input
 from oel_core.stages.common import EPISODES, LoadPolicy, Progress, silent, start_digest, start_model
 from oel_core.stages.extract import stage_name
-from oel_core.types import Knowledge, Record
+from oel_core.types import Record
 from oel_core.validation import Score, candidate, score_texts, validation_layouts
 
 STAGE, CURVE = "saturation", "curve.json"

@@ -36,7 +36,11 @@ ARMS: Final[Mapping[str, Arm]] = {
     arm.name: arm
     for arm in (
         Arm(REFERENCE, "own extracted knowledge, global, on-policy"),
-        Arm("raw", "raw episodes instead of knowledge", {"knowledge.source.use": "raw", "knowledge.hygiene.policy": "off"}),
+        Arm(
+            "raw",
+            "raw episodes instead of knowledge",
+            {"knowledge.source.use": "raw", "knowledge.hygiene.policy": "off"},
+        ),
         Arm("foreign", "knowledge that another model extracted", {"knowledge.source.use": "folder"}),
         Arm(
             "teacher_rollouts",
@@ -55,7 +59,11 @@ ARMS: Final[Mapping[str, Arm]] = {
             },
             in_context=False,
         ),
-        Arm("step_wise", "at each turn only the items that have to do with it", {"knowledge.injection.mode": "step_wise"}),
+        Arm(
+            "step_wise",
+            "at each turn only the items that have to do with it",
+            {"knowledge.injection.mode": "step_wise"},
+        ),
     )
 }
 

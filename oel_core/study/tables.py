@@ -72,7 +72,8 @@ def suite_parts(result: StudyResult) -> list[str]:
 def all_rows(result: StudyResult) -> dict[str, list[Row]]:
     """Name of the comparison → its rows; comparisons of which only the reference was measured are left out."""
     found = {comparison.name: rows_of(result, comparison.places) for comparison in COMPARISONS}
-    found = {name: rows for name, rows in found.items() if name == "knowledge" or {row.arm for row in rows} > {REFERENCE}}
+    compared = {name for name, rows in found.items() if {row.arm for row in rows} > {REFERENCE}} | {"knowledge"}
+    found = {name: rows for name, rows in found.items() if name in compared}
     return found | {"rounds": rows_of(result, round_places(result))}
 
 
@@ -145,11 +146,11 @@ def _head(result: StudyResult) -> str:
     arms = "\n".join(f"- `{name}`: {ARMS[name].title}" for name in result.arms)
     return (
         f"# Study {result.name}\n\nPreset `{result.preset}`, model `{model}`, loop seeds "
-        f"{', '.join(map(str, result.seeds))}, {boards} held-out boards a seed and arm, the same ones for every arm of a "
-        f"seed. Every arm starts from the same model; arms that collect or extract the same do it once.\n\n{arms}\n\n"
+        f"{', '.join(map(str, result.seeds))}, {boards} held-out boards a seed and arm, the same ones for every arm of "
+        f"a seed. Every arm starts from the same model; arms that collect or extract the same do it once.\n\n{arms}\n\n"
         "*Boards 95%*: Wilson interval over all boards pooled. *Seeds 95%*: t interval of the mean over loop seeds, "
-        "whose pass rates are in the last column. *Against own*: pass rate less that of `own`, consolidated after round "
-        "1, in points, with a paired bootstrap over the same boards."
+        "whose pass rates are in the last column. *Against own*: pass rate less that of `own`, consolidated after "
+        "round 1, in points, with a paired bootstrap over the same boards."
     )
 
 
@@ -233,7 +234,9 @@ def _suites(result: StudyResult) -> list[str]:
     for part in suite_parts(result):
         places = [Place("base model", REFERENCE, 0, part)]
         places += [Place(f"{name}, round 1", name, 1, part) for name in result.arms]
-        places += [Place(f"{REFERENCE}, round {index}", REFERENCE, index, part) for index in range(2, result.rounds + 1)]
+        places += [
+            Place(f"{REFERENCE}, round {index}", REFERENCE, index, part) for index in range(2, result.rounds + 1)
+        ]
         rows = rows_of(result, places)
         body = [[*_cells_of(row)[:4], _cells_of(row)[-1]] for row in rows]
         head = (*_COLUMNS[:4], _COLUMNS[-1])
@@ -243,7 +246,8 @@ def _suites(result: StudyResult) -> list[str]:
 
 def _work_table(result: StudyResult) -> str:
     body = [
-        [row.run, str(row.made), str(row.shared), f"{row.seconds:.0f}", f"{row.saved_seconds:.0f}"] for row in result.work
+        [row.run, str(row.made), str(row.shared), f"{row.seconds:.0f}", f"{row.saved_seconds:.0f}"]
+        for row in result.work
     ]
     head = ("run", "stages made", "taken over", "seconds", "seconds saved")
     total = f"{sum(row.seconds for row in result.work):.0f} s of work, "

@@ -82,9 +82,7 @@ class _Round:
                 found = extract(config, self.run, self.number, replica, load=load, on_progress=say)
                 self._done(extraction(replica), found)
         say = self._say("merge knowledge")
-        self._done(
-            accumulate.STAGE, accumulate.accumulate(config, self.run, self.number, load=load, on_progress=say)
-        )
+        self._done(accumulate.STAGE, accumulate.accumulate(config, self.run, self.number, load=load, on_progress=say))
         if self.job.knowledge_only:
             return
         if config.knowledge.selection.use != "all":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from oel_core.artifacts import CONFIG
 from oel_core.errors import ConfigError
 from oel_core.files import write_atomic
 from oel_core.study.plan import StudyPlan
@@ -28,6 +29,6 @@ def write_results(folder: Path, result: StudyResult) -> list[Path]:
 
 
 def require_study(folder: Path) -> None:
-    """Raises ConfigError where a folder of that name is something else."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / PLAN).is_file():
-        raise ConfigError(f"{folder} is no study: choose another --name")
+    """Raises ConfigError where a folder of that name holds a run."""
+    if (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder} is a run, not a study: choose another --name")

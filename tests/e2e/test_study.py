@@ -59,7 +59,7 @@ def test_a_study_is_killed_goes_on_and_shares(tmp_path: Path, preset: Path) -> N
     arguments = ("--seeds", "2", "--arms", ARMS, "--foreign", "round:1")
     study(tmp_path, preset, *arguments, kill_at=12)
     before = stamps(tmp_path)
-    assert 12 <= len(before)
+    assert len(before) >= 12
     code, said = study(tmp_path, preset, *arguments)
     assert code == 0, said
     after = stamps(tmp_path)

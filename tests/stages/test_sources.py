@@ -60,7 +60,10 @@ def test_another_runs_knowledge_is_taken_over_with_its_sources(tmp_path: Path) -
     manifest = accumulate(configuration, run, 1, load=load_scripted)
     for replica in range(4):
         taken = load_knowledge(run.stage_path(1, "accumulate"), replica)
-        assert (taken.text, taken.items) == (load_knowledge(folder, replica).text, load_knowledge(folder, replica).items)
+        assert (taken.text, taken.items) == (
+            load_knowledge(folder, replica).text,
+            load_knowledge(folder, replica).items,
+        )
     assert set(manifest.key.inputs) == {"folder"}
     assert str(folder) not in str(manifest.key.config)  # a study that is moved goes on
 

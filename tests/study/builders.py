@@ -33,8 +33,8 @@ def load_scripted(path: str, config: ModelConfig) -> Policy:
     return ScriptedPolicy(learned if path.endswith("checkpoint") else player, batch_size=4)
 
 
-def fake_distill(*, workdir: Path, config: Any, on_step: Any, **given: Any) -> Path:
-    """Leaves what a distillation leaves."""
+def fake_distill(*, workdir: Path, config: Any, knowledge: Any, injection: Any, on_step: Any, **given: Any) -> Path:
+    """Leaves what a distillation leaves; other teaching, other weights."""
     step = StepRecord(
         step=1,
         loss=0.5,
@@ -51,7 +51,9 @@ def fake_distill(*, workdir: Path, config: Any, on_step: Any, **given: Any) -> P
         tokens=1,
     )
     (workdir / "checkpoint").mkdir(exist_ok=True)
-    (workdir / "checkpoint" / "weights.txt").write_text(config.regime)
+    (workdir / "checkpoint" / "weights.txt").write_text(
+        f"{config.regime} {injection} {[entry.text for entry in knowledge]}"
+    )
     (workdir / "steps.jsonl").write_bytes(jsonl_bytes([step]))
     on_step(step)
     return workdir / "checkpoint"

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from oel_core.artifacts import adopt_config, open_run
 from oel_core.config import load_config, preset_names
 from oel_core.errors import ConfigError, OelError
 from oel_core.study.arms import ARMS, COMPARISONS, REFERENCE
 from oel_core.study.plan import FOREIGN_MODEL, StudyPlan, jobs, make_plan
+from oel_core.study.writing import require_study
 
 FOLDER = Path("/study")
 
@@ -96,3 +98,10 @@ def test_without_a_foreign_model_its_arm_is_left_out_and_own_is_always_there() -
     assert make_plan("quickstart", arms=["sft"], rounds=1).arms == (REFERENCE, "sft")
     with pytest.raises(ConfigError):
         make_plan("quickstrat")
+
+
+def test_a_run_is_not_taken_for_a_study(tmp_path: Path) -> None:
+    require_study(tmp_path / "new")
+    adopt_config(open_run(tmp_path, "run", load_config("quickstart")), load_config("quickstart"))
+    with pytest.raises(ConfigError, match="is a run, not a study"):
+        require_study(tmp_path / "run")

@@ -65,7 +65,7 @@ def test_what_arms_have_in_common_is_done_once(tmp_path: Path) -> None:
     extracted = {"collect", "extract/replica_00", "extract/replica_01", "accumulate"}
     assert shared["own"] == set()
     assert shared["raw"] == {"collect"}
-    assert shared["foreign"] == {"collect"}
+    assert shared["foreign"] == {"collect", "evaluate/held_out"}  # these players write the same: equal weights
     assert shared["foreign-model"] == set()
     assert shared["teacher_rollouts"] == shared["sft"] == extracted | {"select"}
     assert shared["step_wise"] == extracted
@@ -92,25 +92,29 @@ def test_held_out_boards_decide_nothing(tmp_path: Path) -> None:
     assert not seeds["used"] & seeds["held_out"]
 
 
-@pytest.mark.parametrize("killed_after", [1, 9, 16, 23, 40])
-def test_a_killed_study_repeats_nothing_and_ends_alike(tmp_path: Path, killed_after: int) -> None:
-    reference = run_all(tmp_path / "reference", tiny_plan())
-    with pytest.raises(Killed):
-        run_all(tmp_path / "killed", tiny_plan(), killed_after=killed_after)
-    before = stamps(tmp_path / "killed")
-    again = run_all(tmp_path / "killed", tiny_plan())
-    after = stamps(tmp_path / "killed")
-    assert {path: after[path] for path in before} == before
-    assert figures(again) == figures(reference)
-    assert stamps(tmp_path / "killed").keys() == stamps(tmp_path / "reference").keys()
-    run_all(tmp_path / "killed", tiny_plan())
-    assert stamps(tmp_path / "killed") == after
+def test_a_killed_study_repeats_nothing_and_ends_alike(tmp_path: Path) -> None:
+    """Killed in the reference's first round, between two runs, and in an arm that shares."""
+    plan = tiny_plan(seeds=(1,), arms=("own", "raw", "sft"))
+    reference = run_all(tmp_path / "reference", plan)
+    last = len(stamps(tmp_path / "reference"))
+    for killed_after in (3, 18, last - 1):
+        folder = tmp_path / f"killed{killed_after}"
+        with pytest.raises(Killed):
+            run_all(folder, plan, killed_after=killed_after)
+        before = stamps(folder)
+        again = run_all(folder, plan)
+        after = stamps(folder)
+        assert {path: after[path] for path in before} == before
+        assert figures(again) == figures(reference)
+        assert stamps(folder).keys() == stamps(tmp_path / "reference").keys()
+    run_all(folder, plan)
+    assert stamps(folder) == after
 
 
 def test_more_seeds_rounds_and_arms_go_on_with_what_is_there(tmp_path: Path) -> None:
     run_all(tmp_path, tiny_plan(seeds=(1,), arms=("own",), rounds=1))
     before = stamps(tmp_path)
-    result = run_all(tmp_path, tiny_plan())
+    result = run_all(tmp_path, tiny_plan(arms=("own", "sft")))
     after = stamps(tmp_path)
     assert {path: after[path] for path in before} == before
     assert {cell.seed for cell in result.cells} == {1, 2}
