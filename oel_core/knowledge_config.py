@@ -50,7 +50,7 @@ class SourceConfig(Section):
     folder: str | None = None
     """With `folder`: a finished `accumulate` stage of another run; its first files, one a replica, are taken over."""
     raw_max_tokens: Count | None = None
-    """Token cap of raw episodes, the newest whole ones that fit; null is `knowledge.max_tokens`."""
+    """Token cap of raw episodes, the newest that fit as the extractor reads them; null is `knowledge.max_tokens`."""
 
     @model_validator(mode="after")
     def _folder_is_named(self) -> Self:

@@ -69,15 +69,15 @@ def make_games(options: Mapping[str, Any], config: OelConfig) -> Games:
 
 
 def raw_episodes(
-    trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens
+    trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens, turns_shown: int | None = None
 ) -> list[tuple[Trajectory, str]]:
-    """The newest whole episodes that fit into `max_tokens` together, newest last, each as an extractor would read it.
+    """The newest episodes that fit into `max_tokens` together, newest last, each as an extractor would read it.
 
-    Failed ones are left out.
+    That is its last `turns_shown` turns (None: all). Failed ones are left out.
     """
     kept: list[tuple[Trajectory, str]] = []
     for trajectory in reversed([episode for episode in trajectories if episode.error is None]):
-        text = f"# Episode\n{transcript(trajectory, None)}\nFeedback: {trajectory.feedback}"
+        text = f"# Episode\n{transcript(trajectory, turns_shown)}\nFeedback: {trajectory.feedback}"
         longer = [(trajectory, text), *kept]
         if count_tokens("\n\n".join(text for _, text in longer)) > max_tokens:
             break
@@ -85,6 +85,8 @@ def raw_episodes(
     return kept
 
 
-def raw_knowledge(trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens) -> str:
+def raw_knowledge(
+    trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens, turns_shown: int | None = None
+) -> str:
     """`raw_episodes` as one text, instead of what an extractor would write: the ablation's text."""
-    return "\n\n".join(text for _, text in raw_episodes(trajectories, max_tokens, count_tokens))
+    return "\n\n".join(text for _, text in raw_episodes(trajectories, max_tokens, count_tokens, turns_shown))

@@ -27,6 +27,7 @@ SECTIONS = (
     "collect",
     "extract.format",
     "extract.use_after",
+    "extract.turns_shown",
     "knowledge.max_tokens",
     "knowledge.source.use",
     "knowledge.source.raw_max_tokens",
@@ -141,7 +142,7 @@ def _require_content(config: OelConfig, run: RunFolder, round_index: int, knowle
 def _way_out(config: OelConfig, run: RunFolder, round_index: int, replica: int) -> str:
     source = config.knowledge.source
     if source.use == "raw":
-        return f"No whole episode of it fits into {config.knowledge_cap} tokens: raise knowledge.source.raw_max_tokens"
+        return f"No episode of it fits into {config.knowledge_cap} tokens: raise knowledge.source.raw_max_tokens"
     if source.use == "folder":
         return f"Look at its file in {source.folder}, and take another run's knowledge"
     raw = run.stage_path(round_index, stage_name(replica)) / RAW

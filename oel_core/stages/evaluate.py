@@ -32,7 +32,14 @@ from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import EvalReport, Split, Trajectory
 
 GAMES = ("seed", "model", "environment", "play.history_turns", "evaluate.games.episodes", "evaluate.games.sampling")
-RAW = (*GAMES, "collect", "extract.use_after", "knowledge.max_tokens", "knowledge.source.raw_max_tokens")
+RAW = (
+    *GAMES,
+    "collect",
+    "extract.use_after",
+    "extract.turns_shown",
+    "knowledge.max_tokens",
+    "knowledge.source.raw_max_tokens",
+)
 IN_CONTEXT = (*GAMES, "knowledge.selection", "knowledge.injection")
 
 
@@ -119,7 +126,8 @@ def _texts(config: OelConfig, run: RunFolder, round_index: int, part: str, polic
     episodes = load_trajectories(run, round_index, Split.EXTRACT)
     used = [[e for e in episodes if e.replica == replica] for replica in range(config.collect.replicas)]
     cap = config.raw_cap
-    return tuple(raw_knowledge(own[: config.use_after], cap, policy.count_tokens) for own in used)
+    shown, count = config.extract.turns_shown, policy.count_tokens
+    return tuple(raw_knowledge(own[: config.use_after], cap, count, shown) for own in used)
 
 
 def _play(suite: Suite, total: int, policy: Policy, folder: Path, on_progress: Progress) -> EvalReport:

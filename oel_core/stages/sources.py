@@ -21,9 +21,9 @@ RAW_FORMAT = "raw"
 
 
 def raw_source(config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy) -> Knowledge:
-    """A replica's newest whole episodes that fit, of those whose items would be used: one item an episode."""
+    """A replica's newest episodes that fit, of those whose items would be used, as the extractor reads them."""
     used = [e for e in load_trajectories(run, round_index, Split.EXTRACT) if e.replica == replica][: config.use_after]
-    kept = raw_episodes(used, config.knowledge_cap, policy.count_tokens)
+    kept = raw_episodes(used, config.knowledge_cap, policy.count_tokens, config.extract.turns_shown)
     items = tuple(
         ExperienceItem(
             text=text if number == len(kept) else f"{text}\n",

@@ -203,8 +203,8 @@ def _rounds(result: StudyResult) -> str:
     if not rows:
         return ""
     taught = {row.round: row for row in rows_of(result, round_places(result, IN_CONTEXT))}
-    head = ("round", "pass rate", "boards 95%", "seeds 95%", "in context", "resp. tokens", "of round 0", "traj. tokens")
-    head += ("truncated", "invalid", "know. tokens", "by seed")
+    head = ["round", "pass rate", "boards 95%", "seeds 95%", "in context", "resp. tokens", "of round 0"]
+    head += ["traj. tokens", "truncated", "invalid", "know. tokens", "by seed"]
     base = rows[0].response_tokens
     body = [
         [

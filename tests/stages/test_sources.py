@@ -48,7 +48,7 @@ def test_raw_episodes_stand_in_for_knowledge_without_any_extraction(tmp_path: Pa
 
 def test_raw_episodes_have_a_cap_of_their_own_and_too_small_a_one_is_said(tmp_path: Path) -> None:
     run = collected(tmp_path, "run", source("raw"))
-    with pytest.raises(ExtractionError, match=r"No whole episode of it fits into 5 tokens.*raw_max_tokens"):
+    with pytest.raises(ExtractionError, match=r"No episode of it fits into 5 tokens.*raw_max_tokens"):
         accumulate(source("raw", raw_max_tokens=5), run, 1, load=load_scripted)
 
 
