@@ -16,7 +16,8 @@ from oel_core.prompts.play import with_knowledge
 from oel_core.types import Message
 
 GLOBAL = InjectionConfig()
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\w+|[^\w\s.,:;!?()\[\]{}'\"`-]")
+"""Words, and single signs that are no punctuation: boards are made of them."""
 
 
 def inject(messages: Sequence[Message], knowledge: str, config: InjectionConfig) -> tuple[Message, ...]:

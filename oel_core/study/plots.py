@@ -66,10 +66,10 @@ def _arms(title: str, rows: Sequence[Row]) -> Any:
 def _rounds(rows: Sequence[Row], taught: Sequence[Row]) -> Any:
     """Pass rate by round: mean over seeds with its boards' interval, in context, and every loop seed."""
     figure, axis = _pyplot().subplots(figsize=(5.2, 3.4))
-    for number in range(len(rows[0].seeds)):
-        own = [row for row in rows if len(row.by_seed) > number]
+    for number, seed in enumerate(sorted({seed for row in rows for seed in row.seeds})):
+        own = [row for row in rows if seed in row.seeds]
+        values = [100 * row.by_seed[row.seeds.index(seed)] for row in own]
         label = "loop seeds" if number == 0 else None
-        values = [100 * row.by_seed[number] for row in own]
         axis.plot([row.round for row in own], values, color="C1", alpha=0.4, linewidth=1, label=label)
     axis.errorbar(
         [row.round for row in rows],
@@ -99,7 +99,7 @@ def _lengths(rows: Sequence[Row]) -> Any:
     right.plot(x, [100 * row.truncation_rate for row in rows], marker="o", label="truncated")
     right.plot(x, [100 * row.invalid_rate for row in rows], marker="s", label="no valid action")
     right.set(title="Truncated and invalid by round", xlabel="round", ylabel="% of responses")
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, max(5.0, *(110 * rate for row in rows for rate in (row.truncation_rate, row.invalid_rate))))
     return _finish(figure, right, rows)
 
 

@@ -26,6 +26,11 @@ def test_single_letters_keep_their_case_and_words_do_not() -> None:
     assert relevant("doors open\nkeys lie about", "DOORS", 5) == "doors open"
 
 
+def test_signs_of_a_board_count_and_punctuation_does_not() -> None:
+    assert relevant("'#' is a wall.\n'$' is a box, push it!", "##@ $.", 1) == "'$' is a box, push it!"
+    assert relevant("walk, then push\nwait for '$'", "#, @, $", 5) == "wait for '$'"
+
+
 def test_rare_words_go_before_frequent_ones_and_newer_lines_before_older() -> None:
     lines = ["take the lamp", "take the coin", "take the rope"]
     assert relevant("\n".join(lines), "take the coin", 1) == "take the coin"
