@@ -154,7 +154,17 @@ def _head(result: StudyResult) -> str:
     )
 
 
-_COLUMNS = ("", "pass rate", "boards 95%", "seeds 95%", "against own", "resp. tokens", "truncated", "by seed")
+_COLUMNS = (
+    "",
+    "pass rate",
+    "boards 95%",
+    "seeds 95%",
+    "against own",
+    "resp. tokens",
+    "truncated",
+    "invalid",
+    "by seed",
+)
 
 
 def summary_columns() -> tuple[str, ...]:
@@ -177,6 +187,7 @@ def _cells_of(row: Row) -> list[str]:
         _signed(row),
         f"{row.response_tokens:.1f}",
         percent(row.truncation_rate),
+        percent(row.invalid_rate),
         ", ".join(f"{100 * rate:.1f}" for rate in row.by_seed),
     ]
 
