@@ -83,9 +83,8 @@ results: setup
 
 study: setup
 	$(BIN)/oel study quickstart --name study --root runs --seeds 3 --foreign round:2 --set seed=10 \
-		--set extract.use_after=4 --set model.max_length=2048 --set knowledge.source.raw_max_tokens=400 \
-		--set knowledge.injection.items=8 --set evaluate.games.episodes=192 \
-		--set "evaluate.ood={other_symbols: {episodes: 64}}"
+		--set extract.use_after=4 --set knowledge.source.raw_max_tokens=400 --set knowledge.injection.items=8 \
+		--set evaluate.games.episodes=192 --set "evaluate.ood={other_symbols: {episodes: 64}}"
 
 benchmarks: setup
 	$(BIN)/python -m tests.benchmarks.distillation_speed
