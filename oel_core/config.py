@@ -237,6 +237,8 @@ class OelConfig(Section):
                 f"extract.use_after is {self.extract.use_after}, but a replica plays only "
                 f"collect.extraction_episodes = {self.collect.extraction_episodes}: lower the first or raise the second"
             )
+        if self.model.lora is not None and self.distill.sharding != "none":
+            raise ValueError("distill.sharding divides trained weights, and an adapter's are few: set it to none")
         selection = self.knowledge.selection
         if selection.use == "top_m" and selection.m > self.collect.replicas:
             raise ValueError(

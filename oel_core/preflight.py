@@ -18,6 +18,7 @@ def check(config: OelConfig) -> None:
             validation episodes that the environment does not have.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
         PolicyError, ConfigError: as `policies.check_backend`.
+        ConfigError: more processes than GPUs are to share the distillation.
     """
     check_spec(env_spec(config))
     get_format(config.extract.format)
@@ -25,3 +26,7 @@ def check(config: OelConfig) -> None:
     require_validation(config)
     resolve_model(config.model.path)
     check_backend(config.model)
+    if config.distill.processes > 1:
+        from oel_core.distillation.launch import require_devices  # torch takes a second to import
+
+        require_devices(config.model, config.distill)
