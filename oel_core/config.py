@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from oel_core.config_base import Count, CountOrZero, Section, Share
 from oel_core.distill_config import RegimeConfig
 from oel_core.errors import ConfigError
-from oel_core.knowledge_config import HygieneConfig, ReviewConfig, SaturationConfig, SelectionConfig
+from oel_core.knowledge_config import KnowledgeConfig, ReviewConfig
 from oel_core.operation import ExperienceConfig, GateConfig
 from oel_core.policies.base import Sampling
 from oel_core.policy_config import Backend, OpenAIConfig, VllmConfig
@@ -125,20 +125,6 @@ class ExtractConfig(Section):
     sampling: SamplingConfig = SamplingConfig(max_tokens=2048)
 
 
-class KnowledgeConfig(Section):
-    """How items accumulate."""
-
-    max_tokens: Count = 8192
-    """Token cap of one knowledge file; oldest items go first, whole."""
-    carry_over: bool = False
-    """Start a round's knowledge from the previous round's instead of from nothing."""
-    allow_empty: bool = False
-    """Distil even where a knowledge file is empty. Without it an empty file is an error."""
-    selection: SelectionConfig = SelectionConfig()
-    saturation: SaturationConfig = SaturationConfig()
-    hygiene: HygieneConfig = HygieneConfig()
-
-
 class DistillConfig(RegimeConfig):
     """Consolidation by context distillation (arXiv 2603.16856 and 2602.12275)."""
 
@@ -234,6 +220,16 @@ class OelConfig(Section):
         """Episodes of each replica whose items are used."""
         return self.extract.use_after or max(1, self.collect.extraction_episodes // 2)
 
+    @property
+    def knowledge_cap(self) -> int:
+        """Token cap of the texts that teach."""
+        return self.raw_cap if self.knowledge.source.use == "raw" else self.knowledge.max_tokens
+
+    @property
+    def raw_cap(self) -> int:
+        """Token cap of raw episodes where they stand in for knowledge."""
+        return self.knowledge.source.raw_max_tokens or self.knowledge.max_tokens
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.extract.use_after or 0) > self.collect.extraction_episodes:
@@ -248,6 +244,16 @@ class OelConfig(Section):
             raise ValueError(
                 f"knowledge.selection.m is {selection.m}, but there are only collect.replicas = "
                 f"{self.collect.replicas} files to choose from: lower the first"
+            )
+        if self.knowledge.saturation.every is not None and self.knowledge.source.use != "extracted":
+            raise ValueError(
+                "knowledge.saturation.every measures how extracted knowledge grows, but knowledge.source.use is "
+                f"{self.knowledge.source.use}: set one of them back"
+            )
+        if self.knowledge.hygiene.policy != "off" and self.knowledge.source.use == "raw":
+            raise ValueError(
+                "knowledge.source.use is raw, but knowledge.hygiene screens items, not whole episodes: set its policy "
+                "to off if unscreened episodes are wanted in the weights"
             )
         return self
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from oel_core import envs
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.errors import ConfigError
+from oel_core.knowledge_config import InjectionConfig
 from oel_core.manifest import digest_bytes
 from oel_core.planning import EpisodePlan
 from oel_core.policies.base import Completion, Request
 from oel_core.prompts import play as prompts
+from oel_core.prompts.injection import GLOBAL, inject
 from oel_core.seeds import derive_seed
 from oel_core.types import Message, Trajectory, Turn
 
@@ -29,6 +31,7 @@ class Episode:
 
     plan: EpisodePlan
     spec: EnvSpec
+    injection: InjectionConfig = GLOBAL
     environment: Environment | None = None
     knowledge: str = ""
     messages: tuple[Message, ...] = ()
@@ -57,7 +60,7 @@ class Episode:
 
     def request(self, seed: int) -> Request:
         """What the policy reads this turn: the only place where knowledge meets a prompt."""
-        shown = prompts.with_knowledge(self.messages, self.knowledge)
+        shown = inject(self.messages, self.knowledge, self.injection)
         return Request(messages=shown, seed=derive_seed(seed, self.plan.id, len(self.turns)))
 
     def answer(self, completion: Completion, generation_s: float, history_turns: int | None) -> None:

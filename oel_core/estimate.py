@@ -114,7 +114,7 @@ def _suite(config: OelConfig, name: str, options: Mapping[str, Any]) -> _Calls:
 def _evaluations(config: OelConfig, round_index: int) -> list[_Calls]:
     games, turns = config.evaluate.games, config.environment.max_turns
     arms = len(games.arms) if round_index else 0
-    known = config.knowledge.max_tokens
+    known = config.knowledge_cap
     own = _episodes(config, games.episodes, turns, 0, games.sampling.max_tokens)
     taught = [_episodes(config, games.episodes, turns, known, games.sampling.max_tokens)] * arms
     return [own, *taught, *(_suite(config, name, options) for name, options in config.evaluate.ood.items())]
@@ -171,7 +171,7 @@ def training_memory(config: OelConfig, architecture: Architecture) -> int:
 
 def _prefixes(config: OelConfig, architecture: Architecture) -> int:
     """Bytes of the knowledge files' keys and values on the device."""
-    tokens = config.collect.replicas * config.knowledge.max_tokens
+    tokens = config.collect.replicas * config.knowledge_cap
     own = tokens * architecture.cache_values * _BYTES[config.model.dtype]
     return min(own, int(config.distill.prefix_cache_gb * 1e9))
 

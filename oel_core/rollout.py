@@ -15,8 +15,10 @@ from oel_core.config import PlayConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.episode import Episode, KnowledgeFor, prompt_digest
 from oel_core.errors import PromptTooLongError
+from oel_core.knowledge_config import InjectionConfig
 from oel_core.planning import EpisodePlan, count_layouts, plan_episodes
 from oel_core.policies.base import Completion, Policy, StreamingPolicy
+from oel_core.prompts.injection import GLOBAL
 from oel_core.types import Trajectory
 
 __all__ = [
@@ -174,22 +176,23 @@ def play_episodes(
     *,
     knowledge: KnowledgeFor | None = None,
     seed: int,
+    injection: InjectionConfig = GLOBAL,
 ) -> Iterator[Trajectory]:
     """Plays the planned episodes and yields each as it finishes.
 
     The order is the same every time unless the policy is a `StreamingPolicy`: then it is the order they end in, which
     decides nothing, because ids, seeds and records of an episode depend on its plan alone.
 
-    Knowledge reaches the policy's prompts only: what is recorded is the student's prompt. A turn's response is drawn
-    by `derive_seed(seed, plan.id, turn)`. An environment that raises, and a prompt that does not fit, end that
-    episode alone: its `error` says why.
+    Knowledge reaches the policy's prompts only, the way `injection` says: what is recorded is the student's prompt. A
+    turn's response is drawn by `derive_seed(seed, plan.id, turn)`. An environment that raises, and a prompt that does
+    not fit, end that episode alone: its `error` says why.
 
     Raises:
         ConfigError: the environment or its options are wrong.
         PolicyError: the policy cannot generate at all.
     """
     if isinstance(policy, StreamingPolicy):
-        yield from _stream(policy, [Episode(plan, spec) for plan in plans], play, knowledge, seed)
+        yield from _stream(policy, [Episode(plan, spec, injection) for plan in plans], play, knowledge, seed)
         return
     for group in groups(plans, policy.batch_size):
-        yield from _play_group(policy, [Episode(plan, spec) for plan in group], play, knowledge, seed)
+        yield from _play_group(policy, [Episode(plan, spec, injection) for plan in group], play, knowledge, seed)

@@ -16,9 +16,10 @@ from oel_core.errors import ConfigError
 from oel_core.evaluation.base import summarise
 from oel_core.planning import EpisodePlan, count_layouts, plan_episodes
 from oel_core.policies.base import Policy
+from oel_core.seeds import SEEDINGS
 from oel_core.stages.common import Progress, env_spec
 from oel_core.stages.playing import play_into
-from oel_core.types import Record, Split, Trajectory
+from oel_core.types import Knowledge, Record, Split, Trajectory
 
 
 class Score(Record):
@@ -46,16 +47,21 @@ class Candidate:
     """An empty one is the policy without knowledge."""
 
 
+def candidate(knowledge: Knowledge, after: int | None = None) -> Candidate:
+    """A knowledge file as it is, or as it stood after so many episodes, which goes into its label."""
+    state = "" if after is None else f"-n{after:04d}"
+    return Candidate(f"k{knowledge.replica:02d}{state}", knowledge.replica, knowledge.text)
+
+
 def validation_plans(config: OelConfig, round_index: int, episodes: int) -> list[EpisodePlan]:
     """The first validation episodes of a round.
 
     Raises:
-        ConfigError: the world has too few layouts to set some aside.
+        ConfigError: the world has too few layouts to set some aside, or `environment.seeds` has too few seeds.
     """
-    by_layout = config.environment.split_by_layout
-    return plan_episodes(
-        env_spec(config), config.seed, Split.VALIDATION, round_index, 0, episodes, split_by_layout=by_layout
-    )
+    by_layout, seeding = config.environment.split_by_layout, SEEDINGS[config.environment.seeds]
+    spec = env_spec(config)
+    return plan_episodes(spec, config.seed, Split.VALIDATION, round_index, 0, episodes, by_layout, seeding)
 
 
 def validation_layouts(config: OelConfig, round_index: int, episodes: int) -> int:

@@ -1,8 +1,9 @@
 """Experiment tracking. The only module that imports MLflow.
 
-One MLflow run a loop (parent) and one a round (child), always addressed by explicit ids. The ids are kept in the run
-folder, and every MLflow run carries the folder's key as a tag, so a rerun after a kill at any moment finds the same
-ones. A metric's value at a step and a parameter are logged once, whatever is run again.
+One MLflow run a loop (parent) and one a round (child), or one a study and one for each of its runs, always addressed
+by explicit ids. The ids are kept in the run folder, and every MLflow run carries the folder's key as a tag, so a rerun
+after a kill at any moment finds the same ones. A metric's value at a step and a parameter are logged
+once, whatever is run again.
 """
 
 import time
@@ -77,7 +78,7 @@ class Tracker:
         return str(found.experiment_id)
 
     def run_id(self, name: str) -> str:
-        """The MLflow run of the loop (`loop`) or of a round (its number); found again or made."""
+        """The MLflow run of the loop (`loop`), of a round (its number) or of a study's run; found again or made."""
         if name not in self._ids:
             known = self._noted().runs.get(name)
             found = known if known and self._exists(known) else self._find(name)
@@ -109,7 +110,7 @@ class Tracker:
         tags = {KEY: key, ROUND: name, "oel.folder": str(self.run.path.resolve())}
         if name != LOOP:
             tags[PARENT] = self.run_id(LOOP)
-        title = self.run.name if name == LOOP else f"{self.run.name} round {name}"
+        title = self.run.name if name == LOOP else f"{self.run.name} {f'round {name}' if name.isdigit() else name}"
         return str(self.client.create_run(self.experiment, tags=tags, run_name=title).info.run_id)
 
     @contextmanager
@@ -130,16 +131,20 @@ class Tracker:
 
     def log_config(self, config: OelConfig) -> None:
         """The resolved configuration as parameters of the loop and as a file. What changes later becomes a tag."""
-        run_id = self.run_id(LOOP)
-        flat = {name: str(value)[:MAX_VALUE] for name, value in flatten(config.model_dump(mode="json")).items()}
+        self.log_params(LOOP, flatten(config.model_dump(mode="json")))
+        self.log_file(LOOP, self.run.path / CONFIG, "")
+
+    def log_params(self, name: str, values: Mapping[str, Any]) -> None:
+        """Logs parameters; one that is known and changes later becomes a tag, since MLflow keeps the first value."""
+        run_id = self.run_id(name)
+        flat = {field: str(value)[:MAX_VALUE] for field, value in values.items()}
         known = self.client.get_run(run_id).data.params
-        new = [Param(name, value) for name, value in flat.items() if name not in known]
-        changed = {name: value for name, value in flat.items() if known.get(name, value) != value}
+        new = [Param(field, value) for field, value in flat.items() if field not in known]
+        changed = {field: value for field, value in flat.items() if known.get(field, value) != value}
         for first in range(0, len(new), MAX_PARAMS):
             self.client.log_batch(run_id, params=new[first : first + MAX_PARAMS])
-        for name, value in changed.items():
-            self.client.set_tag(run_id, f"oel.now.{name}", value)
-        self.log_file(LOOP, self.run.path / CONFIG, "")
+        for field, value in changed.items():
+            self.client.set_tag(run_id, f"oel.now.{field}", value)
 
     def log_metrics(self, name: str, rows: Iterable[tuple[str, float, int]]) -> None:
         """Logs (metric, value, step), leaving out what the run already has."""

@@ -19,6 +19,7 @@ ONE_HOME = {
     "langdetect": "oel_core/evaluation/lm_harness.py",
     "nltk": "oel_core/evaluation/punkt.py",
     "punkt": "oel_core/evaluation/punkt.py",
+    "matplotlib": "oel_core/study/plots.py",
 }
 SOURCES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 

@@ -12,6 +12,7 @@ from oel_core import envs
 from oel_core.config import ModelConfig, PlayConfig, SamplingConfig
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
+from oel_core.knowledge_config import InjectionConfig
 from oel_core.manifest import digest_bytes
 from oel_core.policies.base import Completion, Request, Sampling
 from oel_core.policies.scripted import ScriptedPolicy
@@ -249,3 +250,15 @@ def test_a_failed_episode_in_a_group_is_the_same_when_played_again(tmp_path: Pat
     first = content(play(policy, chosen, spec))
     assert [bool(one["error"]) for one in sorted(first, key=lambda one: one["index"])] == [False, True] * 2
     assert content(play(policy, chosen, spec)) == first
+
+
+def test_step_wise_knowledge_is_chosen_anew_at_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CorridorEnv, "_see", lambda self: f"You are in cell {self._at}.")
+    policy = Watched(lambda messages, seed: "I go [right]")
+    knowledge = "cell 2 is far\ncell 1 is near"
+    step_wise = InjectionConfig(mode="step_wise", items=1)
+    (episode,) = play(policy, [plan(4)], knowledge=lambda plan, environment: knowledge, injection=step_wise)
+    shown = [batch[0].messages[0].content.rpartition(f"{prompts.KNOWLEDGE_HEADER}\n")[2] for batch in policy.batches]
+    assert shown == ["cell 1 is near", "cell 2 is far"]
+    assert episode.knowledge_digest == digest_bytes(knowledge.encode())
+    assert all(prompts.KNOWLEDGE_HEADER not in turn.messages[0].content for turn in episode.turns)

@@ -10,7 +10,8 @@ from random import Random
 
 from oel_core.config import DistillConfig
 from oel_core.errors import DistillationError, ExtractionError
-from oel_core.prompts.play import with_knowledge
+from oel_core.knowledge_config import InjectionConfig
+from oel_core.prompts.injection import GLOBAL, inject
 from oel_core.seeds import derive_seed
 from oel_core.selection import draw_file
 from oel_core.types import Knowledge, Message, PartialRollout
@@ -119,11 +120,12 @@ def build_steps(
     seed: int,
     weights: Sequence[float] | None = None,
     responses: Mapping[str, Sequence[int]] | None = None,
+    injection: InjectionConfig = GLOBAL,
 ) -> list[Step]:
     """Draws one knowledge file for each sample and builds both prompts. Equal prompts are encoded once.
 
     `weights` are how often each file is drawn, relative to the others (None: all alike). `responses` are collected
-    ones by the sample's id (`<trajectory>/turn<number>`).
+    ones by the sample's id (`<trajectory>/turn<number>`), `injection` is how the teacher's prompt carries knowledge.
 
     Raises:
         DistillationError: the number of steps is not the configured one, or a step has no prompts.
@@ -144,7 +146,7 @@ def build_steps(
             id=name,
             index=index,
             prompt=ids(prompt.messages),
-            taught_prompt=ids(with_knowledge(prompt.messages, knowledge[draw].text)),
+            taught_prompt=ids(inject(prompt.messages, knowledge[draw].text, injection)),
             draw=draw,
             replica=knowledge[draw].replica,
             seed=derive_seed(seed, "student", step, index),

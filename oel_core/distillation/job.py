@@ -21,10 +21,12 @@ from oel_core.distillation.teachers import make_teacher
 from oel_core.errors import ArtifactError, ConfigError, DistillationError
 from oel_core.files import write_atomic
 from oel_core.jsonl import jsonl_bytes
+from oel_core.knowledge_config import InjectionConfig
 from oel_core.manifest import differences, digest_bytes, flatten
 from oel_core.models import ADAPTER, add_lora, is_lora, load_model, model_digest
 from oel_core.policies.chat import prompt_ids
 from oel_core.policies.transformers import stop_token_ids
+from oel_core.prompts.injection import GLOBAL
 from oel_core.seeds import derive_seed
 from oel_core.types import Knowledge, PartialRollout, Record
 
@@ -46,6 +48,7 @@ class Job(Record):
     seed: int
     weights: tuple[float, ...] | None = None
     responses: dict[str, tuple[int, ...]] | None = None
+    injection: InjectionConfig = GLOBAL
 
     @property
     def target(self) -> Path:
@@ -76,6 +79,8 @@ class Job(Record):
             "knowledge": digest_bytes(jsonl_bytes(self.knowledge)),
             "weights": None if self.weights is None else list(self.weights),
         }
+        if self.injection != GLOBAL:
+            inputs |= flatten({"injection": self.injection.model_dump(mode="json")})
         if self.responses is not None:
             inputs["responses"] = digest_bytes(json.dumps({k: list(v) for k, v in self.responses.items()}).encode())
         if self.config.retention.replay is not None:
@@ -126,7 +131,14 @@ class Job(Record):
         if self.config.regime == "sft":
             knowledge, weights = (knowledge[0].model_copy(update={"items": (), "text": "", "tokens": 0}),), None
         steps = build_steps(
-            self.steps, knowledge, self.config, encode, seed=self.seed, weights=weights, responses=self.responses
+            self.steps,
+            knowledge,
+            self.config,
+            encode,
+            seed=self.seed,
+            weights=weights,
+            responses=self.responses,
+            injection=self.injection,
         )
         own = getattr(student.config, "max_position_embeddings", None) or self.model.max_length
         room = min(self.model.max_length, own)

@@ -19,7 +19,9 @@ from oel_core.distillation.job import Job, OnStep
 from oel_core.distillation.launch import launch, process_job
 from oel_core.distillation.ranks import Alone, Ranks
 from oel_core.distillation.resume import publish
+from oel_core.knowledge_config import InjectionConfig
 from oel_core.models import save_model
+from oel_core.prompts.injection import GLOBAL
 from oel_core.types import Knowledge, PartialRollout
 
 
@@ -34,6 +36,7 @@ def distill(
     seed: int,
     weights: Sequence[float] | None = None,
     responses: Mapping[str, Sequence[int]] | None = None,
+    injection: InjectionConfig = GLOBAL,
     allow_empty: bool = False,
     on_step: OnStep | None = None,
 ) -> Path:
@@ -54,6 +57,7 @@ def distill(
         weights: how often each knowledge file is drawn, relative to the others; None draws all alike.
         responses: collected responses by `<trajectory>/turn<number>`, which the regime `sft` learns from; it leaves
             knowledge unread.
+        injection: how the teacher's prompt carries knowledge.
         allow_empty: an empty knowledge file is wanted (`knowledge.allow_empty`).
         on_step: called after each step with its record. What it raises ends the distillation, which can be resumed.
 
@@ -76,6 +80,7 @@ def distill(
         seed=seed,
         weights=None if weights is None else tuple(weights),
         responses=None if responses is None else {name: tuple(ids) for name, ids in responses.items()},
+        injection=injection,
     )
     job.require_same_inputs()
     if not job.target.exists():

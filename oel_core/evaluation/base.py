@@ -11,7 +11,9 @@ from oel_core.config import OelConfig, PlayConfig, SamplingConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation.stats import wilson
+from oel_core.knowledge_config import InjectionConfig
 from oel_core.policies.base import Policy
+from oel_core.prompts.injection import GLOBAL
 from oel_core.rollout import EpisodePlan, KnowledgeFor, count_layouts, plan_episodes, play_episodes, unfinished
 from oel_core.seeds import SEEDINGS
 from oel_core.types import EvalReport, Split, StopReason, Trajectory
@@ -49,6 +51,8 @@ class HeldOutPlay:
     play: PlayConfig
     seed: int
     """Of the sampling."""
+    injection: InjectionConfig = GLOBAL
+    """How prompts carry knowledge, where there is any."""
 
     def run(
         self, policy: Policy, *, knowledge: KnowledgeFor | None, done: Sequence[Trajectory], on_episode: OnEpisode
@@ -58,7 +62,10 @@ class HeldOutPlay:
         self._check(done)
         waiting = unfinished(self.plans, set(episodes), policy)
         envs.prepare_envs(self.spec, [plan.seed for plan in waiting], os.cpu_count() or 1)
-        for episode in play_episodes(policy, self.spec, waiting, self.play, knowledge=knowledge, seed=self.seed):
+        playing = play_episodes(
+            policy, self.spec, waiting, self.play, knowledge=knowledge, seed=self.seed, injection=self.injection
+        )
+        for episode in playing:
             if episode.id not in episodes:
                 episodes[episode.id] = episode
                 on_episode(episode)

@@ -5,7 +5,7 @@ knowledge, or raw episodes instead of knowledge. All arms play the same seeds, s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from oel_core.config import Count, OelConfig, Section
@@ -63,18 +63,30 @@ def make_games(options: Mapping[str, Any], config: OelConfig) -> Games:
     spec = EnvSpec(world.name, world.options, world.max_turns)
     settings = config.evaluate.games
     plays = held_out(config, spec, settings.sampling, chosen.episodes or settings.episodes)
+    if chosen.arm == "in_context":
+        plays = replace(plays, injection=config.knowledge.injection)
     return Games("games" if chosen.arm == "plain" else f"games_{chosen.arm}", plays, chosen.texts)
 
 
-def raw_knowledge(trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens) -> str:
-    """Episodes as an extractor would read them, instead of what it would write: the ablation's text.
+def raw_episodes(
+    trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens, turns_shown: int | None = None
+) -> list[tuple[Trajectory, str]]:
+    """The newest episodes that fit into `max_tokens` together, newest last, each as an extractor would read it.
 
-    The newest whole episodes that fit into `max_tokens`, newest last; failed ones are left out.
+    That is its last `turns_shown` turns (None: all). Failed ones are left out.
     """
-    kept: list[str] = []
+    kept: list[tuple[Trajectory, str]] = []
     for trajectory in reversed([episode for episode in trajectories if episode.error is None]):
-        longer = [f"# Episode\n{transcript(trajectory, None)}\nFeedback: {trajectory.feedback}", *kept]
-        if count_tokens("\n\n".join(longer)) > max_tokens:
+        text = f"# Episode\n{transcript(trajectory, turns_shown)}\nFeedback: {trajectory.feedback}"
+        longer = [(trajectory, text), *kept]
+        if count_tokens("\n\n".join(text for _, text in longer)) > max_tokens:
             break
         kept = longer
-    return "\n\n".join(kept)
+    return kept
+
+
+def raw_knowledge(
+    trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens, turns_shown: int | None = None
+) -> str:
+    """`raw_episodes` as one text, instead of what an extractor would write: the ablation's text."""
+    return "\n\n".join(text for _, text in raw_episodes(trajectories, max_tokens, count_tokens, turns_shown))

@@ -1,4 +1,7 @@
-"""Accumulate: each replica's items, merged in order, become the knowledge file that a model reads."""
+"""Accumulate: each replica's items, merged in order, become the knowledge file that a model reads.
+
+`knowledge.source` may put other texts in their place (`oel_core.stages.sources`).
+"""
 
 from pathlib import Path
 
@@ -17,13 +20,17 @@ from oel_core.prompts.extraction import get_format
 from oel_core.stages.carried import previous_input, previous_knowledge
 from oel_core.stages.common import LoadPolicy, Progress, silent, start_model
 from oel_core.stages.extract import ITEMS, RAW, stage_name
+from oel_core.stages.sources import folder_digest, folder_source, raw_source
 from oel_core.types import ExperienceItem, Knowledge
 
 SECTIONS = (
     "collect",
     "extract.format",
     "extract.use_after",
+    "extract.turns_shown",
     "knowledge.max_tokens",
+    "knowledge.source.use",
+    "knowledge.source.raw_max_tokens",
     "knowledge.carry_over",
     "knowledge.allow_empty",
     "knowledge.hygiene",
@@ -49,16 +56,14 @@ def accumulate(
         ArtifactError: an extraction is missing or corrupt, or the stage was made with other settings.
     """
     replicas = range(config.collect.replicas)
-    inputs = {stage_name(replica): run.manifest(round_index, stage_name(replica)).digest for replica in replicas}
-    inputs |= previous_input(config, run, round_index)
-    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
+    key = stage_key(config, round_index, STAGE, SECTIONS, _inputs(config, run, round_index))
 
     def work(folder: Path) -> dict[str, float]:
         written: list[Knowledge] = []
         flagged: list[FlaggedItem] = []
         policy = load(start_model(config, run, round_index), config.model)
         for replica in replicas:
-            merged, found = merged_after(config, run, round_index, replica, policy, config.use_after)
+            merged, found = _source(config, run, round_index, replica, policy)
             written.append(merged)
             flagged += found
             write_knowledge(folder, replica, written[-1])
@@ -71,6 +76,28 @@ def accumulate(
         return counts
 
     return run.perform(key, work)
+
+
+def _inputs(config: OelConfig, run: RunFolder, round_index: int) -> dict[str, str]:
+    source = config.knowledge.source.use
+    if source == "raw":
+        return {"collect": run.manifest(round_index, "collect").digest}
+    if source == "folder":
+        return {"folder": folder_digest(config)}
+    names = [stage_name(replica) for replica in range(config.collect.replicas)]
+    own = {name: run.manifest(round_index, name).digest for name in names}
+    return own | previous_input(config, run, round_index)
+
+
+def _source(
+    config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy
+) -> tuple[Knowledge, list[FlaggedItem]]:
+    source = config.knowledge.source.use
+    if source == "raw":
+        return raw_source(config, run, round_index, replica, policy), []
+    if source == "folder":
+        return folder_source(config, round_index, replica, policy)
+    return merged_after(config, run, round_index, replica, policy, config.use_after)
 
 
 def merged_after(
@@ -103,13 +130,23 @@ def merged_after(
 
 def _require_content(config: OelConfig, run: RunFolder, round_index: int, knowledge: list[Knowledge]) -> None:
     blank = [entry.replica for entry in knowledge if not entry.text.strip()]
-    if blank and not config.knowledge.allow_empty:
-        raw = run.stage_path(round_index, stage_name(blank[0])) / RAW
-        raise ExtractionError(
-            f"round {round_index}: the knowledge of replica {', '.join(map(str, blank))} is empty. See what the "
-            f"extractor wrote in {raw}; give it more episodes or another format, or set knowledge.allow_empty=true "
-            "if distilling without knowledge is wanted"
-        )
+    if not blank or config.knowledge.allow_empty:
+        return
+    raise ExtractionError(
+        f"round {round_index}: the knowledge of replica {', '.join(map(str, blank))} is empty. "
+        f"{_way_out(config, run, round_index, blank[0])}, or set knowledge.allow_empty=true if distilling without "
+        "knowledge is wanted"
+    )
+
+
+def _way_out(config: OelConfig, run: RunFolder, round_index: int, replica: int) -> str:
+    source = config.knowledge.source
+    if source.use == "raw":
+        return f"No episode of it fits into {config.knowledge_cap} tokens: raise knowledge.source.raw_max_tokens"
+    if source.use == "folder":
+        return f"Look at its file in {source.folder}, and take another run's knowledge"
+    raw = run.stage_path(round_index, stage_name(replica)) / RAW
+    return f"See what the extractor wrote in {raw}; give it more episodes or another format"
 
 
 def _counts(knowledge: list[Knowledge]) -> dict[str, float]:

@@ -23,6 +23,7 @@ SECTIONS = (
     "knowledge.allow_empty",
     "knowledge.max_tokens",
     "knowledge.selection",
+    "knowledge.injection",
     "review.mode",
 )
 STEPS = "steps.jsonl"
@@ -63,6 +64,7 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
             responses=prompts.responses,
             knowledge=teaching.knowledge,
             weights=teaching.weights,
+            injection=config.knowledge.injection,
             config=config.distill,
             workdir=folder,
             seed=seed,

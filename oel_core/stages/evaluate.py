@@ -32,8 +32,15 @@ from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import EvalReport, Split, Trajectory
 
 GAMES = ("seed", "model", "environment", "play.history_turns", "evaluate.games.episodes", "evaluate.games.sampling")
-RAW = (*GAMES, "collect", "extract.use_after", "knowledge.max_tokens")
-IN_CONTEXT = (*GAMES, "knowledge.selection")
+RAW = (
+    *GAMES,
+    "collect",
+    "extract.use_after",
+    "extract.turns_shown",
+    "knowledge.max_tokens",
+    "knowledge.source.raw_max_tokens",
+)
+IN_CONTEXT = (*GAMES, "knowledge.selection", "knowledge.injection")
 
 
 def parts(config: OelConfig, round_index: int) -> list[str]:
@@ -118,8 +125,9 @@ def _texts(config: OelConfig, run: RunFolder, round_index: int, part: str, polic
         return ()
     episodes = load_trajectories(run, round_index, Split.EXTRACT)
     used = [[e for e in episodes if e.replica == replica] for replica in range(config.collect.replicas)]
-    cap = config.knowledge.max_tokens
-    return tuple(raw_knowledge(own[: config.use_after], cap, policy.count_tokens) for own in used)
+    cap = config.raw_cap
+    shown, count = config.extract.turns_shown, policy.count_tokens
+    return tuple(raw_knowledge(own[: config.use_after], cap, count, shown) for own in used)
 
 
 def _play(suite: Suite, total: int, policy: Policy, folder: Path, on_progress: Progress) -> EvalReport:

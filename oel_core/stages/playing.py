@@ -36,8 +36,11 @@ def play_into(
     waiting = unfinished(plans, done, policy)
     prepare_envs(env_spec(config), [plan.seed for plan in waiting], os.cpu_count() or 1)
     on_progress(len(episodes), len(plans))
+    spec, injection = env_spec(config), config.knowledge.injection
     with JsonlWriter(path) as writer:
-        played = play_episodes(policy, env_spec(config), waiting, config.play, knowledge=knowledge, seed=config.seed)
+        played = play_episodes(
+            policy, spec, waiting, config.play, knowledge=knowledge, seed=config.seed, injection=injection
+        )
         for episode in played:
             if episode.id not in done:
                 writer.append(episode)

@@ -17,11 +17,11 @@ from oel_core.stages import accumulate
 from oel_core.stages.carried import previous_input
 from oel_core.stages.common import EPISODES, LoadPolicy, Progress, silent, start_digest, start_model
 from oel_core.stages.extract import stage_name
-from oel_core.types import Knowledge, Record
-from oel_core.validation import Candidate, Score, score_texts, validation_layouts
+from oel_core.types import Record
+from oel_core.validation import Score, candidate, score_texts, validation_layouts
 
 STAGE, CURVE = "saturation", "curve.json"
-SECTIONS = ("seed", "model", "environment", "play", *accumulate.SECTIONS, "knowledge.saturation")
+SECTIONS = ("seed", "model", "environment", "play", *accumulate.SECTIONS, "knowledge.saturation", "knowledge.injection")
 
 
 class CurvePoint(Record):
@@ -77,14 +77,14 @@ def saturation(
             for point in points(config)
             for replica in replicas
         }
-        candidates = [_candidate(point, state) for (point, _), state in states.items()]
+        candidates = {place: candidate(state, place[0]) for place, state in states.items()}
         episodes, path = config.knowledge.saturation.episodes, folder / EPISODES
-        scores = score_texts(config, policy, candidates, round_index, episodes, path, on_progress)
+        scores = score_texts(config, policy, list(candidates.values()), round_index, episodes, path, on_progress)
         curve = SaturationCurve(
             used_after=config.use_after,
             layouts=validation_layouts(config, round_index, episodes),
             points=tuple(
-                CurvePoint(episodes=n, replica=k, tokens=state.tokens, score=scores[_label(n, k)])
+                CurvePoint(episodes=n, replica=k, tokens=state.tokens, score=scores[candidates[n, k].label])
                 for (n, k), state in states.items()
             ),
         )
@@ -98,11 +98,3 @@ def points(config: OelConfig) -> list[int]:
     """Episodes after which is measured: none, every so many, and all."""
     total, every = config.collect.extraction_episodes, config.knowledge.saturation.every or 1
     return sorted({*range(0, total + 1, every), total})
-
-
-def _label(episodes: int, replica: int) -> str:
-    return f"k{replica:02d}-n{episodes:04d}"
-
-
-def _candidate(episodes: int, knowledge: Knowledge) -> Candidate:
-    return Candidate(_label(episodes, knowledge.replica), knowledge.replica, knowledge.text)

@@ -17,10 +17,10 @@ from oel_core.selection import Choice, Scored, choose
 from oel_core.stages.common import EPISODES, LoadPolicy, Progress, silent, start_digest, start_model
 from oel_core.stages.settled import SETTLED_SECTIONS, load_settled, settled_digest
 from oel_core.types import Knowledge, Record
-from oel_core.validation import Candidate, Score, score_texts, validation_layouts
+from oel_core.validation import Candidate, Score, candidate, score_texts, validation_layouts
 
 STAGE, SCORES = "select", "scores.json"
-SECTIONS = ("seed", "model", "environment", "play", *SETTLED_SECTIONS, "knowledge.selection")
+SECTIONS = ("seed", "model", "environment", "play", *SETTLED_SECTIONS, "knowledge.selection", "knowledge.injection")
 
 
 class FileScore(Record):
@@ -75,13 +75,11 @@ def select(
     def work(folder: Path) -> dict[str, float]:
         knowledge = load_settled(config, run, round_index)
         policy = load(start_model(config, run, round_index), config.model)
-        candidates = [
-            Candidate("none", 0, ""),
-            *(Candidate(_label(entry), entry.replica, entry.text) for entry in knowledge),
-        ]
+        candidates = {entry.replica: candidate(entry) for entry in knowledge}
+        everything = [Candidate("none", 0, ""), *candidates.values()]
         path = folder / EPISODES
-        scores = score_texts(config, policy, candidates, round_index, settings.episodes, path, on_progress)
-        rated = {entry.replica: scores[_label(entry)] for entry in knowledge}
+        scores = score_texts(config, policy, everything, round_index, settings.episodes, path, on_progress)
+        rated = {replica: scores[found.label] for replica, found in candidates.items()}
         choice = choose([Scored(e.replica, rated[e.replica].pass_rate, e.tokens) for e in knowledge], settings)
         selection = Selection(
             use=settings.use,
@@ -97,10 +95,6 @@ def select(
         return _counts(selection)
 
     return run.perform(key, work)
-
-
-def _label(knowledge: Knowledge) -> str:
-    return f"k{knowledge.replica:02d}"
 
 
 def _file_score(knowledge: Knowledge, score: Score, choice: Choice) -> FileScore:

@@ -22,5 +22,5 @@ def settled_digest(config: OelConfig, run: RunFolder, round_index: int) -> str:
 def load_settled(config: OelConfig, run: RunFolder, round_index: int) -> list[Knowledge]:
     """The K knowledge files of a round, checked against the token cap and against each other's sidecars."""
     folder = run.stage_path(round_index, settled_stage(config))
-    cap = config.knowledge.max_tokens
+    cap = config.knowledge_cap
     return [load_knowledge(folder, replica, max_tokens=cap) for replica in range(config.collect.replicas)]

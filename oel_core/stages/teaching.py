@@ -58,7 +58,7 @@ def load_teaching(config: OelConfig, run: RunFolder, round_index: int) -> Teachi
         return Teaching(load_settled(config, run, round_index), None)
     folder = run.stage_path(round_index, select.STAGE)
     selection: select.Selection = read_record(folder / select.SCORES, select.Selection)
-    cap = config.knowledge.max_tokens
+    cap = config.knowledge_cap
     files = [load_knowledge(folder, file.replica, max_tokens=cap) for file in selection.chosen]
     weighted = selection.use == "weighted"
     return Teaching(files, tuple(file.weight for file in selection.chosen) if weighted else None)

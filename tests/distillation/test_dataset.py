@@ -5,6 +5,7 @@ import pytest
 from oel_core.config import DistillConfig
 from oel_core.distillation.dataset import build_steps, check_context, check_knowledge, limit_turns
 from oel_core.errors import DistillationError, ExtractionError
+from oel_core.knowledge_config import InjectionConfig
 from oel_core.prompts.play import first_messages, with_knowledge
 from oel_core.types import PartialRollout
 from tests.distillation.builders import knowledge
@@ -93,3 +94,16 @@ def test_too_long_prompts_are_refused_by_how_many_tokens():
     check_context(steps, 10, longest + 10)
     with pytest.raises(DistillationError, match=r"replica 5, is 4 tokens over.*model.max_length"):
         check_context(steps, 10, longest + 6)
+
+
+def test_step_wise_teachers_read_what_has_to_do_with_the_turn():
+    files = [knowledge("cell 0 is safe\ncell 1 is deadly")]
+    turns = [
+        PartialRollout(trajectory_id="e", turn=turn, messages=first_messages("intro", f"you see {turn}"))
+        for turn in range(2)
+    ]
+    step_wise = InjectionConfig(mode="step_wise")
+    (step,) = build_steps([turns], files, DistillConfig(steps=1), encode, seed=0, injection=step_wise)
+    for sample, turn, line in zip(step.samples, turns, files[0].text.splitlines(), strict=True):
+        assert list(sample.prompt) == encode(turn.messages)
+        assert list(sample.taught_prompt) == encode(with_knowledge(turn.messages, line))

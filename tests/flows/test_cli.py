@@ -49,10 +49,15 @@ def test_the_resolved_configuration_is_printed(oel: Oel) -> None:
         (["nonsense"], "nonsense"),
         (["config", "show"], "Missing argument"),
         (["eval", "seed-lm", "--suite", "gmaes"], "did you mean games"),
+        (["study", "quikstart"], "did you mean quickstart?"),
+        (["study", "--arms", "sfd"], "there is no arm 'sfd'"),
+        (["study", "--arms", "foreign"], "needs --foreign MODEL"),
+        (["study", "--seeds", "0"], "--seeds"),
+        (["study", "--name", "../up"], "run name '../up'"),
     ],
 )
 def test_wrong_usage_ends_with_two_and_a_message(oel: Oel, tmp_path: Path, arguments: list[str], message: str) -> None:
-    root = ["--root", tmp_path] if arguments[0] in ("run", "rounds") else []
+    root = ["--root", tmp_path] if arguments[0] in ("run", "rounds", "study") else []
     code, out, err = oel(*arguments, *root)
     assert code == 2
     assert message in err

@@ -71,3 +71,9 @@ def test_missing_replay_file_is_found_before_anything_is_loaded(tmp_path: Path) 
     first_round(run, configuration)
     with pytest.raises(ArtifactError, match=r"distill\.retention\.replay\.path: .*general\.jsonl cannot be read"):
         stage.distill(configuration, run, 1)
+
+
+def test_the_teachers_prompts_carry_knowledge_as_configured(tmp_path: Path) -> None:
+    configuration = config(knowledge={"max_tokens": 400, "injection": {"mode": "step_wise", "items": 2}})
+    given = handed_over(configuration, open_run(tmp_path, "run", configuration))
+    assert (given["injection"].mode, given["injection"].items) == ("step_wise", 2)

@@ -15,7 +15,7 @@ from oel_core.knowledge import load_knowledge
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.preflight import check
-from oel_core.seeds import derive_seed
+from oel_core.seeds import derive_seed, reference_seed
 from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
@@ -25,6 +25,7 @@ from oel_core.stages.saturation import SaturationCurve, points, saturation
 from oel_core.stages.select import Selection, select
 from oel_core.stages.teaching import load_teaching
 from oel_core.types import Message, Split, Trajectory
+from oel_core.validation import validation_plans
 
 TRUTH, LIE = "- EXPERIENCE ITEM: the goal is to the right", "- EXPERIENCE ITEM: the goal is to the left"
 LYING_REPLICA = 1
@@ -207,3 +208,10 @@ def test_nothing_is_scored_by_default(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to select"):
         select(config(), run, 1, load=load_scripted)
     assert "selection" not in json.dumps(run.manifest(1, "accumulate").key.config)
+
+
+def test_the_papers_seeds_are_played_in_validation_too() -> None:
+    paper = config().model_copy(update={"environment": config().environment.model_copy(update={"seeds": "paper"})})
+    seeds = [plan.seed for plan in validation_plans(paper, 2, 3)]
+    assert seeds == [reference_seed(0, Split.VALIDATION, 2, 0, index) for index in range(3)]
+    assert seeds != [plan.seed for plan in validation_plans(config(), 2, 3)]

@@ -152,3 +152,17 @@ def test_settings_are_read_and_refused_with_their_fields(tmp_path: Path) -> None
 
 def test_the_projects_own_file_says_what_the_defaults_say() -> None:
     assert load_settings(Path(__file__).parent.parent.parent / "mlflow.yaml") == TrackingSettings()
+
+
+def test_a_studys_runs_are_its_children_under_their_own_names(tracker: Tracker) -> None:
+    child = tracker.client.get_run(tracker.run_id("seed-1-sft"))
+    assert child.info.run_name == "run seed-1-sft"
+    assert child.data.tags["mlflow.parentRunId"] == tracker.run_id(LOOP)
+
+
+def test_parameters_of_a_child_are_logged_once_and_later_changes_become_tags(tracker: Tracker) -> None:
+    tracker.log_params("seed-1-sft", {"arm": "sft", "distill.regime": "sft"})
+    tracker.log_params("seed-1-sft", {"arm": "sft", "distill.regime": "on_policy"})
+    data = tracker.client.get_run(tracker.run_id("seed-1-sft")).data
+    assert data.params == {"arm": "sft", "distill.regime": "sft"}
+    assert data.tags["oel.now.distill.regime"] == "on_policy"

@@ -1,0 +1,132 @@
+"""The arms of a study as data: what each changes of the preset, and the comparisons they are made for.
+
+Source of the comparisons: arXiv 2603.16856 (raw episodes, foreign knowledge, rounds), arXiv 2602.12275 (on-policy or
+off-policy, supervised fine-tuning) and arXiv 2606.04703 (global or step-wise injection).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+REFERENCE = "own"
+HELD_OUT, IN_CONTEXT = "held_out", "in_context"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to learn. Its settings go over those of `COMMON`, which go over the preset's."""
+
+    name: str
+    title: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted path of a field → value."""
+    in_context: bool = True
+    """Whether its knowledge in the prompt is measured too; else only what is consolidated differs."""
+
+
+COMMON: Final[Mapping[str, Any]] = {
+    "knowledge.source.use": "extracted",
+    "knowledge.source.folder": None,
+    "knowledge.injection.mode": "global",
+    "knowledge.saturation.every": None,
+    "distill.regime": "on_policy",
+}
+
+ARMS: Final[Mapping[str, Arm]] = {
+    arm.name: arm
+    for arm in (
+        Arm(REFERENCE, "own extracted knowledge, global, on-policy"),
+        Arm(
+            "raw",
+            "raw episodes instead of knowledge",
+            {"knowledge.source.use": "raw", "knowledge.hygiene.policy": "off"},
+        ),
+        Arm("foreign", "knowledge that another model extracted", {"knowledge.source.use": "folder"}),
+        Arm(
+            "teacher_rollouts",
+            "the teacher answers, forward KL",
+            {"distill.regime": "teacher_rollouts", "distill.objective": "forward_kl"},
+            in_context=False,
+        ),
+        Arm(
+            "sft",
+            "supervised fine-tuning on passed episodes",
+            {
+                "distill.regime": "sft",
+                "distill.teacher": "frozen",
+                "distill.retention.in_context_weight": 0,
+                "distill.retention.top_turns": None,
+            },
+            in_context=False,
+        ),
+        Arm(
+            "step_wise",
+            "at each turn only the items that have to do with it",
+            {"knowledge.injection.mode": "step_wise"},
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a row's figures are: a part of a round's evaluation in an arm's run."""
+
+    label: str
+    arm: str
+    round: int = 1
+    part: str = HELD_OUT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows that belong together."""
+
+    name: str
+    title: str
+    places: tuple[Place, ...]
+
+
+COMPARISONS: Final = (
+    Comparison(
+        "knowledge",
+        "Nothing, raw episodes, extracted knowledge; in context and consolidated",
+        (
+            Place("nothing", REFERENCE, 0),
+            Place("raw episodes, in context", "raw", 1, IN_CONTEXT),
+            Place("raw episodes, consolidated", "raw"),
+            Place("extracted knowledge, in context", REFERENCE, 1, IN_CONTEXT),
+            Place("extracted knowledge, consolidated", REFERENCE),
+        ),
+    ),
+    Comparison(
+        "source",
+        "Own or foreign knowledge",
+        (
+            Place("own, in context", REFERENCE, 1, IN_CONTEXT),
+            Place("own, consolidated", REFERENCE),
+            Place("foreign, in context", "foreign", 1, IN_CONTEXT),
+            Place("foreign, consolidated", "foreign"),
+        ),
+    ),
+    Comparison(
+        "regime",
+        "Who writes the responses that are learnt from",
+        (
+            Place("on-policy", REFERENCE),
+            Place("teacher rollouts", "teacher_rollouts"),
+            Place("SFT on passed episodes", "sft"),
+        ),
+    ),
+    Comparison(
+        "injection",
+        "How prompts carry knowledge",
+        (
+            Place("global, in context", REFERENCE, 1, IN_CONTEXT),
+            Place("global, consolidated", REFERENCE),
+            Place("step-wise, in context", "step_wise", 1, IN_CONTEXT),
+            Place("step-wise, consolidated", "step_wise"),
+        ),
+    ),
+)
+"""All after the first round, from the same start, on the same held-out boards."""

@@ -1,0 +1,192 @@
+"""From a preset to the runs of a study: which, in what order, with which configuration."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from oel_core.config import OelConfig, load_config, parse_config
+from oel_core.errors import ConfigError
+from oel_core.preflight import check
+from oel_core.stages.accumulate import STAGE as ACCUMULATE
+from oel_core.stages.common import CHECKPOINT
+from oel_core.study.arms import ARMS, COMMON, REFERENCE, Arm
+from oel_core.types import Record
+
+RUNS = "runs"
+FOREIGN_MODEL = "foreign-model"
+_OWN_ROUND = re.compile(r"round:(\d+)")
+
+
+class StudyPlan(Record):
+    """What a study compares."""
+
+    preset: str
+    config: OelConfig
+    """Of the preset with its overrides."""
+    seeds: tuple[int, ...] = Field(min_length=1)
+    """Loop seeds."""
+    arms: tuple[str, ...]
+    """Names of `ARMS`; the reference is always among them."""
+    rounds: int = Field(ge=1)
+    """Rounds of the reference; all other arms have one."""
+    foreign: str | None = None
+    """Whose knowledge the arm `foreign` takes: a folder, a hub id, or `round:2`, the own model after round 2."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study."""
+
+    arm: str
+    """Name of an arm, or `foreign-model`: the other model, which plays and extracts only."""
+    seed: int
+    config: OelConfig
+    donors: tuple[str, ...]
+    """Names of earlier runs, whose finished stages may be taken over."""
+    needs: str | None = None
+    """Name of the run without which this one cannot be."""
+
+    @property
+    def name(self) -> str:
+        """Of its run folder."""
+        return run_name(self.seed, self.arm)
+
+    @property
+    def title(self) -> str:
+        return f"seed {self.seed}, {self.arm.replace('_', ' ')}"
+
+    @property
+    def rounds(self) -> range:
+        """Rounds to work on; 0 measures the base model."""
+        return range(0 if self.arm == REFERENCE else 1, self.config.rounds + 1)
+
+    @property
+    def knowledge_only(self) -> bool:
+        """Ends when the knowledge is written."""
+        return self.arm == FOREIGN_MODEL
+
+
+def run_name(seed: int, arm: str) -> str:
+    """Of the run folder of an arm."""
+    return f"seed-{seed}-{arm}"
+
+
+def make_plan(
+    preset: str,
+    overrides: Sequence[str] = (),
+    *,
+    seeds: int = 3,
+    arms: Sequence[str] | None = None,
+    rounds: int | None = None,
+    foreign: str | None = None,
+) -> StudyPlan:
+    """The plan of a study, checked as far as it can be before anything runs.
+
+    Args:
+        preset: name or YAML file, as for `load_config`.
+        overrides: `section.field=value`, for all arms.
+        seeds: how many loop seeds, from the preset's `seed` on.
+        arms: names of arms; None is all, without `foreign` where no foreign model is named.
+        rounds: of the reference arm; None is the preset's number.
+        foreign: see `StudyPlan.foreign`.
+
+    Raises:
+        ConfigError: an arm or a setting does not exist, or settings do not go together.
+        ArtifactError, PolicyError: a model is not there.
+    """
+    config = load_config(preset, [*overrides, *([f"rounds={rounds}"] if rounds is not None else [])])
+    if config.review.mode != "off":
+        raise ConfigError("a study runs unattended: add --set review.mode=off")
+    if not 1 <= seeds <= 1000:
+        raise ConfigError(f"--seeds {seeds}: name how many, at least 1")
+    plan = StudyPlan(
+        preset=preset,
+        config=config,
+        seeds=tuple(range(config.seed, config.seed + seeds)),
+        arms=_chosen(arms, foreign),
+        rounds=config.rounds,
+        foreign=foreign,
+    )
+    _check(plan)
+    return plan
+
+
+def _chosen(arms: Sequence[str] | None, foreign: str | None) -> tuple[str, ...]:
+    wanted = list(ARMS) if arms is None else [REFERENCE, *arms]
+    unknown = [name for name in wanted if name not in ARMS]
+    if unknown:
+        raise ConfigError(f"--arms: there is no arm '{unknown[0]}': there are {', '.join(ARMS)}")
+    if arms is not None and "foreign" in arms and foreign is None:
+        raise ConfigError("--arms foreign needs --foreign MODEL: a folder, a hub id, or round:N of this study's own")
+    return tuple(name for name in ARMS if name in wanted and (name != "foreign" or foreign is not None))
+
+
+def _check(plan: StudyPlan) -> None:
+    """Refuses at once what an arm would refuse an hour later."""
+    round_index = own_round(plan.foreign)
+    if round_index is not None and not 1 <= round_index <= plan.rounds:
+        raise ConfigError(f"--foreign {plan.foreign}: the study has rounds 1 to {plan.rounds}")
+    for job in jobs(plan, Path()):
+        if job.seed == plan.seeds[0] and not (job.knowledge_only and round_index is not None):
+            check(job.config)
+
+
+def own_round(foreign: str | None) -> int | None:
+    """The round that `round:2` names; None for any other model."""
+    found = _OWN_ROUND.fullmatch(foreign or "")
+    return int(found.group(1)) if found else None
+
+
+def jobs(plan: StudyPlan, folder: Path) -> list[Job]:
+    """The runs of the study in `folder`, in the order in which they can be made."""
+    return [job for seed in plan.seeds for job in _of_seed(plan, folder.resolve() / RUNS, seed)]
+
+
+def _of_seed(plan: StudyPlan, runs: Path, seed: int) -> list[Job]:
+    found: list[Job] = []
+
+    def add(arm: str, settings: Mapping[str, Any], needs: str | None = None) -> None:
+        config = with_settings(plan.config, {"seed": seed, **settings}, f"arm {arm} of seed {seed}")
+        found.append(Job(arm, seed, config, tuple(job.name for job in found), needs))
+
+    for name in plan.arms:
+        settings = _settings(ARMS[name], plan.rounds)
+        if name != "foreign":
+            add(name, settings)
+            continue
+        own = run_name(seed, REFERENCE) if own_round(plan.foreign) is not None else None
+        add(FOREIGN_MODEL, _foreign_model(plan, runs, seed), own)
+        other = run_name(seed, FOREIGN_MODEL)
+        add(name, {**settings, "knowledge.source.folder": str(runs / other / "round_01" / ACCUMULATE)}, other)
+    return found
+
+
+def _settings(arm: Arm, rounds: int) -> dict[str, Any]:
+    reference = arm.name == REFERENCE
+    measured = {"rounds": rounds if reference else 1, "evaluate.games.arms": ["in_context"] if arm.in_context else []}
+    return {**COMMON, **measured, **arm.settings}
+
+
+def _foreign_model(plan: StudyPlan, runs: Path, seed: int) -> dict[str, Any]:
+    """The other model plays the same boards and extracts from its own episodes; it needs no prompts to distil from."""
+    round_index, path = own_round(plan.foreign), plan.foreign
+    if round_index is not None:
+        path = str(runs / run_name(seed, REFERENCE) / f"round_{round_index:02d}" / "distill" / CHECKPOINT)
+    one = {"rounds": 1, "distill.steps": 1, "distill.episodes_per_step": 1, "knowledge.selection.use": "all"}
+    return {**COMMON, **one, "model.path": path}
+
+
+def with_settings(config: OelConfig, settings: Mapping[str, Any], source: str) -> OelConfig:
+    """A configuration with some fields changed; ConfigError names `source` where they do not validate."""
+    values = config.model_dump(mode="json")
+    for path, value in settings.items():
+        *sections, field = path.split(".")
+        target = values
+        for section in sections:
+            target = target[section]
+        target[field] = value
+    return parse_config(values, source)

@@ -1,0 +1,137 @@
+"""What a study measured, read from the files of its runs: one cell a seed, arm, round and part."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from oel_core.artifacts import RunFolder
+from oel_core.jsonl import read_jsonl
+from oel_core.stages.common import EPISODES
+from oel_core.stages.evaluate import stage_name
+from oel_core.study.arms import HELD_OUT, IN_CONTEXT
+from oel_core.study.plan import FOREIGN_MODEL, RUNS, Job, StudyPlan, jobs, own_round
+from oel_core.study.sharing import SharingFolder, shared_stages
+from oel_core.summary import report
+from oel_core.types import EvalReport, Record, Trajectory
+
+
+class Cell(Record):
+    """One measurement."""
+
+    arm: str
+    seed: int
+    round: int
+    part: str
+    """`held_out`, `in_context`, or `ood/<suite>`."""
+    report: EvalReport
+    boards: str
+    """`1` or `0` an episode, in the order of the suite: passed or not. Arms play the same ones."""
+    knowledge_tokens: float | None = None
+    """Mean tokens of the round's knowledge files."""
+
+
+class Work(Record):
+    """What was done for a run, and what was taken over instead."""
+
+    run: str
+    made: int = Field(ge=0)
+    """Stages that the run made itself."""
+    shared: int = Field(ge=0)
+    """Stages taken over from another run."""
+    seconds: float
+    """Of the stages it made."""
+    saved_seconds: float
+    """Of those that it took over."""
+
+
+class StudyResult(Record):
+    """`study.json`: all figures of a study. Everything in its tables can be worked out from it."""
+
+    name: str
+    preset: str
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+    rounds: int
+    foreign: str | None
+    settings: dict[str, Any]
+    """The resolved configuration, without what the arms and seeds change."""
+    cells: tuple[Cell, ...]
+    work: tuple[Work, ...]
+    failed: dict[str, str]
+    """Run → why it could not be brought to its end."""
+
+
+def gather(plan: StudyPlan, folder: Path, failed: Mapping[str, str]) -> StudyResult:
+    """Everything that has been measured so far.
+
+    Raises:
+        ArtifactError: a report is damaged.
+    """
+    runs = [(job, SharingFolder(folder / RUNS / job.name)) for job in jobs(plan, folder)]
+    return StudyResult(
+        name=folder.name,
+        preset=plan.preset,
+        seeds=plan.seeds,
+        arms=plan.arms,
+        rounds=plan.rounds,
+        foreign=plan.foreign,
+        settings=plan.config.model_dump(mode="json"),
+        cells=tuple(cell for job, run in runs if job.arm != FOREIGN_MODEL for cell in _cells(job, run)),
+        work=tuple(_work(run) for _, run in runs if run.path.is_dir()),
+        failed=dict(failed),
+    )
+
+
+def foreign_title(foreign: str | None) -> str:
+    """The foreign model in words."""
+    round_index = own_round(foreign)
+    return f"the own model after round {round_index}" if round_index is not None else str(foreign)
+
+
+def _cells(job: Job, run: RunFolder) -> Iterator[Cell]:
+    suites = [f"ood/{suite}" for suite in job.config.evaluate.ood]
+    for round_index in job.rounds:
+        for part in (HELD_OUT, IN_CONTEXT, *suites):
+            found = report(run, round_index, part)
+            if found is not None:
+                yield Cell(
+                    arm=job.arm,
+                    seed=job.seed,
+                    round=round_index,
+                    part=part,
+                    report=found,
+                    boards=_boards(run.stage_path(round_index, stage_name(part))),
+                    knowledge_tokens=_knowledge_tokens(run, round_index),
+                )
+
+
+def _boards(folder: Path) -> str:
+    episodes = sorted(read_jsonl(folder / EPISODES, Trajectory), key=lambda episode: (episode.index, episode.id))
+    return "".join("1" if episode.passed and episode.error is None else "0" for episode in episodes)
+
+
+def _knowledge_tokens(run: RunFolder, round_index: int) -> float | None:
+    if not run.has(round_index, "accumulate"):
+        return None
+    return run.manifest(round_index, "accumulate").counts["tokens_mean"]
+
+
+def _work(run: RunFolder) -> Work:
+    shared = shared_stages(run)
+    seconds = {True: 0.0, False: 0.0}
+    count = {True: 0, False: 0}
+    for stage in run.stages():
+        name = stage.relative_to(run.path).as_posix()
+        _, _, part = name.partition("/")
+        taken = name in shared
+        seconds[taken] += run.manifest(int(name[6:8]), part).counts["seconds"]
+        count[taken] += 1
+    return Work(
+        run=run.name,
+        made=count[False],
+        shared=count[True],
+        seconds=round(seconds[False], 1),
+        saved_seconds=round(seconds[True], 1),
+    )

@@ -1,0 +1,113 @@
+"""One run of a study: its stages in order, through the functions that every run uses."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from oel_core.artifacts import adopt_config, open_run
+from oel_core.distillation.records import StepRecord
+from oel_core.manifest import Manifest
+from oel_core.policies import load_policy, release
+from oel_core.stages import accumulate, select
+from oel_core.stages.collect import collect
+from oel_core.stages.common import LoadPolicy, Progress, silent
+from oel_core.stages.distill import distill
+from oel_core.stages.evaluate import evaluate, parts
+from oel_core.stages.evaluate import stage_name as evaluation
+from oel_core.stages.extract import extract
+from oel_core.stages.extract import stage_name as extraction
+from oel_core.study.plan import RUNS, Job
+from oel_core.study.sharing import SharingFolder
+
+
+def nothing(*arguments: object) -> None:
+    """The callback of a caller who does not look."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a caller wants to know while a run is worked on, and how models are loaded."""
+
+    progress: Callable[[str], Progress] = field(default=lambda label: silent)
+    """Stage in words → its progress callback."""
+    finished: Callable[[int, str, Manifest], None] = nothing
+    """(round, stage, manifest) of every stage, the taken-over ones too."""
+    step: Callable[[int, StepRecord], None] = nothing
+    """(round, step) as it happens."""
+    before_training: Callable[[], None] = release
+    """Gives memory back."""
+    load: LoadPolicy = load_policy
+
+
+def open_job(folder: Path, job: Job) -> SharingFolder:
+    """The run folder of a job, made when it is missing."""
+    return SharingFolder(open_run(folder / RUNS, job.name, job.config).path, job.donors)
+
+
+def perform(folder: Path, job: Job, watch: Watch) -> None:
+    """Brings a run to its end. Stages that have finished are skipped, those of a donor with the same key taken over.
+
+    Raises:
+        ArtifactError: a stage was made with other settings; the message lists them.
+        ExtractionError, DistillationError: what was played gives this arm nothing to learn from.
+    """
+    run = open_job(folder, job)
+    with run.locked():
+        adopt_config(run, job.config)
+        for round_index in job.rounds:
+            _Round(job, run, round_index, watch).work()
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One round of a run."""
+
+    job: Job
+    run: SharingFolder
+    number: int
+    watch: Watch
+
+    def work(self) -> None:
+        if self.number:
+            self._learn()
+        if not self.job.knowledge_only:
+            self._measure(parts(self.job.config, self.number))
+
+    def _learn(self) -> None:
+        config, load = self.job.config, self.watch.load
+        self._done("collect", collect(config, self.run, self.number, load=load, on_progress=self._say("play episodes")))
+        if config.knowledge.source.use == "extracted":
+            for replica in range(config.collect.replicas):
+                say = self._say(f"extract, replica {replica}")
+                found = extract(config, self.run, self.number, replica, load=load, on_progress=say)
+                self._done(extraction(replica), found)
+        say = self._say("merge knowledge")
+        self._done(accumulate.STAGE, accumulate.accumulate(config, self.run, self.number, load=load, on_progress=say))
+        if self.job.knowledge_only:
+            return
+        if config.knowledge.selection.use != "all":
+            say = self._say("choose knowledge")
+            self._done(select.STAGE, select.select(config, self.run, self.number, load=load, on_progress=say))
+        self._distill()
+
+    def _distill(self) -> None:
+        say = self._say("distil")
+
+        def on_step(step: StepRecord) -> None:
+            say(step.step, self.job.config.distill.steps)
+            self.watch.step(self.number, step)
+
+        self.watch.before_training()
+        self._done("distill", distill(self.job.config, self.run, self.number, on_step=on_step))
+
+    def _measure(self, wanted: Sequence[str]) -> None:
+        for part in wanted:
+            say = self._say(f"evaluate, {part.replace('_', ' ')}")
+            found = evaluate(self.job.config, self.run, self.number, part, load=self.watch.load, on_progress=say)
+            self._done(evaluation(part), found)
+
+    def _say(self, what: str) -> Progress:
+        return self.watch.progress(f"{self.job.title}, round {self.number}: {what}")
+
+    def _done(self, stage: str, manifest: Manifest) -> None:
+        self.watch.finished(self.number, stage, manifest)

@@ -1,0 +1,34 @@
+"""The files that a study leaves: `study.json`, `study.md` and `plots/`, and what it was last called with."""
+
+from pathlib import Path
+
+import yaml
+
+from oel_core.artifacts import CONFIG
+from oel_core.errors import ConfigError
+from oel_core.files import write_atomic
+from oel_core.study.plan import StudyPlan
+from oel_core.study.plots import FOLDER, draw_all
+from oel_core.study.results import StudyResult
+from oel_core.study.tables import markdown
+
+PLAN, JSON, PAGE = "study.yaml", "study.json", "study.md"
+
+
+def write_plan(folder: Path, plan: StudyPlan) -> None:
+    """Notes what the study was called with."""
+    text = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_atomic(folder / PLAN, text.encode())
+
+
+def write_results(folder: Path, result: StudyResult) -> list[Path]:
+    """Writes all files and returns them, the page first."""
+    write_atomic(folder / JSON, (result.model_dump_json(indent=1) + "\n").encode())
+    write_atomic(folder / PAGE, markdown(result).encode())
+    return [folder / PAGE, folder / JSON, *draw_all(result, folder / FOLDER)]
+
+
+def require_study(folder: Path) -> None:
+    """Raises ConfigError where a folder of that name holds a run."""
+    if (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder} is a run, not a study: choose another --name")

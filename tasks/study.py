@@ -1,0 +1,87 @@
+"""Tasks of a study: one run of it, and its results. A run is a child of the study's MLflow run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import task
+
+from oel_core.artifacts import MANIFEST, RunFolder
+from oel_core.distillation.records import StepRecord
+from oel_core.manifest import Manifest, flatten, read_record
+from oel_core.stages.common import REPORT
+from oel_core.study.arms import ARMS
+from oel_core.study.plan import RUNS, Job, StudyPlan
+from oel_core.study.results import StudyResult, gather
+from oel_core.study.tables import all_rows
+from oel_core.study.work import Watch, perform
+from oel_core.study.writing import write_results
+from oel_core.types import EvalReport
+from tasks.base import STAGE_OPTIONS
+from tasks.progress import progress
+from tasks.publishing import REPORT_METRICS, STEP_METRICS
+from tasks.resources import free_policies
+from tasks.tracking import LOOP, Tracker, tracker_of
+from tasks.tracking_settings import TrackingSettings
+
+
+@task(name="study-run", task_run_name="{job.name}", **STAGE_OPTIONS)
+def study_run(folder: Path, job: Job, place: str, tracking: TrackingSettings) -> None:
+    """See `oel_core.study.work`. `place` goes before what is shown, like `3/18`."""
+    tracker = tracker_of(tracking, RunFolder(folder))
+
+    def finished(round_index: int, stage: str, manifest: Manifest) -> None:
+        _publish(tracker, job, RunFolder(folder / RUNS / job.name), round_index, stage, manifest)
+
+    def on_step(round_index: int, step: StepRecord) -> None:
+        at = (round_index - 1) * job.config.distill.steps + step.step
+        tracker.log_metrics(job.name, ((f"train/{field}", float(getattr(step, field)), at) for field in STEP_METRICS))
+
+    watch = Watch(
+        progress=lambda label: progress(f"{place} {label}"),
+        finished=finished,
+        step=on_step,
+        before_training=free_policies,
+    )
+    with tracker.running(job.name):
+        tracker.log_params(job.name, _params(job))
+        perform(folder, job, watch)
+
+
+def _params(job: Job) -> dict[str, object]:
+    """What tells a run from its siblings: the seed, the arm, and what the arm changes."""
+    settings = flatten(job.config.model_dump(mode="json"))
+    arm = ARMS.get(job.arm)
+    changed = arm.settings if arm else {"model.path": None}
+    return {"seed": job.seed, "arm": job.arm, **{path: settings.get(path) for path in changed}}
+
+
+def _publish(tracker: Tracker, job: Job, run: RunFolder, round_index: int, stage: str, manifest: Manifest) -> None:
+    """Counts, manifest, knowledge and reports; once for each state of a stage."""
+    name, place = job.name, f"round_{round_index:02d}/{stage}"
+    if tracker.is_logged(name, place, manifest.digest):
+        return
+    folder = run.stage_path(round_index, stage)
+    tracker.log_metrics(name, ((f"{stage}/{key}", value, round_index) for key, value in manifest.counts.items()))
+    if stage.startswith("evaluate/"):
+        report: EvalReport = read_record(folder / REPORT, EvalReport)
+        figures = ((f"{stage}/{field}", getattr(report, field), round_index) for field in REPORT_METRICS)
+        tracker.log_metrics(name, figures)
+        tracker.log_file(name, folder / REPORT, place)
+    for path in sorted(folder.glob("knowledge_*.md")):
+        tracker.log_file(name, path, place)
+    tracker.log_file(name, folder / MANIFEST, f"manifests/{place}")
+    tracker.mark_logged(name, place, manifest.digest)
+
+
+@task(name="study-results", **STAGE_OPTIONS)
+def study_results(plan: StudyPlan, folder: Path, failed: Mapping[str, str], tracking: TrackingSettings) -> StudyResult:
+    """Writes tables and plots, and tracks them with the study's own run."""
+    progress("tables and plots")(0, 0)
+    result = gather(plan, folder, failed)
+    tracker = tracker_of(tracking, RunFolder(folder))
+    for path in write_results(folder, result):
+        tracker.log_file(LOOP, path, path.parent.relative_to(folder).as_posix().strip("."))
+    rows = {(row.arm, row.part, row.round): row for rows in all_rows(result).values() for row in rows}
+    figures = ((f"{row.arm}/{row.part}/pass_rate", row.pass_rate, row.round) for row in rows.values())
+    tracker.log_metrics(LOOP, figures)
+    return result

@@ -1,0 +1,107 @@
+"""From a preset to the runs of a study."""
+
+from pathlib import Path
+
+import pytest
+
+from oel_core.artifacts import adopt_config, open_run
+from oel_core.config import load_config, preset_names
+from oel_core.errors import ConfigError, OelError
+from oel_core.study.arms import ARMS, COMPARISONS, REFERENCE
+from oel_core.study.plan import FOREIGN_MODEL, StudyPlan, jobs, make_plan
+from oel_core.study.writing import require_study
+
+FOLDER = Path("/study")
+
+
+def plan(preset: str = "quickstart", **changes: object) -> StudyPlan:
+    values = {
+        "preset": preset,
+        "config": load_config(preset),
+        "seeds": (4, 5),
+        "arms": tuple(ARMS),
+        "rounds": 2,
+        "foreign": "round:1",
+    }
+    return StudyPlan.model_validate(values | changes)
+
+
+def test_the_reference_comes_first_and_the_foreign_model_before_its_knowledge() -> None:
+    found = [job.arm for job in jobs(plan(), FOLDER) if job.seed == 4]
+    assert found == [REFERENCE, "raw", FOREIGN_MODEL, "foreign", "teacher_rollouts", "sft", "step_wise"]
+    assert [job.name for job in jobs(plan(seeds=(4,), arms=(REFERENCE, "sft")), FOLDER)] == ["seed-4-own", "seed-4-sft"]
+
+
+def test_runs_take_over_from_earlier_ones_of_their_seed_only() -> None:
+    for job in jobs(plan(), FOLDER):
+        assert all(donor.startswith(f"seed-{job.seed}-") for donor in job.donors)
+        assert (job.donors == ()) == (job.arm == REFERENCE)
+
+
+def test_arms_differ_from_the_reference_by_what_they_say_and_nothing_else() -> None:
+    by_arm = {job.arm: job.config for job in jobs(plan(seeds=(4,)), FOLDER)}
+    own = by_arm[REFERENCE]
+    for name in ("teacher_rollouts", "sft", "step_wise", "raw"):
+        other = by_arm[name]
+        assert other.model_copy(update={"distill": own.distill, "knowledge": own.knowledge}) == own.model_copy(
+            update={"rounds": 1, "evaluate": other.evaluate}
+        )
+    assert by_arm["sft"].distill.regime == "sft"
+    assert by_arm["step_wise"].knowledge.injection.mode == "step_wise"
+    assert by_arm["teacher_rollouts"].distill.objective == "forward_kl"
+    assert own.seed == 4
+    assert own.rounds == 2
+
+
+def test_the_foreign_model_may_be_the_own_one_after_a_round() -> None:
+    found = {job.arm: job for job in jobs(plan(seeds=(4,)), FOLDER)}
+    assert found[FOREIGN_MODEL].config.model.path == "/study/runs/seed-4-own/round_01/distill/checkpoint"
+    assert found["foreign"].config.knowledge.source.folder == "/study/runs/seed-4-foreign-model/round_01/accumulate"
+    assert found["foreign"].needs == "seed-4-foreign-model"
+    assert found[FOREIGN_MODEL].needs == "seed-4-own"
+    named = {job.arm: job for job in jobs(plan(seeds=(4,), foreign="seed-lm"), FOLDER)}
+    assert named[FOREIGN_MODEL].config.model.path == "seed-lm"
+    assert named[FOREIGN_MODEL].needs is None
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_arm_fits_every_preset(preset: str) -> None:
+    assert len(jobs(plan(preset, seeds=(1,)), FOLDER)) == len(ARMS) + 1
+
+
+def test_every_row_of_a_comparison_is_of_an_arm() -> None:
+    for comparison in COMPARISONS:
+        for place in comparison.places:
+            assert place.part == "held_out" or ARMS[place.arm].in_context
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"arms": ["sfd"]}, "no arm 'sfd'"),
+        ({"arms": ["foreign"]}, "needs --foreign"),
+        ({"foreign": "round:4"}, "rounds 1 to 3"),
+        ({"foreign": "no/such/folder/at all"}, "no model in"),
+        ({"overrides": ["review.mode=required"]}, r"review\.mode=off"),
+        ({"overrides": ["distill.stesp=3"]}, "stesp"),
+        ({"seeds": 0}, "--seeds 0"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_at_once(arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(OelError, match=said):
+        make_plan("quickstart", **arguments)  # type: ignore[arg-type]
+
+
+def test_without_a_foreign_model_its_arm_is_left_out_and_own_is_always_there() -> None:
+    assert make_plan("quickstart", ["seed=10"]).seeds == (10, 11, 12)
+    assert "foreign" not in make_plan("quickstart").arms
+    assert make_plan("quickstart", arms=["sft"], rounds=1).arms == (REFERENCE, "sft")
+    with pytest.raises(ConfigError):
+        make_plan("quickstrat")
+
+
+def test_a_run_is_not_taken_for_a_study(tmp_path: Path) -> None:
+    require_study(tmp_path / "new")
+    adopt_config(open_run(tmp_path, "run", load_config("quickstart")), load_config("quickstart"))
+    with pytest.raises(ConfigError, match="is a run, not a study"):
+        require_study(tmp_path / "run")
