@@ -9,6 +9,7 @@ also holds `resume/`: the newest checkpoints of weights, optimiser, schedule, ge
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import torch
 from oel_core.checkpoints import read_json
 from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.dataset import Step, build_steps, check_context, check_knowledge, check_responses, longest
+from oel_core.distillation.engines import make_sampler
 from oel_core.distillation.records import StepLog, StepRecord
 from oel_core.distillation.replay import add_replay, digest_replay
 from oel_core.distillation.resume import CheckpointFolder, publish
@@ -32,6 +34,7 @@ from oel_core.manifest import differences, digest_bytes, flatten
 from oel_core.models import ADAPTER, add_lora, is_lora, load_model, model_digest, save_model
 from oel_core.policies.chat import prompt_ids
 from oel_core.policies.transformers import stop_token_ids
+from oel_core.policy_config import decides
 from oel_core.seeds import derive_seed
 from oel_core.types import Knowledge, PartialRollout
 
@@ -89,7 +92,9 @@ def distill(
     target = workdir / "checkpoint"
     if not target.exists():
         student, tokenizer = job.load_student()
-        job.trainer(student, tokenizer, job.build_steps(student, tokenizer), on_step).run()
+        trainer = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), on_step)
+        with closing(trainer.sampler):
+            trainer.run()
 
         def write(folder: Path) -> None:
             save_model(student, tokenizer, folder)
@@ -126,7 +131,7 @@ class _Job:
         """Remembers what the work was begun with, and refuses to go on with anything else."""
         settings = {"model": self.model.model_dump(mode="json", exclude={"path", "device"})}
         settings["distill"] = self.config.model_dump(mode="json")
-        inputs = flatten(settings) | {
+        inputs = {path: value for path, value in flatten(settings).items() if decides(path)} | {
             "seed": self.seed,
             "start": model_digest(self.start),
             "prompts": digest_bytes(b"\n".join(map(jsonl_bytes, self.prompts))),
@@ -202,15 +207,16 @@ class _Job:
         prefixes, most = find_prefixes(steps), longest(steps, self.config)
         own_dtype = getattr(torch, self.model.dtype)
         teacher = make_teacher(student, own_dtype, prefixes, self.config, most)
+        tokens = Tokens(tokenizer.pad_token_id or 0, stop_token_ids(student, tokenizer))
         return ContextDistillationTrainer(
             student,
             teacher,
             make_anchor(student, own_dtype, teacher, prefixes, self.config, most),
             steps,
             self.config,
-            Tokens(tokenizer.pad_token_id or 0, stop_token_ids(student, tokenizer)),
+            tokens,
             Outputs(StepLog(self.workdir / "steps.jsonl"), self.checkpoints, on_step),
-            rollout_batch=self.model.batch_size,
+            sampler=make_sampler(self.model, self.start, self.config, tokens, self.workdir),
             mixed=self.mixed,
             seed=self.seed,
         )

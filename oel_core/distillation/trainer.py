@@ -40,7 +40,6 @@ from oel_core.distillation.tally import StepTally
 from oel_core.distillation.teacher import Teacher
 from oel_core.distillation.update import check_vocabulary
 from oel_core.errors import ArtifactError, DistillationError, PolicyError
-from oel_core.policies.base import Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         config: the distillation's settings.
         tokens: padding and stop tokens.
         outputs: log, checkpoints and progress callback.
-        rollout_batch: prompts answered at once.
+        sampler: how responses are drawn.
         mixed: the student keeps float32 weights and computes in bfloat16.
         seed: of the generators that adapter dropout draws from.
     """
@@ -92,7 +91,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         tokens: Tokens,
         outputs: Outputs,
         *,
-        rollout_batch: int,
+        sampler: Sampler,
         mixed: bool,
         seed: int,
     ) -> None:
@@ -100,6 +99,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         self.distill_config = config
         self.tokens = tokens
         self.outputs = outputs
+        self.sampler = sampler
         self._tally: StepTally | None = None
         disable_base_dropout(student)
         super().__init__(
@@ -109,8 +109,6 @@ class ContextDistillationTrainer(_BaseTrainer):
         )
         self.remove_callback(PrinterCallback)
         self.student = Student(self.model, config, longest(steps, config))
-        sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
-        sampler = Sampler(sampling, tokens, rollout_batch)
         self.regime = make_regime(self.model, teacher, config, sampler)
         retention = Retention(self.student, anchor, config, sampler) if anchor is not None else None
         self.learner = Learner(self.student, self.regime, retention, config)

@@ -84,7 +84,18 @@ class InFlightPolicy(ABC):
             PolicyError, ConfigError: as `submit`'s futures; what was in flight is taken back.
         """
         self._check_open()
-        prompts = [self._chat.prompt_ids(request.messages) for request in requests]
+        return self._answer_all(requests, [self._chat.prompt_ids(request.messages) for request in requests], sampling)
+
+    def generate_ids(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
+    ) -> list[Completion]:
+        """As `generate`, for prompts that are token ids already, each drawn by its own seed."""
+        self._check_open()
+        return self._answer_all([Request((), seed) for seed in seeds], list(map(list, prompts)), sampling)
+
+    def _answer_all(
+        self, requests: Sequence[Request], prompts: Sequence[list[int]], sampling: Sampling
+    ) -> list[Completion]:
         self._chat.check_lengths(prompts, sampling.max_tokens)
         futures = [
             self._loop.start(self._answer(request, prompt, sampling))

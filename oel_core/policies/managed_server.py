@@ -21,14 +21,8 @@ from oel_core.checkpoints import is_adapter, model_digest, resolve_model, stamp
 from oel_core.config import ModelConfig
 from oel_core.errors import PolicyError
 from oel_core.policies.chat import Chat, base_of
-from oel_core.policies.vllm import (
-    ENVIRONMENT,
-    QUIET,
-    adapter_rank,
-    check_installed,
-    engine_arguments,
-    runs_on_cpu,
-)
+from oel_core.policies.vllm import check_installed, runs_on_cpu
+from oel_core.policies.vllm_settings import ENVIRONMENT, QUIET, adapter_rank, engine_arguments
 from oel_core.policy_config import OpenAIConfig
 
 logger = logging.getLogger(__name__)
@@ -159,7 +153,7 @@ class ManagedServer:
             )
         except httpx.TransportError as error:
             raise PolicyError(f"the server at {self.address} does not load {folder}: {error}") from error
-        if not answer.is_success:
+        if not answer.is_success and "already" not in answer.text:
             raise PolicyError(f"the server at {self.address} refuses the adapter {folder}: {answer.text[:500]}")
         self._adapters.add(name)
 

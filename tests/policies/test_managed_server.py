@@ -9,7 +9,7 @@ from oel_core.config import ModelConfig
 from oel_core.errors import PolicyError
 from oel_core.policies import managed_server
 from oel_core.policies.managed_server import HOST, ServerProcess, flags, free_port, server_for
-from oel_core.policies.vllm import engine_arguments
+from oel_core.policies.vllm_settings import engine_arguments
 from tests.fakes import tiny_model_folder
 
 SERVE = (

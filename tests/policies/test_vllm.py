@@ -8,7 +8,7 @@ from oel_core.config import LoraConfig, ModelConfig, VllmConfig
 from oel_core.errors import ConfigError, PolicyError
 from oel_core.models import add_lora, load_model, save_model
 from oel_core.policies import check_backend, load_policy
-from oel_core.policies.vllm import adapter_rank, engine_arguments
+from oel_core.policies.vllm_settings import adapter_rank, engine_arguments
 from tests.fakes import tiny_model_folder
 
 CONFIG = ModelConfig(backend="vllm", device="cpu")
@@ -17,7 +17,7 @@ CONFIG = ModelConfig(backend="vllm", device="cpu")
 def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oel_core.policies.vllm.find_spec", lambda name: None)
     for use in (lambda: load_policy("seed-lm", CONFIG), lambda: check_backend(CONFIG)):
-        with pytest.raises(PolicyError, match=r"oel\[vllm\].*make vllm-cpu.*model.backend to transformers"):
+        with pytest.raises(PolicyError, match=r"oel\[vllm\].*make vllm-cpu.*model.backend and distill.rollouts to transformers"):
             use()
 
 
