@@ -192,7 +192,7 @@ def make_sampler(model: ModelConfig, start: str, config: DistillConfig, tokens: 
     served = rollout_model(model, config)
     check_backend(served)
     _check_alone(served)
-    folder = workdir / "rollouts" / os.environ.get("RANK", "0")
+    folder = workdir / f".rollouts_{os.environ.get('RANK', '0')}"
     engine = StudentEngine(lambda: _load(start, served, tokens), folder, getattr(torch, model.dtype))
     return EngineSampler(sampling, tokens, model.batch_size, engine)
 
