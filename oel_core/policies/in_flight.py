@@ -60,6 +60,11 @@ class InFlightPolicy(ABC):
         self.name, self.batch_size, self.closed = name, batch_size, False
         self._chat, self._loop = chat, loop
 
+    @property
+    def stops(self) -> frozenset[int]:
+        """Token ids, each of which ends a response."""
+        return self._chat.stops
+
     @abstractmethod
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
         """Answers one request whose prompt fits. Raises as `StreamingPolicy.submit`'s future."""

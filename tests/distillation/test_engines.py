@@ -131,9 +131,7 @@ def test_training_is_the_same_as_with_the_students_own_rollouts(
     assert sorted(path.name for path in (tmp_path / "theirs").iterdir()) == ["checkpoint", "inputs.json", "steps.jsonl"]
 
 
-def test_weights_that_have_not_changed_are_not_handed_over_again(
-    start: Path, tmp_path: Path, garage: Garage
-) -> None:
+def test_weights_that_have_not_changed_are_not_handed_over_again(start: Path, tmp_path: Path, garage: Garage) -> None:
     general = tmp_path / "general.jsonl"
     general.write_text(json.dumps({"messages": [{"role": "user", "content": "Count."}]}) + "\n")
     replay = {"replay": {"path": str(general), "prompts_per_step": 2}}
@@ -144,9 +142,7 @@ def test_weights_that_have_not_changed_are_not_handed_over_again(
 
 
 @pytest.mark.parametrize("learns", LEARNS)
-def test_teacher_rollouts_are_the_teachers(
-    start: Path, tmp_path: Path, garage: Garage, learns: str
-) -> None:
+def test_teacher_rollouts_are_the_teachers(start: Path, tmp_path: Path, garage: Garage, learns: str) -> None:
     changes = {"lora": LEARNS[learns], "regime": "teacher_rollouts"}
     own = distill(**arguments(start, tmp_path / "own", **changes))
     assert files(distill(**arguments(start, tmp_path / "theirs", **changes, rollouts="vllm"))) == files(own)
@@ -193,12 +189,13 @@ def model(start: Path, **openai: Any) -> ModelConfig:
     return ModelConfig.model_validate(values)
 
 
-def test_what_cannot_work_is_said_at_the_start(
-    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_work_is_said_at_the_start(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[Path] = []
+
     def begin(**changes: Any) -> None:
         settings = changes.pop("model", None)
-        given = arguments(start, tmp_path / "work", **changes)
+        places.append(tmp_path / str(len(places)))
+        given = arguments(start, places[-1], **changes)
         distill(**given | ({"model": settings} if settings else {}))
 
     with pytest.raises(ConfigError, match=r"takes over adapters only.*set model.lora"):
@@ -214,7 +211,7 @@ def test_what_cannot_work_is_said_at_the_start(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"each of 2 processes would start an engine.*openai.base_url"):
         begin(rollouts="vllm")
-    assert not list((tmp_path / "work").glob("*.jsonl"))
+    assert not list(tmp_path.glob("*/*.jsonl"))
 
 
 def test_how_a_server_is_tuned_may_change_in_the_middle(start: Path, tmp_path: Path) -> None:
@@ -263,9 +260,11 @@ def test_a_server_takes_each_steps_adapter_under_a_new_name(start: Path, tmp_pat
     ids=["no adapters", "no ids out", "no ids in"],
 )
 def test_a_server_that_cannot_do_it_is_refused(start: Path, tmp_path: Path, server: FakeServer, said: str) -> None:
-    with running(server), pytest.raises(ConfigError, match=said):
-        given = arguments(start, tmp_path, lora=LORA, rollouts="openai")
-        distill(**given | {"model": model(start, base_url=server.url)})
+    given = arguments(start, tmp_path, lora=LORA, rollouts="openai")
+    with running(server):
+        given["model"] = model(start, base_url=server.url)
+        with pytest.raises(ConfigError, match=said):
+            distill(**given)
 
 
 @given(st.integers(0, 5), st.sampled_from(["value", "shape", "name", "type"]))

@@ -8,7 +8,6 @@ import pytest
 from oel_core.checkpoints import SEED_LM
 from oel_core.config import ModelConfig, VllmConfig
 from oel_core.policies.transformers import TransformersPolicy
-from oel_core.policies.vllm import VllmPolicy
 from tests.distillation.real_engine import same_greedy_answers, trained
 from tests.policies.real_prompts import GREEDY, real_requests
 

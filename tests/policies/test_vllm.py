@@ -23,7 +23,9 @@ CONFIG = ModelConfig(backend="vllm", device="cpu")
 def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oel_core.policies.vllm.find_spec", lambda name: None)
     for use in (lambda: load_policy("seed-lm", CONFIG), lambda: check_backend(CONFIG)):
-        with pytest.raises(PolicyError, match=r"oel\[vllm\].*make vllm-cpu.*model.backend and distill.rollouts to transformers"):
+        with pytest.raises(
+            PolicyError, match=r"oel\[vllm\].*make vllm-cpu.*model.backend and distill.rollouts to transformers"
+        ):
             use()
 
 

