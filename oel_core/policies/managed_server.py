@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,6 +50,16 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
         elif name != "model":
             words += [f"--{option}", str(value)]
     return words
+
+
+def serve_command(base: str) -> list[str]:
+    """`vllm serve BASE`, or what it runs: that command asks for the version of a package `vllm`, and the CPU build is
+    called otherwise."""
+    try:
+        version("vllm")
+    except PackageNotFoundError:
+        return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", base]
+    return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", base]
 
 
 class ServerProcess:
@@ -121,8 +132,17 @@ class ManagedServer:
         port, key, name = free_port(), secrets.token_urlsafe(24), f"oel-{model_digest(base)[:12]}"
         descriptor, log = tempfile.mkstemp(prefix="oel-vllm-serve-", suffix=".log")
         os.close(descriptor)
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", base, *flags(arguments)]
-        command += ["--host", HOST, "--port", str(port), "--served-model-name", name, "--disable-log-stats"]
+        command = [
+            *serve_command(base),
+            *flags(arguments),
+            "--host",
+            HOST,
+            "--port",
+            str(port),
+            "--served-model-name",
+            name,
+        ]
+        command.append("--disable-log-stats")
         environment = {**QUIET, **ENVIRONMENT, "VLLM_API_KEY": key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
         process = ServerProcess(command, environment, Path(log))
         logger.info("starting vllm serve on port %d; its log: %s", port, log)

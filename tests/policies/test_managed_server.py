@@ -52,6 +52,23 @@ def test_settings_become_flags() -> None:
         assert words[words.index(name) + 1] == value
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_cpu_builds_own_command_is_gone_round(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    def version(name: str) -> str:
+        if not known:
+            raise managed_server.PackageNotFoundError(name)
+        return "0.32.0"
+
+    monkeypatch.setattr(managed_server, "version", version)
+    command = managed_server.serve_command("/models/base")
+    assert command[0] == sys.executable
+    assert command[2:] == (
+        ["vllm.entrypoints.cli.main", "serve", "/models/base"]
+        if known
+        else ["vllm.entrypoints.openai.api_server", "--model", "/models/base"]
+    )
+
+
 def test_without_vllm_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oel_core.policies.vllm.find_spec", lambda name: None)
     path = str(tiny_model_folder(tmp_path))
