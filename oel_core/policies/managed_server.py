@@ -142,7 +142,7 @@ class ManagedServer:
             "--served-model-name",
             name,
         ]
-        command.append("--disable-log-stats")
+        command += ["--disable-log-stats", "--disable-uvicorn-access-log"]  # a line a request would fill the disk
         environment = {**QUIET, **ENVIRONMENT, "VLLM_API_KEY": key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
         process = ServerProcess(command, environment, Path(log))
         logger.info("starting vllm serve on port %d; its log: %s", port, log)
