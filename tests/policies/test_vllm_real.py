@@ -26,6 +26,7 @@ from oel_core.models import add_lora, load_model, save_model
 from oel_core.policies import load_policy, release
 from oel_core.policies.base import Completion, Request, Sampling, StreamingPolicy
 from oel_core.policies.transformers import TransformersPolicy
+from oel_core.policies.watchman import descendants
 from oel_core.rollout import plan_episodes, play_episodes
 from oel_core.stages.collect import collect, consolidation_plans, extraction_plans
 from oel_core.types import Split, StopReason, Trajectory
@@ -184,23 +185,6 @@ if __name__ == "__main__":
 """
 
 
-def descendants(pid: int) -> set[int]:
-    """Ids of the living processes below one."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(folder.name))
-    found, waiting = set[int](), [pid]
-    while waiting:
-        for child in children.get(waiting.pop(), []):
-            found.add(child)
-            waiting.append(child)
-    return found
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_is_left_of_a_killed_run(tmp_path: Path, backend: str) -> None:
     script = tmp_path / "starter.py"
@@ -209,7 +193,7 @@ def test_nothing_is_left_of_a_killed_run(tmp_path: Path, backend: str) -> None:
     seen: set[int] = set()
     with subprocess.Popen([sys.executable, str(script), backend], env=environment) as starter:
         while starter.poll() is None:
-            seen |= descendants(starter.pid)
+            seen |= descendants(starter.pid).keys()
             time.sleep(0.05)
     assert starter.returncode == -9
     assert seen
