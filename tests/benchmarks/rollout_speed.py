@@ -4,7 +4,7 @@
     python -m tests.benchmarks.rollout_speed vllm               # vLLM: this project's policy, and LLM.generate itself
     python -m tests.benchmarks.rollout_speed environments       # what one turn of each environment costs
 
-Both sides of a ratio answer the same prompts with the same model on the same machine, turn about, `--repeats` times;
+The world is the quickstart's, and so is how much of it a prompt shows. Both sides of a ratio answer the same prompts with the same model on the same machine, turn about, `--repeats` times;
 vLLM's two engines, which would not share a GPU, one after the other.
 """
 
@@ -21,7 +21,7 @@ import torch
 
 from oel_core import envs
 from oel_core.checkpoints import SEED_LM
-from oel_core.config import ModelConfig, PlayConfig, SamplingConfig
+from oel_core.config import ModelConfig, PlayConfig, SamplingConfig, load_config
 from oel_core.envs.base import EnvSpec
 from oel_core.models import load_model, load_tokenizer
 from oel_core.policies.base import Completion, Policy, Request, Sampling
@@ -29,13 +29,17 @@ from oel_core.policies.chat import Chat, base_of
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.policies.transformers import TransformersPolicy, stop_token_ids
 from oel_core.rollout import plan_episodes, play_episodes
+from oel_core.stages.common import env_spec
 from oel_core.types import Split, Trajectory
 from tests.benchmarks.workload import ModelShape, Workload, load_random_model, save_random_model
 
-WORLD = EnvSpec("lake", {}, 5)
+QUICKSTART = load_config("quickstart")
+WORLD = env_spec(QUICKSTART)
 WORLDS = (WORLD, EnvSpec("frozen_lake", {}, 5), EnvSpec("sokoban", {}, 5), EnvSpec("textworld_coin", {}, 5))
 LIVE, TOKENS, TYPICAL = 32, 48, 256
-PLAY = PlayConfig(sampling=SamplingConfig(temperature=0, max_tokens=TOKENS))
+PLAY = PlayConfig(
+    sampling=SamplingConfig(temperature=0, max_tokens=TOKENS), history_turns=QUICKSTART.play.history_turns
+)
 
 
 class OneAtATime:
