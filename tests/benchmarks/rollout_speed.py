@@ -4,8 +4,9 @@
     python -m tests.benchmarks.rollout_speed vllm               # vLLM: this project's policy, and LLM.generate itself
     python -m tests.benchmarks.rollout_speed environments       # what one turn of each environment costs
 
-The world is the quickstart's, and so is how much of it a prompt shows. Both sides of a ratio answer the same prompts with the same model on the same machine, turn about, `--repeats` times;
-vLLM's two engines, which would not share a GPU, one after the other.
+The world is the quickstart's, and so is how much of it a prompt shows. Both sides of a ratio answer the same prompts
+with the same model on the same machine, turn about, `--repeats` times; vLLM's two engines, which would not share a GPU,
+one after the other.
 """
 
 import argparse
