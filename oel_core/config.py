@@ -173,7 +173,7 @@ class DistillConfig(RegimeConfig):
     """Of the loss's two distributions and of the student's sampling."""
     max_response_tokens: Count = 1024
     """Most tokens of a student response."""
-    micro_batch_tokens: Count = 4096
+    micro_batch_tokens: Count = 2048
     """Student tokens in one forward and backward, shared prompt beginnings counted once; not part of the result."""
     gradient_checkpointing: bool = False
     """Recompute the student's layers in the backward: less memory, about a third more time."""
@@ -241,6 +241,8 @@ class OelConfig(Section):
                 f"extract.use_after is {self.extract.use_after}, but a replica plays only "
                 f"collect.extraction_episodes = {self.collect.extraction_episodes}: lower the first or raise the second"
             )
+        if self.model.lora is not None and self.distill.sharding != "none":
+            raise ValueError("distill.sharding divides trained weights, and an adapter's are few: set it to none")
         selection = self.knowledge.selection
         if selection.use == "top_m" and selection.m > self.collect.replicas:
             raise ValueError(

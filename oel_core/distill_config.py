@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from oel_core.config_base import Count, Section, Share
 from oel_core.policy_config import Backend
 
+CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**31}
+"""By device: room for the logits of one chunk of response tokens and what is computed of them."""
+
 
 class ReplayConfig(Section):
     """General prompts on which the student is held to the round-start model."""
@@ -41,6 +44,20 @@ class RegimeConfig(Section):
     rollouts: Backend = "transformers"
     """What draws responses from the student: itself, or an engine that takes its weights over before each step."""
     retention: RetentionConfig = RetentionConfig()
+    processes: Count = 1
+    """Processes on this machine that share each step, one for each GPU; not part of the result."""
+    sharding: Literal["none", "fsdp2"] = "none"
+    """Whether several processes each hold everything, or divide weights, gradients and optimiser state (FSDP2)."""
+
+    @model_validator(mode="after")
+    def _shards_are_one_model(self) -> Self:
+        if self.sharding == "none":
+            return self
+        if self.processes == 1:
+            raise ValueError("sharding divides a model among processes: set processes to 2 or more")
+        if self.teacher != "frozen":
+            raise ValueError(f"the {self.teacher} teacher follows whole weights: set sharding to none")
+        return self
 
     @model_validator(mode="after")
     def _sft_has_no_teacher(self) -> Self:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from oel_core.architectures import Architecture
 from oel_core.config import OelConfig
+from oel_core.distill_config import CHUNK_BYTES
 
 OBSERVATION_TOKENS: Final = 512
 """The recipe's allowance for what one turn adds to a prompt (arXiv 2603.16856)."""
@@ -24,8 +25,6 @@ _SAMPLING_COPIES: Final = 24
 """Bytes a vocabulary entry while a token is drawn: logits, float32 copies, probabilities, a float64 sum."""
 _LOSS_COPIES: Final = 36
 """Bytes a vocabulary entry and response token in the loss: logits of both sides, scaled copies, entropy, gradients."""
-_LOSS_CHUNK: Final = {"cpu": 2**28}
-"""Most bytes of them at once, 2**31 on a GPU: the vocabulary is visited in chunks of tokens."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +142,14 @@ def training_weights(config: OelConfig, architecture: Architecture) -> int:
     """Bytes that a distillation holds throughout.
 
     Full fine-tuning keeps float32 weights, gradients and two moments, a bfloat16 working copy where the model is in
-    bfloat16, and the frozen teacher in the model's own type. An adapter shares its base with the teacher.
+    bfloat16, and the frozen teacher in the model's own type. Where processes divide it, the working copy and the
+    teacher stay whole. An adapter shares its base with the teacher.
     """
     size, trained = _BYTES[config.model.dtype], trained_parameters(config, architecture)
     if config.model.lora is not None:
         return architecture.parameters * size + trained * 16
+    if config.distill.sharding == "fsdp2":
+        return trained * 16 // config.distill.processes + trained * 2 * size
     return trained * (16 + size + (size if size < 4 else 0))
 
 
@@ -157,8 +159,13 @@ def training_memory(config: OelConfig, architecture: Architecture) -> int:
     length = _distillation(config).prompt + config.distill.max_response_tokens
     tokens = max(config.distill.micro_batch_tokens, length)
     values = 10 * architecture.hidden + 8 * (architecture.queries + architecture.keys) + 4 * architecture.intermediate
-    kept = tokens * architecture.layers * values * size
-    loss = min(tokens * architecture.vocabulary * _LOSS_COPIES, _LOSS_CHUNK.get(config.model.device, 2**31))
+    if config.distill.gradient_checkpointing:  # every layer's input, and one layer's values
+        kept = tokens * (architecture.layers * architecture.hidden + values) * size
+    else:
+        kept = tokens * architecture.layers * values * size
+    loss = min(
+        tokens * architecture.vocabulary * _LOSS_COPIES, CHUNK_BYTES.get(config.model.device, CHUNK_BYTES["cuda"])
+    )
     return training_weights(config, architecture) + _prefixes(config, architecture) + kept + loss
 
 
@@ -173,7 +180,8 @@ def _distillation_memory(config: OelConfig, architecture: Architecture, calls: _
     """The larger of its two halves: the student answers, then it is trained."""
     answering = generation_memory(config, architecture, calls.prompt, calls.response, calls.together)
     own = architecture.parameters * _BYTES[config.model.dtype]
-    return max(training_memory(config, architecture), training_weights(config, architecture) + answering - own)
+    one = max(training_memory(config, architecture), training_weights(config, architecture) + answering - own)
+    return one * (config.distill.processes if config.model.device == "cpu" else 1)  # GPUs have memory of their own
 
 
 def _records(calls: _Calls) -> int:

@@ -4,12 +4,13 @@ Nothing here ever trusts remote code or reads pickled weights.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -204,10 +205,13 @@ def _portable_adapter_config(folder: Path) -> None:
 
 
 @_no_bars()
-def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+def save_model(
+    model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *, weights: Mapping[str, Tensor] | None = None
+) -> Path:
     """Writes a checkpoint (an adapter-only one for a model with an adapter) beside `folder`, then renames it there.
 
-    A checkpoint that was there is replaced. The folder can be given to `load_model`.
+    A checkpoint that was there is replaced. The folder can be given to `load_model`. `weights` are written instead of
+    the model's own, where those are divided among processes.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -216,7 +220,7 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> 
         (partial / "README.md").unlink(missing_ok=True)
         _portable_adapter_config(partial)
     else:
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, state_dict=weights)
     tokenizer.save_pretrained(str(partial))
     if folder.exists():
         shutil.rmtree(folder)

@@ -14,6 +14,8 @@ Backend = Literal["transformers", "vllm", "openai"]
 
 DECIDING = ("model.openai.model", "model.openai.api", "model.openai.managed", "model.openai.tokenizer")
 """Dotted paths of the settings below that decide what a stage writes."""
+_SPREAD = ("distill.processes", "distill.sharding")
+"""How many processes share a distillation changes its result by rounding only."""
 
 
 class VllmConfig(Section):
@@ -74,4 +76,4 @@ class OpenAIConfig(Section):
 
 def decides(path: str) -> bool:
     """Whether the setting at a dotted path can change what a stage writes."""
-    return path in DECIDING or not path.startswith(("model.vllm.", "model.openai."))
+    return path in DECIDING or not path.startswith(("model.vllm.", "model.openai.", *_SPREAD))

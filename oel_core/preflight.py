@@ -19,6 +19,7 @@ def check(config: OelConfig) -> None:
             validation episodes that the environment does not have.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
         PolicyError, ConfigError: as `policies.check_backend`, for playing and for a distillation's rollouts.
+        ConfigError: more processes than GPUs are to share the distillation.
     """
     check_spec(env_spec(config))
     get_format(config.extract.format)
@@ -27,3 +28,7 @@ def check(config: OelConfig) -> None:
     resolve_model(config.model.path)
     check_backend(config.model)
     check_backend(rollout_model(config.model, config.distill))
+    if config.distill.processes > 1:
+        from oel_core.distillation.launch import require_devices  # torch takes a second to import
+
+        require_devices(config.model, config.distill)

@@ -12,8 +12,14 @@ def rollout_model(model: "ModelConfig", distill: "DistillConfig") -> "ModelConfi
     """The model's settings with the backend that `distill.rollouts` names.
 
     Raises:
-        ConfigError: a server is to take whole models over, or there is no server.
+        ConfigError: several processes would each start an engine, a server is to take whole models over, or there is
+            no server.
     """
+    if distill.rollouts != "transformers" and distill.processes > 1:
+        raise ConfigError(
+            f"distill.rollouts is {distill.rollouts} and distill.processes is {distill.processes}: several processes "
+            "draw their own responses. Set distill.processes=1, or distill.rollouts=transformers"
+        )
     if distill.rollouts == "openai" and model.lora is None:
         raise ConfigError(
             "distill.rollouts is openai, but a server takes over adapters only, not whole models: set model.lora, or "

@@ -177,6 +177,22 @@ def test_a_preset_fits_the_gpu_that_it_names(preset: str) -> None:
     assert 0 < peak < FITS[preset] * 10**9
 
 
+def test_eight_gpus_divide_the_8b_setting() -> None:
+    spread = ["distill.processes=8", "distill.sharding=fsdp2", "distill.gradient_checkpointing=true"]
+    one, eight = load_config("paper-frozen-lake-8b", spread[2:]), load_config("paper-frozen-lake-8b", spread)
+    model = KNOWN[one.model.path]
+    assert training_memory(eight, model) < 80 * 10**9 < training_memory(one, model)
+    # weights, gradients and moments are divided; the teacher and the gathered weights are not
+    assert training_memory(one, model) - training_memory(eight, model) == 14 * model.parameters
+
+
+def test_processes_on_a_cpu_share_its_memory() -> None:
+    one, two = (load_config("quickstart", [f"distill.processes={count}", "model.device=cpu"]) for count in (1, 2))
+    small = Architecture(100, 10, 20, 1, 2, 1, 5, True)
+    alone, together = ({need.stage: need for need in estimate(config, small)}["distill"] for config in (one, two))
+    assert together.memory == 2 * (alone.memory or 0)
+
+
 def test_the_8b_setting_says_that_it_fits_nothing_of_141_gb() -> None:
     config = load_config("paper-frozen-lake-8b")
     assert max(stage.memory or 0 for stage in estimate(config, KNOWN[config.model.path])) > 141 * 10**9

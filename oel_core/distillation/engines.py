@@ -14,7 +14,6 @@ which leaves CPUs out. It is also bound to an engine core inside the training pr
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -183,7 +182,7 @@ def make_sampler(model: ModelConfig, start: str, config: DistillConfig, tokens: 
         workdir: of the distillation; weights lie below it while they are handed over.
 
     Raises:
-        ConfigError: the settings do not go together, or several processes would each start an engine.
+        ConfigError: the settings do not go together.
         PolicyError: vLLM is needed and not installed.
     """
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
@@ -191,19 +190,8 @@ def make_sampler(model: ModelConfig, start: str, config: DistillConfig, tokens: 
         return Sampler(sampling, tokens, model.batch_size)
     served = rollout_model(model, config)
     check_backend(served)
-    _check_alone(served)
-    folder = workdir / f".rollouts_{os.environ.get('RANK', '0')}"
-    engine = StudentEngine(lambda: _load(start, served, tokens), folder, getattr(torch, model.dtype))
+    engine = StudentEngine(lambda: _load(start, served, tokens), workdir / ".rollouts", getattr(torch, model.dtype))
     return EngineSampler(sampling, tokens, model.batch_size, engine)
-
-
-def _check_alone(served: ModelConfig) -> None:
-    """Several processes of one training may share a server that is there, but cannot all start one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and served.openai.base_url is None:
-        raise ConfigError(
-            f"distill.rollouts is {served.backend}: each of {os.environ['WORLD_SIZE']} processes would start an "
-            "engine. Start `vllm serve` yourself, and set distill.rollouts=openai and model.openai.base_url"
-        )
 
 
 def _load(start: str, served: ModelConfig, tokens: Tokens) -> StudentPolicy:

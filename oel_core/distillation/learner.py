@@ -8,12 +8,13 @@ from torch import Tensor
 
 from oel_core.config import DistillConfig
 from oel_core.distillation.dataset import Sample
+from oel_core.distillation.ranks import Ranks
 from oel_core.distillation.regimes import Regime
 from oel_core.distillation.retention import Retention, Term
 from oel_core.distillation.rollouts import Rollout
 from oel_core.distillation.student import Student
 from oel_core.distillation.turns import top_turns
-from oel_core.distillation.update import Scores, accumulate_gradients, measure
+from oel_core.distillation.update import Scores
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,17 @@ class Learner:
         regime: whom from, and by which measure.
         retention: the terms beside it, if there are any.
         config: the distillation's settings.
+        ranks: the processes that share the work.
     """
 
-    def __init__(self, student: Student, regime: Regime, retention: Retention | None, config: DistillConfig) -> None:
+    def __init__(
+        self, student: Student, regime: Regime, retention: Retention | None, config: DistillConfig, ranks: Ranks
+    ) -> None:
         self._student = student
         self._regime = regime
         self._retention = retention
         self._config = config
+        self._ranks = ranks
 
     def accumulate(self, rollouts: Sequence[Rollout], replayed: Sequence[Sample]) -> Learnt:
         """One step's gradient, from all of its rollouts and the general prompts that are replayed in it.
@@ -64,13 +69,13 @@ class Learner:
 
     def _learn(self, rollouts: Sequence[Rollout]) -> Scores:
         regime = self._regime
-        return accumulate_gradients(self._student, regime.teacher, rollouts, self._config, objective=regime.objective)
+        return self._ranks.accumulate(self._student, regime.teacher, rollouts, self._config, objective=regime.objective)
 
     def _top(self, rollouts: Sequence[Rollout]) -> Scores:
         """Every turn is scored, and those that differ most are trained on: one more forward of the student."""
         regime, share = self._regime, self._config.retention.top_turns
         assert share is not None
-        scores = measure(self._student, regime.teacher, rollouts, regime.objective)
+        scores = self._ranks.measure(self._student, regime.teacher, rollouts, regime.objective)
         trajectories = [rollout.sample.id.rpartition("/")[0] for rollout in rollouts]
         kept = top_turns(trajectories, torch.stack([part.mean() for part in scores.divergence]).tolist(), share)
         learnt = self._learn([rollouts[place] for place in kept])

@@ -13,11 +13,12 @@ import torch
 from oel_core.config import DistillConfig
 from oel_core.distillation.dataset import Sample
 from oel_core.distillation.objectives import Objective, truncated_reverse_kl
+from oel_core.distillation.ranks import Ranks
 from oel_core.distillation.rollouts import Rollout, Sampler
 from oel_core.distillation.shared_prefix import Prefixes
 from oel_core.distillation.student import Student
 from oel_core.distillation.teacher import FrozenAdapter, FrozenCopy, Teacher
-from oel_core.distillation.update import Scores, accumulate_gradients
+from oel_core.distillation.update import Scores
 from oel_core.models import is_lora
 
 
@@ -64,13 +65,17 @@ class Retention:
         anchor: the round-start model.
         config: the distillation's settings.
         sampler: how responses to replayed prompts are drawn.
+        ranks: the processes that share the work.
     """
 
-    def __init__(self, student: Student, anchor: Teacher, config: DistillConfig, sampler: Sampler) -> None:
+    def __init__(
+        self, student: Student, anchor: Teacher, config: DistillConfig, sampler: Sampler, ranks: Ranks
+    ) -> None:
         self._student = student
         self._anchor = anchor
         self._config = config
         self._sampler = sampler
+        self._ranks = ranks
         self._objective = Objective("all", truncated_reverse_kl, config.top_k, config.temperature, clip=None)
 
     def accumulate(self, rollouts: Sequence[Rollout], replayed: Sequence[Sample]) -> dict[str, Term]:
@@ -88,7 +93,8 @@ class Retention:
             taught = [_reading_knowledge(rollout) for rollout in rollouts]
             terms["in_context"] = self._term(taught, settings.in_context_weight)
         if settings.replay is not None:
-            answered = self._sampler.roll_out(self._student.split.model, replayed)
+            model = self._student.split.model
+            answered = self._ranks.roll_out(replayed, lambda part: self._sampler.roll_out(model, part))
             terms["replay"] = self._term(answered, settings.replay.weight)
         return terms
 
@@ -96,7 +102,7 @@ class Retention:
         share = weight / sum(len(rollout.response) for rollout in rollouts)
         return Term(
             weight,
-            accumulate_gradients(
+            self._ranks.accumulate(
                 self._student, self._anchor, rollouts, self._config, weight=share, objective=self._objective
             ),
         )

@@ -7,41 +7,22 @@ The folder then holds `checkpoint/`, `steps.jsonl` and `inputs.json` (what the w
 also holds `resume/`: the newest checkpoints of weights, optimiser, schedule, generators and position.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
+from torch import Tensor
 
-from oel_core.checkpoints import read_json
 from oel_core.config import DistillConfig, ModelConfig
-from oel_core.distillation.dataset import Step, build_steps, check_context, check_knowledge, check_responses, longest
-from oel_core.distillation.engines import make_sampler
-from oel_core.distillation.records import StepLog, StepRecord
-from oel_core.distillation.replay import add_replay, digest_replay
-from oel_core.distillation.resume import CheckpointFolder, publish
-from oel_core.distillation.retention import make_anchor
-from oel_core.distillation.rollouts import Tokens
-from oel_core.distillation.shared_prefix import find_prefixes
-from oel_core.distillation.teachers import make_teacher
-from oel_core.errors import ArtifactError, ConfigError, DistillationError
-from oel_core.files import write_atomic
-from oel_core.jsonl import jsonl_bytes
-from oel_core.manifest import differences, digest_bytes, flatten
-from oel_core.models import ADAPTER, add_lora, is_lora, load_model, model_digest, save_model
-from oel_core.policies.chat import prompt_ids
-from oel_core.policies.transformers import stop_token_ids
-from oel_core.policy_config import decides
-from oel_core.seeds import derive_seed
+from oel_core.distillation.dataset import check_knowledge, check_responses
+from oel_core.distillation.job import Job, OnStep
+from oel_core.distillation.launch import launch, process_job
+from oel_core.distillation.ranks import Alone, Ranks
+from oel_core.distillation.resume import publish
+from oel_core.models import save_model
+from oel_core.rollout_config import rollout_model
 from oel_core.types import Knowledge, PartialRollout
-
-if TYPE_CHECKING:
-    from oel_core.distillation.trainer import ContextDistillationTrainer
-
-OnStep = Callable[[StepRecord], None]
 
 
 def distill(
@@ -87,136 +68,43 @@ def distill(
     """
     check_knowledge(knowledge, allow_empty=allow_empty or config.regime == "sft")
     check_responses(steps, responses, config)
-    job = _Job(model, start, steps, knowledge, config, workdir, seed, weights, responses)
+    rollout_model(model, config)  # refuses settings that do not go together
+    job = Job(
+        model=model,
+        start=start,
+        steps=tuple(map(tuple, steps)),
+        knowledge=tuple(knowledge),
+        config=config,
+        workdir=workdir,
+        seed=seed,
+        weights=None if weights is None else tuple(weights),
+        responses=None if responses is None else {name: tuple(ids) for name, ids in responses.items()},
+    )
     job.require_same_inputs()
-    target = workdir / "checkpoint"
-    if not target.exists():
-        student, tokenizer = job.load_student()
-        trainer = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), on_step)
-        with closing(trainer.sampler):
-            trainer.run()
-
-        def write(folder: Path) -> None:
-            save_model(student, tokenizer, folder)
-
-        publish(target, write)
+    if not job.target.exists():
+        if config.processes > 1:
+            launch(job, on_step)
+        else:
+            train(job, Alone(), on_step)
     job.checkpoints.clear()
-    return target
+    return job.target
 
 
-@dataclass(frozen=True)
-class _Job:
-    """The arguments of one distillation and what follows from them."""
+def train(job: Job, ranks: Ranks, on_step: OnStep | None = None) -> None:
+    """What each process does: trains to the end; number 0 publishes the checkpoint. Errors as for `distill`."""
+    student, tokenizer = job.load_student()
+    trainer = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), ranks, on_step)
+    with closing(trainer.sampler):
+        trainer.run()
+    weights = ranks.model_weights(student)
+    if ranks.index == 0:
+        publish(job.target, lambda folder: _write(student, tokenizer, weights, folder))
+    ranks.wait()
 
-    model: ModelConfig
-    start: str
-    prompts: Sequence[Sequence[PartialRollout]]
-    knowledge: Sequence[Knowledge]
-    config: DistillConfig
-    workdir: Path
-    seed: int
-    weights: Sequence[float] | None = None
-    responses: Mapping[str, Sequence[int]] | None = None
 
-    @property
-    def checkpoints(self) -> CheckpointFolder:
-        return CheckpointFolder(self.workdir / "resume", self.config.keep_checkpoints)
+def _write(student: Any, tokenizer: Any, weights: Mapping[str, Tensor] | None, folder: Path) -> None:
+    save_model(student, tokenizer, folder, weights=weights)
 
-    @property
-    def mixed(self) -> bool:
-        """bfloat16 cannot hold the small steps of full fine-tuning, so weights stay float32 and only maths is not."""
-        return self.model.dtype == "bfloat16" and self.model.lora is None
 
-    def require_same_inputs(self) -> None:
-        """Remembers what the work was begun with, and refuses to go on with anything else."""
-        settings = {"model": self.model.model_dump(mode="json", exclude={"path", "device"})}
-        settings["distill"] = self.config.model_dump(mode="json")
-        inputs = {path: value for path, value in flatten(settings).items() if decides(path)} | {
-            "seed": self.seed,
-            "start": model_digest(self.start),
-            "prompts": digest_bytes(b"\n".join(map(jsonl_bytes, self.prompts))),
-            "knowledge": digest_bytes(jsonl_bytes(self.knowledge)),
-            "weights": None if self.weights is None else list(self.weights),
-        }
-        if self.responses is not None:
-            inputs["responses"] = digest_bytes(json.dumps({k: list(v) for k, v in self.responses.items()}).encode())
-        if self.config.retention.replay is not None:
-            inputs["replay"] = digest_replay(self.config.retention.replay)
-        path = self.workdir / "inputs.json"
-        if not path.exists():
-            write_atomic(path, json.dumps(inputs, indent=1).encode())
-            return
-        changes = differences(read_json(path), inputs)
-        if changes:
-            raise ArtifactError(
-                f"{self.workdir} was begun with something else:\n  " + "\n  ".join(changes) + "\n"
-                "Undo the change, or delete that folder to distil again."
-            )
-
-    def load_student(self) -> tuple[Any, Any]:
-        """The student with its adapter, if it has one, and the tokenizer."""
-        loaded = self.model.model_copy(update={"dtype": "float32"}) if self.mixed else self.model
-        student, tokenizer = load_model(self.start, loaded)
-        if len(tokenizer) > student.get_input_embeddings().num_embeddings:
-            raise DistillationError(
-                f"{self.start}: the tokenizer has {len(tokenizer)} tokens, the model only "
-                f"{student.get_input_embeddings().num_embeddings}: they do not belong together"
-            )
-        return self._with_adapter(student), tokenizer
-
-    def _with_adapter(self, student: Any) -> Any:
-        lora = self.model.lora
-        if not is_lora(student):
-            with torch.random.fork_rng():  # the adapter's first weights are random
-                torch.manual_seed(derive_seed(self.seed, "lora"))
-                return student if lora is None else add_lora(student, lora)
-        rank = student.peft_config[ADAPTER].r
-        if lora is None or lora.r != rank:
-            raise ConfigError(
-                f"{self.start} is an adapter of rank {rank}, but model.lora is {lora}: set model.lora.r={rank}, or "
-                "start from a full model"
-            )
-        return student
-
-    def build_steps(self, student: Any, tokenizer: Any) -> list[Step]:
-        """Draws and prompts of every step, checked against the context window."""
-
-        def encode(messages: Sequence[Any]) -> list[int]:
-            return prompt_ids(tokenizer, messages, thinking=self.model.thinking)
-
-        knowledge, weights = self.knowledge, self.weights
-        if self.config.regime == "sft":
-            knowledge, weights = [knowledge[0].model_copy(update={"items": (), "text": "", "tokens": 0})], None
-        steps = build_steps(
-            self.prompts, knowledge, self.config, encode, seed=self.seed, weights=weights, responses=self.responses
-        )
-        own = getattr(student.config, "max_position_embeddings", None) or self.model.max_length
-        room = min(self.model.max_length, own)
-        check_context(steps, self.config.max_response_tokens, room)
-        replay = self.config.retention.replay
-        if replay is None:
-            return steps
-        return add_replay(steps, replay, encode, room - self.config.max_response_tokens, seed=self.seed)
-
-    def trainer(
-        self, student: Any, tokenizer: Any, steps: Sequence[Step], on_step: OnStep | None
-    ) -> "ContextDistillationTrainer":
-        # TRL takes seconds to import: not before everything has been checked
-        from oel_core.distillation.trainer import ContextDistillationTrainer, Outputs
-
-        prefixes, most = find_prefixes(steps), longest(steps, self.config)
-        own_dtype = getattr(torch, self.model.dtype)
-        teacher = make_teacher(student, own_dtype, prefixes, self.config, most)
-        tokens = Tokens(tokenizer.pad_token_id or 0, stop_token_ids(student, tokenizer))
-        return ContextDistillationTrainer(
-            student,
-            teacher,
-            make_anchor(student, own_dtype, teacher, prefixes, self.config, most),
-            steps,
-            self.config,
-            tokens,
-            Outputs(StepLog(self.workdir / "steps.jsonl"), self.checkpoints, on_step),
-            sampler=make_sampler(self.model, self.start, self.config, tokens, self.workdir),
-            mixed=self.mixed,
-            seed=self.seed,
-        )
+if __name__ == "__main__":
+    process_job(train)

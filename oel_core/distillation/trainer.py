@@ -6,7 +6,7 @@ would have to be overridden, and what was forgotten would go wrong silently. It 
 per-sample means, where the paper takes one mean over all tokens; its teacher for LoRA is the bare base, wrong from the
 second round on; and its sampling draws from the global generator, so a batch cannot be drawn again on its own. The
 base keeps what is worth having: the transformers training loop (AdamW groups, clipping, schedule, callbacks) on
-accelerate, which is also the way to several processes.
+accelerate. How several processes share a step is in `ranks`.
 
 One item of the training set is one whole step, so the loop's "batch" is the step and its accumulation is off: the
 micro-batches are made in `update`, each loss divided by the response tokens of the *whole* step. Their size therefore
@@ -30,12 +30,13 @@ from trl.trainer.base_trainer import _BaseTrainer
 from oel_core.config import DistillConfig
 from oel_core.distillation.dataset import Step, longest
 from oel_core.distillation.learner import Learner, Learnt
+from oel_core.distillation.ranks import Ranks
 from oel_core.distillation.records import StepLog, StepRecord
 from oel_core.distillation.regimes import make_regime
 from oel_core.distillation.resume import CheckpointFolder, TrainingState, load_checkpoint, restore_rng, rng_state
 from oel_core.distillation.retention import Retention
 from oel_core.distillation.rollouts import Rollout, Sampler, Tokens
-from oel_core.distillation.student import Student
+from oel_core.distillation.sharding import divided_like, divided_optimiser, whole_optimiser
 from oel_core.distillation.tally import StepTally
 from oel_core.distillation.teacher import Teacher
 from oel_core.distillation.update import check_vocabulary
@@ -76,6 +77,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         config: the distillation's settings.
         tokens: padding and stop tokens.
         outputs: log, checkpoints and progress callback.
+        ranks: the processes that share the work.
         sampler: how responses are drawn.
         mixed: the student keeps float32 weights and computes in bfloat16.
         seed: of the generators that adapter dropout draws from.
@@ -90,6 +92,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         config: DistillConfig,
         tokens: Tokens,
         outputs: Outputs,
+        ranks: Ranks,
         *,
         sampler: Sampler,
         mixed: bool,
@@ -99,7 +102,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         self.distill_config = config
         self.tokens = tokens
         self.outputs = outputs
-        self.sampler = sampler
+        self.ranks, self.sampler = ranks, sampler
         self._tally: StepTally | None = None
         disable_base_dropout(student)
         super().__init__(
@@ -108,14 +111,18 @@ class ContextDistillationTrainer(_BaseTrainer):
             train_dataset=cast(Any, list(steps)),
         )
         self.remove_callback(PrinterCallback)
-        self.student = Student(self.model, config, longest(steps, config))
+        self.is_distributed_loading_by_transformers = ranks.count > 1  # no wrapper: gradients are added up here
+        self.student = ranks.make_student(self.model, config, longest(steps, config))
         self.regime = make_regime(self.model, teacher, config, sampler)
-        retention = Retention(self.student, anchor, config, sampler) if anchor is not None else None
-        self.learner = Learner(self.student, self.regime, retention, config)
+        retention = Retention(self.student, anchor, config, sampler, ranks) if anchor is not None else None
+        self.learner = Learner(self.student, self.regime, retention, config, ranks)
         check_vocabulary(self.student, teacher)
 
     def _send_telemetry(self) -> None:
         """Nothing leaves the machine."""
+
+    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
+        """Every process has read the same files, and `ranks` adds gradients up."""
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: a step's forwards differ in kind."""
@@ -135,16 +142,18 @@ class ContextDistillationTrainer(_BaseTrainer):
         """
         step: Step = inputs["step"]
         started = time.perf_counter()
+        self.ranks.begin_step(model)
         self._tally = tally = StepTally(step, self._roll_out(step), started)
         model.train()
         tally.learnt = self._learn(step, tally.rollouts)
         if broken := tally.broken():
             raise self._stopped(step, broken, "the loss is not finite")
+        self.ranks.end_step(model)
         return tally.loss
 
     def _roll_out(self, step: Step) -> list[Rollout]:
         try:
-            rollouts = self.regime.roll_out(step.samples)
+            rollouts = self.ranks.roll_out(step.samples, self.regime.roll_out)
         except PolicyError as error:
             raise self._stopped(step, [sample.id for sample in step.samples], str(error)) from error
         if empty := [rollout.sample.id for rollout in rollouts if not rollout.response]:
@@ -182,6 +191,8 @@ class ContextDistillationTrainer(_BaseTrainer):
             raise self._stopped(self._tally.step, names, "the gradient is not finite")
         self.teacher.follow()
         record = self._tally.record(logs["grad_norm"], logs["learning_rate"])
+        if self.ranks.index > 0:
+            return
         self.outputs.log.append(record)
         logger.info("step %d: loss %.5f, entropy %.3f", record.step, record.loss, record.entropy)
         if self.outputs.on_step is not None:
@@ -198,19 +209,23 @@ class ContextDistillationTrainer(_BaseTrainer):
         assert self.lr_scheduler is not None
         state = TrainingState(
             step=self.state.global_step,
-            weights=self._trainable(),
-            optimiser=self.optimizer.state_dict(),
+            weights=self.ranks.whole(self._trainable()),
+            optimiser=whole_optimiser(self.optimizer.state_dict(), self.ranks),
             scheduler=self.lr_scheduler.state_dict(),
             rng=rng_state(),
             teacher=self.teacher.state(),
         )
-        self.outputs.checkpoints.save(state, lambda folder: self.state.save_to_json(str(folder / _TRAINER_STATE)))
+        if self.ranks.index == 0:
+            self.outputs.checkpoints.save(state, lambda folder: self.state.save_to_json(str(folder / _TRAINER_STATE)))
+        self.ranks.wait()
 
     def run(self) -> None:
         """Trains to the end, from the newest checkpoint or from the start."""
-        self.outputs.checkpoints.sweep()
         newest = self.outputs.checkpoints.latest()
-        self.outputs.log.cut_after(int(newest.name.removeprefix("step_")) if newest else 0)
+        if self.ranks.index == 0:
+            self.outputs.checkpoints.sweep()
+            self.outputs.log.cut_after(int(newest.name.removeprefix("step_")) if newest else 0)
+        self.ranks.wait()
         self.train(resume_from_checkpoint=str(newest) if newest else None)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -224,7 +239,7 @@ class ContextDistillationTrainer(_BaseTrainer):
             )
         with torch.no_grad():
             for name, weight in trainable.items():
-                weight.copy_(weights[name])
+                weight.copy_(divided_like(weights[name], weight))
         self.teacher.load_state(state.teacher)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -233,7 +248,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         assert self.optimizer is not None
         assert self.lr_scheduler is not None
         state = load_checkpoint(Path(checkpoint))
-        self.optimizer.load_state_dict(dict(state.optimiser))
+        self.optimizer.load_state_dict(divided_optimiser(state.optimiser, self.optimizer))
         self.lr_scheduler.load_state_dict(dict(state.scheduler))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:

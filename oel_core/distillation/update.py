@@ -18,15 +18,13 @@ import torch
 from torch import Tensor
 
 from oel_core.config import DistillConfig
+from oel_core.distill_config import CHUNK_BYTES
 from oel_core.distillation.objectives import Objective, Scored, score
 from oel_core.distillation.rollouts import Rollout
 from oel_core.distillation.student import Student
 from oel_core.distillation.teacher import Teacher
 from oel_core.errors import DistillationError
 from oel_core.policies.decoding import evaluating
-
-_CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**31}
-"""Room for the logits of one chunk and what is computed of them."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ def _backward(
 
 def chunks(tokens: int, vocabulary: int, objective: Objective, device: torch.device) -> Iterator[slice]:
     """Rows that go to the vocabulary together: as many as there is room for, evenly spread."""
-    room = _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"])
+    room = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"])
     most = max(1, room // (4 * vocabulary * objective.passes))
     count = -(-tokens // most)
     size = -(-tokens // count)

@@ -36,11 +36,13 @@ def as_rollouts(corpus: Corpus) -> list[Rollout]:
 
 
 class Ours:
-    """Our update. `folder` holds the model; the frozen teacher is a copy of it."""
+    """Our update. `folder` holds the model; the frozen teacher is a copy of it; `layout` is the student's."""
 
-    def __init__(self, workload: Workload, corpus: Corpus, folder: Path) -> None:
+    def __init__(self, workload: Workload, corpus: Corpus, folder: Path, layout: str = "auto") -> None:
         self._workload = workload
-        self._config = DistillConfig(top_k=workload.top_k, temperature=workload.temperature, learning_rate=5e-6)
+        self._config = DistillConfig(
+            top_k=workload.top_k, temperature=workload.temperature, learning_rate=5e-6, student_layout=layout
+        )
         self.rollouts = as_rollouts(corpus)
         self.model = load_random_model(folder, workload)
         if not workload.train_head:

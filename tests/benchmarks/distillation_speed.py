@@ -34,6 +34,8 @@ class Exactness:
     loss: float
     gradient: float
     """Norm of the difference of all gradients over the norm of the plain one."""
+    ties: int
+    """Tokens where rounding decides which is the k-th: the objective jumps there, in any implementation."""
     peer_loss: float
     """The peer's loss against the plain renormalised one: shows that it was given the same samples."""
 
@@ -126,6 +128,7 @@ def measure(workload: Workload, repeats: int) -> SpeedRow:
         exactness=Exactness(
             _relative(loss, plain.loss),
             relative_difference(gradients, plain.gradients),
+            plain.ties,
             _relative(peers[0].loss, plain.renormalised_loss),
         ),
     )
@@ -153,11 +156,13 @@ def _floors(rows: Sequence[SpeedRow]) -> str:
 
 
 def _differences(rows: Sequence[SpeedRow]) -> str:
-    columns = ["knowledge", "loss", "gradient", "SDFT's loss, renormalised", "our forms"]
+    columns = ["knowledge", "loss", "gradient", "ties at k", "SDFT's loss, renormalised", "our forms"]
     cells = [
         [
             row.workload.knowledge,
-            *(f"{part:.1e}" for part in (row.exactness.loss, row.exactness.gradient, row.exactness.peer_loss)),
+            *(f"{part:.1e}" for part in (row.exactness.loss, row.exactness.gradient)),
+            row.exactness.ties,
+            f"{row.exactness.peer_loss:.1e}",
             row.forms,
         ]
         for row in rows

@@ -5,8 +5,18 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 
-from tests.benchmarks import distillation_gpu, distillation_growth, distillation_memory, distillation_speed, probe
+from tests.benchmarks import (
+    distillation_gpu,
+    distillation_growth,
+    distillation_memory,
+    distillation_speed,
+    exactness,
+    layouts,
+    plain,
+    probe,
+)
 from tests.benchmarks.floor import floor_tokens
 from tests.benchmarks.flops import peak_flops, update_flops
 from tests.benchmarks.workload import ModelShape, Workload, as_text, draw_corpus, word_tokenizer
@@ -62,6 +72,28 @@ def test_gpu_code_runs_on_a_cpu(tmp_path):
     rows = distillation_gpu.run(replace(TINY, mixed=True), 1, tmp_path, device_flops=1e12)
     assert [row.contender for row in rows] == ["ours", "ours-kept", "sdft"]
     assert all(row.utilisation is not None and 0 < row.utilisation < 1 for row in rows)
+
+
+def test_exactness_against_both_precisions(tmp_path):
+    (row,) = exactness.run(TINY, [20], [0], tmp_path)
+    for found in (row.ours, row.ours_double, row.plain_double):
+        assert found.loss < 1e-5
+        assert found.gradient < 1e-5
+    assert row.plain_double.gradient > 1e-9, "float64 was not computed in float64"
+
+
+def test_ties_at_the_kth_logit_are_counted():
+    log_probs = torch.tensor([[-1.0, -2.0, -2.0000005, -3.0], [-1.0, -2.0, -2.5, -3.0]])
+    assert plain._ties(log_probs, 2) == 1
+    assert plain._ties(log_probs, 4) == 0
+
+
+def test_layouts_agree_and_sharing_reads_fewer_tokens(tmp_path):
+    shape = layouts.Episodes(episodes=2, turns=3, instructions=20, observation=4, response=4)
+    padded, packed, shared = layouts.run(TINY, shape, 1, tmp_path)
+    assert padded.loss == pytest.approx(packed.loss, rel=1e-5)
+    assert padded.loss == pytest.approx(shared.loss, rel=1e-5)
+    assert padded.tokens > packed.tokens > shared.tokens
 
 
 def test_peak_memory_counts_what_an_update_needs():

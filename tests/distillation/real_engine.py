@@ -8,8 +8,9 @@ from typing import Any
 from oel_core.checkpoints import SEED_LM
 from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.dataset import Sample
+from oel_core.distillation.job import Job
+from oel_core.distillation.ranks import Alone
 from oel_core.distillation.rollouts import Sampler
-from oel_core.distillation.run import _Job
 from oel_core.policies.base import Request, Sampling
 from oel_core.types import PartialRollout
 from tests.distillation.builders import knowledge
@@ -32,10 +33,18 @@ def trained(
         max_response_tokens=32,
         rollouts=model.backend,
     )
-    job = _Job(model, SEED_LM, [prompts] * STEPS, [RULE], config, workdir, 3)
+    job = Job(
+        model=model,
+        start=SEED_LM,
+        steps=(tuple(prompts),) * STEPS,
+        knowledge=(RULE,),
+        config=config,
+        workdir=workdir,
+        seed=3,
+    )
     student, tokenizer = job.load_student()
     built = job.build_steps(student, tokenizer)
-    trainer = job.trainer(student, tokenizer, built, None)
+    trainer = job.trainer(student, tokenizer, built, Alone(), None)
     trainer.run()
     return student, trainer.sampler, built[-1].samples
 

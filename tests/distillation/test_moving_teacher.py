@@ -5,6 +5,8 @@ import logging
 import pytest
 import torch
 
+from oel_core.distillation.job import Job
+from oel_core.distillation.ranks import Alone
 from oel_core.distillation.run import distill
 from tests.distillation.builders import arguments
 from tests.distillation.test_run import Abort, abort_at, files, lines
@@ -72,13 +74,10 @@ def test_interrupted_average_resumes_to_the_same_bytes(start, tmp_path, lora):
 
 def test_a_small_step_of_a_bfloat16_teacher_is_not_rounded_away(start, tmp_path):
     given = arguments(start, tmp_path, steps=1, teacher="ema", ema_decay=0.99)
-    given["prompts"] = given.pop("steps")
     given["model"] = given["model"].model_copy(update={"dtype": "bfloat16"})
-    from oel_core.distillation.run import _Job
-
-    job = _Job(**given)
+    job = Job(**given)
     student, tokenizer = job.load_student()
-    teacher = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), None).teacher
+    teacher = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), Alone(), None).teacher
     name, weight = next(iter(student.named_parameters()))
     first = teacher.state()[name].clone()
     with torch.no_grad():

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from oel_core.distillation.dataset import Step
+from oel_core.distillation.job import Job
+from oel_core.distillation.ranks import Alone
 from oel_core.distillation.rollouts import Rollout
-from oel_core.distillation.run import _Job
 from oel_core.models import load_model, merge_lora, save_model
 from tests.distillation.builders import arguments
 from tests.distillation.exact import assert_same_gradients, gradients, plain_loss
@@ -21,11 +22,10 @@ def make_trainer(start, workdir, **changes):
     """A trainer before its first step, and that step."""
     responses = changes.pop("responses", None)
     given = arguments(start, workdir, steps=1, **changes) | {"responses": responses}
-    given["prompts"] = given.pop("steps")
-    job = _Job(**given)
+    job = Job(**given)
     student, tokenizer = job.load_student()
     steps = job.build_steps(student, tokenizer)
-    return job.trainer(student, tokenizer, steps, None), steps[0]
+    return job.trainer(student, tokenizer, steps, Alone(), None), steps[0]
 
 
 def trainer_model_config(start):

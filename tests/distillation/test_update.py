@@ -90,7 +90,7 @@ def test_any_rollouts_give_the_plain_loss_and_gradient(
 def test_chunks_of_the_vocabulary_projection_change_nothing(monkeypatch, layout):
     whole = tiny_model()
     scores, _, _ = update(whole, tiny_model(1), make_rollouts(LENGTHS), student_layout=layout)
-    monkeypatch.setitem(update_module._CHUNK_BYTES, "cpu", 4 * 259 * 5 * 3)  # three tokens at a time
+    monkeypatch.setitem(update_module.CHUNK_BYTES, "cpu", 4 * 259 * 5 * 3)  # three tokens at a time
     chunked = tiny_model()
     again, _, _ = update(chunked, tiny_model(1), make_rollouts(LENGTHS), student_layout=layout)
     torch.testing.assert_close(torch.cat(again.losses), torch.cat(scores.losses), rtol=1e-6, atol=1e-6)
@@ -99,7 +99,7 @@ def test_chunks_of_the_vocabulary_projection_change_nothing(monkeypatch, layout)
 
 
 def test_each_response_position_is_projected_once_and_few_at_a_time(monkeypatch):
-    monkeypatch.setitem(update_module._CHUNK_BYTES, "cpu", 4 * 259 * 5 * 8)
+    monkeypatch.setitem(update_module.CHUNK_BYTES, "cpu", 4 * 259 * 5 * 8)
     rollouts, config, model = make_rollouts(LENGTHS), DistillConfig(top_k=20), tiny_model()
     student, teacher = Student(model, config), make_teacher(tiny_model(1), rollouts, config)
     seen = []
