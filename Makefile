@@ -74,7 +74,7 @@ $(VLLM_READY): $(READY)
 	@touch $@
 
 test-vllm: vllm-cpu
-	$(BIN)/python -m pytest -m vllm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/policies/test_vllm_real.py tests/distillation/test_engines_real.py
 
 results: setup
 	$(BIN)/python -m tests.benchmarks.results_table quickstart

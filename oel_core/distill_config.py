@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from oel_core.config_base import Count, Section, Share
+from oel_core.policy_config import Backend
 
 CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**31}
 """By device: room for the logits of one chunk of response tokens and what is computed of them."""
@@ -40,6 +41,8 @@ class RegimeConfig(Section):
     """The round's start, a moving average of the student since then, or the student itself."""
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
     """Share of itself that the `ema` teacher keeps at each step."""
+    rollouts: Backend = "transformers"
+    """What draws responses from the student: itself, or an engine that takes its weights over before each step."""
     retention: RetentionConfig = RetentionConfig()
     processes: Count = 1
     """Processes on this machine that share each step, one for each GPU; not part of the result."""

@@ -16,9 +16,11 @@ from transformers.utils import logging as transformers_logging
 
 from oel_core.checkpoints import (
     ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     SEED_LM,
     SEED_LM_WEIGHTS,
     TOKENIZER_FILES,
+    WEIGHTS,
     adapter_base,
     canonical_adapter_config,
     is_adapter,
@@ -32,6 +34,7 @@ from oel_core.errors import ArtifactError, ConfigError, PolicyError
 __all__ = [
     "add_lora",
     "copy_adapter",
+    "current_weights",
     "is_lora",
     "load_model",
     "load_tokenizer",
@@ -42,6 +45,7 @@ __all__ = [
     "resolve_model",
     "save_model",
     "use_adapter",
+    "write_weights",
 ]
 
 ADAPTER = "default"
@@ -222,3 +226,33 @@ def save_model(
         shutil.rmtree(folder)
     partial.rename(folder)
     return folder
+
+
+def current_weights(model: Any) -> dict[str, torch.Tensor]:
+    """The tensors that decide what the model says: those of the adapter in use, or all. Tied ones come once."""
+    if is_lora(model):
+        from peft import get_peft_model_state_dict
+
+        adapter: dict[str, torch.Tensor] = get_peft_model_state_dict(model, adapter_name=model.active_adapter)
+        return adapter
+    places: dict[int, str] = {}
+    weights = model.state_dict()
+    return {name: tensor for name, tensor in weights.items() if places.setdefault(tensor.data_ptr(), name) == name}
+
+
+def write_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Writes `current_weights` beside `folder`, without a tokenizer, and renames them there.
+
+    An adapter's folder is a checkpoint of its own; a whole model's holds nothing but `model.safetensors`.
+    """
+    from safetensors.torch import save_file
+
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    save_file(on_cpu, partial / (ADAPTER_WEIGHTS if is_lora(model) else WEIGHTS))
+    if is_lora(model):
+        model.peft_config[model.active_adapter].save_pretrained(str(partial))
+        _portable_adapter_config(partial)
+    partial.rename(folder)

@@ -6,6 +6,7 @@ from oel_core.envs import check_spec
 from oel_core.evaluation import check_suites
 from oel_core.policies import check_backend
 from oel_core.prompts.extraction import get_format
+from oel_core.rollout_config import rollout_model
 from oel_core.stages.common import env_spec
 from oel_core.validation import require_validation
 
@@ -17,7 +18,7 @@ def check(config: OelConfig) -> None:
         ConfigError: the environment, a suite or an option of one does not exist, or knowledge is to be scored on
             validation episodes that the environment does not have.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
-        PolicyError, ConfigError: as `policies.check_backend`.
+        PolicyError, ConfigError: as `policies.check_backend`, for playing and for a distillation's rollouts.
         ConfigError: more processes than GPUs are to share the distillation.
     """
     check_spec(env_spec(config))
@@ -26,6 +27,7 @@ def check(config: OelConfig) -> None:
     require_validation(config)
     resolve_model(config.model.path)
     check_backend(config.model)
+    check_backend(rollout_model(config.model, config.distill))
     if config.distill.processes > 1:
         from oel_core.distillation.launch import require_devices  # torch takes a second to import
 

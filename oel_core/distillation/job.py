@@ -10,6 +10,7 @@ import torch
 from oel_core.checkpoints import read_json
 from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.dataset import Step, build_steps, check_context, longest
+from oel_core.distillation.engines import make_sampler
 from oel_core.distillation.ranks import Ranks
 from oel_core.distillation.records import StepLog, StepRecord
 from oel_core.distillation.replay import add_replay, digest_replay
@@ -26,6 +27,7 @@ from oel_core.manifest import differences, digest_bytes, flatten
 from oel_core.models import ADAPTER, add_lora, is_lora, load_model, model_digest
 from oel_core.policies.chat import prompt_ids
 from oel_core.policies.transformers import stop_token_ids
+from oel_core.policy_config import decides
 from oel_core.prompts.injection import GLOBAL
 from oel_core.seeds import derive_seed
 from oel_core.types import Knowledge, PartialRollout, Record
@@ -72,7 +74,7 @@ class Job(Record):
         """Remembers what the work was begun with, and refuses to go on with anything else."""
         settings = {"model": self.model.model_dump(mode="json", exclude={"path", "device"})}
         settings["distill"] = self.config.model_dump(mode="json", exclude={"processes", "sharding"})
-        inputs = flatten(settings) | {
+        inputs = {path: value for path, value in flatten(settings).items() if decides(path)} | {
             "seed": self.seed,
             "start": model_digest(self.start),
             "prompts": digest_bytes(b"\n".join(map(jsonl_bytes, self.steps))),
@@ -158,16 +160,17 @@ class Job(Record):
         prefixes, most = find_prefixes(steps), longest(steps, self.config)
         own_dtype = getattr(torch, self.model.dtype)
         teacher = make_teacher(student, own_dtype, prefixes, self.config, most)
+        tokens = Tokens(tokenizer.pad_token_id or 0, stop_token_ids(student, tokenizer))
         return ContextDistillationTrainer(
             student,
             teacher,
             make_anchor(student, own_dtype, teacher, prefixes, self.config, most),
             steps,
             self.config,
-            Tokens(tokenizer.pad_token_id or 0, stop_token_ids(student, tokenizer)),
+            tokens,
             Outputs(self.log, self.checkpoints, on_step),
             ranks,
-            rollout_batch=self.model.batch_size,
+            sampler=make_sampler(self.model, self.start, self.config, tokens, self.workdir),
             mixed=self.mixed,
             seed=self.seed,
         )

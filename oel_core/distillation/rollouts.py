@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from oel_core.distillation.dataset import Sample
 from oel_core.policies.base import Sampling
@@ -27,6 +27,11 @@ class Rollout:
     """Token ids, end token included when one was sampled."""
     truncated: bool
     """The response hit the token cap."""
+
+    @classmethod
+    def of(cls, sample: Sample, response: list[int], tokens: Tokens) -> Self:
+        """Truncated unless a stop token ends the response."""
+        return cls(sample, response, truncated=not response or response[-1] not in tokens.stops)
 
     @property
     def length(self) -> int:
@@ -54,11 +59,7 @@ def roll_out(
         prompts, seeds = [sample.prompt for sample in chunk], [sample.seed for sample in chunk]
         responses = sample_responses(model, prompts, seeds, sampling, tokens.stops, tokens.pad)
         found.update(zip((sample.index for sample in chunk), responses, strict=True))
-    return [
-        Rollout(sample, response, truncated=not response or response[-1] not in tokens.stops)
-        for sample in samples
-        for response in [found[sample.index]]
-    ]
+    return [Rollout.of(sample, found[sample.index], tokens) for sample in samples]
 
 
 @dataclass(frozen=True)
@@ -73,3 +74,6 @@ class Sampler:
     def roll_out(self, model: Any, samples: Sequence[Sample]) -> list[Rollout]:
         """As the function `roll_out`."""
         return roll_out(model, samples, self.sampling, self.tokens, batch_size=self.batch_size)
+
+    def close(self) -> None:
+        """Nothing to end: the model is somebody else's."""

@@ -8,6 +8,7 @@ also holds `resume/`: the newest checkpoints of weights, optimiser, schedule, ge
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from oel_core.distillation.resume import publish
 from oel_core.knowledge_config import InjectionConfig
 from oel_core.models import save_model
 from oel_core.prompts.injection import GLOBAL
+from oel_core.rollout_config import rollout_model
 from oel_core.types import Knowledge, PartialRollout
 
 
@@ -70,6 +72,7 @@ def distill(
     """
     check_knowledge(knowledge, allow_empty=allow_empty or config.regime == "sft")
     check_responses(steps, responses, config)
+    rollout_model(model, config)  # refuses settings that do not go together
     job = Job(
         model=model,
         start=start,
@@ -96,7 +99,8 @@ def train(job: Job, ranks: Ranks, on_step: OnStep | None = None) -> None:
     """What each process does: trains to the end; number 0 publishes the checkpoint. Errors as for `distill`."""
     student, tokenizer = job.load_student()
     trainer = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), ranks, on_step)
-    trainer.run()
+    with closing(trainer.sampler):
+        trainer.run()
     weights = ranks.model_weights(student)
     if ranks.index == 0:
         publish(job.target, lambda folder: _write(student, tokenizer, weights, folder))

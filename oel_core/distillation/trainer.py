@@ -41,7 +41,6 @@ from oel_core.distillation.tally import StepTally
 from oel_core.distillation.teacher import Teacher
 from oel_core.distillation.update import check_vocabulary
 from oel_core.errors import ArtifactError, DistillationError, PolicyError
-from oel_core.policies.base import Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         tokens: padding and stop tokens.
         outputs: log, checkpoints and progress callback.
         ranks: the processes that share the work.
-        rollout_batch: prompts answered at once.
+        sampler: how responses are drawn.
         mixed: the student keeps float32 weights and computes in bfloat16.
         seed: of the generators that adapter dropout draws from.
     """
@@ -95,7 +94,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         outputs: Outputs,
         ranks: Ranks,
         *,
-        rollout_batch: int,
+        sampler: Sampler,
         mixed: bool,
         seed: int,
     ) -> None:
@@ -103,7 +102,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         self.distill_config = config
         self.tokens = tokens
         self.outputs = outputs
-        self.ranks = ranks
+        self.ranks, self.sampler = ranks, sampler
         self._tally: StepTally | None = None
         disable_base_dropout(student)
         super().__init__(
@@ -114,8 +113,6 @@ class ContextDistillationTrainer(_BaseTrainer):
         self.remove_callback(PrinterCallback)
         self.is_distributed_loading_by_transformers = ranks.count > 1  # no wrapper: gradients are added up here
         self.student = ranks.make_student(self.model, config, longest(steps, config))
-        sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
-        sampler = Sampler(sampling, tokens, rollout_batch)
         self.regime = make_regime(self.model, teacher, config, sampler)
         retention = Retention(self.student, anchor, config, sampler, ranks) if anchor is not None else None
         self.learner = Learner(self.student, self.regime, retention, config, ranks)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -60,6 +60,11 @@ class InFlightPolicy(ABC):
         self.name, self.batch_size, self.closed = name, batch_size, False
         self._chat, self._loop = chat, loop
 
+    @property
+    def stops(self) -> frozenset[int]:
+        """Token ids, each of which ends a response."""
+        return self._chat.stops
+
     @abstractmethod
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
         """Answers one request whose prompt fits. Raises as `StreamingPolicy.submit`'s future."""
@@ -83,14 +88,32 @@ class InFlightPolicy(ABC):
             PromptTooLongError: some prompts leave no room for `sampling.max_tokens`.
             PolicyError, ConfigError: as `submit`'s futures; what was in flight is taken back.
         """
+        prompts = (self._chat.prompt_ids(request.messages) for request in requests)
+        return self._answer_all(requests, prompts, sampling)
+
+    def generate_ids(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
+    ) -> list[Completion]:
+        """As `generate`, for prompts that are token ids already, each drawn by its own seed."""
+        return self._answer_all([Request((), seed) for seed in seeds], map(list, prompts), sampling)
+
+    def _answer_all(
+        self, requests: Sequence[Request], prompts: Iterable[list[int]], sampling: Sampling
+    ) -> list[Completion]:
+        """Prompts are read one by one: the first is on its way while the next is made."""
         self._check_open()
-        prompts = [self._chat.prompt_ids(request.messages) for request in requests]
-        self._chat.check_lengths(prompts, sampling.max_tokens)
-        futures = [
-            self._loop.start(self._answer(request, prompt, sampling))
-            for request, prompt in zip(requests, prompts, strict=True)
-        ]
+        futures: list[Future[Completion]] = []
+        problems: dict[int, str] = {}
         try:
+            for position, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+                try:
+                    self._chat.check_lengths([prompt], sampling.max_tokens)
+                except PromptTooLongError as error:
+                    problems[position] = error.problems[0]
+                else:
+                    futures.append(self._loop.start(self._answer(request, prompt, sampling)))
+            if problems:
+                raise PromptTooLongError(problems)
             return _collect(futures)
         finally:
             for future in futures:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,14 +22,8 @@ from oel_core.checkpoints import is_adapter, model_digest, resolve_model, stamp
 from oel_core.config import ModelConfig
 from oel_core.errors import PolicyError
 from oel_core.policies.chat import Chat, base_of
-from oel_core.policies.vllm import (
-    ENVIRONMENT,
-    QUIET,
-    adapter_rank,
-    check_installed,
-    engine_arguments,
-    runs_on_cpu,
-)
+from oel_core.policies.vllm import check_installed, runs_on_cpu
+from oel_core.policies.vllm_settings import ENVIRONMENT, QUIET, adapter_rank, engine_arguments
 from oel_core.policy_config import OpenAIConfig
 
 logger = logging.getLogger(__name__)
@@ -55,6 +50,16 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
         elif name != "model":
             words += [f"--{option}", str(value)]
     return words
+
+
+def serve_command(base: str) -> list[str]:
+    """`vllm serve BASE`, or what it runs: that command asks for the version of a package `vllm`, and the CPU build is
+    called otherwise."""
+    try:
+        version("vllm")
+    except PackageNotFoundError:
+        return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", base]
+    return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", base]
 
 
 class ServerProcess:
@@ -127,8 +132,17 @@ class ManagedServer:
         port, key, name = free_port(), secrets.token_urlsafe(24), f"oel-{model_digest(base)[:12]}"
         descriptor, log = tempfile.mkstemp(prefix="oel-vllm-serve-", suffix=".log")
         os.close(descriptor)
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", base, *flags(arguments)]
-        command += ["--host", HOST, "--port", str(port), "--served-model-name", name, "--disable-log-stats"]
+        command = [
+            *serve_command(base),
+            *flags(arguments),
+            "--host",
+            HOST,
+            "--port",
+            str(port),
+            "--served-model-name",
+            name,
+        ]
+        command += ["--disable-log-stats", "--disable-uvicorn-access-log"]  # a line a request would fill the disk
         environment = {**QUIET, **ENVIRONMENT, "VLLM_API_KEY": key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
         process = ServerProcess(command, environment, Path(log))
         logger.info("starting vllm serve on port %d; its log: %s", port, log)
@@ -159,7 +173,7 @@ class ManagedServer:
             )
         except httpx.TransportError as error:
             raise PolicyError(f"the server at {self.address} does not load {folder}: {error}") from error
-        if not answer.is_success:
+        if not answer.is_success and "already" not in answer.text:
             raise PolicyError(f"the server at {self.address} refuses the adapter {folder}: {answer.text[:500]}")
         self._adapters.add(name)
 

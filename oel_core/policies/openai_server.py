@@ -57,6 +57,7 @@ class OpenAIPolicy(InFlightPolicy):
     ) -> None:
         super().__init__(name, chat, _loop(), client.concurrency)
         self.abilities = abilities
+        self._taken: str | None = None
         self._client, self._on_close = client, on_close
 
     @classmethod
@@ -141,6 +142,25 @@ class OpenAIPolicy(InFlightPolicy):
             return ConfigError(f"{error}; model {self.abilities.model} was served and allowed when this run began")
         return PolicyError(str(error))
 
+    def take(self, folder: Path) -> None:
+        """Answers under an adapter folder from now on, which the server must be able to see; unloads the one before.
+
+        Raises:
+            ConfigError: this is no adapter, or the server does not load adapters.
+            PolicyError: the server gives no usable answer.
+        """
+        try:
+            _, abilities = self._loop.run(_load_adapter(self._client, self.abilities, str(folder)))
+            if self._taken not in (None, abilities.model):
+                self._loop.run(_unload(self._client, str(self._taken)))
+        except PolicyError:
+            self.closed = True
+            raise
+        self.abilities, self._taken = abilities, abilities.model
+
+    def pause(self) -> None:
+        """Nothing: a server has its memory for itself."""
+
     def close(self) -> None:
         """Ends the connections, and lets a managed server go."""
         self.closed = True
@@ -171,3 +191,11 @@ async def _load_adapter(client: ApiClient, abilities: Abilities, path: str) -> t
         if "already" not in error.said:
             raise ConfigError(f"{refused} (it says {error.status}: {error.said})") from error
     return checkpoint_name(path), Abilities(**{**vars(abilities), "model": name})
+
+
+async def _unload(client: ApiClient, name: str) -> None:
+    try:
+        await client.post_text("/unload_lora_adapter", {"lora_name": name})
+    except ServerRefusal as error:
+        if error.status != 404:  # another process of this run was faster
+            raise

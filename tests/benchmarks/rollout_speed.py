@@ -4,33 +4,43 @@
     python -m tests.benchmarks.rollout_speed vllm               # vLLM: this project's policy, and LLM.generate itself
     python -m tests.benchmarks.rollout_speed environments       # what one turn of each environment costs
 
-Both sides of a ratio answer the same prompts with the same model on the same machine, turn about, `--repeats` times.
+The world is the quickstart's, and so is how much of it a prompt shows. Both sides of a ratio answer the same prompts
+with the same model on the same machine, turn about, `--repeats` times; vLLM's two engines, which would not share a GPU,
+one after the other.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from oel_core import envs
 from oel_core.checkpoints import SEED_LM
-from oel_core.config import ModelConfig, PlayConfig, SamplingConfig
+from oel_core.config import ModelConfig, PlayConfig, SamplingConfig, load_config
 from oel_core.envs.base import EnvSpec
-from oel_core.models import load_model
+from oel_core.models import load_model, load_tokenizer
 from oel_core.policies.base import Completion, Policy, Request, Sampling
 from oel_core.policies.chat import Chat, base_of
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.policies.transformers import TransformersPolicy, stop_token_ids
 from oel_core.rollout import plan_episodes, play_episodes
+from oel_core.stages.common import env_spec
 from oel_core.types import Split, Trajectory
+from tests.benchmarks.workload import ModelShape, Workload, load_random_model, save_random_model
 
-WORLD = EnvSpec("lake", {}, 5)
+QUICKSTART = load_config("quickstart")
+WORLD = env_spec(QUICKSTART)
 WORLDS = (WORLD, EnvSpec("frozen_lake", {}, 5), EnvSpec("sokoban", {}, 5), EnvSpec("textworld_coin", {}, 5))
-LIVE = 32
-PLAY = PlayConfig(sampling=SamplingConfig(temperature=0, max_tokens=48))
+LIVE, TOKENS, TYPICAL = 32, 48, 256
+PLAY = PlayConfig(
+    sampling=SamplingConfig(temperature=0, max_tokens=TOKENS), history_turns=QUICKSTART.play.history_turns
+)
 
 
 class OneAtATime:
@@ -108,14 +118,15 @@ def batched(repeats: int) -> None:
 def vllm(repeats: int) -> None:
     from vllm import LLM, SamplingParams
 
-    from oel_core.policies.vllm import VllmPolicy, engine_arguments, runs_on_cpu
+    from oel_core.policies.vllm import VllmPolicy, runs_on_cpu
+    from oel_core.policies.vllm_settings import engine_arguments
 
     settings = {"max_sequences": LIVE, "cache_gib": 0.5, "eager": True}
     config = ModelConfig(path=SEED_LM, backend="vllm", max_length=1024, vllm=settings)  # type: ignore[arg-type]
     policy = VllmPolicy.load(SEED_LM, config)
     turns = [turn for episode in play(policy, episodes=2 * LIVE) for turn in episode.turns]
     requests = [Request(turn.messages, number) for number, turn in enumerate(turns)]
-    sampling = Sampling(temperature=0.7, max_tokens=48)
+    sampling = Sampling(temperature=0.7, max_tokens=TOKENS)
     answers: list[Completion] = []
     (ours,) = turn_about(repeats, lambda: answers.__setitem__(slice(None), policy.generate(requests, sampling)))
     tokens = sum(len(answer.response_ids) for answer in answers)
@@ -125,7 +136,8 @@ def vllm(repeats: int) -> None:
     raw = LLM(**arguments, disable_log_stats=True)
     prompts = [{"prompt_token_ids": list(answer.prompt_ids)} for answer in answers]
     drawn = [
-        SamplingParams(temperature=0.7, max_tokens=48, seed=request.seed, stop_token_ids=stops) for request in requests
+        SamplingParams(temperature=0.7, max_tokens=TOKENS, seed=request.seed, stop_token_ids=stops)
+        for request in requests
     ]
     (theirs,) = turn_about(repeats, lambda: raw.generate(prompts, drawn, use_tqdm=False))
     again = sum(len(one.outputs[0].token_ids) for one in raw.generate(prompts, drawn, use_tqdm=False))
@@ -136,17 +148,36 @@ def vllm(repeats: int) -> None:
     print(f"  ratio of the medians {ratio:.2f}")
 
 
+def language_model(folder: Path) -> TransformersPolicy:
+    """A policy as slow as a small language model: SmolLM2-135M's sizes, random weights, the embedded tokenizer."""
+    shape = ModelShape(hidden=576, layers=30, heads=9, kv_heads=3, head_dim=64, intermediate=1536, vocabulary=49_152)
+    save_random_model(Workload(shape=shape), folder)
+    config = ModelConfig(path=SEED_LM, batch_size=LIVE, device="cpu")
+    model = load_random_model(folder, Workload(shape=shape)).eval()
+    model.generation_config.eos_token_id = None  # answers always take all their tokens
+    return TransformersPolicy(model, load_tokenizer(SEED_LM), config, "135M")
+
+
 def environments(repeats: int) -> None:
     """The same play with a policy that costs nothing: what is left is the environments and the records."""
     free = ScriptedPolicy(lambda messages, seed: "[up]", batch_size=LIVE)
+    with TemporaryDirectory() as folder:
+        slow = language_model(Path(folder))
     print(f"a turn of {LIVE} live episodes, everything but the policy; {repeats} repeats")
+    print(f"  share: of a rollout with a 135M model on this CPU, {TOKENS} tokens a response (fewer than models write)")
+    print(f"  5% at: tokens/s at which it would be 5% of a rollout with {TYPICAL} tokens a response")
     for world in WORLDS:
-        envs.prepare_envs(
-            world, [plan.seed for plan in plan_episodes(world, 0, Split.VALIDATION, 0, 0, LIVE, False)], 1
-        )
-        turns = sum(len(episode.turns) for episode in play(free, world))
+        plans = plan_episodes(world, 0, Split.VALIDATION, 0, 0, LIVE, False)
+        envs.prepare_envs(world, [plan.seed for plan in plans], 1)
+        episodes = play(free, world)
+        turns = sum(len(episode.turns) for episode in episodes)
         (taken,) = turn_about(repeats, lambda world=world: play(free, world))  # type: ignore[misc]
-        print(f"  {world.name:16} {spread([1000 * s / turns for s in taken], 'ms/turn')}")
+        requests = [Request(episode.turns[-1].messages, 0) for episode in episodes]
+        answering = 1000 * seconds(partial(slow.generate, requests, PLAY.sampling.build())) / len(requests)
+        own = [1000 * s / turns for s in taken]
+        least = statistics.median(own)
+        share, limit = least / (least + answering), 0.05 / 0.95 * TYPICAL / least * 1000
+        print(f"  {world.name:16} {spread(own, 'ms/turn'):32} share {share:6.2%}   5% at {limit:,.0f} tokens/s")
 
 
 if __name__ == "__main__":

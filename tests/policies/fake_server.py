@@ -36,6 +36,8 @@ class FakeServer:
     text: str | None = None
     """Answered instead of what the model says."""
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": MODEL, "max_model_len": LENGTH}])
+    adapters: dict[str, str] | None = None
+    """Name to folder of what was loaded at run time; None: it loads none."""
     trouble: Callable[[int, dict[str, Any]], Reply | None] = lambda number, body: None
     """Given the number of a generation request (from 0, the probe's not counted) and its body: what goes wrong."""
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -76,8 +78,10 @@ class FakeServer:
         extra = body.keys() - {"model", "messages", "prompt", "temperature", "top_p", "max_tokens", "seed"}
         if self.strict and extra:
             return 400, {"error": {"message": f"unknown fields: {sorted(extra)}"}}, {}
-        if body["model"] not in [entry["id"] for entry in self.models]:
-            return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}, {}
+        if path.endswith("_lora_adapter") and self.adapters is not None:
+            return self._change_adapters(path, body)
+        if body.get("model") not in [*(entry["id"] for entry in self.models), *(self.adapters or ())]:
+            return 404, {"error": {"message": f"The model `{body.get('model')}` does not exist."}}, {}
         if path == "/v1/completions" and self.takes_ids:
             return 200, self._completion(body["prompt"], body), {}
         if path == "/v1/chat/completions" and self.chat:
@@ -86,8 +90,23 @@ class FakeServer:
             return 200, self._completion(prompt, body, chat=True), {}
         return 404, {"detail": "Not Found"}, {}
 
+    def _change_adapters(self, path: str, body: dict[str, Any]) -> Reply:
+        assert self.adapters is not None
+        name = body["lora_name"]
+        if path == "/v1/load_lora_adapter":
+            if name in self.adapters:
+                return 400, {"error": {"message": f"The lora adapter '{name}' has already been loaded."}}, {}
+            self.adapters[name] = body["lora_path"]
+        elif self.adapters.pop(name, None) is None:
+            return 404, {"error": {"message": f"The lora adapter '{name}' cannot be found."}}, {}
+        return 200, b"Success", {}
+
+    def respond(self, model: str, prompt: list[int], body: dict[str, Any]) -> list[int]:
+        """What the model says."""
+        return PLAYER.respond(prompt, body.get("seed", 0), body["max_tokens"])
+
     def _completion(self, prompt: list[int], body: dict[str, Any], *, chat: bool = False) -> dict[str, Any]:
-        ids = PLAYER.respond(prompt, body.get("seed", 0), body["max_tokens"])
+        ids = self.respond(body["model"], prompt, body)
         text = byte_tokenizer().decode(ids, skip_special_tokens=True) if self.text is None else self.text
         stopped = ids[-1] in PLAYER.chat.stops
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop" if stopped else "length"}

@@ -9,7 +9,7 @@ from oel_core.config import ModelConfig
 from oel_core.errors import PolicyError
 from oel_core.policies import managed_server
 from oel_core.policies.managed_server import HOST, ServerProcess, flags, free_port, server_for
-from oel_core.policies.vllm import engine_arguments
+from oel_core.policies.vllm_settings import engine_arguments
 from tests.fakes import tiny_model_folder
 
 SERVE = (
@@ -50,6 +50,23 @@ def test_settings_become_flags() -> None:
     assert "--enable-lora" in words
     for name, value in [("--max-model-len", "512"), ("--kv-cache-memory-bytes", str(2**29)), ("--max-lora-rank", "16")]:
         assert words[words.index(name) + 1] == value
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_cpu_builds_own_command_is_gone_round(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    def version(name: str) -> str:
+        if not known:
+            raise managed_server.PackageNotFoundError(name)
+        return "0.32.0"
+
+    monkeypatch.setattr(managed_server, "version", version)
+    command = managed_server.serve_command("/models/base")
+    assert command[0] == sys.executable
+    assert command[2:] == (
+        ["vllm.entrypoints.cli.main", "serve", "/models/base"]
+        if known
+        else ["vllm.entrypoints.openai.api_server", "--model", "/models/base"]
+    )
 
 
 def test_without_vllm_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

