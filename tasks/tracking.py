@@ -29,6 +29,8 @@ from tasks.tracking_settings import TrackingSettings, without_password
 
 IDS = "mlflow.json"
 KEY, ROUND, LOGGED, PARENT = "oel.key", "oel.round", "oel.logged", "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Has the UI open with the runs and their metrics."""
 MAX_VALUE, MAX_PARAMS, MAX_METRICS = 6000, 100, 1000
 LOOP = "loop"
 CANDIDATE = "candidate"
@@ -95,7 +97,7 @@ class Tracker:
             location = self.settings.artifact_location
             if location and "://" not in location:
                 location = Path(location).as_uri()
-            return str(self.client.create_experiment(self.settings.experiment, artifact_location=location))
+            return str(self.client.create_experiment(self.settings.experiment, artifact_location=location, tags=KIND))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

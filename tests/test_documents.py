@@ -60,4 +60,4 @@ def test_every_block_says_what_it_is_and_most_are_run(name: str) -> None:
     to_run = [one for one in found if one.kind in RUNNABLE]
     left_out = [one.place for one in to_run if one.reason]
     assert len(left_out) <= 5, left_out
-    assert len(to_run) - len(left_out) >= 3
+    assert len(to_run) - len(left_out) >= 2

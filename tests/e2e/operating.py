@@ -110,7 +110,7 @@ class Services:
         return {row["name"]: row["state"] for row in rows if "name" in row}
 
     def api(self, path: str, body: object = None, method: str | None = None) -> Any:
-        """What the Prefect server answers; a POST when there is a body. A busy database is asked again, as clients do."""
+        """What the Prefect server answers; a POST when there is a body. A busy one is asked again, as clients do."""
         data = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.prefect}/api/{path}"
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
@@ -188,6 +188,17 @@ class Project:
         assert lease is not None
         assert is_alive(lease.holder)
         return lease
+
+
+def tracked_states(services: Services, project: str) -> dict[str, str]:
+    """What MLflow says of a project's runs: name → state."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{services.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("oel")
+    assert experiment is not None
+    found = {str(run.info.run_name): str(run.info.status) for run in client.search_runs([experiment.experiment_id])}
+    return {name: state for name, state in found.items() if name == project or name.startswith(f"{project} ")}
 
 
 @contextlib.contextmanager

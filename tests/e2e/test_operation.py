@@ -12,7 +12,7 @@ from oel_core.jsonl import read_jsonl
 from oel_core.lease import held
 from oel_core.processes import group_lives, is_alive
 from oel_core.types import Trajectory
-from tests.e2e.operating import SECRET, Services, until
+from tests.e2e.operating import SECRET, Services, tracked_states, until
 from tests.e2e.sweep import leftovers
 
 pytestmark = pytest.mark.services
@@ -58,9 +58,9 @@ def test_collected_episodes_feed_a_round(services: Services) -> None:
     assert project.outcome("too-few") == "waiting"
     services.ended(project.trigger("enough", inbox, "experience.min_episodes=10"))
     assert project.outcome("enough") == "refused"
-    used = {row.id for row in read_jsonl(project.run.stage_path(1, "collect") / "trajectories.jsonl", Trajectory)}
+    used = {row.seed for row in read_jsonl(project.run.stage_path(1, "collect") / "trajectories.jsonl", Trajectory)}
     assert used
-    assert used <= {episode.id for episode in episodes}
+    assert used <= {episode.seed for episode in episodes}
 
 
 def test_evaluate_model_measures_and_shows_it(services: Services) -> None:
@@ -99,11 +99,17 @@ def test_a_killed_round_is_reported_and_gone_on_with(services: Services) -> None
     assert "marked as crashed" in services.up()
     assert services.open_runs() == []
     assert services.state(flow_run)["type"] == "CRASHED"
+    assert tracked_states(services, "killed") == {
+        "killed": "KILLED",
+        "killed round 0": "FINISHED",
+        "killed round 1": "KILLED",
+    }
     collected = (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes()
     services.ended(project.trigger("another", "distill.steps=60"))
     assert project.outcome("another") == "refused"
     assert (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes() == collected
     assert project.run.rounds() == [0, 1]
+    assert set(tracked_states(services, "killed").values()) == {"FINISHED"}
 
 
 def test_cancelling_ends_everything_within_ten_seconds(services: Services) -> None:
