@@ -31,6 +31,8 @@ SECRET = "hunter2-do-not-write-me-down"
 PATIENCE_S = 300.0
 """Generous: the machine may be busy with other things. Nothing here is measured."""
 BUSY = 503
+STEPS = 12
+"""Of distillation, in a round that something happens to: loading the trainer takes seconds before the first one."""
 OPEN = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
@@ -176,7 +178,7 @@ class Project:
     def lease(self) -> Lease | None:
         return read_lease(self.run.path / LEASE)
 
-    def in_the_middle(self, id: str, round_index: int, steps: int = 60) -> str:
+    def in_the_middle(self, id: str, round_index: int, steps: int = STEPS) -> str:
         """Starts a round and returns its flow run when knowledge is being distilled."""
         flow_run = self.trigger(id, f"distill.steps={steps}")
         until(lambda: self.run.has(round_index, "accumulate"), f"round {round_index} of {self.name} is in the middle")

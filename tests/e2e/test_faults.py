@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from flows.services.process import started
 from oel_core.processes import is_alive
-from tests.e2e.operating import Project, Services, until
+from tests.e2e.operating import STEPS, Project, Services, until
 
 pytestmark = pytest.mark.services
 
@@ -59,7 +59,7 @@ def locked(path: Path) -> Iterator[None]:
 def test_a_round_outlasts_a_locked_database(services: Services, name: str, seconds: float) -> None:
     """MLflow waits 20 seconds for a lock and then gives up, so that one is held for longer."""
     project = services.project(f"locked-{'prefect' if 'prefect' in name else 'mlflow'}")
-    flow_run = project.in_the_middle("one", 1, steps=12)
+    flow_run = project.in_the_middle("one", 1)
     with locked(services.root / name):
         time.sleep(seconds)
     assert services.ended(flow_run)["type"] == "COMPLETED"
@@ -107,7 +107,7 @@ def test_sigkill_of_the_trainer_alone(services: Services) -> None:
     assert is_alive(trainer) is False
     assert services.well()
     collected = (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes()
-    assert services.ended(project.trigger("one", "distill.steps=60"))["type"] == "COMPLETED"
+    assert services.ended(project.trigger("one", f"distill.steps={STEPS}"))["type"] == "COMPLETED"
     assert project.outcome("one") == "refused"
     assert (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes() == collected
     require_sound(services, project, [0, 1])
@@ -141,7 +141,7 @@ def test_a_full_disk(services: Services) -> None:
     if not services.well():
         services.up()
     assert services.ended(flow_run)["type"] in ("FAILED", "CRASHED")
-    assert services.ended(project.trigger("one", "distill.steps=60"))["type"] == "COMPLETED"
+    assert services.ended(project.trigger("one", f"distill.steps={STEPS}"))["type"] == "COMPLETED"
     assert project.outcome("one") == "refused"
     assert (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes() == collected
     require_sound(services, project, [0, 1])

@@ -12,7 +12,7 @@ from oel_core.jsonl import read_jsonl
 from oel_core.lease import held
 from oel_core.processes import group_lives, is_alive
 from oel_core.types import Trajectory
-from tests.e2e.operating import SECRET, Services, tracked_states, until
+from tests.e2e.operating import SECRET, STEPS, Services, tracked_states, until
 from tests.e2e.sweep import leftovers
 
 pytestmark = pytest.mark.services
@@ -74,7 +74,7 @@ def test_evaluate_model_measures_and_shows_it(services: Services) -> None:
 def test_a_round_survives_sigkill_of_worker_and_both_servers(services: Services) -> None:
     """The flow run is alone for a while, waits for its server, and completes."""
     project = services.project("through")
-    flow_run = project.in_the_middle("one", 1, steps=20)
+    flow_run = project.in_the_middle("one", 1)
     for name in ("oel-cpu", "prefect", "mlflow"):
         os.kill(services.service(name).process.pid, signal.SIGKILL)
     until(lambda: not any(runs(one) for one in started(services.root)), "all are dead")
@@ -105,7 +105,7 @@ def test_a_killed_round_is_reported_and_gone_on_with(services: Services) -> None
         "killed round 1": "KILLED",
     }
     collected = (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes()
-    services.ended(project.trigger("another", "distill.steps=60"))
+    services.ended(project.trigger("another", f"distill.steps={STEPS}"))
     assert project.outcome("another") == "refused"
     assert (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes() == collected
     assert project.run.rounds() == [0, 1]
@@ -114,7 +114,7 @@ def test_a_killed_round_is_reported_and_gone_on_with(services: Services) -> None
 
 def test_cancelling_ends_everything_within_ten_seconds(services: Services) -> None:
     project = services.project("cancelled")
-    flow_run = project.in_the_middle("one", 1)
+    flow_run = project.in_the_middle("one", 1, steps=60)
     trainer = project.trainer().holder
     services.api(f"flow_runs/{flow_run}/set_state", {"state": {"type": "CANCELLING"}})
     began = time.monotonic()

@@ -102,7 +102,7 @@ def on_postgres(postgres: Postgres, tmp_path: Path) -> Iterator[Services]:
 
 def test_a_round_outlasts_a_restart_of_postgres(on_postgres: Services, postgres: Postgres) -> None:
     project = on_postgres.project("lake")
-    flow_run = project.in_the_middle("one", 1, steps=40)
+    flow_run = project.in_the_middle("one", 1)
     trainer = project.trainer().holder
     postgres.stop()
     postgres.start()
