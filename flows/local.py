@@ -1,20 +1,32 @@
 """Prefect without a server: a temporary API on SQLite under the run root, unless one is configured or `oel up` runs.
 
-Must be called before Prefect is imported. Its temporary API takes about 10 seconds to come up.
+Prefect would start one by itself, but that one outlives a process that is killed alone. This one has a guardian, so it
+ends with whoever started it, and it comes up (some 10 seconds) while Prefect is being imported here. To be used before
+that import.
 """
 
+import atexit
 import os
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from flows.services.client import join_services
+from flows.services.servers import UpSettings, prefect_server
 from oel_core.errors import OelError
 
-SETTINGS = {
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a busy machine needs longer than the default 20
-    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # nothing here uses blocks, and registering them takes seconds
-}
+START_S = 180.0
+"""A busy machine needs longer than one would think."""
+GRACE_S = 0.5
+"""What the database holds survives a kill, so there is nothing to wait for."""
+OWN = ("PREFECT_HOME", "PREFECT_SERVER_MEMO_STORE_PATH")
+"""Places that the user may have chosen."""
+BARE = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+"""As Prefect starts its own: neither a UI nor background services."""
+
+_server: subprocess.Popen[bytes] | None = None
 
 
 def use_local_services(root: Path, *, verbose: bool) -> None:
@@ -31,35 +43,67 @@ def use_local_services(root: Path, *, verbose: bool) -> None:
     home.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(home))
     os.environ.setdefault("PREFECT_SERVER_MEMO_STORE_PATH", str(home / "memo_store.toml"))
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
 
 
-def start_temporary_server() -> None:
-    """Starts the temporary API now, so that a machine too busy for it is told in one sentence.
+def start_temporary_server(root: Path) -> None:
+    """Starts the temporary API, if none is configured, and points Prefect at it. `wait_until_it_answers` comes next."""
+    global _server
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    service = prefect_server(root.resolve(), UpSettings(prefect_port=_free_port()), None)
+    settings = {name: value for name, value in service.environment.items() if name not in OWN}
+    guarded = [sys.executable, "-m", "oel_core.policies.guardian", str(GRACE_S), *service.command]
+    with _log().open("wb") as log:
+        _server = subprocess.Popen(
+            guarded,
+            env={**os.environ, **settings, **BARE},
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # an interrupt of the terminal is not for the server
+        )
+    atexit.register(kill_temporary_server)  # registered first, so called last: Prefect still sends what it has to say
+    os.environ.update({name: settings[name] for name in ("PREFECT_API_URL", "NO_PROXY")})
+
+
+def wait_until_it_answers(patience_s: float = START_S) -> None:
+    """Returns when the temporary API answers; at once where another one is configured.
 
     Raises:
-        OelError: it did not answer in time.
+        OelError: it ended, or did not answer in time.
     """
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL
+    from flows.services.servers import answers
 
-    if PREFECT_API_URL.value():
+    if _server is None:
         return
-    try:
-        SubprocessASGIServer().start()
-    except RuntimeError as error:
-        kill_temporary_server()
-        raise OelError(
-            f"Prefect's temporary API did not start: {error} Is the machine busy? Run the same command again, raise "
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, or point PREFECT_API_URL at a server that runs"
-        ) from error
+    until = time.monotonic() + patience_s
+    while not answers(f"{os.environ['PREFECT_API_URL']}/health"):
+        if time.monotonic() > until or _server.poll() is not None:
+            kill_temporary_server()
+            raise OelError(
+                f"Prefect's temporary API did not start: see {_log()}. Is the machine busy? Run the same command "
+                "again, or point PREFECT_API_URL at a server that runs"
+            )
+        time.sleep(0.1)
 
 
 def kill_temporary_server() -> None:
-    """Ends the temporary API at once, if this process has started one. Its database survives that."""
-    module = sys.modules.get("prefect.server.api.server")
-    process = module.SubprocessASGIServer().server_process if module is not None else None
-    if process is not None:
-        process.kill()
-        process.wait()
+    """Ends the temporary API, if this process has started one. Its database survives that."""
+    global _server
+    server, _server = _server, None
+    if server is None:
+        return
+    os.environ.pop("PREFECT_API_URL", None)
+    if server.stdin is not None:
+        server.stdin.close()
+    server.wait()
+
+
+def _log() -> Path:
+    return Path(os.environ["PREFECT_HOME"]) / "temporary-server.log"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

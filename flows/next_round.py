@@ -25,6 +25,7 @@ from oel_core.triggers import Outcome, Trigger, begin, close, join, note, open_r
 from tasks.base import one_model
 from tasks.promote import gate, promote
 from tasks.registry import registry_of
+from tasks.report import report
 from tasks.tracking import LOOP, tracker_of
 from tasks.tracking_settings import TrackingSettings, load_settings
 
@@ -67,7 +68,8 @@ def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, s
     try:
         with tracker.running(LOOP):
             if not all(run.has(0, stage_name(part)) for part in parts(config, 0)):
-                evaluate_round(config, run, 0, settings)
+                with tracker.running("0"):
+                    evaluate_round(config, run, 0, settings)
             learning_round(config, run, round_index, settings)
             verdict = gate(config, run, round_index, settings)
             outcome, detail = _decide(run, round_index, verdict, settings)
@@ -80,6 +82,7 @@ def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, s
         key=gate_key(run, round_index),
         description=f"Gate of round {round_index} of {run.name}: {outcome}",
     )
+    report(run, settings)
     return _end(run, trigger, round_index, outcome, detail, settings)
 
 

@@ -4,12 +4,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.gate_report import gate_key, outcome_line
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.knowledge import KnowledgeDiff, diff, empty, load_knowledge
 from oel_core.review import ReviewItem, review_list
 from oel_core.round_start import knowledge_before
 from oel_core.summary import RoundSummary, summarise_round, summarise_run
+from oel_core.triggers import Trigger
 from oel_core.types import ExperienceItem
 from oel_core.visible import visible
 
@@ -57,8 +59,27 @@ def _slug(run: RunFolder) -> str:
 
 def report_markdown(run: RunFolder, path: Path) -> str:
     """The rounds as a table and where the whole report lies: in the run's folder and among its MLflow artifacts."""
-    link = f"[{path.name}](<{path.resolve().as_uri()}>), also an artifact of the loop's MLflow run"
-    return f"# Report on {run.name}\n\n{link}\n\n{table(summarise_run(run))}\n"
+    return f"# Report on {run.name}\n\n{_report_link(path)}\n\n{table(summarise_run(run))}\n"
+
+
+def _report_link(path: Path) -> str:
+    return f"Report: [{path.name}](<{path.resolve().as_uri()}>), also an artifact of the loop's MLflow run"
+
+
+def outcome_key(run: RunFolder) -> str:
+    """The key of the artifact that says what came of the newest trigger."""
+    return f"{_slug(run)}-outcome"
+
+
+def outcome_markdown(run: RunFolder, trigger: Trigger) -> str:
+    """What came of a trigger, the rounds so far, and where one reads on."""
+    parts = [f"# {run.name}: {outcome_line(trigger)}"]
+    if trigger.round is not None:
+        parts += [table(summarise_run(run)), _report_link(run.path / "report.html")]
+        keys = f"`{gate_key(run, trigger.round)}` and `{artifact_key(run, trigger.round)}`"
+        parts.append(f"The gate's figures and what the round learned are the artifacts {keys}.")
+    parts.append(f"Who became champion and why: `oel history {run.name}`")
+    return "\n\n".join(parts) + "\n"
 
 
 def round_markdown(run: RunFolder, round_index: int) -> str:

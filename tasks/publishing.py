@@ -19,6 +19,7 @@ from oel_core.stages.saturation import CURVE, SaturationCurve
 from oel_core.stages.select import SCORES
 from oel_core.summary import summarise_round
 from oel_core.types import EvalReport, Trajectory
+from tasks.datasets import experience, measured
 from tasks.tracking import LOOP, Tracker, tracker_of
 from tasks.tracking_settings import TrackingSettings
 
@@ -54,6 +55,7 @@ def _nothing_more(tracker: Tracker, config: OelConfig, run: RunFolder, round_ind
 
 
 def _collected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    tracker.log_dataset(str(round_index), experience(run, round_index, stage))
     _transcripts(tracker, run.stage_path(round_index, stage) / TRAJECTORIES, round_index, stage)
 
 
@@ -96,6 +98,7 @@ def _evaluated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index:
     tracker.log_metrics(name, ((f"{stage}/{field}", getattr(report, field), round_index) for field in REPORT_METRICS))
     tracker.log_metrics(name, ((f"{stage}/{field}", value, round_index) for field, value in own_figures(report)))
     tracker.log_file(name, folder / REPORT, stage)
+    tracker.log_dataset(name, measured(config, run, round_index, stage))
     _transcripts(tracker, folder / EPISODES, round_index, stage)
     row = summarise_round(config, run, round_index)
     figures = row.model_dump(exclude={"round", "ci95", "ood"}) | {f"ood/{name}": rate for name, rate in row.ood.items()}

@@ -6,15 +6,16 @@ after a kill at any moment finds the same ones. A metric's value at a step and a
 once, whatever is run again.
 """
 
+import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mlflow.entities import Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import Field
@@ -24,13 +25,25 @@ from oel_core.config import OelConfig
 from oel_core.files import write_atomic
 from oel_core.manifest import flatten, read_record
 from oel_core.types import Record
+from tasks.patience import PatientClient, patiently
 from tasks.tracking_settings import TrackingSettings, without_password
 
 IDS = "mlflow.json"
 KEY, ROUND, LOGGED, PARENT = "oel.key", "oel.round", "oel.logged", "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Has the UI open with the runs and their metrics."""
 MAX_VALUE, MAX_PARAMS, MAX_METRICS = 6000, 100, 1000
 LOOP = "loop"
 CANDIDATE = "candidate"
+SCHEMA = json.dumps(
+    {
+        "mlflow_colspec": [
+            {"name": name, "type": kind, "required": True}
+            for name, kind in (("id", "string"), ("env", "string"), ("seed", "long"), ("reward", "double"))
+        ]
+    }
+)
+"""Columns of episodes, as MLflow writes schemas down."""
 
 
 class TrackedRun(Record):
@@ -41,6 +54,19 @@ class TrackedRun(Record):
     tracking_uri: str = ""
     runs: dict[str, str] = Field(default_factory=dict)
     """`loop` or the number of a round → MLflow run id."""
+
+
+class TrackedData(Record):
+    """Episodes that a run was trained or measured on."""
+
+    name: str
+    digest: str
+    """Equal where the data are; at most 36 characters."""
+    context: Literal["training", "evaluation"]
+    source_type: str
+    source: dict[str, Any]
+    profile: dict[str, float]
+    """What can be counted about them."""
 
 
 def tracked_run(run: RunFolder) -> TrackedRun:
@@ -61,8 +87,8 @@ class Tracker:
 
     def __init__(self, settings: TrackingSettings, run: RunFolder) -> None:
         self.settings, self.run = settings, run
-        self.client = MlflowClient(settings.tracking_uri, settings.registry_uri)
-        self.experiment = self._experiment()
+        self.client: Any = PatientClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
+        self.experiment = patiently(self._experiment)
         self._ids: dict[str, str] = {}
         self._metrics: dict[tuple[str, str], dict[int, float]] = {}
 
@@ -72,7 +98,7 @@ class Tracker:
             location = self.settings.artifact_location
             if location and "://" not in location:
                 location = Path(location).as_uri()
-            return str(self.client.create_experiment(self.settings.experiment, artifact_location=location))
+            return str(self.client.create_experiment(self.settings.experiment, artifact_location=location, tags=KIND))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -81,7 +107,7 @@ class Tracker:
         """The MLflow run of the loop (`loop`), of a round (its number) or of a study's run; found again or made."""
         if name not in self._ids:
             known = self._noted().runs.get(name)
-            found = known if known and self._exists(known) else self._find(name)
+            found = known if known and self._exists(known) else patiently(lambda: self._find(name))
             noted = self._noted()  # read again: finding a round may have noted the loop
             _write(self.run, noted.model_copy(update={"runs": {**noted.runs, name: found}}))
             self._ids[name] = found
@@ -181,6 +207,14 @@ class Tracker:
         """Writes a text artifact."""
         self.client.log_text(self.run_id(name), text, file)
 
+    def log_dataset(self, name: str, data: TrackedData) -> None:
+        """Says what a run read. The same data of several runs are one dataset; said again, nothing changes."""
+        dataset = Dataset(
+            data.name, data.digest, data.source_type, json.dumps(data.source), SCHEMA, json.dumps(data.profile)
+        )
+        entry = DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])
+        self.client.log_inputs(self.run_id(name), datasets=[entry])
+
     def register(self, name: str, checkpoint: Path, digest: str) -> str | None:
         """Makes a round's checkpoint a model version with the alias `candidate`; the same digest is registered once.
 
@@ -211,7 +245,7 @@ class Tracker:
     def ensure_model(self, model: str) -> None:
         """Makes the registered model when there is none of that name."""
         try:
-            self.client.create_registered_model(model)
+            patiently(lambda: self.client.create_registered_model(model))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -1,5 +1,6 @@
 """Triggers and round starts: what begins a round, what goes on with one, what is too early."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from oel_core.round_start import (
     read_start,
     require_ungated,
 )
-from oel_core.triggers import begin, close, file_stem, note, open_round, read_trigger, trigger_path
+from oel_core.triggers import begin, close, file_stem, join, note, open_round, read_trigger, trigger_path
 from tests.builders import episode
 
 
@@ -145,3 +146,20 @@ def test_any_id_has_a_file_of_its_own_in_the_folder(run: RunFolder, id: str) -> 
     done = note(run, begun.model_copy(update={"outcome": "refused"}))
     assert read_trigger(run, id) == done
     assert done.over
+
+
+@pytest.mark.parametrize("jump", [-1e9, 1e9])
+def test_a_clock_that_jumps_in_mid_round_changes_nothing(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    begun = begin(OelConfig(), run, "one", champion=0)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    assert open_round(run) == begun.round == 1
+    assert join(run, "two", 1).round == 1
+    done = note(run, begun.model_copy(update={"outcome": "promoted", "at": time.time()}))
+    assert read_trigger(run, "one") == done
+    finish(run, 1, "gate")
+    assert open_round(run) is None
+    assert begin(OelConfig(), run, "three", champion=1).round == 2
+    assert last_begun(run) == 2

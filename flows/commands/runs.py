@@ -28,7 +28,7 @@ def run(
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what the run needs and what is missing.")] = False,
 ) -> None:
     """Run the learning loop, or go on with the run of that name."""
-    from flows.local import start_temporary_server, use_local_services
+    from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
     from oel_core.config import load_config
 
     extra = [f"rounds={rounds}"] if rounds is not None else []
@@ -40,9 +40,10 @@ def run(
     use_local_services(root, verbose=verbose)
     with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:
         progress("start Prefect and MLflow", 0, 0)
-        start_temporary_server()
+        start_temporary_server(root)
         from flows.learning_loop import learning_loop
 
+        wait_until_it_answers()
         rows = learning_loop(config, folder.name, root)
     _show(rows, as_json)
     if not as_json:

@@ -33,7 +33,7 @@ def up(
 ) -> None:
     """Start the Prefect server, the MLflow server and the workers, or those of them that have died."""
     from flows.services import control
-    from flows.services.client import use_services
+    from flows.services.client import use_services, use_tracking
     from flows.services.servers import read_settings
 
     where = root.resolve()
@@ -43,6 +43,7 @@ def up(
     nothing_ran = control.nothing_lives(where)
     control.up(where, settings, address, expose=expose, patience_s=patience, say=_say)
     use_services(where)
+    use_tracking(where, address)
     from flows.abandoned import mark_dead
 
     for name in mark_dead(where, nothing_ran=nothing_ran):

@@ -36,8 +36,8 @@ def join_services(root: Path) -> bool:
     return True
 
 
-def use_tracking(root: Path) -> None:
-    """Lets this process find the MLflow database of `root` where it is PostgreSQL's.
+def use_tracking(root: Path, given: str | None = None) -> None:
+    """Lets this process find the MLflow database of `root` where it is PostgreSQL's, at the address given if any.
 
     Raises:
         ConfigError: it is, and nobody says where.
@@ -45,7 +45,7 @@ def use_tracking(root: Path) -> None:
     settings = read_settings(root.resolve())
     if settings is None or not settings.postgres or os.environ.get("OEL_TRACKING_URI"):
         return
-    address = postgres_address(None, settings)
+    address = postgres_address(given, settings)
     os.environ.update({"OEL_TRACKING_URI": worker_environment(root.resolve(), address)["OEL_TRACKING_URI"]})
 
 

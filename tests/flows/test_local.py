@@ -1,27 +1,87 @@
-"""The temporary API: what happens when it does not come up."""
+"""The temporary API: it ends with whoever started it, and what happens when it does not come up."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from flows.local import start_temporary_server
+from flows import local
+from flows.local import kill_temporary_server, start_temporary_server, wait_until_it_answers
+from flows.services.process import Service
 from oel_core.errors import OelError
+from oel_core.processes import group_members
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from flows import local
+from flows.services.process import Service
+sleeper = Service("prefect", ["sleep", "60"], {"PREFECT_API_URL": "http://127.0.0.1:1/api", "NO_PROXY": ""}, "", bool)
+local.prefect_server = lambda *arguments: sleeper
+local.start_temporary_server(Path(sys.argv[1]))
+print(local._server.pid, flush=True)
+time.sleep(60)
+"""
 
 
-def test_an_api_that_does_not_start_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    def too_busy(self: SubprocessASGIServer) -> None:
-        raise RuntimeError("Timed out.")
-
-    monkeypatch.setattr(SubprocessASGIServer, "start", too_busy)
-    with temporary_settings({PREFECT_API_URL: None}), pytest.raises(OelError, match="PREFECT_API_URL"):
-        start_temporary_server()
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")  # so that it is as before after the test
+    monkeypatch.delenv("PREFECT_API_URL")
+    yield
+    kill_temporary_server()
 
 
-def test_a_server_of_the_users_own_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+def stand_in(monkeypatch: pytest.MonkeyPatch, *command: str) -> None:
+    environment = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "NO_PROXY": "127.0.0.1"}
+    service = Service("prefect", list(command), environment, "http://127.0.0.1:1", lambda: False)
+    monkeypatch.setattr(local, "prefect_server", lambda *arguments: service)
 
-    monkeypatch.setattr(SubprocessASGIServer, "start", lambda self: pytest.fail("started a second server"))
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4200/api"}):
-        start_temporary_server()
+
+@pytest.mark.parametrize("command", [("sleep", "60"), ("false",)])
+def test_an_api_that_does_not_start_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    stand_in(monkeypatch, *command)
+    start_temporary_server(tmp_path)
+    with pytest.raises(OelError, match=r"temporary-server\.log.*PREFECT_API_URL"):
+        wait_until_it_answers(patience_s=0.5)
+    assert "PREFECT_API_URL" not in os.environ
+
+
+def test_a_server_of_the_users_own_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    start_temporary_server(tmp_path)
+    assert local._server is None
+    wait_until_it_answers()
+    kill_temporary_server()
+    assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
+
+
+def test_it_ends_with_a_starter_that_is_killed_alone(tmp_path: Path) -> None:
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(tmp_path)], stdout=subprocess.PIPE)
+    assert starter.stdout is not None
+    guardian = int(starter.stdout.readline())
+    until = time.monotonic() + 20
+    while not (server := children(guardian)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert server
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    while (group_members(guardian) or group_members(server[0])) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not group_members(guardian)
+    assert not group_members(server[0])
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(found) for found in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
