@@ -31,7 +31,7 @@ def study(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
 ) -> None:
     """Compare ways to learn with several loop seeds, or go on with the study of that name."""
-    from flows.local import start_temporary_server, use_local_services
+    from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
     from oel_core.artifacts import open_run
     from oel_core.study.plan import make_plan
     from oel_core.study.writing import require_study
@@ -46,9 +46,10 @@ def study(
     use_local_services(root, verbose=verbose)
     with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:
         progress("start Prefect and MLflow", 0, 0)
-        start_temporary_server()
+        start_temporary_server(root)
         from flows.study import study as run_study
 
+        wait_until_it_answers()
         result = run_study(plan, called, root)
     _show(result, folder.path, as_json)
     for run, why in sorted(result.failed.items()):
