@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -220,6 +221,10 @@ def test_how_a_server_is_tuned_may_change_in_the_middle(start: Path, tmp_path: P
         distill(**given | {"model": faster.model_copy(update={"thinking": True})})
 
 
+ONE_AT_A_TIME = Lock()
+"""transformers swaps methods of its classes while it loads, so two threads must not."""
+
+
 class AdapterServer(FakeServer):
     """A model server that loads adapters, and answers under them."""
 
@@ -227,9 +232,10 @@ class AdapterServer(FakeServer):
         if "seed" not in body:  # the probe's questions
             return super().respond(model, prompt, body)
         assert self.adapters
-        answering = load_model(self.adapters[model], CONFIG)[0]
         sampling = Sampling(temperature=body["temperature"], max_tokens=body["max_tokens"])
-        return sample_responses(answering, [prompt], [body["seed"]], sampling, body["stop_token_ids"], 0)[0]
+        with ONE_AT_A_TIME:
+            answering = load_model(self.adapters[model], CONFIG)[0]
+            return sample_responses(answering, [prompt], [body["seed"]], sampling, body["stop_token_ids"], 0)[0]
 
 
 def test_a_server_takes_each_steps_adapter_under_a_new_name(start: Path, tmp_path: Path) -> None:
