@@ -43,6 +43,6 @@ def test_every_command_of_the_operations_guide(services: Services) -> None:
     run_document(services, SOURCE / "docs" / "operations.md")
 
 
-@pytest.mark.slow
+@pytest.mark.services
 def test_every_command_of_the_readme(services: Services) -> None:
     run_document(services, SOURCE / "README.md")

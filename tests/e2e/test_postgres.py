@@ -17,7 +17,7 @@ from tests.e2e.loop import short_config
 from tests.e2e.operating import Services, copy_source, free_ports
 from tests.fakes import tiny_model_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.services
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 
 
