@@ -45,11 +45,11 @@ def test_the_next_round_starts_from_the_champion(services: Services) -> None:
 def test_collected_episodes_feed_a_round(services: Services) -> None:
     """`collect-only` fills the inbox once for each trigger; too few wait, enough make a round."""
     project = services.project("fed")
-    asked = {"project": "fed", "inbox": "inbox", "episodes": 5, "trigger": "c1"}
+    asked = {"project": "fed", "inbox": "fed-inbox", "episodes": 5, "trigger": "c1"}
     assert services.ended(services.start("collect-only", asked))["type"] == "COMPLETED"
     assert services.ended(services.start("collect-only", asked))["type"] == "COMPLETED"
     assert services.ended(services.start("collect-only", {**asked, "trigger": "c2"}))["type"] == "COMPLETED"
-    files = sorted((services.root / "inbox").iterdir())
+    files = sorted((services.root / "fed-inbox").iterdir())
     episodes = [episode for file in files for episode in read_jsonl(file, Trajectory)]
     assert len(files) == 2
     assert len({episode.seed for episode in episodes}) == len({episode.id for episode in episodes}) == 10
