@@ -53,7 +53,7 @@ def test_collected_episodes_feed_a_round(services: Services) -> None:
     episodes = [episode for file in files for episode in read_jsonl(file, Trajectory)]
     assert len(files) == 2
     assert len({episode.seed for episode in episodes}) == len({episode.id for episode in episodes}) == 10
-    inbox = f"experience.inbox={services.root / 'inbox'}"
+    inbox = f"experience.inbox={services.root / 'fed-inbox'}"
     services.ended(project.trigger("too-few", inbox, "experience.min_episodes=11"))
     assert project.outcome("too-few") == "waiting"
     services.ended(project.trigger("enough", inbox, "experience.min_episodes=10"))
