@@ -9,13 +9,13 @@ import atexit
 import os
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from flows.services.client import join_services
 from flows.services.servers import UpSettings, prefect_server
 from oel_core.errors import OelError
+from oel_core.policies.guardian import guarded
 
 START_S = 180.0
 """A busy machine needs longer than one would think."""
@@ -52,10 +52,9 @@ def start_temporary_server(root: Path) -> None:
         return
     service = prefect_server(root.resolve(), UpSettings(prefect_port=_free_port()), None)
     settings = {name: value for name, value in service.environment.items() if name not in OWN}
-    guarded = [sys.executable, "-m", "oel_core.policies.guardian", str(GRACE_S), *service.command]
     with _log().open("wb") as log:
         _server = subprocess.Popen(
-            guarded,
+            guarded(service.command, GRACE_S),
             env={**os.environ, **settings, **BARE},
             stdin=subprocess.PIPE,
             stdout=log,

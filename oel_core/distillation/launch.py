@@ -5,11 +5,9 @@ with the one that started them, however it ends.
 """
 
 import contextlib
-import ctypes
 import faulthandler
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -29,12 +27,12 @@ from oel_core.errors import ConfigError, DistillationError, OelError
 from oel_core.files import write_atomic
 from oel_core.manifest import read_record
 from oel_core.models import pick_device
+from oel_core.policies.guardian import die_with_parent, guarded
 from oel_core.types import Record
 
 FOLDER = "processes"
 _JOB, _ERROR, _LOG = "job.json", "error.json", "processes.log"
 _LOOK_S, _GRACE_S, _TAIL = 0.2, 10.0, 20
-_PR_SET_PDEATHSIG = 1
 
 
 class Failure(Record):
@@ -83,12 +81,12 @@ def _command(job: Job, folder: Path) -> list[str]:
     name = "fsdp2" if job.config.sharding == "fsdp2" else "ddp"
     settings = resources.files("deployments") / "accelerate" / f"{name}.yaml"
     threads = max(1, (os.cpu_count() or 1) // job.config.processes)
-    return [
-        *(sys.executable, "-m", "oel_core.policies.guardian", str(_GRACE_S)),
+    command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(settings)),
         *("--num_processes", str(job.config.processes), "--num_cpu_threads_per_process", str(threads)),
         *("--main_process_port", "0", "-m", "oel_core.distillation.run", str(folder)),
     ]
+    return guarded(command, _GRACE_S)
 
 
 @contextmanager
@@ -141,7 +139,7 @@ def _failure(folder: Path, status: int) -> OelError:
 
 def process_job(train: Callable[[Job, Ranks], None]) -> None:
     """The main function of a process: `accelerate launch ... -m oel_core.distillation.run FOLDER`."""
-    _die_with_launcher()
+    die_with_parent()  # workers are started in sessions of their own, where no signal to the launcher's group reaches
     faulthandler.enable()
     folder = Path(sys.argv[1])
     try:
@@ -174,9 +172,3 @@ def join(job: Job) -> Ranks:
     from oel_core.distillation.sharding import Shards
 
     return Shards(state.device, mixed=job.mixed)
-
-
-def _die_with_launcher() -> None:
-    """Workers are started in sessions of their own, where no signal to the launcher's group reaches (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

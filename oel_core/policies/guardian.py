@@ -13,12 +13,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_guardian() -> None:
-    """In the command's process: should the guardian itself be killed, so is the command (Linux only)."""
+def guarded(command: Sequence[str], grace_s: float) -> list[str]:
+    """The command behind a guardian, to be started with a pipe as its standard input."""
+    return [sys.executable, "-m", "oel_core.policies.guardian", str(grace_s), *command]
+
+
+def die_with_parent() -> None:
+    """The calling process is killed when the thread that started it ends (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -53,7 +59,7 @@ def _stop(*_: object) -> None:
 def main(grace_s: float, command: list[str]) -> int:
     """Runs the command until it ends or the standard input closes; its exit status."""
     signal.signal(signal.SIGTERM, _stop)
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_guardian)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent)
 
     def watch() -> None:
         while os.read(0, 1024):

@@ -22,6 +22,7 @@ from oel_core.checkpoints import is_adapter, model_digest, resolve_model, stamp
 from oel_core.config import ModelConfig
 from oel_core.errors import PolicyError
 from oel_core.policies.chat import Chat, base_of
+from oel_core.policies.guardian import guarded
 from oel_core.policies.vllm import check_installed, runs_on_cpu
 from oel_core.policies.vllm_settings import ENVIRONMENT, QUIET, adapter_rank, engine_arguments
 from oel_core.policy_config import OpenAIConfig
@@ -67,10 +68,9 @@ class ServerProcess:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
-        guardian = [sys.executable, "-m", "oel_core.policies.guardian", str(GRACE_S), *command]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                guardian,
+                guarded(command, GRACE_S),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
