@@ -15,13 +15,12 @@ from oel_core.config import OelConfig
 from oel_core.preflight import check
 from oel_core.round_start import require_ungated
 from oel_core.summary import RoundSummary, summarise_run
-from tasks.base import one_model
 from tasks.report import report
 from tasks.tracking import LOOP, tracker_of
 from tasks.tracking_settings import TrackingSettings, load_settings
 
 
-@flow(name="learning-loop", flow_run_name="{name}", task_runner=one_model())
+@flow(name="learning-loop", flow_run_name="{name}")
 def learning_loop(
     config: OelConfig,
     name: str,

@@ -9,7 +9,6 @@ from flows.reviewing import wait_for_review
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from tasks.accumulate import accumulate
-from tasks.base import one_model
 from tasks.collect import collect
 from tasks.distill import distill
 from tasks.extract import extract
@@ -21,19 +20,14 @@ from tasks.tracking import tracker_of
 from tasks.tracking_settings import TrackingSettings
 
 
-@flow(
-    name="learning-round",
-    flow_run_name="{run.name} round {round_index}",
-    task_runner=one_model(),
-)
+@flow(name="learning-round", flow_run_name="{run.name} round {round_index}")
 def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking: TrackingSettings) -> None:
     """Brings one round to its end. Stages that have finished are skipped."""
     with tracker_of(tracking, run).running(str(round_index)):
         collect(config, run, round_index, tracking)
         reading = config.collect.replicas if config.knowledge.source.use == "extracted" else 0
-        replicas = [extract.submit(config, run, round_index, replica, tracking) for replica in range(reading)]
-        for replica in replicas:
-            replica.result()
+        for replica in range(reading):
+            extract(config, run, round_index, replica, tracking)
         accumulate(config, run, round_index, tracking)
         if config.review.mode == "required":
             wait_for_review(config, run, round_index)

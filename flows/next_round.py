@@ -22,7 +22,6 @@ from oel_core.preflight import check
 from oel_core.promotion import Verdict
 from oel_core.stages.evaluate import parts, stage_name
 from oel_core.triggers import Outcome, Trigger, begin, close, join, note, open_round, read_trigger
-from tasks.base import one_model
 from tasks.promote import gate, promote
 from tasks.registry import registry_of
 from tasks.report import report
@@ -30,7 +29,7 @@ from tasks.tracking import LOOP, tracker_of
 from tasks.tracking_settings import TrackingSettings, load_settings
 
 
-@flow(name="next-round", flow_run_name="{name} next round", task_runner=one_model())
+@flow(name="next-round", flow_run_name="{name} next round")
 def next_round(
     config: OelConfig,
     name: str,

@@ -14,13 +14,12 @@ from oel_core.study.plan import StudyPlan, jobs
 from oel_core.study.results import StudyResult
 from oel_core.study.tables import markdown
 from oel_core.study.writing import require_study, write_plan
-from tasks.base import one_model
 from tasks.study import study_results, study_run
 from tasks.tracking import LOOP, tracker_of
 from tasks.tracking_settings import TrackingSettings, load_settings
 
 
-@flow(name="study", flow_run_name="{name}", task_runner=one_model())
+@flow(name="study", flow_run_name="{name}")
 def study(
     plan: StudyPlan, name: str, root: Path = Path("runs"), tracking: TrackingSettings | None = None
 ) -> StudyResult:
