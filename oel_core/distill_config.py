@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from oel_core.config_base import Count, Section, Share
 from oel_core.policy_config import Backend
 
-CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**31}
+CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
 """By device: room for the logits of one chunk of response tokens and what is computed of them."""
 
 
