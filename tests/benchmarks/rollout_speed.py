@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,16 +104,29 @@ def spread(values: Sequence[float], unit: str) -> str:
     return f"{statistics.median(values):.2f} {unit} ({min(values):.2f} to {max(values):.2f})"
 
 
+def live_on_average(episodes: Sequence[Trajectory]) -> float:
+    """Episodes of one group that were still being played, over its turns."""
+    turns = [len(episode.turns) for episode in episodes]
+    return sum(turns) / max(turns)
+
+
 def batched(repeats: int) -> None:
+    """Whole episodes, of which fewer and fewer are live, and first turns, where all are."""
     config = ModelConfig(path=SEED_LM, batch_size=LIVE, device="cpu")
     model, tokenizer = load_model(SEED_LM, config)
     many, one = TransformersPolicy(model, tokenizer, config, SEED_LM), OneAtATime(model, tokenizer, config)
-    same = responses(play(many)) == responses(play(one))
-    together, apart = turn_about(repeats, lambda: play(many), lambda: play(one))
-    print(f"{LIVE} episodes of {WORLD.name} with {SEED_LM}; the same responses: {same}; {repeats} repeats")
-    print(f"  batched        {spread([LIVE / s for s in together], 'episodes/s')}")
-    print(f"  one at a time  {spread([LIVE / s for s in apart], 'episodes/s')}")
-    print(f"  ratio          {spread([b / a for a, b in zip(together, apart, strict=True)], 'times')}")
+    for label, world in (("whole", WORLD), ("first turns of", replace(WORLD, max_turns=1))):
+        found = play(many, world)
+        same = responses(found) == responses(play(one, world))
+        together, apart = turn_about(repeats, partial(play, many, world), partial(play, one, world))
+        turns = sum(len(episode.turns) for episode in found)
+        print(
+            f"{label} {LIVE} episodes of {WORLD.name} with {SEED_LM}, {live_on_average(found):.1f} live on average; "
+            f"the same responses: {same}; {repeats} repeats"
+        )
+        print(f"  batched        {spread([turns / s for s in together], 'turns/s')}")
+        print(f"  one at a time  {spread([turns / s for s in apart], 'turns/s')}")
+        print(f"  ratio          {spread([b / a for a, b in zip(together, apart, strict=True)], 'times')}")
 
 
 def vllm(repeats: int) -> None:
