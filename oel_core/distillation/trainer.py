@@ -138,7 +138,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         """Rollouts, then loss and gradient over micro-batches. Returns the mean loss per response token, a scalar.
 
         Raises:
-            DistillationError: the loss is not finite; nothing has been updated then.
+            DistillationError: the loss or divergence is not finite; nothing has been updated then.
         """
         step: Step = inputs["step"]
         started = time.perf_counter()
@@ -147,7 +147,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         model.train()
         tally.learnt = self._learn(step, tally.rollouts)
         if broken := tally.broken():
-            raise self._stopped(step, broken, "the loss is not finite")
+            raise self._stopped(step, broken, "the loss or divergence is not finite")
         self.ranks.end_step(model)
         return tally.loss
 
