@@ -20,9 +20,9 @@ import torch
 
 from oel_core import errors
 from oel_core.config import DistillConfig, ModelConfig
-from oel_core.distillation.job import Job, OnStep
+from oel_core.distillation.job import Job
 from oel_core.distillation.ranks import Alone, Ranks, Replicas
-from oel_core.distillation.records import StepRecord
+from oel_core.distillation.records import OnStep, StepRecord
 from oel_core.errors import ConfigError, DistillationError, OelError
 from oel_core.files import write_atomic
 from oel_core.manifest import read_record
