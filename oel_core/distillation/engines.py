@@ -26,7 +26,7 @@ from torch import Tensor
 from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.dataset import Sample
 from oel_core.distillation.rollouts import Rollout, Sampler, Tokens
-from oel_core.errors import ConfigError, PolicyError, ServiceError
+from oel_core.errors import ConfigError, PolicyError, PromptTooLongError, ServiceError
 from oel_core.models import current_weights, is_lora, write_weights
 from oel_core.policies import check_backend
 from oel_core.policies.base import Completion, Sampling
@@ -94,7 +94,7 @@ class StudentEngine:
 
         Raises:
             ServiceError: the engine does not start, or has died twice in a row.
-            ConfigError: a server that cannot serve this model, or gives no token ids.
+            ConfigError: a server that cannot serve this model or gives no token ids, or a prompt that is too long for it.
         """
         try:
             try:
@@ -105,6 +105,8 @@ class StudentEngine:
                 logger.warning("%s; it is started again with the student's weights", error)
                 self._forget()
                 return self._attempt(model, prompts, seeds, sampling)
+        except PromptTooLongError as error:  # no second attempt could help
+            raise ConfigError(f"distill.rollouts: {error}") from error
         except PolicyError as error:
             raise ServiceError(
                 f"no rollouts: {error}. Give the same command again to go on from the newest checkpoint, or set "

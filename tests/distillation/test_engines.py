@@ -17,7 +17,7 @@ from oel_core.config import ModelConfig
 from oel_core.distillation import engines
 from oel_core.distillation.engines import weights_digest
 from oel_core.distillation.run import distill
-from oel_core.errors import ArtifactError, ConfigError, PolicyError, ServiceError
+from oel_core.errors import ArtifactError, ConfigError, PolicyError, PromptTooLongError, ServiceError
 from oel_core.models import load_model
 from oel_core.policies import release
 from oel_core.policies.base import Completion, Sampling
@@ -87,6 +87,13 @@ class Dying(FilePolicy):
             self.closed = True
             raise PolicyError("the engine has died")
         return super().generate_ids(*asked)
+
+
+class Short(FilePolicy):
+    """Reads less than the student does."""
+
+    def generate_ids(self, *asked: Any) -> list[Completion]:
+        raise PromptTooLongError({0: "a prompt of 90 tokens is 10 tokens over the server's length of 80"})
 
 
 class Broken(FilePolicy):
@@ -179,6 +186,15 @@ def test_an_engine_that_does_not_come_back_is_one_error_and_the_run_goes_on_late
     assert len(lines(tmp_path / "cut")) == 2
     garage.kinds = [FilePolicy]
     assert files(distill(**arguments(start, tmp_path / "cut", rollouts="vllm"))) == files(own)
+
+
+def test_a_prompt_that_an_engine_cannot_read_is_no_fault_to_try_again(
+    start: Path, tmp_path: Path, garage: Garage
+) -> None:
+    garage.kinds = [Short]
+    with pytest.raises(ConfigError, match=r"distill.rollouts: .* over the server's length") as caught:
+        distill(**arguments(start, tmp_path, rollouts="vllm"))
+    assert not can_help(caught.value)
 
 
 def test_nothing_is_started_where_nothing_is_sampled(start: Path, tmp_path: Path, garage: Garage) -> None:
