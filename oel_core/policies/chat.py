@@ -28,8 +28,9 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], *, t
     try:
         text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **known)
     except TemplateError as error:
+        roles = ", ".join(dict.fromkeys(message.role for message in messages))
         raise PolicyError(
-            f"the model's chat template refuses messages of {', '.join(dict.fromkeys(message.role for message in messages))}: "
+            f"the model's chat template refuses messages of {roles}: "
             f"{error}. Use a model whose template takes system messages, or give its tokenizer such a template"
         ) from error
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]

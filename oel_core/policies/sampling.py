@@ -38,7 +38,7 @@ def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
 def invert(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Inverse of the cumulative distribution. Shapes: weights (rows, n) ≥ 0, uniform (rows,) in [0, 1) → (rows,).
 
-    Weights need not sum to 1. An entry of weight zero is never drawn. Weights that are not finite draw anything in range.
+    Weights need not sum to 1. An entry of weight zero is never drawn. Of weights that are not finite any may be drawn.
     """
     cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1]
