@@ -130,8 +130,8 @@ def test_calls_and_tokens_by_hand() -> None:
 
 
 def test_scoring_knowledge_is_counted() -> None:
-    knowledge = {"max_tokens": 200, "selection": {"use": "best", "episodes": 6}, "saturation": {"every": 3, "episodes": 5}}
-    found = needs(knowledge=knowledge)
+    scored = {"selection": {"use": "best", "episodes": 6}, "saturation": {"every": 3, "episodes": 5}}
+    found = needs(knowledge={"max_tokens": 200, **scored})
     assert list(found)[2:5] == ["extract", "saturation", "select"]
     select, saturation = found["select"], found["saturation"]
     assert (select.rounds, select.calls) == (2, 3 * (1 + 2) * 6), "without knowledge, and with each of two files"

@@ -94,7 +94,7 @@ class StudentEngine:
 
         Raises:
             ServiceError: the engine does not start, or has died twice in a row.
-            ConfigError: a server that cannot serve this model or gives no token ids, or a prompt that is too long for it.
+            ConfigError: a server that cannot serve this model or gives no token ids, or a prompt that it cannot read.
         """
         try:
             try:

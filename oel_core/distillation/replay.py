@@ -70,8 +70,8 @@ def _encoded(replay: ReplayConfig, encode: Encode, room: int) -> list[Sequence[i
         ids = array("i", encode(entry.messages))
         if len(ids) > room:
             raise DistillationError(
-                f"{replay.path}:{number}: this prompt is {len(ids) - room} tokens over the {room} that leave room for a "
-                "response: shorten it, raise model.max_length or lower distill.max_response_tokens"
+                f"{replay.path}:{number}: this prompt is {len(ids) - room} tokens over the {room} that leave room for "
+                "a response: shorten it, raise model.max_length or lower distill.max_response_tokens"
             )
         prompts.append(ids)
     return prompts
