@@ -180,9 +180,7 @@ class Replicas(Alone):
         return self._divided(rollouts, work)
 
     def measure(self, student: Student, teacher: Teacher, rollouts: Sequence[Rollout], objective: Objective) -> Scores:
-        return self._divided(
-            rollouts, lambda part: measure(student, teacher, part, objective) if part else NOTHING
-        )
+        return self._divided(rollouts, lambda part: measure(student, teacher, part, objective) if part else NOTHING)
 
     def end_step(self, model: nn.Module) -> None:
         """A parameter that no process has a gradient for keeps none."""
