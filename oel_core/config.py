@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from oel_core.config_base import Count, CountOrZero, Section, Share
-from oel_core.distill_config import RegimeConfig
+from oel_core.distill_config import DistillConfig
 from oel_core.errors import ConfigError
 from oel_core.knowledge_config import KnowledgeConfig, ReviewConfig
 from oel_core.operation import ExperienceConfig, GateConfig
@@ -123,58 +123,6 @@ class ExtractConfig(Section):
     turns_shown: Count | None = None
     """Last turns of an episode that the extractor reads; null shows all."""
     sampling: SamplingConfig = SamplingConfig(max_tokens=2048)
-
-
-class DistillConfig(RegimeConfig):
-    """Consolidation by context distillation (arXiv 2603.16856 and 2602.12275)."""
-
-    steps: Count = 20
-    """T: optimiser steps."""
-    episodes_per_step: Count = 64
-    """Episodes whose turns make one step's prompts."""
-    turns_per_episode: Count | None = None
-    """Turns of an episode used at most, drawn at random; null uses all."""
-    learning_rate: float = Field(default=5e-6, gt=0)
-    """Constant."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradient norm clip."""
-    objective: Literal[
-        "reverse_kl_top_k",
-        "reverse_kl_renormalised",
-        "reverse_kl_tail",
-        "reverse_kl",
-        "sampled_token",
-        "forward_kl",
-        "generalised_jsd",
-    ] = "reverse_kl_top_k"
-    """What is minimised; `oel_core/distillation/objectives.py` defines each. The default is the paper's."""
-    jsd_beta: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the teacher in the mixture of `generalised_jsd`."""
-    top_k: Count = 256
-    """Student tokens per position that the top-k objectives sum over."""
-    clip: float | None = Field(default=None, gt=0)
-    """Most nats that one response token adds to the loss; a token over it gives no gradient. null: no clip."""
-    temperature: float = Field(default=0.7, gt=0)
-    """Of the loss's two distributions and of the student's sampling."""
-    max_response_tokens: Count = 1024
-    """Most tokens of a student response."""
-    micro_batch_tokens: Count = 2048
-    """Student tokens in one forward and backward, shared prompt beginnings counted once; not part of the result."""
-    gradient_checkpointing: bool = False
-    """Recompute the student's layers in the backward: less memory, about a third more time."""
-    student_layout: Literal["auto", "packed", "padded"] = "auto"
-    """How the student reads a micro-batch; auto packs without padding where the architecture allows it."""
-    teacher_prefix: Literal["auto", "shared", "cached", "full"] = "auto"
-    """How the teacher reads knowledge; auto takes the first of these that the architecture allows."""
-    prefix_cache_gb: float = Field(default=8.0, ge=0)
-    """GB (10^9 bytes) on the teacher's device for the keys and values of knowledge files."""
-    prefix_spill_gb: float = Field(default=32.0, ge=0)
-    """GB of main memory for those that a GPU has no room for; what fits nowhere is computed at each use."""
-    checkpoint_every: Count = 5
-    """Steps between resumable checkpoints."""
-    keep_checkpoints: Count = 2
-    """Resumable checkpoints kept; the oldest goes first."""
 
 
 class GameSuite(Section):

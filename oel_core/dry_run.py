@@ -12,6 +12,7 @@ from oel_core.envs import check_spec
 from oel_core.errors import ConfigError, OelError
 from oel_core.estimate import StageNeed, estimate, trained_parameters, transient_disk
 from oel_core.evaluation import make_suite
+from oel_core.preflight import check_engines, check_replay
 from oel_core.stages.common import env_spec
 
 GIB = 2**30
@@ -74,7 +75,8 @@ def dry_run(config: OelConfig, root: Path) -> DryRun:
         disk=disk,
         missing=(),
     )
-    missing = [*_missing_model(config), *_missing_suites(config), *_missing_hardware(config, report)]
+    missing = [*_missing_model(config), *_missing_suites(config), *_missing_inputs(config)]
+    missing += _missing_hardware(config, report)
     return replace(report, missing=tuple(missing))
 
 
@@ -155,6 +157,17 @@ def _missing_suites(config: OelConfig) -> list[str]:
             make_suite(name, options, config)
         except ConfigError as error:
             missing.append(f"evaluation: {error}")
+    return missing
+
+
+def _missing_inputs(config: OelConfig) -> list[str]:
+    """What answers prompts, and what a distillation reads beside its prompts."""
+    missing = []
+    for name, look in (("engine", check_engines), ("replay", check_replay)):
+        try:
+            look(config)
+        except OelError as error:
+            missing.append(f"{name}: {error}")
     return missing
 
 

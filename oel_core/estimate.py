@@ -86,10 +86,11 @@ def _extraction(config: OelConfig) -> _Calls:
 
 
 def _distillation(config: OelConfig) -> _Calls:
-    """The student's answers."""
+    """The answers that are learnt from: the student's, or those of a teacher that reads knowledge."""
     turns = min(config.environment.max_turns, config.distill.turns_per_episode or config.environment.max_turns)
     episodes = config.distill.steps * config.distill.episodes_per_step
-    one = turn_prompts(config, config.environment.max_turns, 0, config.distill.max_response_tokens)
+    known = config.knowledge_cap if config.distill.regime == "teacher_rollouts" else 0
+    one = turn_prompts(config, config.environment.max_turns, known, config.distill.max_response_tokens)
     return _Calls(
         episodes * turns,
         max(one),
@@ -120,6 +121,27 @@ def _evaluations(config: OelConfig, round_index: int) -> list[_Calls]:
     return [own, *taught, *(_suite(config, name, options) for name, options in config.evaluate.ood.items())]
 
 
+def _scoring(config: OelConfig, texts: int, episodes: int) -> list[_Calls]:
+    """Validation episodes with each of so many texts in the prompt, and as many without any."""
+    turns, response = config.environment.max_turns, config.play.sampling.max_tokens
+    return [
+        _episodes(config, episodes, turns, 0, response),
+        _episodes(config, texts * episodes, turns, config.knowledge_cap, response),
+    ]
+
+
+def _validation(config: OelConfig) -> dict[str, list[_Calls]]:
+    """The stages that score knowledge, where they are wanted."""
+    selection, saturation = config.knowledge.selection, config.knowledge.saturation
+    found = {}
+    if saturation.every is not None:
+        points = -(-config.collect.extraction_episodes // saturation.every)
+        found["saturation"] = _scoring(config, config.collect.replicas * points, saturation.episodes)
+    if selection.use != "all":
+        found["select"] = _scoring(config, config.collect.replicas, selection.episodes)
+    return found
+
+
 def generation_memory(config: OelConfig, architecture: Architecture, prompt: int, response: int, together: int) -> int:
     """Bytes at the peak of answering `together` prompts in batches.
 
@@ -142,7 +164,7 @@ def training_weights(config: OelConfig, architecture: Architecture) -> int:
     """Bytes that a distillation holds throughout.
 
     Full fine-tuning keeps float32 weights, gradients and two moments, a bfloat16 working copy where the model is in
-    bfloat16, and the frozen teacher in the model's own type. Where processes divide it, the working copy and the
+    bfloat16, and the models beside the student in their own type. Where processes divide it, the working copy and the
     teacher stay whole. An adapter shares its base with the teacher.
     """
     size, trained = _BYTES[config.model.dtype], trained_parameters(config, architecture)
@@ -150,13 +172,25 @@ def training_weights(config: OelConfig, architecture: Architecture) -> int:
         return architecture.parameters * size + trained * 16
     if config.distill.sharding == "fsdp2":
         return trained * 16 // config.distill.processes + trained * 2 * size
-    return trained * (16 + size + (size if size < 4 else 0))
+    narrow = size < 4
+    average = 4 if narrow and config.distill.teacher == "ema" else 0
+    return trained * (16 + size * (narrow + _frozen_copies(config)) + average)
+
+
+def _frozen_copies(config: OelConfig) -> int:
+    """Models beside the student: its teacher, and the round's start where retention terms need another one."""
+    chosen = config.distill
+    teacher = chosen.regime != "sft" and chosen.teacher != "live"
+    held = chosen.retention.in_context_weight > 0 or chosen.retention.replay is not None
+    return teacher + (held and (chosen.regime == "sft" or chosen.teacher != "frozen"))
 
 
 def training_memory(config: OelConfig, architecture: Architecture) -> int:
     """Bytes at the peak of one micro-batch's backward: weights, what every layer keeps for it, and the loss."""
     size = _BYTES[config.model.dtype]
-    length = _distillation(config).prompt + config.distill.max_response_tokens
+    response = config.distill.max_response_tokens
+    known = config.knowledge_cap if config.distill.retention.in_context_weight else 0
+    length = max(turn_prompts(config, config.environment.max_turns, known, response)) + response
     tokens = max(config.distill.micro_batch_tokens, length)
     values = 10 * architecture.hidden + 8 * (architecture.queries + architecture.keys) + 4 * architecture.intermediate
     if config.distill.gradient_checkpointing:  # every layer's input, and one layer's values
@@ -227,6 +261,7 @@ def estimate(config: OelConfig, architecture: Architecture | None) -> list[Stage
         generating("evaluate the base model", 1, *_evaluations(config, 0)),
         generating("collect", config.rounds, _episodes(config, played, turns, 0, response)),
         generating("extract", config.rounds, _extraction(config)),
+        *(generating(stage, config.rounds, *calls) for stage, calls in _validation(config).items()),
         StageNeed(
             "distill",
             config.rounds,

@@ -2,6 +2,7 @@
 
 from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
+from oel_core.distillation.replay import read_replay
 from oel_core.envs import check_spec
 from oel_core.evaluation import check_suites
 from oel_core.policies import check_backend
@@ -18,17 +19,34 @@ def check(config: OelConfig) -> None:
         ConfigError: the environment, a suite or an option of one does not exist, or knowledge is to be scored on
             validation episodes that the environment does not have.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
-        PolicyError, ConfigError: as `policies.check_backend`, for playing and for a distillation's rollouts.
-        ConfigError: more processes than GPUs are to share the distillation.
+        PolicyError, ConfigError: as `check_engines`.
+        ArtifactError, DistillationError: as `check_replay`.
     """
     check_spec(env_spec(config))
     get_format(config.extract.format)
     check_suites(config)
     require_validation(config)
     resolve_model(config.model.path)
+    check_engines(config)
+    check_replay(config)
+
+
+def check_engines(config: OelConfig) -> None:
+    """What answers prompts, in play and inside a distillation, and what shares a distillation, must be here.
+
+    Raises:
+        PolicyError, ConfigError: as `policies.check_backend` and `rollout_model`.
+        ConfigError: more processes than GPUs are to share the distillation.
+    """
     check_backend(config.model)
     check_backend(rollout_model(config.model, config.distill))
     if config.distill.processes > 1:
         from oel_core.distillation.launch import require_devices  # torch takes a second to import
 
         require_devices(config.model, config.distill)
+
+
+def check_replay(config: OelConfig) -> None:
+    """The general prompts that a distillation replays must be readable. Raises as `read_replay`."""
+    if config.distill.retention.replay is not None:
+        read_replay(config.distill.retention.replay)

@@ -8,8 +8,6 @@ kept in flight: whatever ends makes room for the next, and nobody waits for the 
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from queue import SimpleQueue
 
 from oel_core.config import PlayConfig
 from oel_core.envs.base import EnvSpec
@@ -17,7 +15,8 @@ from oel_core.episode import Episode, KnowledgeFor, prompt_digest
 from oel_core.errors import PromptTooLongError
 from oel_core.knowledge_config import InjectionConfig
 from oel_core.planning import EpisodePlan, count_layouts, plan_episodes
-from oel_core.policies.base import Completion, Policy, StreamingPolicy
+from oel_core.policies.base import Policy, StreamingPolicy
+from oel_core.policies.flight import Flight
 from oel_core.prompts.injection import GLOBAL
 from oel_core.types import Trajectory
 
@@ -90,65 +89,20 @@ def _play_group(
             episode.close()
 
 
-class _Flight:
-    """Episodes whose next answer is on its way."""
-
-    def __init__(self, policy: StreamingPolicy, play: PlayConfig, seed: int) -> None:
-        self._policy, self._sampling, self._history, self._seed = (
-            policy,
-            play.sampling.build(),
-            play.history_turns,
-            seed,
-        )
-        self._live: dict[Future[Completion], tuple[Episode, float]] = {}
-        self._landed: SimpleQueue[Future[Completion]] = SimpleQueue()
-        self._at, self._share = time.perf_counter(), 0.0
-
-    def __len__(self) -> int:
-        return len(self._live)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another episode may start now; answers that wait go first."""
-        return len(self._live) < self._policy.batch_size and self._landed.empty()
-
-    def _shared_s(self) -> float:
-        """Seconds so far, each divided by how many answers were on their way in it."""
-        now = time.perf_counter()
-        self._share += (now - self._at) / max(1, len(self._live))
-        self._at = now
-        return self._share
-
-    def send(self, episode: Episode) -> None:
-        """Asks for the episode's next answer."""
-        since = self._shared_s()
-        future = self._policy.submit(episode.request(self._seed), self._sampling)
-        self._live[future] = (episode, since)
-        future.add_done_callback(self._landed.put)
-
-    def land(self) -> Episode:
-        """Waits for any answer and plays it."""
-        future = self._landed.get()
-        until = self._shared_s()
-        episode, since = self._live.pop(future)
-        try:
-            completion = future.result()
-        except PromptTooLongError as error:
-            episode.fail(error)
-        else:
-            episode.answer(completion, until - since, self._history)
-        return episode
-
-    def abandon(self) -> None:
-        """Takes all requests back."""
-        for future in self._live:
-            future.cancel()
+def _land(flight: Flight[Episode], play: PlayConfig) -> Episode:
+    """Waits for any episode's answer and plays it."""
+    landed = flight.land()
+    if isinstance(landed.answer, PromptTooLongError):
+        landed.item.fail(landed.answer)
+    else:
+        landed.item.answer(landed.answer, landed.seconds, play.history_turns)
+    return landed.item
 
 
 def _stream(
     policy: StreamingPolicy, episodes: Sequence[Episode], play: PlayConfig, knowledge: KnowledgeFor | None, seed: int
 ) -> Iterator[Trajectory]:
-    flight = _Flight(policy, play, seed)
+    flight = Flight[Episode](policy, play.sampling.build())
     upcoming, playing = list(reversed(episodes)), dict[str, Episode]()
     try:
         while upcoming or len(flight):
@@ -157,11 +111,11 @@ def _stream(
                 playing[episode.plan.id] = episode
                 episode.open(knowledge)
             else:
-                episode = flight.land()
+                episode = _land(flight, play)
             if episode.ended:
                 yield _finish(playing.pop(episode.plan.id), policy)
             else:
-                flight.send(episode)
+                flight.send(episode, episode.request(seed))
     finally:
         flight.abandon()
         for episode in playing.values():

@@ -40,6 +40,7 @@ def test_the_quickstart_can_start() -> None:
         "evaluate the base model",
         "collect",
         "extract",
+        "select",
         "distill",
         "evaluate",
     ]
@@ -115,3 +116,26 @@ def test_the_machine_is_looked_at_where_the_runs_will_lie(tmp_path: Path, monkey
     assert machine.device == "cpu"
     assert machine.memory > 2**28
     assert machine.disk > 0
+
+
+def test_an_engine_that_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oel_core.policies.vllm.find_spec", lambda name: None)
+    for use in ("model.backend=vllm", "distill.rollouts=vllm"):
+        (line,) = look("quickstart", use).missing
+        assert line.startswith("engine: vLLM is not installed")
+    served = ("model.openai={base_url: http://127.0.0.1:1/v1, api_key_env: OEL_NO_SUCH_KEY}", "model.backend=openai")
+    (line,) = look("quickstart", *served).missing
+    assert line.startswith("engine: ")
+    assert "OEL_NO_SUCH_KEY" in line
+
+
+def test_replayed_prompts_are_looked_for(tmp_path: Path) -> None:
+    general = tmp_path / "general.jsonl"
+    use = f"distill.retention.replay={{path: {general}}}"
+    (line,) = look("quickstart", use).missing
+    assert line.startswith(f"replay: distill.retention.replay.path: {general} cannot be read")
+    general.write_text("")
+    (line,) = look("quickstart", use).missing
+    assert "holds no prompts" in line
+    general.write_text('{"messages": [{"role": "user", "content": "Count."}]}\n')
+    assert look("quickstart", use).missing == ()

@@ -18,6 +18,7 @@ from oel_core.estimate import (
     generation_memory,
     trained_parameters,
     training_memory,
+    training_weights,
     transient_disk,
     turn_prompts,
 )
@@ -126,6 +127,46 @@ def test_calls_and_tokens_by_hand() -> None:
     base, evaluate = found["evaluate the base model"], found["evaluate"]
     assert (base.rounds, base.calls, base.prompt_tokens) == (1, 30, 10 * 3072)
     assert (evaluate.calls, evaluate.prompt_tokens) == (60, 2 * 10 * 3072 + 10 * 3 * 200)
+
+
+def test_scoring_knowledge_is_counted() -> None:
+    scored = {"selection": {"use": "best", "episodes": 6}, "saturation": {"every": 3, "episodes": 5}}
+    found = needs(knowledge={"max_tokens": 200, **scored})
+    assert list(found)[2:5] == ["extract", "saturation", "select"]
+    select, saturation = found["select"], found["saturation"]
+    assert (select.rounds, select.calls) == (2, 3 * (1 + 2) * 6), "without knowledge, and with each of two files"
+    assert select.prompt_tokens == 3 * 6 * 3072 + 2 * 6 * 3 * 200
+    assert saturation.calls == 3 * (1 + 2 * 2) * 5, "after 3 and after 4 episodes"
+    assert not {"select", "saturation"} & set(needs())
+
+
+def test_a_teacher_that_answers_reads_its_knowledge() -> None:
+    distill = {"steps": 5, "episodes_per_step": 4, "turns_per_episode": 2, "max_response_tokens": 100}
+    asked = needs(distill={**distill, "regime": "teacher_rollouts"})["distill"].prompt_tokens
+    assert asked - needs(distill=distill)["distill"].prompt_tokens == 40 * 200
+
+
+def test_models_beside_the_student_by_hand() -> None:
+    small = Architecture(100, 10, 20, 1, 2, 1, 5, True)
+
+    def bytes_each(*overrides: str) -> int:
+        config = load_config("quickstart", ["model.dtype=bfloat16", *overrides])
+        return training_weights(config, small) // small.parameters
+
+    held = "distill.retention.in_context_weight=1"
+    assert bytes_each() == bytes_each(held) == 16 + 2 + 2
+    assert bytes_each("distill.teacher=live") == bytes_each("distill.regime=sft") == 16 + 2
+    assert bytes_each("distill.teacher=ema") == 16 + 2 + 2 + 4, "the average is kept in float32"
+    assert bytes_each("distill.teacher=live", held) == 16 + 2 + 2
+
+
+def test_a_student_that_reads_knowledge_needs_room_for_it() -> None:
+    small = Architecture(100, 10, 20, 1, 2, 1, 5, True)
+    plain, held = (
+        load_config("quickstart", ["knowledge.max_tokens=1000", "distill.micro_batch_tokens=1", *more])
+        for more in ([], ["distill.retention.in_context_weight=1"])
+    )
+    assert training_memory(held, small) > training_memory(plain, small)
 
 
 def test_prompts_stop_at_what_the_model_reads_and_at_the_history() -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.dataset import Sample
 from oel_core.distillation.rollouts import Rollout, Sampler, Tokens
-from oel_core.errors import ConfigError, PolicyError, ServiceError
+from oel_core.errors import ConfigError, PolicyError, PromptTooLongError, ServiceError
 from oel_core.models import current_weights, is_lora, write_weights
 from oel_core.policies import check_backend
 from oel_core.policies.base import Completion, Sampling
@@ -94,7 +94,7 @@ class StudentEngine:
 
         Raises:
             ServiceError: the engine does not start, or has died twice in a row.
-            ConfigError: a server that cannot serve this model, or gives no token ids.
+            ConfigError: a server that cannot serve this model or gives no token ids, or a prompt that it cannot read.
         """
         try:
             try:
@@ -105,6 +105,8 @@ class StudentEngine:
                 logger.warning("%s; it is started again with the student's weights", error)
                 self._forget()
                 return self._attempt(model, prompts, seeds, sampling)
+        except PromptTooLongError as error:  # no second attempt could help
+            raise ConfigError(f"distill.rollouts: {error}") from error
         except PolicyError as error:
             raise ServiceError(
                 f"no rollouts: {error}. Give the same command again to go on from the newest checkpoint, or set "
@@ -166,6 +168,10 @@ class EngineSampler(Sampler):
         responses = self.engine.answer(model, prompts, seeds, self.sampling)
         return [Rollout.of(*pair, self.tokens) for pair in zip(samples, responses, strict=True)]
 
+    def roll_out_groups(self, model: Any, groups: Sequence[Sequence[Sample]]) -> list[Rollout]:
+        """All at once: an engine shares beginnings by itself, and being woken for each group costs seconds."""
+        return self.roll_out(model, [sample for group in groups for sample in group])
+
     def close(self) -> None:
         """Ends the engine."""
         self.engine.close()
@@ -204,9 +210,18 @@ def _load(start: str, served: ModelConfig, tokens: Tokens) -> StudentPolicy:
         from oel_core.policies.openai_server import OpenAIPolicy
 
         policy = OpenAIPolicy.load(start, served)
-        if policy.abilities.api != "completions" or not policy.abilities.gives_ids:
-            raise ConfigError(f"distill.rollouts needs token ids in and out, but this is {policy.abilities.describe()}")
-    if policy.stops != tokens.stops:
-        raise ConfigError(f"the student's end tokens are {sorted(tokens.stops)}, the engine's {sorted(policy.stops)}")
+    try:
+        _require_fit(policy, served, tokens)
+    except ConfigError:
+        policy.close()
+        raise
     loaded: StudentPolicy = policy
     return loaded
+
+
+def _require_fit(policy: Any, served: ModelConfig, tokens: Tokens) -> None:
+    """Raises ConfigError where an engine's responses could not be learnt from."""
+    if served.backend == "openai" and (policy.abilities.api != "completions" or not policy.abilities.gives_ids):
+        raise ConfigError(f"distill.rollouts needs token ids in and out, but this is {policy.abilities.describe()}")
+    if policy.stops != tokens.stops:
+        raise ConfigError(f"the student's end tokens are {sorted(tokens.stops)}, the engine's {sorted(policy.stops)}")

@@ -1,7 +1,7 @@
 """One distillation: what it is made from, and how its parts are put together. Can be handed to another process."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.dataset import Step, build_steps, check_context, longest
 from oel_core.distillation.engines import make_sampler
 from oel_core.distillation.ranks import Ranks
-from oel_core.distillation.records import StepLog, StepRecord
+from oel_core.distillation.records import OnStep, StepLog
 from oel_core.distillation.replay import add_replay, digest_replay
 from oel_core.distillation.resume import CheckpointFolder
 from oel_core.distillation.retention import make_anchor
@@ -34,8 +34,6 @@ from oel_core.types import Knowledge, PartialRollout, Record
 
 if TYPE_CHECKING:
     from oel_core.distillation.trainer import ContextDistillationTrainer
-
-OnStep = Callable[[StepRecord], None]
 
 
 class Job(Record):

@@ -20,9 +20,9 @@ import torch
 
 from oel_core import errors
 from oel_core.config import DistillConfig, ModelConfig
-from oel_core.distillation.job import Job, OnStep
+from oel_core.distillation.job import Job
 from oel_core.distillation.ranks import Alone, Ranks, Replicas
-from oel_core.distillation.records import StepRecord
+from oel_core.distillation.records import OnStep, StepRecord
 from oel_core.errors import ConfigError, DistillationError, OelError
 from oel_core.files import write_atomic
 from oel_core.manifest import read_record
@@ -56,8 +56,8 @@ def launch(job: Job, on_step: OnStep | None = None) -> None:
     folder.mkdir(parents=True)
     write_atomic(folder / _JOB, job.model_dump_json().encode())
     newest = job.checkpoints.latest()
-    told = int(newest.name.removeprefix("step_")) if newest else 0
-    job.log.cut_after(told)
+    job.log.cut_after(int(newest.name.removeprefix("step_")) if newest else 0)
+    told = job.log.path.stat().st_size
     with _running(job, folder) as process:
         while process.poll() is None:
             time.sleep(_LOOK_S)
@@ -111,13 +111,14 @@ def _running(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _tell(job: Job, told: int, on_step: OnStep | None) -> int:
-    """Hands on the steps that were not told yet, and counts all."""
-    path = job.log.path
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # the last one may be half written
-    for line in lines[told:]:
-        if on_step is not None:
+    """Hands on the steps that were written behind the first `told` bytes of the log; how many bytes are told now."""
+    with job.log.path.open("rb") as file:
+        file.seek(told)
+        whole, end, _ = file.read().rpartition(b"\n")  # the last line may be half written
+    if on_step is not None:
+        for line in whole.splitlines():
             on_step(StepRecord.model_validate_json(line))
-    return max(told, len(lines))
+    return told + len(whole) + len(end)
 
 
 def _failure(folder: Path, status: int) -> OelError:

@@ -6,6 +6,7 @@ between processes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from oel_core.distillation.update import Scores, accumulate_gradients, check_rol
 Answer = Callable[[Sequence[Sample]], list[Rollout]]
 _BUCKET = 2**24
 """Gradient values that are added up in one message."""
+NOTHING = Scores([], [], [])
 
 
 class Ranks(Protocol):
@@ -165,14 +167,20 @@ class Replicas(Alone):
     ) -> Scores:
         check_rollouts(rollouts)
         share = weight if weight is not None else 1 / sum(len(rollout.response) for rollout in rollouts)
+        learn = partial(accumulate_gradients, student, teacher, config=config, objective=objective)
 
-        def learn(part: Sequence[Rollout]) -> Scores:
-            return accumulate_gradients(student, teacher, part, config, weight=share, objective=objective)
+        def work(part: Sequence[Rollout]) -> Scores:
+            batches = student.micro_batches(part)
+            fewer = self._fewer(len(batches))  # agreed on now: between backwards there may be no other message
+            found = learn(rollouts=part, weight=share, batches=batches) if part else NOTHING
+            for _ in range(fewer):
+                learn(rollouts=rollouts[:1], weight=0.0)
+            return found
 
-        return self._divided(rollouts, learn)
+        return self._divided(rollouts, work)
 
     def measure(self, student: Student, teacher: Teacher, rollouts: Sequence[Rollout], objective: Objective) -> Scores:
-        return self._divided(rollouts, lambda part: measure(student, teacher, part, objective))
+        return self._divided(rollouts, lambda part: measure(student, teacher, part, objective) if part else NOTHING)
 
     def end_step(self, model: nn.Module) -> None:
         """A parameter that no process has a gradient for keeps none."""
@@ -190,10 +198,14 @@ class Replicas(Alone):
     def wait(self) -> None:
         self._joined([0])
 
+    def _fewer(self, batches: int) -> int:
+        """How many micro-batches this process has to make up for; none where nobody waits for them."""
+        return 0
+
     def _divided(self, rollouts: Sequence[Rollout], work: Callable[[Sequence[Rollout]], Scores]) -> Scores:
-        """Scores of all rollouts, each computed by one process."""
+        """Scores of all rollouts, each computed by one process; one may have nothing to do."""
         mine = divide(rollouts, self.count)[self.index]
-        found = work([rollouts[place] for place in mine]) if mine else Scores([], [], [])
+        found = work([rollouts[place] for place in mine])
         lengths = [len(rollout.response) for rollout in rollouts]
         return Scores(
             *(

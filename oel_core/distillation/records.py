@@ -1,6 +1,6 @@
 """What a distillation says about each of its steps, and the file it says it in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -53,6 +53,10 @@ class StepRecord(Record):
     """Mean divergence per response token of each retention term, nats, before its weight."""
     trained_turns: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
     """Turns that were trained on, where not all were."""
+
+
+OnStep = Callable[[StepRecord], None]
+"""Called after each step."""
 
 
 class StepLog:

@@ -41,7 +41,7 @@ def add_replay(steps: Sequence[Step], replay: ReplayConfig, encode: Encode, room
         ArtifactError: the file is missing, or a line of it is corrupt.
         DistillationError: it is empty, or a prompt leaves no room for a response.
     """
-    prompts = _read(Path(replay.path), encode, room)
+    prompts = _encoded(replay, encode, room)
     return [replace(step, replay=_draw(step.number, prompts, replay.prompts_per_step, seed)) for step in steps]
 
 
@@ -53,18 +53,27 @@ def digest_replay(replay: ReplayConfig) -> str:
         raise ArtifactError(f"distill.retention.replay.path: {replay.path} cannot be read ({error})") from error
 
 
-def _read(path: Path, encode: Encode, room: int) -> list[Sequence[int]]:
+def read_replay(replay: ReplayConfig) -> list[ReplayPrompt]:
+    """The file's prompts. ArtifactError when it is missing or a line is corrupt, DistillationError when it is empty."""
+    path = Path(replay.path)
+    if not path.is_file():
+        raise ArtifactError(f"distill.retention.replay.path: {path} cannot be read: there is no such file")
+    prompts = list(read_jsonl(path, ReplayPrompt))
+    if not prompts:
+        raise DistillationError(f"{path} holds no prompts: fill it, or set distill.retention.replay to null")
+    return prompts
+
+
+def _encoded(replay: ReplayConfig, encode: Encode, room: int) -> list[Sequence[int]]:
     prompts: list[Sequence[int]] = []
-    for number, entry in enumerate(read_jsonl(path, ReplayPrompt), start=1):
+    for number, entry in enumerate(read_replay(replay), start=1):
         ids = array("i", encode(entry.messages))
         if len(ids) > room:
             raise DistillationError(
-                f"{path}:{number}: this prompt is {len(ids) - room} tokens over the {room} that leave room for a "
-                "response: shorten it, raise model.max_length or lower distill.max_response_tokens"
+                f"{replay.path}:{number}: this prompt is {len(ids) - room} tokens over the {room} that leave room for "
+                "a response: shorten it, raise model.max_length or lower distill.max_response_tokens"
             )
         prompts.append(ids)
-    if not prompts:
-        raise DistillationError(f"{path} holds no prompts: fill it, or set distill.retention.replay to null")
     return prompts
 
 

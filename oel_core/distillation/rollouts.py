@@ -75,5 +75,9 @@ class Sampler:
         """As the function `roll_out`."""
         return roll_out(model, samples, self.sampling, self.tokens, batch_size=self.batch_size)
 
+    def roll_out_groups(self, model: Any, groups: Sequence[Sequence[Sample]]) -> list[Rollout]:
+        """As `roll_out`, group after group: the prompts of a group share a long beginning, which is then read once."""
+        return [rollout for group in groups for rollout in self.roll_out(model, group)]
+
     def close(self) -> None:
         """Nothing to end: the model is somebody else's."""

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.dataset import check_knowledge, check_responses
-from oel_core.distillation.job import Job, OnStep
+from oel_core.distillation.job import Job
 from oel_core.distillation.launch import launch, process_job
 from oel_core.distillation.ranks import Alone, Ranks
+from oel_core.distillation.records import OnStep
 from oel_core.distillation.resume import publish
 from oel_core.knowledge_config import InjectionConfig
 from oel_core.models import save_model

@@ -3,7 +3,7 @@
 Each layer is a unit of `torch.distributed.fsdp.fully_shard`, the rest of the model one more. A step gathers the
 weights once, in the computing type, and keeps them: rollouts of different lengths and micro-batches then need nobody
 else. Gradients are summed and divided again after each micro-batch, so all processes must do equally many of them:
-whoever has fewer repeats one with weight 0.
+they tell each other how many they have before the first, and whoever has fewer adds one with weight 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,9 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from oel_core.config import DistillConfig
-from oel_core.distillation.objectives import Objective
-from oel_core.distillation.ranks import Ranks, Replicas, divide
+from oel_core.distillation.ranks import Ranks, Replicas
 from oel_core.distillation.rollouts import Rollout
 from oel_core.distillation.student import Student
-from oel_core.distillation.teacher import Teacher
-from oel_core.distillation.update import Scores, accumulate_gradients
 
 
 def shard(model: Any, *, mixed: bool) -> None:
@@ -82,24 +79,9 @@ class Shards(Replicas):
         for unit in _units(model):
             unit.unshard()
 
-    def accumulate(
-        self,
-        student: Student,
-        teacher: Teacher,
-        rollouts: Sequence[Rollout],
-        config: DistillConfig,
-        *,
-        weight: float | None = None,
-        objective: Objective | None = None,
-    ) -> Scores:
-        scores = super().accumulate(student, teacher, rollouts, config, weight=weight, objective=objective)
-        done = [
-            len(student.micro_batches([rollouts[place] for place in part])) if part else 0
-            for part in divide(rollouts, self.count)
-        ]
-        for _ in range(max(done) - done[self.index]):
-            accumulate_gradients(student, teacher, rollouts[:1], config, weight=0.0, objective=objective)
-        return scores
+    def _fewer(self, batches: int) -> int:
+        every = self._joined([batches if index == self.index else 0 for index in range(self.count)])
+        return max(every) - batches
 
     def end_step(self, model: nn.Module) -> None:
         """Every backward has summed. What clips, steps and saves must find the divided weights, not the gathered."""

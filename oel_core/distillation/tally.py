@@ -41,14 +41,14 @@ class StepTally:
         return torch.stack([part.mean() for part in self.scores.divergence]).tolist()
 
     def broken(self) -> list[str]:
-        """Ids of the samples, and names of the retention terms, whose loss is not finite."""
-        if math.isfinite(float(self.loss)):
+        """Ids of the samples, and names of the retention terms, whose loss or divergence is not finite.
+
+        A divergence need not show in the loss: the clip bounds it, or its turn is not one that is trained on.
+        """
+        if math.isfinite(float(self.loss)) and bool(torch.cat(self.scores.divergence).isfinite().all()):
             return []
-        names = [
-            rollout.sample.id
-            for rollout, losses in zip(self.rollouts, self.scores.losses, strict=True)
-            if not math.isfinite(float(losses.sum()))
-        ]
+        scored = zip(self.rollouts, self.scores.divergence, self.scores.losses, strict=True)
+        names = [rollout.sample.id for rollout, *values in scored if not torch.cat(values).isfinite().all()]
         terms = [f"the term {name}" for name, term in self.learnt.terms.items() if not math.isfinite(term.loss)]
         return names + terms
 

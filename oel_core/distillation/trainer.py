@@ -16,7 +16,7 @@ changes memory and time, not the result. Checkpoints replace the base's own, whi
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +31,7 @@ from oel_core.config import DistillConfig
 from oel_core.distillation.dataset import Step, longest
 from oel_core.distillation.learner import Learner, Learnt
 from oel_core.distillation.ranks import Ranks
-from oel_core.distillation.records import StepLog, StepRecord
+from oel_core.distillation.records import OnStep, StepLog
 from oel_core.distillation.regimes import make_regime
 from oel_core.distillation.resume import CheckpointFolder, TrainingState, load_checkpoint, restore_rng, rng_state
 from oel_core.distillation.retention import Retention
@@ -43,8 +43,6 @@ from oel_core.distillation.update import check_vocabulary
 from oel_core.errors import ArtifactError, DistillationError, PolicyError
 
 logger = logging.getLogger(__name__)
-
-OnStep = Callable[[StepRecord], None]
 _TRAINER_STATE = "trainer_state.json"
 
 
@@ -138,7 +136,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         """Rollouts, then loss and gradient over micro-batches. Returns the mean loss per response token, a scalar.
 
         Raises:
-            DistillationError: the loss is not finite; nothing has been updated then.
+            DistillationError: the loss or divergence is not finite; nothing has been updated then.
         """
         step: Step = inputs["step"]
         started = time.perf_counter()
@@ -147,7 +145,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         model.train()
         tally.learnt = self._learn(step, tally.rollouts)
         if broken := tally.broken():
-            raise self._stopped(step, broken, "the loss is not finite")
+            raise self._stopped(step, broken, "the loss or divergence is not finite")
         self.ranks.end_step(model)
         return tally.loss
 

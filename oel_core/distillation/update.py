@@ -57,6 +57,7 @@ def accumulate_gradients(
     *,
     weight: float | None = None,
     objective: Objective | None = None,
+    batches: Sequence[Sequence[Rollout]] | None = None,
 ) -> Scores:
     """Adds the gradient of the mean loss per response token to `.grad` of the student's parameters.
 
@@ -70,6 +71,7 @@ def accumulate_gradients(
         config: the objective's settings.
         weight: of each response token in the sum that is differentiated; None gives 1 / tokens, the mean.
         objective: what is minimised; None gives the configured one.
+        batches: the rollouts as micro-batches; None has the student make them.
 
     Raises:
         DistillationError: there is no rollout, a response is empty, or teacher and student differ in their vocabulary.
@@ -84,7 +86,7 @@ def accumulate_gradients(
         with student.reading():
             return _backward(student, teacher, batch, taught, chosen, share)
 
-    return _in_order(student, rollouts, learn)
+    return _in_order(student.micro_batches(rollouts) if batches is None else batches, rollouts, learn)
 
 
 @torch.no_grad()
@@ -104,18 +106,18 @@ def measure(student: Student, teacher: Teacher, rollouts: Sequence[Rollout], obj
         divergence, loss, entropy = (torch.cat(part) for part in zip(*parts, strict=True))
         return divergence, loss, entropy
 
-    return _in_order(student, rollouts, look)
+    return _in_order(student.micro_batches(rollouts), rollouts, look)
 
 
 def _in_order(
-    student: Student,
+    batches: Sequence[Sequence[Rollout]],
     rollouts: Sequence[Rollout],
     visit: Callable[[Sequence[Rollout]], tuple[Tensor, Tensor, Tensor]],
 ) -> Scores:
     """Visits micro-batches, each giving divergence, loss and entropy of its tokens, and sorts these by rollout."""
     found: dict[int, tuple[Tensor, ...]] = {}
     places = {id(rollout): place for place, rollout in enumerate(rollouts)}
-    for batch in student.micro_batches(rollouts):
+    for batch in batches:
         lengths = [len(rollout.response) for rollout in batch]
         each = zip(*(part.split(lengths) for part in visit(batch)), strict=True)
         found.update(zip((places[id(rollout)] for rollout in batch), each, strict=True))

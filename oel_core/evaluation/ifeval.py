@@ -6,6 +6,7 @@ The prompts come from the hub (`google/IFEval`) or from a local JSONL file in th
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,13 +162,13 @@ def make_ifeval(options: Mapping[str, Any], config: OelConfig) -> Ifeval:
 def read_prompts(path: Path) -> tuple[IfevalPrompt, ...]:
     """The prompts of a JSONL file. Raises ConfigError that names the file, the line and the field."""
     try:
-        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
+        lines = path.expanduser().read_text(encoding="utf-8").split("\n")  # other line ends may stand inside a prompt
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"suite ifeval: data {path} cannot be read: {error}") from error
     prompts = [_parse(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not prompts:
         raise ConfigError(f"suite ifeval: data {path} holds no prompts")
-    twice = {one.key for one in prompts if sum(other.key == one.key for other in prompts) > 1}
+    twice = [key for key, times in Counter(one.key for one in prompts).items() if times > 1]
     if twice:
         raise ConfigError(f"suite ifeval: data {path} has the key {min(twice)} more than once")
     return tuple(prompts)

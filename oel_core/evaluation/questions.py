@@ -9,7 +9,8 @@ from oel_core.config import ModelConfig
 from oel_core.errors import ArtifactError, PromptTooLongError
 from oel_core.evaluation.base import OnEpisode, Suite
 from oel_core.planning import EpisodePlan
-from oel_core.policies.base import Completion, Policy, Request, Sampling
+from oel_core.policies.base import Completion, Policy, Request, Sampling, StreamingPolicy
+from oel_core.policies.flight import Flight
 from oel_core.rollout import groups, prompt_digest, unfinished
 from oel_core.types import Message, Split, Trajectory, Turn
 
@@ -95,11 +96,14 @@ class Asking:
         plans = self._plans()
         self._check(done)
         found = {episode.id: episode for episode in done}
-        for group in groups(unfinished(plans, set(found), policy), policy.batch_size):
-            for episode in self._ask(policy, group):
-                if episode.id not in found:
-                    found[episode.id] = episode
-                    on_episode(episode)
+        waiting = unfinished(plans, set(found), policy)
+        answered = (
+            self._stream(policy, waiting) if isinstance(policy, StreamingPolicy) else self._in_groups(policy, waiting)
+        )
+        for episode in answered:
+            if episode.id not in found:
+                found[episode.id] = episode
+                on_episode(episode)
         return [found[plan.id] for plan in plans]
 
     def _plans(self) -> list[EpisodePlan]:
@@ -117,25 +121,43 @@ class Asking:
                     "another suite's question or another subset. Remove its file to evaluate again"
                 )
 
+    def _request(self, plan: EpisodePlan) -> Request:
+        question = self.questions[plan.index]
+        return Request(question.messages, question.seed)
+
+    def _stream(self, policy: StreamingPolicy, plans: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
+        """Answers as they come: nobody waits for the longest of a batch."""
+        flight, upcoming = Flight[EpisodePlan](policy, self.sampling), list(reversed(plans))
+        try:
+            while upcoming or len(flight):
+                if upcoming and flight.has_room:
+                    plan = upcoming.pop()
+                    flight.send(plan, self._request(plan))
+                else:
+                    landed = flight.land()
+                    yield self._episode(policy, landed.item, landed.answer, landed.seconds)
+        finally:
+            flight.abandon()
+
+    def _in_groups(self, policy: Policy, plans: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
+        for group in groups(plans, policy.batch_size):
+            yield from self._ask(policy, group)
+
     def _ask(self, policy: Policy, group: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
         """Answers of one batch. Questions that do not fit the model fail; the others are answered."""
-        requests = [Request(self.questions[plan.index].messages, self.questions[plan.index].seed) for plan in group]
         started = time.perf_counter()
         try:
-            completions = policy.generate(requests, self.sampling)
+            completions = policy.generate([self._request(plan) for plan in group], self.sampling)
         except PromptTooLongError as error:
-            for at, plan in enumerate(group):
-                if at in error.problems:
-                    yield self._episode(policy, plan, (), 0.0, "", f"PromptTooLongError: {error.problems[at]}")
+            for at, problem in error.problems.items():
+                yield self._episode(policy, group[at], PromptTooLongError({at: problem}), 0.0)
             fitting = [plan for at, plan in enumerate(group) if at not in error.problems]
             if fitting:
                 yield from self._ask(policy, fitting)
             return
         share = (time.perf_counter() - started) / len(group)
         for plan, completion in zip(group, completions, strict=True):
-            score = self.score(plan.index, visible(completion.text))
-            turn = self._turn(plan, completion, score, share)
-            yield self._episode(policy, plan, (turn,), score.reward, score.feedback, None)
+            yield self._episode(policy, plan, completion, share)
 
     def _turn(self, plan: EpisodePlan, completion: Completion, score: Score, wall_s: float) -> Turn:
         return Turn(
@@ -149,16 +171,19 @@ class Asking:
             observation="",
             reward=score.reward,
             wall_s=wall_s,
+            id_source=completion.id_source,
         )
 
     def _episode(
-        self,
-        policy: Policy,
-        plan: EpisodePlan,
-        turns: tuple[Turn, ...],
-        reward: float,
-        feedback: str,
-        error: str | None,
+        self, policy: Policy, plan: EpisodePlan, answer: Completion | PromptTooLongError, wall_s: float
+    ) -> Trajectory:
+        if isinstance(answer, PromptTooLongError):
+            return self._record(policy, plan, (), Score(0.0, ""), f"PromptTooLongError: {answer}")
+        score = self.score(plan.index, visible(answer.text))
+        return self._record(policy, plan, (self._turn(plan, answer, score, wall_s),), score, None)
+
+    def _record(
+        self, policy: Policy, plan: EpisodePlan, turns: tuple[Turn, ...], score: Score, error: str | None
     ) -> Trajectory:
         return Trajectory(
             **plan.coordinates(),
@@ -169,7 +194,7 @@ class Asking:
             turns=turns,
             terminated=error is None,
             truncated=False,
-            reward=reward,
-            feedback=feedback,
+            reward=score.reward,
+            feedback=score.feedback,
             error=error,
         )

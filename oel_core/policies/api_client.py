@@ -47,17 +47,25 @@ class Pace:
     interval_s: float = 0.0
     """Between two departures."""
     _free_at: float = field(default=0.0, init=False)
+    _held_until: float = field(default=0.0, init=False)
 
     def slot(self) -> float:
-        """Takes the next departure; how many seconds it is away."""
-        now = time.monotonic()
-        departure = max(now, self._free_at)
+        """Takes the next departure, a reading of `time.monotonic`."""
+        departure = max(time.monotonic(), self._free_at)
         self._free_at = departure + self.interval_s
-        return departure - now
+        return departure
 
     def pause(self, seconds: float) -> None:
-        """Lets nothing leave for so long."""
-        self._free_at = max(self._free_at, time.monotonic() + seconds)
+        """Lets nothing leave for so long, nor what has a departure already."""
+        self._held_until = max(self._held_until, time.monotonic() + seconds)
+        self._free_at = max(self._free_at, self._held_until)
+
+    async def depart(self) -> None:
+        """Waits until a request may leave. One that a pause has overtaken takes another departure behind it."""
+        departure = -1.0
+        while departure < self._held_until:
+            departure = self.slot()
+            await asyncio.sleep(departure - time.monotonic())
 
 
 def retry_after_s(header: str | None) -> float | None:
@@ -144,7 +152,7 @@ class ApiClient:
         async with self._room:
             spent_s, attempt = 0.0, 0
             while True:
-                await asyncio.sleep(self._pace.slot())
+                await self._pace.depart()
                 started = time.monotonic()
                 try:
                     return await self._attempt(method, path, body, read, self._config.give_up_after_s - spent_s)

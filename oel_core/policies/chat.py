@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from jinja2 import TemplateError
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from oel_core.checkpoints import adapter_base, is_adapter, model_digest, resolve_model
@@ -16,11 +17,22 @@ from oel_core.types import Message, StopReason
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], *, thinking: bool) -> list[int]:
-    """The token ids of a chat prompt up to where the assistant starts; `thinking` goes to templates that know it."""
+    """The token ids of a chat prompt up to where the assistant starts; `thinking` goes to templates that know it.
+
+    Raises:
+        PolicyError: the template refuses the conversation, as those without a system role do.
+    """
     template = tokenizer.get_chat_template()
     known: dict[str, Any] = {"enable_thinking": thinking} if "enable_thinking" in template else {}
     chat = [{"role": message.role, "content": message.content} for message in messages]
-    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **known)
+    try:
+        text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **known)
+    except TemplateError as error:
+        roles = ", ".join(dict.fromkeys(message.role for message in messages))
+        raise PolicyError(
+            f"the model's chat template refuses messages of {roles}: "
+            f"{error}. Use a model whose template takes system messages, or give its tokenizer such a template"
+        ) from error
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 

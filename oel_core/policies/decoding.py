@@ -18,6 +18,7 @@ from oel_core.policies.sampling import draw, uniforms
 
 WORTH_SHARING = 8
 """Shared leading tokens from which on reading them apart is cheaper than reading them in every row."""
+_NOT_FINITE = "the model's logits are not finite: its weights are damaged, or its dtype is too narrow"
 
 
 @dataclass
@@ -98,7 +99,7 @@ def _prefill(
         logits_to_keep=1,
     ).logits[:, -1]
     if not torch.isfinite(logits).all():
-        raise PolicyError("the model's logits are not finite: its weights are damaged, or its dtype is too narrow")
+        raise PolicyError(_NOT_FINITE)
     live = _Live(
         rows=torch.arange(len(prompts), device=model.device),
         mask=torch.cat([mask, mask.new_ones(len(prompts), max_tokens)], dim=1),
@@ -148,10 +149,13 @@ def sample_responses(
         stops = torch.tensor(sorted(stop_ids), device=model.device)
         talking = torch.ones(len(prompt_ids), dtype=torch.bool, device=model.device)
         for step in range(sampling.max_tokens):
+            broken = talking & ~logits[:, 0].isfinite()  # a state that is not finite spoils all of its logits
             token = draw(logits, live.uniform[:, step], sampling)
             drawn[live.rows[talking], step] = token[talking]
             talking &= ~torch.isin(token, stops)
-            still = int(talking.sum())
+            still, spoilt = torch.stack([talking.sum(), broken.sum()]).tolist()
+            if spoilt:
+                raise PolicyError(_NOT_FINITE)
             if still == 0 or step == sampling.max_tokens - 1:
                 break
             if 2 * still <= len(talking):  # copying the cache costs about one step, so drop rows in halves

@@ -38,13 +38,13 @@ def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
 def invert(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Inverse of the cumulative distribution. Shapes: weights (rows, n) ≥ 0, uniform (rows,) in [0, 1) → (rows,).
 
-    Weights need not sum to 1. An entry of weight zero is never drawn.
+    Weights need not sum to 1. An entry of weight zero is never drawn. Of weights that are not finite any may be drawn.
     """
     cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1]
     # rounding may lift uniform * total to total, which lies outside every entry
     target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
+    return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0].clamp(max=weights.shape[-1] - 1)
 
 
 def draw(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:

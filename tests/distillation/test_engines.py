@@ -17,11 +17,12 @@ from oel_core.config import ModelConfig
 from oel_core.distillation import engines
 from oel_core.distillation.engines import weights_digest
 from oel_core.distillation.run import distill
-from oel_core.errors import ArtifactError, ConfigError, PolicyError, ServiceError
+from oel_core.errors import ArtifactError, ConfigError, PolicyError, PromptTooLongError, ServiceError
 from oel_core.models import load_model
 from oel_core.policies import release
 from oel_core.policies.base import Completion, Sampling
 from oel_core.policies.decoding import sample_responses
+from oel_core.policies.openai_server import OpenAIPolicy
 from oel_core.types import StopReason
 from tasks.retries import can_help
 from tests.distillation.builders import arguments
@@ -47,7 +48,7 @@ class FilePolicy:
 
     def __init__(self, start: Path) -> None:
         self.model: Any = load_model(str(start), CONFIG)[0]
-        self.closed, self.awake = False, 0
+        self.closed, self.awake, self.batches = False, 0, 0
         self.taken: list[str] = []
         self.kinds: list[torch.dtype] = []
 
@@ -65,6 +66,7 @@ class FilePolicy:
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
     ) -> list[Completion]:
         self.awake += 1
+        self.batches += 1
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # as the student's own rollouts
         asked = [prompts[place] for place in order], [seeds[place] for place in order]
         answers = dict(zip(order, sample_responses(self.model, *asked, sampling, STOPS, 0), strict=True))
@@ -85,6 +87,13 @@ class Dying(FilePolicy):
             self.closed = True
             raise PolicyError("the engine has died")
         return super().generate_ids(*asked)
+
+
+class Short(FilePolicy):
+    """Reads less than the student does."""
+
+    def generate_ids(self, *asked: Any) -> list[Completion]:
+        raise PromptTooLongError({0: "a prompt of 90 tokens is 10 tokens over the server's length of 80"})
 
 
 class Broken(FilePolicy):
@@ -147,6 +156,7 @@ def test_teacher_rollouts_are_the_teachers(start: Path, tmp_path: Path, garage: 
     changes = {"lora": LEARNS[learns], "regime": "teacher_rollouts"}
     own = distill(**arguments(start, tmp_path / "own", **changes))
     assert files(distill(**arguments(start, tmp_path / "theirs", **changes, rollouts="vllm"))) == files(own)
+    assert garage.started[0].batches == 4, "the engine is woken once a step, not once a knowledge file"
 
 
 def test_whole_models_travel_in_the_engines_type(start: Path, tmp_path: Path, garage: Garage) -> None:
@@ -176,6 +186,15 @@ def test_an_engine_that_does_not_come_back_is_one_error_and_the_run_goes_on_late
     assert len(lines(tmp_path / "cut")) == 2
     garage.kinds = [FilePolicy]
     assert files(distill(**arguments(start, tmp_path / "cut", rollouts="vllm"))) == files(own)
+
+
+def test_a_prompt_that_an_engine_cannot_read_is_no_fault_to_try_again(
+    start: Path, tmp_path: Path, garage: Garage
+) -> None:
+    garage.kinds = [Short]
+    with pytest.raises(ConfigError, match=r"distill.rollouts: .* over the server's length") as caught:
+        distill(**arguments(start, tmp_path, rollouts="vllm"))
+    assert not can_help(caught.value)
 
 
 def test_nothing_is_started_where_nothing_is_sampled(start: Path, tmp_path: Path, garage: Garage) -> None:
@@ -262,12 +281,18 @@ def test_a_server_takes_each_steps_adapter_under_a_new_name(start: Path, tmp_pat
     ],
     ids=["no adapters", "no ids out", "no ids in"],
 )
-def test_a_server_that_cannot_do_it_is_refused(start: Path, tmp_path: Path, server: FakeServer, said: str) -> None:
+def test_a_server_that_cannot_do_it_is_refused_and_let_go(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FakeServer, said: str
+) -> None:
+    let_go: list[OpenAIPolicy] = []
+    close = OpenAIPolicy.close
+    monkeypatch.setattr(OpenAIPolicy, "close", lambda policy: (let_go.append(policy), close(policy)))
     given = arguments(start, tmp_path, lora=LORA, rollouts="openai")
     with running(server):
         given["model"] = model(start, base_url=server.url)
         with pytest.raises(ConfigError, match=said):
             distill(**given)
+    assert len(let_go) == 1
 
 
 @given(st.integers(0, 5), st.sampled_from(["value", "shape", "name", "type"]))

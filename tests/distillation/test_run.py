@@ -130,7 +130,8 @@ def test_constant_rate_and_clipped_update(start, tmp_path):
 @pytest.mark.parametrize(
     ("poison", "reason"),
     [
-        ("loss", "the loss is not finite"),
+        ("loss", "the loss or divergence is not finite"),
+        ("divergence", "the loss or divergence is not finite"),
         ("gradient", "gradient is not finite"),
     ],
 )

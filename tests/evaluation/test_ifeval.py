@@ -126,3 +126,11 @@ def test_two_suites_may_not_report_under_one_name(prompts_file: Path) -> None:
     config["evaluate"]["ood"] = {"cross_game": other, "cross_game_lake": other}
     with pytest.raises(ConfigError, match=r"evaluate\.ood\.cross_game and evaluate\.ood\.cross_game_lake both"):
         check_suites(OelConfig.model_validate(config))
+
+
+def test_line_separators_inside_a_prompt_do_not_end_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    values = {**prompt(7), "prompt": "one\u2028two\u0085three"}
+    path.write_text(json.dumps(values, ensure_ascii=False) + "\n", encoding="utf-8")
+    (read,) = suite(path).prompts
+    assert read.prompt == "one\u2028two\u0085three"

@@ -1,5 +1,9 @@
 """Asking single questions: thinking is not scored, subsets nest, one bad prompt spoils only itself."""
 
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +13,7 @@ from oel_core.errors import ArtifactError, PromptTooLongError
 from oel_core.evaluation.questions import Asking, Question, Score, model_settings, pick, visible
 from oel_core.policies.base import Completion, Request, Sampling
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.types import Message, Trajectory
+from oel_core.types import IdSource, Message, Trajectory
 
 SAMPLING = Sampling(max_tokens=64)
 
@@ -68,7 +72,7 @@ def test_every_question_becomes_an_episode_of_one_turn() -> None:
 class _Picky(ScriptedPolicy):
     """Cannot read some questions."""
 
-    def generate(self, requests: list[Request], sampling: Sampling) -> list[Completion]:  # type: ignore[override]
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         bad = {at: "too long" for at, request in enumerate(requests) if request.messages[-1].content == "3?"}
         if bad:
             raise PromptTooLongError(bad)
@@ -80,6 +84,54 @@ def test_a_question_that_does_not_fit_fails_alone() -> None:
     assert [episode.error is None for episode in episodes] == [True, True, True, False, True, True]
     assert "too long" in (episodes[3].error or "")
     assert episodes[5].passed
+
+
+class _TextOnly(ScriptedPolicy):
+    """Like a server that gives no token ids."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        return [replace(one, id_source=IdSource.RETOKENISED) for one in super().generate(requests, sampling)]
+
+
+def test_records_say_whose_token_ids_they_hold() -> None:
+    for policy, source in ((ScriptedPolicy(answering), IdSource.SAMPLED), (_TextOnly(answering), IdSource.RETOKENISED)):
+        (episode,) = ask(1).run(policy, (), lambda episode: None)
+        assert episode.turns[0].id_source is source
+
+
+class _SlowFirst(_Picky):
+    """Answers at once, but question 0 only after question 5 was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(answering, batch_size=2)
+        self.first: tuple[Future[Completion], Request] | None = None
+
+    def submit(self, request: Request, sampling: Sampling) -> Future[Completion]:
+        future: Future[Completion] = Future()
+        if request.messages[-1].content == "0?":
+            self.first = (future, request)
+            return future
+        if request.messages[-1].content == "5?" and self.first is not None:
+            self.first[0].set_result(self.generate([self.first[1]], sampling)[0])
+        try:
+            future.set_result(self.generate([request], sampling)[0])
+        except PromptTooLongError as error:
+            future.set_exception(error)
+        return future
+
+
+def test_a_slow_answer_holds_up_nobody() -> None:
+    handed: list[str] = []
+    episodes = ask(6).run(_SlowFirst(), (), lambda episode: handed.append(episode.id))
+    assert handed == ["q-1", "q-2", "q-3", "q-4", "q-0", "q-5"]
+    alone = ask(6).run(_Picky(answering, batch_size=4), (), lambda episode: None)
+    assert [stripped(episode) for episode in episodes] == [stripped(episode) for episode in alone]
+
+
+def stripped(episode: Trajectory) -> Trajectory:
+    """Without the time it took."""
+    turns = tuple(turn.model_copy(update={"wall_s": 0.0}) for turn in episode.turns)
+    return episode.model_copy(update={"turns": turns})
 
 
 def test_answers_to_other_questions_are_refused() -> None:

@@ -1,5 +1,7 @@
 """Waiting well: Retry-After, back-off, and the pace of departures."""
 
+import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -43,15 +45,29 @@ def test_departures_keep_their_distance_and_wait_out_a_pause(monkeypatch: pytest
     now = 100.0
     monkeypatch.setattr(api_client.time, "monotonic", lambda: now)
     pace = Pace(interval_s=2)
-    assert [pace.slot() for _ in range(3)] == [0, 2, 4]
+    assert [pace.slot() for _ in range(3)] == [100, 102, 104]
     now = 110.0
-    assert pace.slot() == 0
+    assert pace.slot() == 110
     pace.pause(30)
-    assert [pace.slot(), pace.slot()] == [30, 32]
+    assert [pace.slot(), pace.slot()] == [140, 142]
     pace.pause(1)  # shorter than what is waited for already
-    assert pace.slot() == 34
+    assert pace.slot() == 144
     unlimited = Pace()
-    assert [unlimited.slot() for _ in range(3)] == [0, 0, 0]
+    assert [unlimited.slot() for _ in range(3)] == [110, 110, 110]
+
+
+def test_a_pause_holds_back_what_has_a_departure_already() -> None:
+    async def overtaken() -> float:
+        pace = Pace(interval_s=0.05)
+        await pace.depart()
+        late = asyncio.create_task(pace.depart())
+        await asyncio.sleep(0)  # it has taken its departure, in 0.05 s
+        begun = time.monotonic()
+        pace.pause(0.3)
+        await late
+        return time.monotonic() - begun
+
+    assert asyncio.run(overtaken()) >= 0.29
 
 
 @pytest.mark.parametrize(

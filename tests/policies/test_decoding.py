@@ -1,5 +1,6 @@
 """The decode loop against transformers' own `generate`, and against itself in other batches."""
 
+import itertools
 import random
 
 import pytest
@@ -93,6 +94,18 @@ def test_weights_that_are_not_finite_are_an_error() -> None:
         broken.lm_head.weight[5, 5] = float("nan")
     with pytest.raises(PolicyError, match="not finite"):
         sample_responses(broken, [[5, 6]], [0], DRAWN, [2], 0)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN, Sampling(temperature=1.0, max_tokens=12)])
+def test_states_that_stop_being_finite_in_mid_response_are_an_error(sampling: Sampling) -> None:
+    model, calls = tiny_model(), itertools.count()
+
+    def spoil(_module: torch.nn.Module, _given: object, logits: torch.Tensor) -> torch.Tensor | None:
+        return torch.cat([logits[:1], logits[1:] * float("nan")]) if next(calls) == 3 else None
+
+    model.lm_head.register_forward_hook(spoil)
+    with pytest.raises(PolicyError, match="not finite"):
+        sample_responses(model, [[5, 6], [7, 8]], [0, 1], sampling, [300], 0)
 
 
 def test_no_prompts_no_responses(model: Qwen3ForCausalLM) -> None:

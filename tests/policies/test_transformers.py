@@ -140,3 +140,13 @@ def test_cuda_without_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="no CUDA device"):
         TransformersPolicy.load(str(tiny_model_folder(tmp_path)), ModelConfig(device="cuda"))
+
+
+def test_a_template_that_refuses_the_conversation_says_so() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    )
+    stubborn = TransformersPolicy(tiny_model(), tokenizer, CONFIG, "stubborn")
+    with pytest.raises(PolicyError, match=r"refuses messages of system, user: System role not supported\. Use a model"):
+        stubborn.generate([ask("a")], Sampling(max_tokens=2))

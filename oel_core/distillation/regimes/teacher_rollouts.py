@@ -29,10 +29,8 @@ class TeacherRollouts:
         by_draw: dict[int, list[Sample]] = {}
         for sample in samples:
             by_draw.setdefault(sample.draw, []).append(sample)
-        found: dict[int, Rollout] = {}
+        asked = [[replace(sample, prompt=sample.taught_prompt) for sample in members] for members in by_draw.values()]
         with self.teacher.answering() as model:
-            for members in by_draw.values():
-                asked = [replace(sample, prompt=sample.taught_prompt) for sample in members]
-                for sample, rollout in zip(members, self._sampler.roll_out(model, asked), strict=True):
-                    found[sample.index] = replace(rollout, sample=sample)
-        return [found[sample.index] for sample in samples]
+            answered = self._sampler.roll_out_groups(model, asked)
+        found = {rollout.sample.index: rollout for rollout in answered}
+        return [replace(found[sample.index], sample=sample) for sample in samples]
