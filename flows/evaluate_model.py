@@ -7,12 +7,12 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.gate_report import table
 from oel_core.artifacts import RunFolder
 from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.evaluation import make_suite, suite_names
+from oel_core.markdown import table
 from oel_core.policies import load_policy
 from oel_core.stages.common import model_after
 from oel_core.types import EvalReport

@@ -105,11 +105,14 @@ class RunFolder:
 
     def rounds(self) -> list[int]:
         """Rounds that have a folder, finished or not, in order; 0 is the base model's."""
-        return sorted(int(path.name.removeprefix("round_")) for path in self.path.glob("round_[0-9]*"))
+        names = (path.name.removeprefix("round_") for path in self.path.glob("round_[0-9]*"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
-    def stages(self) -> Iterator[Path]:
-        """Folders of all finished stages, in order."""
-        return (path.parent for path in sorted(self.path.glob(f"round_*/**/{MANIFEST}")) if not _is_partial(path))
+    def stages(self, round_index: int | None = None) -> Iterator[Path]:
+        """Folders of all finished stages, of one round or of all, in order."""
+        rounds = "round_*" if round_index is None else round_name(round_index)
+        found = sorted(self.path.glob(f"{rounds}/**/{MANIFEST}"))
+        return (path.parent for path in found if not _is_partial(path))
 
     def perform(self, key: StageKey, work: Work) -> Manifest:
         """The stage's manifest: of the finished stage when there is one with this key, else after doing the work.

@@ -123,3 +123,14 @@ def test_the_command_shows_and_decides_on_files(run: RunFolder, capfd: pytest.Ca
         ["--approve", "--drop", "9"],
     ):
         assert call(["review", "run", *root, *wrong]) == 2
+
+
+def test_knowledge_is_shown_without_what_steers_a_terminal(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(run.path.parent)]
+    assert call(["knowledge", "show", "run", "1", *root]) == 0
+    shown = capfd.readouterr().out
+    assert "⟨U+001B⟩[2J" in shown
+    assert "\x1b[2J" not in shown
+    assert call(["knowledge", "diff", "run", "1", "1", *root]) == 0
+    assert "\x1b[2J" not in capfd.readouterr().out
+    assert call(["knowledge", "show", "run", "1", "--replica", "7", *root]) == 2
