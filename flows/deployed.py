@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from flows.collect_only import collect_only
 from flows.evaluate_model import Suite, evaluate_model
@@ -73,6 +73,8 @@ def deployed_next_round(
         found = through_outages(lambda: next_round(config, project, id, root, wait_s=wait_s))
     run = RunFolder(root / project)
     create_markdown_artifact(outcome_markdown(run, found), key=outcome_key(run), description=outcome_line(found))
+    if found.outcome == "failed":
+        return Failed(message=outcome_line(found))
     return Completed(message=outcome_line(found), data=found)
 
 

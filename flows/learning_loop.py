@@ -14,6 +14,7 @@ from oel_core.artifacts import adopt_config, open_run
 from oel_core.config import OelConfig
 from oel_core.preflight import check
 from oel_core.round_start import require_ungated
+from oel_core.stages.evaluate import parts
 from oel_core.summary import RoundSummary, summarise_run
 from tasks.base import one_model
 from tasks.report import report
@@ -44,7 +45,7 @@ def learning_loop(
         tracker.log_config(config)
         with tracker.running(LOOP):
             with tracker.running("0"):
-                evaluate_round(config, run, 0, settings)
+                evaluate_round(config, run, 0, parts(config, 0), settings)
             for round_index in range(1, config.rounds + 1):
                 learning_round(config, run, round_index, settings)
             written = report(run, settings)

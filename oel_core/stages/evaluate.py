@@ -43,10 +43,15 @@ RAW = (
 IN_CONTEXT = (*GAMES, "knowledge.selection", "knowledge.injection")
 
 
+def own_parts(config: OelConfig) -> list[str]:
+    """What measures the model that a round leaves, without knowledge."""
+    return ["held_out", *(f"ood/{suite}" for suite in config.evaluate.ood)]
+
+
 def parts(config: OelConfig, round_index: int) -> list[str]:
     """What is measured after a round, in order: first what still needs the model that the round started from."""
     arms = list(config.evaluate.games.arms) if round_index else []
-    return [*arms, "held_out", *(f"ood/{suite}" for suite in config.evaluate.ood)]
+    return [*arms, *own_parts(config)]
 
 
 def stage_name(part: str) -> str:

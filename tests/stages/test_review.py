@@ -22,6 +22,7 @@ from oel_core.stages.collect import collect
 from oel_core.stages.extract import extract
 from oel_core.stages.review import REVIEW, review
 from oel_core.stages.teaching import load_teaching
+from oel_core.triggers import Trigger, end
 from oel_core.types import Message
 
 GOOD, BAD = "- EXPERIENCE ITEM: 'G' is the goal", "- EXPERIENCE ITEM: 'G' is deadly ```\x1b[2J"
@@ -87,6 +88,12 @@ def test_what_was_dropped_reaches_neither_the_teacher_nor_the_next_round(run: Ru
     assert (kept.author, kept.dropped, kept.note) == ("ann", (2, 4), "why")
     with pytest.raises(ConfigError, match="too late"):
         decide(config(), run, 1, decision("reject"))
+
+
+def test_it_is_too_late_for_a_round_that_is_over(run: RunFolder) -> None:
+    end(run, Trigger(id="one", outcome="failed", round=1, at=1.0), 1)
+    with pytest.raises(ConfigError, match=r"round 1 of run is over \(failed\): it is too late"):
+        decide(config(), run, 1, decision("approve"))
 
 
 def test_without_a_decision_or_with_a_rejection_the_round_does_not_go_on(run: RunFolder) -> None:
