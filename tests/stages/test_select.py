@@ -18,6 +18,7 @@ from oel_core.preflight import check
 from oel_core.seeds import derive_seed, reference_seed
 from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
+from oel_core.stages.carried import previous_input, previous_knowledge
 from oel_core.stages.collect import collect
 from oel_core.stages.evaluate import evaluate
 from oel_core.stages.extract import extract
@@ -208,6 +209,20 @@ def test_nothing_is_scored_by_default(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to select"):
         select(config(), run, 1, load=load_scripted)
     assert "selection" not in json.dumps(run.manifest(1, "accumulate").key.config)
+
+
+def test_knowledge_goes_on_though_review_selection_and_replicas_changed(tmp_path: Path) -> None:
+    """A project of many rounds is not stuck with the settings of its first one."""
+    old = config(carry_over=True)
+    run = accumulated(tmp_path, "run", old)
+    values = config(carry_over=True, selection={"use": "best", "episodes": 2}).model_dump(mode="json")
+    values["collect"]["replicas"] = 6
+    values["review"]["mode"] = "required"
+    new = parse_config(values, "test")
+    texts = [load_knowledge(run.stage_path(1, "accumulate"), replica).text for replica in range(4)]
+    carried = [previous_knowledge(new, run, 2, replica) for replica in range(6)]
+    assert [entry.text for entry in carried if entry] == [*texts, *texts[:2]]
+    assert previous_input(new, run, 2) == previous_input(old, run, 2)
 
 
 def test_the_papers_seeds_are_played_in_validation_too() -> None:
