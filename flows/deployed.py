@@ -4,10 +4,12 @@
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed
+from pydantic import Field
 
 from flows.collect_only import collect_only
 from flows.evaluate_model import Suite, evaluate_model
@@ -82,7 +84,7 @@ def deployed_next_round(
 def deployed_collect_only(
     project: str = "quickstart",
     inbox: str = "inbox",
-    episodes: int = 64,
+    episodes: Annotated[int, Field(ge=1)] = 64,
     preset: Preset = QUICKSTART,
     preset_file: str | None = None,
     overrides: list[str] = [],  # noqa: B006
@@ -110,7 +112,7 @@ def deployed_evaluate_model(
     model: str = "champion",
     project: str = "quickstart",
     suite: Suite = Suite("games"),  # noqa: B008 - a member of an Enum
-    episodes: int | None = None,
+    episodes: Annotated[int, Field(ge=1)] | None = None,
     preset: Preset = QUICKSTART,
     preset_file: str | None = None,
     overrides: list[str] = [],  # noqa: B006

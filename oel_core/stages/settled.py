@@ -25,7 +25,7 @@ def load_settled(config: OelConfig, run: RunFolder, round_index: int) -> list[Kn
 
 
 def load_all(config: OelConfig, run: RunFolder, round_index: int, stage: str) -> list[Knowledge]:
-    """All knowledge files that a stage left: as many as that round had, which need not be today's `collect.replicas`."""
+    """All knowledge files that a stage left: as many as that round had, whatever `collect.replicas` is today."""
     folder, cap = run.stage_path(round_index, stage), config.knowledge_cap
     known = replicas(run.manifest(round_index, stage).outputs)
     return [load_knowledge(folder, replica, max_tokens=cap) for replica in known]

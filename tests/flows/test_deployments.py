@@ -62,7 +62,8 @@ def test_settings_are_parameters_or_overrides() -> None:
     )
     assert found == {"project": "lake", "overrides": ["seed=3", "gate.margin=0.02", "distill.steps=5"]}
     assert parameters_of(deployment("collect-only"), ["episodes=12"]) == {"episodes": 12}
-    assert parameters_of(deployment("next-round"), ["project=2026", "trigger=null"]) == {"project": "2026", "trigger": None}
+    words = parameters_of(deployment("next-round"), ["project=2026", "trigger=null"])
+    assert words == {"project": "2026", "trigger": None}
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", "projct=lake", "nonsense.field=1", "project: lake", "overrides=[1"])
@@ -158,3 +159,9 @@ def test_a_server_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch, capfd: p
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}/api")
     assert call(["trigger", "next-round"]) == 1
     assert "does not answer" in capfd.readouterr().err
+
+
+def test_nobody_can_ask_for_no_episodes() -> None:
+    assert form("collect-only")["properties"]["episodes"]["minimum"] == 1
+    asked = form("evaluate-model")["properties"]["episodes"]["anyOf"]
+    assert {"minimum": 1, "type": "integer"} in asked

@@ -1,4 +1,4 @@
-"""The recurring round in one process: what a kill between its verdict and its end leaves, and a project that changes."""
+"""The recurring round in one process: killed between its verdict and its end, and in a project that changes."""
 
 from collections.abc import Iterator
 from pathlib import Path
