@@ -12,19 +12,18 @@ from oel_core.errors import ExtractionError, UndecidedError
 from oel_core.files import write_atomic
 from oel_core.knowledge import load_knowledge, render, write_knowledge
 from oel_core.manifest import Manifest
-from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
 from oel_core.review import Decision, decision_of, review_list
 from oel_core.round_start import read_start
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
-from oel_core.stages.common import LoadPolicy, start_model
+from oel_core.stages.common import NOTHING, Given
 from oel_core.types import ExperienceItem, Knowledge
 
 STAGE, REVIEW = "review", "review.json"
 SECTIONS = ("collect.replicas", "knowledge.allow_empty", "review.mode")
 
 
-def review(config: OelConfig, run: RunFolder, round_index: int, *, load: LoadPolicy = load_policy) -> Manifest:
+def review(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
     """Applies the decision that was made about the round.
 
     Raises:
@@ -39,7 +38,7 @@ def review(config: OelConfig, run: RunFolder, round_index: int, *, load: LoadPol
         decision = _approved(run, round_index)
         items = review_list(config, run, round_index).items
         dropped = set(decision.dropped)
-        policy = load(start_model(config, run, round_index), config.model)
+        policy = given.start_policy(config, run, round_index)
         for replica in range(config.collect.replicas):
             kept = [entry.item for entry in items if entry.replica == replica and entry.number not in dropped]
             before = load_knowledge(run.stage_path(round_index, ACCUMULATE), replica)

@@ -25,6 +25,7 @@ from oel_core.round_start import RoundStart, write_start
 from oel_core.stages import common, distill
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
+from oel_core.stages.common import Given
 from oel_core.stages.evaluate import evaluate
 from oel_core.stages.extract import extract
 from oel_core.stages.gate import STAGE as GATE
@@ -127,16 +128,16 @@ def fake_distill(run: RunFolder) -> None:
 def run(tmp_path: Path) -> RunFolder:
     found = open_run(tmp_path, "run", config())
     adopt_config(found, config())
-    evaluate(config(), found, 0, "held_out", load=load)
-    collect(config(), found, 1, load=load)
+    evaluate(config(), found, 0, "held_out", Given(load))
+    collect(config(), found, 1, Given(load))
     for replica in range(2):
-        extract(config(), found, 1, replica, load=load)
-    accumulate(config(), found, 1, load=load)
-    saturation(config(), found, 1, load=load)
-    select(config(), found, 1, load=load)
+        extract(config(), found, 1, replica, Given(load))
+    accumulate(config(), found, 1, Given(load))
+    saturation(config(), found, 1, Given(load))
+    select(config(), found, 1, Given(load))
     fake_distill(found)
     for part in ("in_context", "held_out"):
-        evaluate(config(), found, 1, part, load=load)
+        evaluate(config(), found, 1, part, Given(load))
     return found
 
 
@@ -171,7 +172,7 @@ def test_a_review_is_shown_with_its_author(run: RunFolder) -> None:
     made = Decision(decision="approve", dropped=(2,), note=HOSTILE, author="<b>ann", via="prefect", decided_at=1.0)
     reviewed = config().model_copy(update={"review": ReviewConfig(mode="required")})
     decide(reviewed, run, 1, made)
-    review(reviewed, run, 1, load=load)
+    review(reviewed, run, 1, Given(load))
     reader = read(render(run))
     assert "Reviewed: approve by <b>ann (prefect), items 2 left out: </pre>" in reader.text
 
@@ -185,8 +186,8 @@ def test_an_unfinished_run_is_reported_as_far_as_it_has_come(tmp_path: Path) -> 
     run = open_run(tmp_path, "new", config())
     adopt_config(run, config())
     assert "Nothing has been measured yet" in read(render(run)).text
-    evaluate(config(), run, 0, "held_out", load=load)
-    collect(config(), run, 1, load=load)
+    evaluate(config(), run, 0, "held_out", Given(load))
+    collect(config(), run, 1, Given(load))
     assert "No knowledge yet" in read(render(run)).text
 
 
@@ -223,10 +224,10 @@ def test_knowledge_is_compared_with_what_the_round_went_on_from(run: RunFolder) 
     """The gate refused round 1, so round 2 went on from nothing; it has one replica more, too."""
     more = config().model_copy(update={"rounds": 2, "collect": config().collect.model_copy(update={"replicas": 3})})
     write_start(run, 2, RoundStart(parent=0, knowledge=None, trigger="two"))
-    collect(more, run, 2, load=load)
+    collect(more, run, 2, Given(load))
     for replica in range(3):
-        extract(more, run, 2, replica, load=load)
-    accumulate(more, run, 2, load=load)
+        extract(more, run, 2, replica, Given(load))
+    accumulate(more, run, 2, Given(load))
     adopt_config(run, more, since=2)
     first, second = learned(more, run)
     assert [len(view.files) for view in (first, second)] == [2, 3]
