@@ -70,14 +70,15 @@ def deployed_next_round(
         trigger: Id of this request; the same id again gives the same outcome. Empty: the flow run's own.
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
+    run = RunFolder(root / project)
     with under_worker(root, project):
         id, wait_s = trigger_id(trigger), patience(when_busy)
         found = through_outages(lambda: next_round(config, project, id, root, wait_s=wait_s))
-    run = RunFolder(root / project)
-    create_markdown_artifact(outcome_markdown(run, found), key=outcome_key(run), description=outcome_line(found))
+        page, line = outcome_markdown(run, found), outcome_line(found)
+        through_outages(lambda: create_markdown_artifact(page, key=outcome_key(run), description=line))
     if found.outcome == "failed":
-        return Failed(message=outcome_line(found))
-    return Completed(message=outcome_line(found), data=found)
+        return Failed(message=line)
+    return Completed(message=line, data=found)
 
 
 @flow(name="collect-only", flow_run_name="{project} collect")

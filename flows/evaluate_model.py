@@ -11,7 +11,7 @@ from oel_core.artifacts import RunFolder
 from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
 from oel_core.errors import ConfigError
-from oel_core.evaluation import make_suite, suite_names
+from oel_core.evaluation import make_suite, model_settings, suite_names
 from oel_core.markdown import table
 from oel_core.policies import load_policy
 from oel_core.stages.common import model_after
@@ -34,7 +34,8 @@ def evaluate_model(
     options: dict[str, Any] = {**own} if episodes is None else {**own, "episodes": episodes}
     path = model_path(config, model, project, root)
     resolve_model(path)
-    report = make_suite(name, options, config).run(load_policy(path, config.model))
+    suite = make_suite(name, options, config)
+    report = suite.run(load_policy(path, model_settings(suite, config.model)))
     rows = [[field, str(value)] for field, value in report.model_dump(mode="json").items()]
     create_markdown_artifact(
         f"# {model} on {name}\n\n`{path}`\n\n{table(['figure', 'value'], rows)}\n",
