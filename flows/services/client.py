@@ -81,6 +81,8 @@ def prefect_client() -> "Iterator[SyncPrefectClient]":
     import httpx
     from prefect.client.orchestration import get_client
 
+    from flows.outages import is_outage
+
     url = os.environ.get("PREFECT_API_URL")
     try:
         with get_client(sync_client=True) as client:
@@ -88,7 +90,9 @@ def prefect_client() -> "Iterator[SyncPrefectClient]":
     except httpx.HTTPStatusError as error:
         kind = ConfigError if error.response.is_client_error else ServiceError
         raise kind(f"the Prefect server at {url} says: {_detail(error.response.text)}") from error
-    except httpx.TransportError as error:
+    except (httpx.TransportError, RuntimeError) as error:
+        if not is_outage(error):
+            raise
         raise ServiceError(f"the Prefect server at {url} does not answer ({error}): see `oel status`") from error
 
 

@@ -88,7 +88,7 @@ class Server:
         pass
 
     def read_deployment_by_name(self, name: str) -> Any:
-        return self.found
+        return SimpleNamespace(**{**vars(self.found), "schedules": list(self.found.schedules)})
 
     def create_flow_run_from_deployment(self, id: str, *, parameters: Any, idempotency_key: str | None = None) -> Any:
         if parameters.get("when_busy") == "sometimes":
