@@ -28,7 +28,7 @@ REPLICA = 127
 def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigger: str, root: Path) -> Path:
     """Plays `episodes` new training episodes and returns the file they are in; a trigger that has one plays none."""
     check(config)
-    run = open_run(root, name, config)
+    run = open_run(root, name)
     inbox.mkdir(parents=True, exist_ok=True)
     stem = file_stem(trigger)
     with run.leased(f"collect-only, trigger {trigger}"):

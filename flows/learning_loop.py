@@ -35,7 +35,7 @@ def learning_loop(
     `wait_s`: how long to wait for somebody else who works on the run before refusing.
     """
     check(config)
-    run = open_run(root, name, config)
+    run = open_run(root, name)
     settings = tracking or load_settings()
     with run.leased("learning-loop", wait_s=wait_s):
         require_ungated(run, config.rounds)

@@ -45,7 +45,7 @@ def next_round(
     `wait_s`: how long to wait for another round of the project to end before refusing.
     """
     check(config)
-    run = open_run(root, name, config)
+    run = open_run(root, name)
     settings = tracking or load_settings()
     with run.leased(f"next-round, trigger {trigger}", wait_s=wait_s):
         take_over(run, str(flow_run.id))

@@ -196,7 +196,7 @@ def require_run_name(name: str) -> None:
         raise ConfigError(f"run name '{name}': use letters, digits, dot, dash and underscore, first a letter or digit")
 
 
-def open_run(root: Path, name: str, config: OelConfig) -> RunFolder:
+def open_run(root: Path, name: str) -> RunFolder:
     """Makes a run's folder, or takes the one of that name; `adopt_config` then says whether settings go together.
 
     Raises:

@@ -36,7 +36,7 @@ from tests.builders import episode
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return open_run(tmp_path, "project", OelConfig())
+    return open_run(tmp_path, "project")
 
 
 def finish(run: RunFolder, round_index: int, *stages: str) -> None:

@@ -59,7 +59,7 @@ def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
 
     load_settings()
     require_run(root / name)
-    folder = open_run(root, name, config)
+    folder = open_run(root, name)
     check(config)
     with folder.leased("oel run, before it starts"):
         adopt_config(folder, config)

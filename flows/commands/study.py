@@ -11,7 +11,6 @@ from flows.commands.shared import RUNS, AsJson, Overrides, Root, err, out, print
 
 if TYPE_CHECKING:
     from oel_core.artifacts import RunFolder
-    from oel_core.study.plan import StudyPlan
     from oel_core.study.results import StudyResult
 
 
@@ -38,7 +37,7 @@ def study(
 
     chosen = [part.strip() for part in arms.split(",") if part.strip()] if arms is not None else None
     plan = make_plan(preset, overrides or (), seeds=seeds, arms=chosen, rounds=rounds, foreign=foreign)
-    folder = _prepare(root, name or f"study-{Path(preset).stem}", plan)
+    folder = _prepare(root, name or f"study-{Path(preset).stem}")
     use_local_services(root, verbose=verbose)
     with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:
         progress("start Prefect and MLflow", 0, 0)
@@ -54,7 +53,7 @@ def study(
         raise typer.Exit(1)
 
 
-def _prepare(root: Path, name: str, plan: "StudyPlan") -> "RunFolder":
+def _prepare(root: Path, name: str) -> "RunFolder":
     """Refuses at once what the flow would refuse after its services have started."""
     from oel_core.artifacts import open_run
     from oel_core.study.writing import require_study
@@ -62,7 +61,7 @@ def _prepare(root: Path, name: str, plan: "StudyPlan") -> "RunFolder":
 
     load_settings()
     require_study(root / name)
-    return open_run(root, name, plan.config)
+    return open_run(root, name)
 
 
 def _show(result: "StudyResult", folder: Path, as_json: bool) -> None:

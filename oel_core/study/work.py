@@ -41,7 +41,7 @@ class Watch:
 
 def open_job(folder: Path, job: Job) -> SharingFolder:
     """The run folder of a job, made when it is missing."""
-    return SharingFolder(open_run(folder / RUNS, job.name, job.config).path, job.donors)
+    return SharingFolder(open_run(folder / RUNS, job.name).path, job.donors)
 
 
 def perform(folder: Path, job: Job, watch: Watch) -> None:

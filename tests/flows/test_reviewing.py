@@ -37,7 +37,7 @@ def config(**review: Any) -> OelConfig:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     monkeypatch.setattr(reviewing, "POLL_SECONDS", 1.0)
-    found = open_run(tmp_path, "run", config())
+    found = open_run(tmp_path, "run")
 
     def work(folder: Path) -> dict[str, float]:
         items = [item(f"- EXPERIENCE ITEM: fact {number}") for number in range(3)]

@@ -142,7 +142,7 @@ def test_killed_in_mid_collection(config: ModelConfig, tmp_path: Path, monkeypat
         "play": {"sampling": {"max_tokens": 8}},
     }
     settings = parse_config(values, "test")
-    run = open_run(tmp_path, "run", settings)
+    run = open_run(tmp_path, "run")
 
     def kill(done: int, _: int) -> None:
         if done == 8:

@@ -126,7 +126,7 @@ def fake_distill(run: RunFolder) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    found = open_run(tmp_path, "run", config())
+    found = open_run(tmp_path, "run")
     adopt_config(found, config())
     evaluate(config(), found, 0, "held_out", Given(load))
     collect(config(), found, 1, Given(load))
@@ -183,7 +183,7 @@ def test_the_same_files_give_the_same_bytes(run: RunFolder) -> None:
 
 
 def test_an_unfinished_run_is_reported_as_far_as_it_has_come(tmp_path: Path) -> None:
-    run = open_run(tmp_path, "new", config())
+    run = open_run(tmp_path, "new")
     adopt_config(run, config())
     assert "Nothing has been measured yet" in read(render(run)).text
     evaluate(config(), run, 0, "held_out", Given(load))

@@ -54,7 +54,7 @@ def run_stages(root: Path, policy: str, answer: str) -> tuple[Path, Path, list[s
     def load(path: str, model: ModelConfig) -> Policy:
         return ScriptedPolicy(player, batch_size=2)
 
-    run = open_run(root, policy, config(policy))
+    run = open_run(root, policy)
     collect(config(policy), run, 1, Given(load))
     extract(config(policy), run, 1, 0, Given(load))
     counts = accumulate(config(policy), run, 1, Given(load)).counts

@@ -52,7 +52,7 @@ def config(**review: Any) -> OelConfig:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
     monkeypatch.setattr(common, "model_digest", lambda path: "base")
-    found = open_run(tmp_path, "run", config())
+    found = open_run(tmp_path, "run")
     adopt_config(found, config())
     collect(config(), found, 1, Given(load))
     for replica in range(2):

@@ -30,7 +30,7 @@ def source(use: str, **more: Any) -> OelConfig:
 
 
 def collected(root: Path, name: str, configuration: OelConfig) -> RunFolder:
-    run = open_run(root, name, configuration)
+    run = open_run(root, name)
     collect(configuration, run, 1, Given(load_scripted))
     return run
 

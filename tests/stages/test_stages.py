@@ -66,7 +66,7 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return open_run(tmp_path, "run", config())
+    return open_run(tmp_path, "run")
 
 
 def first_round(run: RunFolder, configuration: OelConfig) -> None:
@@ -95,9 +95,9 @@ def test_a_round_collects_for_both_uses_and_never_shows_knowledge(run: RunFolder
 
 @pytest.mark.parametrize("killed_after", [0, 1, 3, 4, 7, 15, 16])
 def test_collection_goes_on_after_a_kill_without_losing_or_doubling(tmp_path: Path, killed_after: int) -> None:
-    reference = open_run(tmp_path, "reference", config())
+    reference = open_run(tmp_path, "reference")
     collect(config(), reference, 1, Given(load_scripted))
-    run = open_run(tmp_path, "run", config())
+    run = open_run(tmp_path, "run")
 
     def on_progress(done: int, total: int) -> None:
         if done > killed_after:
@@ -150,7 +150,7 @@ def test_items_become_knowledge_with_provenance(run: RunFolder) -> None:
 def test_extraction_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, killed_after: int) -> None:
     texts = []
     for name in ("reference", "run"):
-        run = open_run(tmp_path, name, config())
+        run = open_run(tmp_path, name)
         collect(config(), run, 1, Given(load_scripted))
 
         def on_progress(done: int, total: int) -> None:
