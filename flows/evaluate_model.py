@@ -34,8 +34,8 @@ def evaluate_model(
     options: dict[str, Any] = {**own} if episodes is None else {**own, "episodes": episodes}
     path = model_path(config, model, project, root)
     resolve_model(path)
-    suite = make_suite(name, options, config)
-    report = suite.run(load_policy(path, model_settings(suite, config.model)))
+    made = make_suite(name, options, config)
+    report = made.run(load_policy(path, model_settings(made, config.model)))
     rows = [[field, str(value)] for field, value in report.model_dump(mode="json").items()]
     create_markdown_artifact(
         f"# {model} on {name}\n\n`{path}`\n\n{table(['figure', 'value'], rows)}\n",

@@ -17,8 +17,8 @@ from oel_core.rollout import EpisodePlan, plan_episodes
 from oel_core.round_start import read_start
 from oel_core.seeds import SEEDINGS
 from oel_core.stages.common import (
-    TRAJECTORIES,
     NOTHING,
+    TRAJECTORIES,
     Given,
     env_spec,
     start_digest,

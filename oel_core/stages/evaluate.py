@@ -19,8 +19,8 @@ from oel_core.policies.base import Policy
 from oel_core.round_start import parent_of
 from oel_core.stages.common import (
     EPISODES,
-    REPORT,
     NOTHING,
+    REPORT,
     Given,
     Progress,
     digest_after,
