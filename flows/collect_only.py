@@ -1,5 +1,6 @@
 """The champion plays and leaves its episodes in an inbox, as a deployment would."""
 
+import re
 from pathlib import Path
 
 from prefect import flow
@@ -27,11 +28,11 @@ REPLICA = 127
 def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigger: str, root: Path) -> Path:
     """Plays `episodes` new training episodes and returns the file they are in; a trigger that has one plays none."""
     check(config)
-    run = open_run(root, name, config)
+    run = open_run(root, name)
     inbox.mkdir(parents=True, exist_ok=True)
     stem = file_stem(trigger)
     with run.leased(f"collect-only, trigger {trigger}"):
-        done = next(iter(inbox.glob(f"{name}-*-{stem}.jsonl")), None)
+        done = _left(inbox, name, stem)
         if done is not None:
             return done
         round_index = min(last_begun(run) + 1, 63)
@@ -50,6 +51,12 @@ def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigg
         path = inbox / f"{name}-r{round_index:02d}-{first + episodes:06d}-{stem}.jsonl"
         write_atomic(path, jsonl_bytes(played))
         return path
+
+
+def _left(inbox: Path, name: str, stem: str) -> Path | None:
+    """The file that this very trigger of this very project left; names may be parts of each other."""
+    one = re.compile(rf"{re.escape(name)}-r\d{{2}}-\d{{6}}-{re.escape(stem)}\.jsonl")
+    return next((path for path in sorted(inbox.iterdir()) if one.fullmatch(path.name)), None)
 
 
 def _played(inbox: Path, name: str, round_index: int) -> int:

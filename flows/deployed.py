@@ -4,10 +4,12 @@
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed
+from prefect.states import Completed, Failed
+from pydantic import Field
 
 from flows.collect_only import collect_only
 from flows.evaluate_model import Suite, evaluate_model
@@ -68,19 +70,22 @@ def deployed_next_round(
         trigger: Id of this request; the same id again gives the same outcome. Empty: the flow run's own.
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
+    run = RunFolder(root / project)
     with under_worker(root, project):
         id, wait_s = trigger_id(trigger), patience(when_busy)
         found = through_outages(lambda: next_round(config, project, id, root, wait_s=wait_s))
-    run = RunFolder(root / project)
-    create_markdown_artifact(outcome_markdown(run, found), key=outcome_key(run), description=outcome_line(found))
-    return Completed(message=outcome_line(found), data=found)
+        page, line = outcome_markdown(run, found), outcome_line(found)
+        through_outages(lambda: create_markdown_artifact(page, key=outcome_key(run), description=line))
+    if found.outcome == "failed":
+        return Failed(message=line)
+    return Completed(message=line, data=found)
 
 
 @flow(name="collect-only", flow_run_name="{project} collect")
 def deployed_collect_only(
     project: str = "quickstart",
     inbox: str = "inbox",
-    episodes: int = 64,
+    episodes: Annotated[int, Field(ge=1)] = 64,
     preset: Preset = QUICKSTART,
     preset_file: str | None = None,
     overrides: list[str] = [],  # noqa: B006
@@ -108,7 +113,7 @@ def deployed_evaluate_model(
     model: str = "champion",
     project: str = "quickstart",
     suite: Suite = Suite("games"),  # noqa: B008 - a member of an Enum
-    episodes: int | None = None,
+    episodes: Annotated[int, Field(ge=1)] | None = None,
     preset: Preset = QUICKSTART,
     preset_file: str | None = None,
     overrides: list[str] = [],  # noqa: B006

@@ -7,12 +7,12 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.gate_report import table
 from oel_core.artifacts import RunFolder
 from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
 from oel_core.errors import ConfigError
-from oel_core.evaluation import make_suite, suite_names
+from oel_core.evaluation import make_suite, model_settings, suite_names
+from oel_core.markdown import table
 from oel_core.policies import load_policy
 from oel_core.stages.common import model_after
 from oel_core.types import EvalReport
@@ -34,7 +34,8 @@ def evaluate_model(
     options: dict[str, Any] = {**own} if episodes is None else {**own, "episodes": episodes}
     path = model_path(config, model, project, root)
     resolve_model(path)
-    report = make_suite(name, options, config).run(load_policy(path, config.model))
+    made = make_suite(name, options, config)
+    report = made.run(load_policy(path, model_settings(made, config.model)))
     rows = [[field, str(value)] for field, value in report.model_dump(mode="json").items()]
     create_markdown_artifact(
         f"# {model} on {name}\n\n`{path}`\n\n{table(['figure', 'value'], rows)}\n",

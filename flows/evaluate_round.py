@@ -1,16 +1,19 @@
-"""All measurements of one round; of round 0, the base model's."""
+"""Measurements of one round; of round 0, the base model's."""
+
+from collections.abc import Sequence
 
 from prefect import flow
 
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
-from oel_core.stages.evaluate import parts
 from tasks.evaluate import evaluate
 from tasks.tracking_settings import TrackingSettings
 
 
 @flow(name="evaluate-round", flow_run_name="{run.name} evaluate round {round_index}")
-def evaluate_round(config: OelConfig, run: RunFolder, round_index: int, tracking: TrackingSettings) -> None:
-    """Measures the round's arms and out-of-distribution suites. What has been measured is skipped."""
-    for part in parts(config, round_index):
+def evaluate_round(
+    config: OelConfig, run: RunFolder, round_index: int, parts: Sequence[str], tracking: TrackingSettings
+) -> None:
+    """Measures these of the round's arms and out-of-distribution suites. What has been measured is skipped."""
+    for part in parts:
         evaluate(config, run, round_index, part, tracking)

@@ -14,6 +14,7 @@ from oel_core.artifacts import adopt_config, open_run
 from oel_core.config import OelConfig
 from oel_core.preflight import check
 from oel_core.round_start import require_ungated
+from oel_core.stages.evaluate import parts
 from oel_core.summary import RoundSummary, summarise_run
 from tasks.report import report
 from tasks.tracking import LOOP, tracker_of
@@ -33,7 +34,7 @@ def learning_loop(
     `wait_s`: how long to wait for somebody else who works on the run before refusing.
     """
     check(config)
-    run = open_run(root, name, config)
+    run = open_run(root, name)
     settings = tracking or load_settings()
     with run.leased("learning-loop", wait_s=wait_s):
         require_ungated(run, config.rounds)
@@ -43,7 +44,7 @@ def learning_loop(
         tracker.log_config(config)
         with tracker.running(LOOP):
             with tracker.running("0"):
-                evaluate_round(config, run, 0, settings)
+                evaluate_round(config, run, 0, parts(config, 0), settings)
             for round_index in range(1, config.rounds + 1):
                 learning_round(config, run, round_index, settings)
             written = report(run, settings)

@@ -8,6 +8,7 @@ from flows.report import artifact_key, round_markdown
 from flows.reviewing import wait_for_review
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
+from oel_core.stages.evaluate import parts
 from tasks.accumulate import accumulate
 from tasks.collect import collect
 from tasks.distill import distill
@@ -37,7 +38,7 @@ def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking
         if config.knowledge.selection.use != "all":
             select(config, run, round_index, tracking)
         distill(config, run, round_index, tracking)
-        evaluate_round(config, run, round_index, tracking)
+        evaluate_round(config, run, round_index, parts(config, round_index), tracking)
         register(run, round_index, tracking)
     create_markdown_artifact(
         round_markdown(run, round_index),

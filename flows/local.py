@@ -12,7 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from flows.services.client import join_services
+from flows.services.client import join_services, use_tracking
 from flows.services.servers import UpSettings, prefect_server
 from oel_core.errors import OelError
 from oel_core.policies.guardian import guarded
@@ -34,9 +34,13 @@ def use_local_services(root: Path, *, verbose: bool) -> None:
 
     The logs of Prefect and MLflow go to the console only if `verbose`: the command line itself shows progress and
     errors.
+
+    Raises:
+        ConfigError: this root is tracked in PostgreSQL, and nobody says where.
     """
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
+    use_tracking(root)
     if os.environ.get("PREFECT_API_URL") or join_services(root):
         return
     home = (root / ".prefect").resolve()

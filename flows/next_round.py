@@ -17,11 +17,12 @@ from flows.gate_report import gate_key, gate_markdown
 from flows.learning_round import learning_round
 from oel_core.artifacts import RunFolder, adopt_config, open_run
 from oel_core.config import OelConfig
-from oel_core.errors import ArtifactError, DistillationError, ExtractionError
+from oel_core.errors import ArtifactError, BusyError, DistillationError, ExtractionError, UndecidedError
 from oel_core.preflight import check
 from oel_core.promotion import Verdict
-from oel_core.stages.evaluate import parts, stage_name
-from oel_core.triggers import Outcome, Trigger, begin, close, join, note, open_round, read_trigger
+from oel_core.round_start import parent_of
+from oel_core.stages.evaluate import own_parts, stage_name
+from oel_core.triggers import Outcome, Trigger, begin, end, join, open_round, settled
 from tasks.promote import gate, promote
 from tasks.registry import registry_of
 from tasks.report import report
@@ -43,14 +44,14 @@ def next_round(
     `wait_s`: how long to wait for another round of the project to end before refusing.
     """
     check(config)
-    run = open_run(root, name, config)
+    run = open_run(root, name)
     settings = tracking or load_settings()
     with run.leased(f"next-round, trigger {trigger}", wait_s=wait_s):
         take_over(run, str(flow_run.id))
         champion = registry_of(settings, run).champion()
-        found = read_trigger(run, trigger)
-        if found is not None and found.over:
-            return found
+        over = settled(run, trigger)
+        if over is not None:
+            return over
         current = open_round(run)
         begun = (
             join(run, trigger, current) if current else begin(config, run, trigger, champion.round if champion else 0)
@@ -66,14 +67,14 @@ def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, s
     tracker.log_config(config)
     try:
         with tracker.running(LOOP):
-            if not all(run.has(0, stage_name(part)) for part in parts(config, 0)):
-                with tracker.running("0"):
-                    evaluate_round(config, run, 0, settings)
+            for earlier in sorted({0, parent_of(run, round_index)}):
+                _measure(config, run, earlier, settings)
             learning_round(config, run, round_index, settings)
             verdict = gate(config, run, round_index, settings)
             outcome, detail = _decide(run, round_index, verdict, settings)
+    except UndecidedError:
+        raise  # the round stays open for the reviewer
     except (ExtractionError, DistillationError) as error:
-        close(run, round_index, str(error))
         _end(run, trigger, round_index, "failed", str(error), settings)
         raise
     create_markdown_artifact(
@@ -85,12 +86,22 @@ def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, s
     return _end(run, trigger, round_index, outcome, detail, settings)
 
 
+def _measure(config: OelConfig, run: RunFolder, earlier: int, settings: TrackingSettings) -> None:
+    """What the gate needs of an earlier round's model and is not there: a suite that is new, a folder deleted since."""
+    missing = [part for part in own_parts(config) if not run.has(earlier, stage_name(part))]
+    if missing:
+        with tracker_of(settings, run).running(str(earlier)):
+            evaluate_round(config, run, earlier, missing, settings)
+
+
 def _decide(run: RunFolder, round_index: int, verdict: Verdict, settings: TrackingSettings) -> tuple[Outcome, str]:
     """Promotes what the gate lets through, unless the champion changed while the round was running."""
     if not verdict.promote:
         return "refused", f"the gate refuses it: {', '.join(verdict.refusals)}"
     try:
         move = promote(run, round_index, verdict, settings)
+    except BusyError:
+        raise  # somebody else moves the champion at this moment: the round stays open
     except ArtifactError as error:
         return "refused", str(error)
     return "promoted", f"version {move.champion} replaces {move.replaced or 'the base model'}"
@@ -100,14 +111,12 @@ def _end(
     run: RunFolder, trigger: str, round_index: int, outcome: Outcome, detail: str, settings: TrackingSettings
 ) -> Trigger:
     champion = registry_of(settings, run).champion()
-    return note(
-        run,
-        Trigger(
-            id=trigger,
-            outcome=outcome,
-            round=round_index,
-            champion=champion.round if champion else 0,
-            detail=detail,
-            at=time.time(),
-        ),
+    ended = Trigger(
+        id=trigger,
+        outcome=outcome,
+        round=round_index,
+        champion=champion.round if champion else 0,
+        detail=detail,
+        at=time.time(),
     )
+    return end(run, ended, round_index)

@@ -12,6 +12,7 @@ import httpx
 from prefect.logging import get_logger
 
 from flows.services.servers import answers
+from oel_core.errors import OelError
 from tasks.retries import causes
 
 PATIENCE_S, PAUSE_S, MOST = 900.0, 1.0, 20
@@ -38,8 +39,12 @@ def through_outages(work: Callable[[], T]) -> T:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the error, or what it came from, is a server that could not be reached."""
-    return any(isinstance(cause, httpx.TransportError) for cause in causes(error))
+    """Whether the error, or what it came from, is the Prefect server that could not be reached.
+
+    Model servers and the hub are asked through httpx too: what came of that is an error of this project.
+    """
+    known = (cause for cause in causes(error) if isinstance(cause, (OelError, httpx.TransportError)))
+    return isinstance(next(known, None), httpx.TransportError)
 
 
 def _back_within(patience_s: float) -> bool:

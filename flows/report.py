@@ -1,15 +1,15 @@
 """What a round looks like in Markdown: its row beside the base model's, and what its knowledge gained and lost."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.gate_report import gate_key, outcome_line
+from flows.gate_report import gate_key, outcome_line, slug
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
-from oel_core.knowledge import KnowledgeDiff, diff, empty, load_knowledge
+from oel_core.knowledge import KnowledgeDiff, diff
+from oel_core.markdown import table as markdown_table
+from oel_core.reporting.learned import before_and_after, known_replicas
 from oel_core.review import ReviewItem, review_list
-from oel_core.round_start import knowledge_before
 from oel_core.summary import RoundSummary, summarise_round, summarise_run
 from oel_core.triggers import Trigger
 from oel_core.types import ExperienceItem
@@ -18,17 +18,17 @@ from oel_core.visible import visible
 
 def artifact_key(run: RunFolder, round_index: int) -> str:
     """The key of a round's artifact."""
-    return f"{_slug(run)}-round-{round_index:02d}"
+    return f"{slug(run)}-round-{round_index:02d}"
 
 
 def report_key(run: RunFolder) -> str:
     """The key of the artifact that links to the run's report."""
-    return f"{_slug(run)}-report"
+    return f"{slug(run)}-report"
 
 
 def review_key(run: RunFolder, round_index: int) -> str:
     """The key of the artifact that shows what a round's reviewer decides about."""
-    return f"{_slug(run)}-review-{round_index:02d}"
+    return f"{slug(run)}-review-{round_index:02d}"
 
 
 def review_markdown(config: OelConfig, run: RunFolder, round_index: int) -> str:
@@ -38,8 +38,7 @@ def review_markdown(config: OelConfig, run: RunFolder, round_index: int) -> str:
     for replica in range(config.collect.replicas):
         lines = [line for entry in found.items if entry.replica == replica for line in review_lines(entry)]
         lines += [f"-      {line}" for place, item in found.gone if place == replica for line in _lines(item)]
-        body = visible("\n".join(lines)).replace("```", "` ` `")
-        parts += [f"## Replica {replica}", f"```diff\n{body or '  (nothing)'}\n```"]
+        parts += [f"## Replica {replica}", _diff_block(lines)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,11 +49,6 @@ def review_lines(entry: ReviewItem) -> list[str]:
     head = f"{'+' if entry.is_new else ' '} {entry.number:4d} {first}"
     tail = f"       from round {entry.item.round}, {', '.join(entry.item.sources[:3])}{others}"
     return [head, *(f"       {line}" for line in rest), tail]
-
-
-def _slug(run: RunFolder) -> str:
-    """The run's name as Prefect wants keys: lower-case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", run.name.lower()).strip("-")
 
 
 def report_markdown(run: RunFolder, path: Path) -> str:
@@ -68,7 +62,7 @@ def _report_link(path: Path) -> str:
 
 def outcome_key(run: RunFolder) -> str:
     """The key of the artifact that says what came of the newest trigger."""
-    return f"{_slug(run)}-outcome"
+    return f"{slug(run)}-outcome"
 
 
 def outcome_markdown(run: RunFolder, trigger: Trigger) -> str:
@@ -87,26 +81,15 @@ def round_markdown(run: RunFolder, round_index: int) -> str:
     config = run.config()
     rows = [summarise_round(config, run, index) for index in range(round_index + 1)]
     parts = [f"# {run.name}, round {round_index}", table(rows)]
-    for replica in range(config.collect.replicas):
-        changes = knowledge_changes(run, round_index, replica)
+    for replica in known_replicas(run, round_index):
+        changes = diff(*before_and_after(run, round_index, replica))
         parts += [f"## Knowledge of replica {replica}", diff_markdown(changes)]
     return "\n\n".join(parts) + "\n"
 
 
-def knowledge_changes(run: RunFolder, round_index: int, replica: int) -> KnowledgeDiff:
-    """What a round's knowledge has that the one it went on from had not, and the other way round."""
-    new = load_knowledge(run.stage_path(round_index, "accumulate"), replica)
-    before = knowledge_before(run, round_index)
-    if before is None:
-        return diff(empty(replica, round_index), new)
-    return diff(load_knowledge(run.stage_path(before, "accumulate"), replica), new)
-
-
 def table(rows: Sequence[RoundSummary]) -> str:
     """The rows as a Markdown table."""
-    head = columns(rows)
-    body = [cells(row, rows) for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *body])
+    return markdown_table(columns(rows), [cells(row, rows) for row in rows])
 
 
 def columns(rows: Sequence[RoundSummary]) -> list[str]:
@@ -152,7 +135,13 @@ def diff_markdown(changes: KnowledgeDiff) -> str:
     """Kept, new and dropped items as a diff block."""
     marked = [("  ", changes.kept), ("- ", changes.dropped), ("+ ", changes.new)]
     lines = [f"{mark}{line}" for mark, items in marked for item in items for line in _lines(item)]
-    return "```diff\n" + ("\n".join(lines) or "  (nothing)") + "\n```"
+    return _diff_block(lines)
+
+
+def _diff_block(lines: Sequence[str]) -> str:
+    """Text that a model wrote, so that it can neither leave its block nor hide anything."""
+    body = visible("\n".join(lines)).replace("```", "` ` `")
+    return f"```diff\n{body or '  (nothing)'}\n```"
 
 
 def _lines(item: ExperienceItem) -> list[str]:

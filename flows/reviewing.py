@@ -15,7 +15,7 @@ from prefect import pause_flow_run
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.input import RunInput
-from prefect.logging import get_run_logger
+from prefect.logging import get_logger, get_run_logger
 from prefect.runtime import flow_run
 
 from flows.report import review_key, review_markdown
@@ -87,12 +87,15 @@ def _watcher(
 
     def watch() -> None:
         while not done.wait(POLL_SECONDS):
-            if decision_of(run, round_index) is None:
-                if time.time() < deadline:
-                    continue
-                _time_is_over(config, run, round_index, gave_up)
-            with get_client(sync_client=True) as client:
-                client.resume_flow_run(flow_run_id, run_input=ReviewForm().model_dump())
+            try:
+                if decision_of(run, round_index) is None:
+                    if time.time() < deadline:
+                        continue
+                    _time_is_over(config, run, round_index, gave_up)
+                with get_client(sync_client=True) as client:
+                    client.resume_flow_run(flow_run_id, run_input=ReviewForm().model_dump())
+            except Exception as error:  # without this thread nobody would notice a decision any more
+                get_logger("oel").warning("the review is looked for again: %s", error)
 
     thread = Thread(target=watch, name="review", daemon=True)
     thread.start()

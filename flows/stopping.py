@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from flows.abandoned import end_children, say_who
 from flows.services.process import log_path
 from flows.telling import tell_killed, within_patience
-from oel_core.artifacts import LEASE, RunFolder
+from oel_core.artifacts import LEASE, RunFolder, require_run_name
 from oel_core.lease import drop_own
 
 STOPPED = 143
@@ -48,6 +48,7 @@ def log_to_file(name: str) -> None:
 def under_worker(root: Path, name: str) -> Iterator[None]:
     """Ends the process within moments when it is asked to stop within the block; its lease is free after that."""
 
+    require_run_name(name)
     own = str(flow_run.id)
     run = RunFolder(root / name)
 

@@ -28,7 +28,7 @@ def study(
     A run that has nothing to learn from (no passed episode, empty knowledge) fails alone: the results say why.
     """
     require_study(root / name)
-    run = open_run(root, name, plan.config)
+    run = open_run(root, name)
     settings = tracking or load_settings()
     with run.leased("study"):
         take_over(run, str(flow_run.id))

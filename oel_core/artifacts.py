@@ -105,11 +105,14 @@ class RunFolder:
 
     def rounds(self) -> list[int]:
         """Rounds that have a folder, finished or not, in order; 0 is the base model's."""
-        return sorted(int(path.name.removeprefix("round_")) for path in self.path.glob("round_[0-9]*"))
+        names = (path.name.removeprefix("round_") for path in self.path.glob("round_[0-9]*"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
-    def stages(self) -> Iterator[Path]:
-        """Folders of all finished stages, in order."""
-        return (path.parent for path in sorted(self.path.glob(f"round_*/**/{MANIFEST}")) if not _is_partial(path))
+    def stages(self, round_index: int | None = None) -> Iterator[Path]:
+        """Folders of all finished stages, of one round or of all, in order."""
+        rounds = "round_*" if round_index is None else round_name(round_index)
+        found = sorted(self.path.glob(f"{rounds}/**/{MANIFEST}"))
+        return (path.parent for path in found if not _is_partial(path))
 
     def perform(self, key: StageKey, work: Work) -> Manifest:
         """The stage's manifest: of the finished stage when there is one with this key, else after doing the work.
@@ -187,21 +190,25 @@ def _settings(config: OelConfig) -> dict[str, Any]:
     return {path: value for path, value in flatten(config.model_dump(mode="json")).items() if decides(path)}
 
 
-def open_run(root: Path, name: str, config: OelConfig) -> RunFolder:
-    """Makes a run's folder, or goes on with the one of that name after checking that nothing finished contradicts.
+def require_run_name(name: str) -> None:
+    """Raises ConfigError for a name that cannot be a run folder's."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"run name '{name}': use letters, digits, dot, dash and underscore, first a letter or digit")
+
+
+def open_run(root: Path, name: str) -> RunFolder:
+    """Makes a run's folder, or takes the one of that name; `adopt_config` then says whether settings go together.
 
     Raises:
         ConfigError: the name cannot be a folder's, or the root cannot be written.
-        ArtifactError: a finished stage was made with other settings (all of them are listed), or was changed since.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ConfigError(f"run name '{name}': use letters, digits, dot, dash and underscore, first a letter or digit")
+    require_run_name(name)
     run = RunFolder(root / name)
     probe = run.path / ".writable"
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # somebody else may open the same run at this moment
     except OSError as error:
         raise ConfigError(f"cannot write {run.path} ({error.strerror}): choose another --root") from error
     return run

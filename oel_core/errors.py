@@ -37,6 +37,10 @@ class ExtractionError(OelError, RuntimeError):
     """No usable knowledge came out of a stage that needs some."""
 
 
+class UndecidedError(ExtractionError):
+    """A round waits for a person to decide about its knowledge; nothing is wrong with it."""
+
+
 class ArtifactError(OelError, ValueError):
     """A file of a run is missing, torn, foreign or does not match what produced it. Exit code 2; never retried."""
 

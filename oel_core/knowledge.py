@@ -4,7 +4,8 @@
 provenance, the counts, and the digest of the `.md` it belongs to. The items and the text always agree.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +145,12 @@ def diff(old: Knowledge, new: Knowledge) -> KnowledgeDiff:
 def paths(folder: Path, replica: int) -> tuple[Path, Path]:
     """Where a replica's text and its sidecar lie."""
     return folder / f"knowledge_{replica:02d}.md", folder / f"knowledge_{replica:02d}.json"
+
+
+def replicas(files: Iterable[str]) -> list[int]:
+    """The replicas whose texts are among the files of a finished stage, in order."""
+    found = (re.fullmatch(r"knowledge_(\d+)\.md", name) for name in files)
+    return sorted(int(match[1]) for match in found if match)
 
 
 def write_knowledge(folder: Path, replica: int, knowledge: Knowledge) -> None:

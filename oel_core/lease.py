@@ -49,10 +49,10 @@ def read_lease(path: Path) -> Lease | None:
     """The lease as it stands, whoever holds it; None when there is none."""
     try:
         found: Lease = read_record(path, Lease)
-    except ArtifactError:
-        if path.exists():
-            raise
-        return None
+    except ArtifactError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
     return found
 
 
@@ -66,8 +66,8 @@ def describe(lease: Lease) -> str:
 def held(path: Path, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = say_nothing) -> Iterator[Lease]:
     """Holds the lease `path` for the time of the block; takes over the lease of a dead process.
 
-    Waits up to `wait_s` seconds for a living holder. From another machine a dead holder is only known after
-    `STALE_S` seconds of watching.
+    Waits up to `wait_s` seconds for a living holder. One on another machine is watched until its heart beats, or has
+    stood still for `STALE_S` seconds: only then is it known whether it lives.
 
     Raises:
         BusyError: somebody alive holds it, and did not let go in time.
@@ -103,11 +103,14 @@ class Watch:
     def __init__(self) -> None:
         self._seen: tuple[str, int] | None = None
         self._since = 0.0
+        self.has_beaten = False
+        """Whether a heartbeat was seen, so that the holder lives."""
 
     def stood_still(self, lease: Lease) -> float:
         """Seconds since the lease last changed under this watch."""
         now = time.monotonic()
         if self._seen != (lease.id, lease.beats):
+            self.has_beaten = self._seen is not None
             self._seen, self._since = (lease.id, lease.beats), now
         return now - self._since
 
@@ -119,7 +122,8 @@ def _acquire(path: Path, purpose: str, wait_s: float, on_wait: Waiting) -> Lease
         other = _try(path, own, watch)
         if other is None:
             return own
-        if time.monotonic() >= until:
+        undecided = is_alive(other.holder) is None and not watch.has_beaten
+        if time.monotonic() >= until and not undecided:
             raise BusyError(
                 f"{path.parent} is in use by {describe(other)}: wait for it, stop it, or use another run name"
             )

@@ -4,6 +4,7 @@ from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
 from oel_core.distillation.replay import read_replay
 from oel_core.envs import check_spec
+from oel_core.errors import ConfigError
 from oel_core.evaluation import check_suites
 from oel_core.policies import check_backend
 from oel_core.prompts.extraction import get_format
@@ -16,8 +17,8 @@ def check(config: OelConfig) -> None:
     """Raises what a stage would raise hours later.
 
     Raises:
-        ConfigError: the environment, a suite or an option of one does not exist, or knowledge is to be scored on
-            validation episodes that the environment does not have.
+        ConfigError: the environment, a suite or an option of one does not exist, the gate tolerates losses on a suite
+            that is not measured, or knowledge is to be scored on validation episodes and the environment has none.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
         PolicyError, ConfigError: as `check_engines`.
         ArtifactError, DistillationError: as `check_replay`.
@@ -25,6 +26,7 @@ def check(config: OelConfig) -> None:
     check_spec(env_spec(config))
     get_format(config.extract.format)
     check_suites(config)
+    _require_known_tolerances(config)
     require_validation(config)
     resolve_model(config.model.path)
     check_engines(config)
@@ -50,3 +52,11 @@ def check_replay(config: OelConfig) -> None:
     """The general prompts that a distillation replays must be readable. Raises as `read_replay`."""
     if config.distill.retention.replay is not None:
         read_replay(config.distill.retention.replay)
+
+
+def _require_known_tolerances(config: OelConfig) -> None:
+    """A name with a slip would leave its suite with the usual tolerance, unsaid."""
+    unknown = sorted(set(config.gate.ood_tolerances) - set(config.evaluate.ood))
+    if unknown:
+        known = ", ".join(sorted(config.evaluate.ood)) or "none"
+        raise ConfigError(f"gate.ood_tolerances: {unknown[0]} is no suite of evaluate.ood: there are {known}")

@@ -5,6 +5,7 @@ not matter. A machine is named by its host name, the id of this start of it, and
 something in (containers of one host share the first two).
 """
 
+import getpass
 import os
 import signal
 import socket
@@ -70,6 +71,14 @@ def _stat(pid: int) -> list[str]:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def user_name() -> str:
+    """The user this process belongs to, by number where the system has no name for it, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def born(pid: int) -> str:

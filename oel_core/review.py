@@ -21,6 +21,7 @@ from oel_core.knowledge import diff, empty, load_knowledge
 from oel_core.manifest import read_record
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
 from oel_core.stages.carried import previous_knowledge
+from oel_core.triggers import outcome_of
 from oel_core.types import ExperienceItem, Record
 
 DECISION, ASKED = "review_decision.json", "review_asked.json"
@@ -119,7 +120,7 @@ def decide(config: OelConfig, run: RunFolder, round_index: int, decision: Decisi
     """Writes a decision for the round to find.
 
     Raises:
-        ConfigError: an item number does not exist, or the round has gone on already.
+        ConfigError: an item number does not exist, or the round has gone on already or is over.
         ArtifactError: the round's knowledge has not been accumulated.
     """
     count = len(review_list(config, run, round_index).items)
@@ -130,6 +131,9 @@ def decide(config: OelConfig, run: RunFolder, round_index: int, decision: Decisi
         raise ConfigError(
             f"round {round_index} of {run.name} has gone on with its reviewed knowledge: it is too late to decide"
         )
+    ended = outcome_of(run, round_index)
+    if ended is not None:
+        raise ConfigError(f"round {round_index} of {run.name} is over ({ended.outcome}): it is too late to decide")
     write_atomic(_path(run, round_index, DECISION), (decision.model_dump_json(indent=1) + "\n").encode())
 
 

@@ -17,17 +17,15 @@ from oel_core.inbox import INBOX, new_experience
 from oel_core.jsonl import jsonl_bytes
 from oel_core.manifest import read_record
 from oel_core.round_start import RoundStart, inbox_read_to, last_begun, read_start, write_start
-from oel_core.stages.gate import STAGE as GATE
-from oel_core.stages.teaching import has_teaching
 from oel_core.types import Record
 
 Outcome = Literal["begun", "waiting", "promoted", "refused", "failed"]
-CLOSED, TRIGGERS = "closed.json", "triggers"
+OUTCOME, TRIGGERS = "outcome.json", "triggers"
 MOST_ROUNDS = 63
 
 
 class Trigger(Record):
-    """`triggers/<id>.json` in a run folder."""
+    """`triggers/<id>.json` in a run folder, and `outcome.json` in the folder of a round that is over."""
 
     id: str
     outcome: Outcome
@@ -42,12 +40,6 @@ class Trigger(Record):
     @property
     def over(self) -> bool:
         return self.outcome != "begun"
-
-
-class Closed(Record):
-    """`closed.json` in the folder of a round that cannot be finished."""
-
-    reason: str
 
 
 def file_stem(id: str) -> str:
@@ -76,6 +68,36 @@ def note(run: RunFolder, trigger: Trigger) -> Trigger:
     return trigger
 
 
+def settled(run: RunFolder, id: str) -> Trigger | None:
+    """What came of a trigger that is over; None for one that is new or still has a round to finish.
+
+    A round that it began may have been ended by another trigger, after a kill: that is what came of this one too.
+    """
+    found = read_trigger(run, id)
+    if found is None or found.over:
+        return found
+    ended = outcome_of(run, found.round) if found.round is not None else None
+    return note(run, ended.model_copy(update={"id": id})) if ended is not None else None
+
+
+def outcome_of(run: RunFolder, round_index: int) -> Trigger | None:
+    """How a round ended, as the trigger saw it that ended it; None while the round is open."""
+    path = run.path / round_name(round_index) / OUTCOME
+    if not path.exists():
+        return None
+    found: Trigger = read_record(path, Trigger)
+    return found
+
+
+def end(run: RunFolder, trigger: Trigger, round_index: int) -> Trigger:
+    """Notes what came of a round: in its folder, so that it is over for everybody, then as what came of the trigger.
+
+    Until then the round is open, whatever of it has finished: a verdict that nobody acted upon is none.
+    """
+    write_atomic(run.path / round_name(round_index) / OUTCOME, trigger.model_dump_json(indent=1).encode())
+    return note(run, trigger)
+
+
 def open_round(run: RunFolder) -> int | None:
     """The round that was begun by a trigger and is not over, or None.
 
@@ -83,7 +105,7 @@ def open_round(run: RunFolder) -> int | None:
         ArtifactError: the newest round was begun by `oel run` and is not finished.
     """
     last = last_begun(run)
-    if last == 0 or (run.path / round_name(last) / CLOSED).exists() or run.has(last, GATE):
+    if last == 0 or outcome_of(run, last) is not None:
         return None
     if read_start(run, last) is not None:
         return last
@@ -93,11 +115,6 @@ def open_round(run: RunFolder) -> int | None:
             f"{run.path / round_name(last)}"
         )
     return None
-
-
-def close(run: RunFolder, round_index: int, reason: str) -> None:
-    """Ends a round that cannot be finished, so that the next trigger begins another."""
-    write_atomic(run.path / round_name(round_index) / CLOSED, Closed(reason=reason).model_dump_json().encode())
 
 
 def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int) -> Trigger:
@@ -137,4 +154,4 @@ def join(run: RunFolder, trigger: str, round_index: int) -> Trigger:
 def _knowledge(config: OelConfig, run: RunFolder, number: int, champion: int) -> int | None:
     if config.gate.refused_knowledge == "drop":
         return champion or None
-    return max((index for index in range(1, number) if has_teaching(config, run, index)), default=None)
+    return max((index for index in range(1, number) if run.has(index, "distill")), default=None)

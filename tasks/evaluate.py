@@ -5,6 +5,7 @@ from prefect import task
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.manifest import Manifest
+from oel_core.stages.common import Given
 from oel_core.stages.evaluate import evaluate as evaluate_part
 from oel_core.stages.evaluate import stage_name
 from tasks.base import STAGE_OPTIONS
@@ -17,6 +18,6 @@ from tasks.tracking_settings import TrackingSettings
 def evaluate(config: OelConfig, run: RunFolder, round_index: int, part: str, tracking: TrackingSettings) -> Manifest:
     """See `oel_core.stages.evaluate`."""
     shown = progress(f"round {round_index}: evaluate, {part.replace('_', ' ')}")
-    manifest = evaluate_part(config, run, round_index, part, on_progress=shown)
+    manifest = evaluate_part(config, run, round_index, part, Given(on_progress=shown))
     publish(tracking, config, run, round_index, stage_name(part), manifest)
     return manifest

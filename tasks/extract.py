@@ -5,6 +5,7 @@ from prefect import task
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.manifest import Manifest
+from oel_core.stages.common import Given
 from oel_core.stages.extract import extract as extract_items
 from oel_core.stages.extract import stage_name
 from tasks.base import STAGE_OPTIONS
@@ -17,6 +18,6 @@ from tasks.tracking_settings import TrackingSettings
 def extract(config: OelConfig, run: RunFolder, round_index: int, replica: int, tracking: TrackingSettings) -> Manifest:
     """See `oel_core.stages.extract`."""
     shown = progress(f"round {round_index}: extract, replica {replica}")
-    manifest = extract_items(config, run, round_index, replica, on_progress=shown)
+    manifest = extract_items(config, run, round_index, replica, Given(on_progress=shown))
     publish(tracking, config, run, round_index, stage_name(replica), manifest)
     return manifest

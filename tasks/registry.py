@@ -5,7 +5,6 @@ done is written into the registry first (one tag, one write), and whoever opens 
 reader of `champion` therefore sees the old champion or the new one, and `previous` is moved before `champion` is.
 """
 
-import getpass
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from oel_core.artifacts import RunFolder
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.lease import held
+from oel_core.processes import user_name
 from oel_core.promotion import Verdict
 from oel_core.types import Record
 from tasks.tracking import Tracker, tracker_of
@@ -172,7 +172,7 @@ class Registry:
             champion=champion,
             previous=previous,
             replaced=replaced,
-            by=f"{getpass.getuser()}@{socket.gethostname()}",
+            by=f"{user_name()}@{socket.gethostname()}",
             reason=reason[:MAX_REASON],
             at=time.time(),
         )

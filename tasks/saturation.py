@@ -5,6 +5,7 @@ from prefect import task
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.manifest import Manifest
+from oel_core.stages.common import Given
 from oel_core.stages.saturation import STAGE
 from oel_core.stages.saturation import saturation as measure_saturation
 from tasks.base import STAGE_OPTIONS
@@ -17,6 +18,6 @@ from tasks.tracking_settings import TrackingSettings
 def saturation(config: OelConfig, run: RunFolder, round_index: int, tracking: TrackingSettings) -> Manifest:
     """See `oel_core.stages.saturation`."""
     shown = progress(f"round {round_index}: saturation curve")
-    manifest = measure_saturation(config, run, round_index, on_progress=shown)
+    manifest = measure_saturation(config, run, round_index, Given(on_progress=shown))
     publish(tracking, config, run, round_index, STAGE, manifest)
     return manifest

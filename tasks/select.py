@@ -5,6 +5,7 @@ from prefect import task
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.manifest import Manifest
+from oel_core.stages.common import Given
 from oel_core.stages.select import STAGE
 from oel_core.stages.select import select as select_knowledge
 from tasks.base import STAGE_OPTIONS
@@ -17,6 +18,6 @@ from tasks.tracking_settings import TrackingSettings
 def select(config: OelConfig, run: RunFolder, round_index: int, tracking: TrackingSettings) -> Manifest:
     """See `oel_core.stages.select`."""
     shown = progress(f"round {round_index}: score knowledge")
-    manifest = select_knowledge(config, run, round_index, on_progress=shown)
+    manifest = select_knowledge(config, run, round_index, Given(on_progress=shown))
     publish(tracking, config, run, round_index, STAGE, manifest)
     return manifest

@@ -49,7 +49,7 @@ def write_rows(folder: Path) -> dict[str, float]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return open_run(tmp_path, "run", CONFIG)
+    return open_run(tmp_path, "run")
 
 
 def test_a_finished_stage_says_what_made_it_and_is_skipped(run: RunFolder) -> None:
@@ -104,7 +104,7 @@ def test_a_kill_before_any_write_changes_nothing_in_the_end(
 ) -> None:
     """Every flush and rename is a moment at which the process may die."""
     folder = tmp_path_factory.mktemp("killed")
-    run = open_run(folder, "run", CONFIG)
+    run = open_run(folder, "run")
     with pytest.MonkeyPatch.context() as patch:
         left, replace = moment, os.replace
 
@@ -211,13 +211,13 @@ def test_only_one_process_works_on_a_run_and_a_killed_one_frees_it(run: RunFolde
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "ä", "x y"])
 def test_names_that_cannot_be_folders_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="run name"):
-        open_run(tmp_path, name, CONFIG)
+        open_run(tmp_path, name)
 
 
 def test_an_unwritable_root_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ConfigError, match="cannot write"):
-        open_run(tmp_path / "file", "run", CONFIG)
+        open_run(tmp_path / "file", "run")
 
 
 def test_a_run_is_found_by_name_or_path_and_a_wrong_name_lists_the_others(run: RunFolder) -> None:

@@ -7,6 +7,7 @@ import yaml
 
 from oel_core.config import dump_config, load_config, preset_names
 from oel_core.errors import ConfigError
+from oel_core.preflight import check
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -62,3 +63,17 @@ def test_the_resolved_form_says_every_field() -> None:
     resolved = yaml.safe_load(dump_config(load_config("quickstart")))
     assert resolved["distill"]["weight_decay"] == 0.01
     assert resolved["model"]["lora"] is None
+
+
+@pytest.mark.parametrize("bounds", ["[1.5, 0.5]", "[-0.1, 1]"])
+def test_bounds_that_nothing_can_meet_are_refused(bounds: str) -> None:
+    with pytest.raises(ConfigError, match="lower bound first"):
+        load_config("quickstart", [f"gate.response_ratio={bounds}"])
+    with pytest.raises(ConfigError, match="ood_tolerances"):
+        load_config("quickstart", ["gate.ood_tolerances={other_symbols: 5}"])
+
+
+def test_a_tolerance_for_a_suite_that_is_not_measured_is_refused() -> None:
+    check(load_config("quickstart", ["gate.ood_tolerances={other_symbols: 0.1}"]))
+    with pytest.raises(ConfigError, match=r"ood_tolerances: other_simbols is no suite.*other_symbols"):
+        check(load_config("quickstart", ["gate.ood_tolerances={other_simbols: 0.1}"]))

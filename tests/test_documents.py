@@ -1,10 +1,12 @@
 """Reading commands out of documents, and that every block of the documents that are run says what it is."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from flows.cli import app
 from tests.documents import RUNNABLE, Block, blocks, commands
 
 ROOT = Path(__file__).parent.parent
@@ -61,3 +63,30 @@ def test_every_block_says_what_it_is_and_most_are_run(name: str) -> None:
     left_out = [one.place for one in to_run if one.reason]
     assert len(left_out) <= 5, left_out
     assert len(to_run) - len(left_out) >= 2
+
+
+def documents() -> list[Path]:
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+def links(path: Path) -> list[str]:
+    """Where a document's links and pictures lead, those to the web left out."""
+    found = re.findall(r"\]\(([^)\s]+)\)", path.read_text())
+    return [target.partition("#")[0] for target in found if "://" not in target and not target.startswith("#")]
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    assert [target for target in links(path) if not (path.parent / target).exists()] == []
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages - set(links(ROOT / "README.md")) == set()
+
+
+def test_every_command_is_in_the_documents() -> None:
+    text = "\n".join(path.read_text() for path in documents())
+    names = [str(one.name) for one in (*app.registered_commands, *app.registered_groups)]
+    assert len(names) > 20
+    assert [name for name in names if not re.search(rf"\boel {name}\b", text)] == []

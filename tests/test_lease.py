@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from oel_core import lease
 from oel_core.errors import BusyError
+from oel_core.files import write_atomic
 from oel_core.lease import Lease, describe, drop_own, held, read_lease
 from oel_core.processes import Machine, Process, this_process
 
@@ -23,9 +25,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, holder: Process, beats: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     found = Lease(id="other", holder=holder, purpose="round", since=0.0, beats=beats)
-    path.write_text(found.model_dump_json())
+    write_atomic(path, found.model_dump_json().encode())
 
 
 def elsewhere() -> Process:
@@ -116,13 +117,23 @@ def test_another_process_under_the_same_id_is_not_the_holder(path: Path, change:
 def test_a_holder_elsewhere_counts_as_dead_only_after_its_heart_stood_still(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whoever does not want to wait for a living holder still has to find out whether it lives."""
     write(path, elsewhere())
-    with pytest.raises(BusyError, match="another-machine"), held(path, "mine"):
-        pass
     monkeypatch.setattr(lease, "STALE_S", 1.0)
     monkeypatch.setattr(lease, "POLL_S", 0.05)
-    with held(path, "mine", wait_s=30):
+    began = time.monotonic()
+    with held(path, "mine"):
+        assert time.monotonic() - began >= 1.0
+
+
+def test_a_holder_elsewhere_whose_heart_beats_is_in_the_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "POLL_S", 0.05)
+    write(path, elsewhere())
+    beat = threading.Timer(0.5, write, (path, elsewhere(), 1))
+    beat.start()
+    with pytest.raises(BusyError, match="another-machine"), held(path, "mine"):
         pass
+    beat.join()
 
 
 def test_a_beating_heart_elsewhere_keeps_the_lease(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

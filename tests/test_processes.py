@@ -6,7 +6,17 @@ import subprocess
 import sys
 import time
 
-from oel_core.processes import end_groups, group_lives, group_members, is_alive, process, this_process
+import pytest
+
+from oel_core.processes import (
+    end_groups,
+    group_lives,
+    group_members,
+    is_alive,
+    process,
+    this_process,
+    user_name,
+)
 
 STUBBORN = (
     "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
@@ -50,3 +60,11 @@ def test_a_whole_group_ends_even_if_its_leader_is_gone_and_others_will_not() -> 
     while group_lives(leader.pid) and time.monotonic() < until:
         time.sleep(0.02)
     assert not group_lives(leader.pid)
+
+
+def test_a_user_without_a_name_goes_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    assert user_name() == f"uid {os.getuid()}"

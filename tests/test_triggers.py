@@ -17,13 +17,26 @@ from oel_core.round_start import (
     read_start,
     require_ungated,
 )
-from oel_core.triggers import begin, close, file_stem, join, note, open_round, read_trigger, trigger_path
+from oel_core.triggers import (
+    Outcome,
+    Trigger,
+    begin,
+    end,
+    file_stem,
+    join,
+    note,
+    open_round,
+    outcome_of,
+    read_trigger,
+    settled,
+    trigger_path,
+)
 from tests.builders import episode
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return open_run(tmp_path, "project", OelConfig())
+    return open_run(tmp_path, "project")
 
 
 def finish(run: RunFolder, round_index: int, *stages: str) -> None:
@@ -34,6 +47,11 @@ def finish(run: RunFolder, round_index: int, *stages: str) -> None:
         folder = run.stage_path(round_index, stage)
         folder.mkdir(parents=True)
         (folder / MANIFEST).write_text(manifest.model_dump_json())
+
+
+def over(run: RunFolder, round_index: int, id: str, outcome: Outcome) -> Trigger:
+    """Ends a round."""
+    return end(run, Trigger(id=id, outcome=outcome, round=round_index, champion=0, at=1.0), round_index)
 
 
 def with_inbox(tmp_path: Path, count: int, need: int = 4) -> OelConfig:
@@ -64,7 +82,8 @@ def test_knowledge_of_a_refused_round_may_go_on(run: RunFolder) -> None:
     for number, known in [(1, None), (2, 1), (3, 1)]:
         begin(keep, run, f"t{number}", champion=0)
         assert knowledge_before(run, number) == known
-        close(run, number, "no usable knowledge") if number == 2 else finish(run, number, "accumulate", "gate")
+        finish(run, number, "accumulate", *(["distill"] if number != 2 else []))
+        over(run, number, f"t{number}", "failed" if number == 2 else "refused")
 
 
 def test_without_a_decision_rounds_follow_each_other(run: RunFolder) -> None:
@@ -73,18 +92,39 @@ def test_without_a_decision_rounds_follow_each_other(run: RunFolder) -> None:
     assert last_begun(run) == 0
 
 
-def test_an_open_round_is_found_until_it_is_judged_or_closed(run: RunFolder) -> None:
+def test_an_open_round_is_found_until_something_came_of_it(run: RunFolder) -> None:
     assert open_round(run) is None
     begin(OelConfig(), run, "one", champion=0)
     assert open_round(run) == 1
     finish(run, 1, "evaluate/held_out")
     assert open_round(run) == 1
-    finish(run, 1, "gate")
+    finish(run, 1, "gate")  # a kill before anybody acted upon the verdict must not lose it
+    assert open_round(run) == 1
+    over(run, 1, "one", "promoted")
     assert open_round(run) is None
     begin(OelConfig(), run, "two", champion=0)
-    close(run, 2, "cannot be finished")
+    over(run, 2, "two", "failed")
     assert open_round(run) is None
     assert begin(OelConfig(), run, "three", champion=0).round == 3
+
+
+def test_a_trigger_whose_round_another_one_ended_begins_no_further_round(run: RunFolder) -> None:
+    begin(OelConfig(), run, "first", champion=0)
+    assert settled(run, "first") is None  # killed here
+    join(run, "second", 1)
+    over(run, 1, "second", "promoted")
+    found = settled(run, "first")
+    assert found is not None
+    assert (found.id, found.outcome, found.round) == ("first", "promoted", 1)
+    assert read_trigger(run, "first") == found
+    assert settled(run, "third") is None
+
+
+def test_a_kill_before_the_trigger_is_noted_keeps_its_rounds_outcome(run: RunFolder) -> None:
+    begun = begin(OelConfig(), run, "one", champion=0)
+    ended = over(run, 1, "one", "refused")
+    note(run, begun)  # as if the kill had come between the two writes
+    assert settled(run, "one") == ended == outcome_of(run, 1)
 
 
 def test_rounds_of_a_plain_run_come_first_and_must_be_finished(run: RunFolder) -> None:
@@ -159,7 +199,7 @@ def test_a_clock_that_jumps_in_mid_round_changes_nothing(
     assert join(run, "two", 1).round == 1
     done = note(run, begun.model_copy(update={"outcome": "promoted", "at": time.time()}))
     assert read_trigger(run, "one") == done
-    finish(run, 1, "gate")
+    end(run, done, 1)
     assert open_round(run) is None
     assert begin(OelConfig(), run, "three", champion=1).round == 2
     assert last_begun(run) == 2

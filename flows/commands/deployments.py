@@ -1,18 +1,20 @@
 """`oel deploy`, `oel schedule`, `oel trigger`: what Prefect runs, when, and now."""
 
+import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.shared import RUNS, AsJson, Root, out, print_json
+from flows.commands.shared import RUNS, AsJson, Root, err, out, print_json
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
+    from rich.console import Console
 
 Deployment = Annotated[str, typer.Argument(help="learning-loop, next-round, collect-only or evaluate-model.")]
 Set = Annotated[
@@ -43,20 +45,18 @@ def schedule(
     deployment: Deployment,
     cron: Annotated[str | None, typer.Option(help='When, like "0 3 * * *".')] = None,
     timezone: Annotated[str, typer.Option(help="Of the cron line, like Europe/Berlin.")] = "UTC",
-    off: Annotated[bool, typer.Option("--off", help="Remove its schedules.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Remove its schedules; only those of --set project=NAME.")] = False,
     settings: Set = None,
     root: Root = RUNS,
 ) -> None:
-    """Set the deployment's cron schedule, remove it, or show it. With --set: what its runs are called with."""
-    from flows.services.client import use_services
+    """Set the deployment's cron schedule for a project, remove it, or show all. --set: what its runs are given."""
+    from flows.services.client import prefect_client, use_services
     from oel_core.errors import ConfigError
 
     if cron is not None and off:
         raise ConfigError("give --cron or --off, not both")
     use_services(root)
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
+    with prefect_client() as client:
         found = _find(client, deployment)
         if cron is None and not off:
             _show_schedules(found)
@@ -66,7 +66,8 @@ def schedule(
         if wanted is not None:
             client.create_deployment_schedules(found.id, [(wanted, True)], parameters=parameters)
         for old in found.schedules:
-            client.delete_deployment_schedule(found.id, old.id)
+            if _about(old.parameters or {}) == _about(parameters) or (off and _about(parameters) is None):
+                client.delete_deployment_schedule(found.id, old.id)
         _show_schedules(_find(client, deployment))
 
 
@@ -81,21 +82,20 @@ def trigger(
     as_json: AsJson = False,
 ) -> None:
     """Start a run of the deployment now."""
-    from flows.services.client import use_services
+    from flows.services.client import prefect_client, use_services
 
     use_services(root)
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
+    with prefect_client() as client:
         found = _find(client, deployment)
         parameters = parameters_of(found, settings or ())
         if trigger_id is not None and "trigger" in _properties(found):
             parameters["trigger"] = trigger_id
-        run = client.create_flow_run_from_deployment(found.id, parameters=parameters, idempotency_key=trigger_id)
+        key = _key(trigger_id, parameters)
+        run = client.create_flow_run_from_deployment(found.id, parameters=parameters, idempotency_key=key)
         if run.state and run.state.is_final() and not run.state.is_completed():  # go on with what failed
             run = client.create_flow_run_from_deployment(found.id, parameters=parameters)
         if wait:
-            run = _wait(client, run)
+            run = _wait(client, run, err if as_json else out)
         state = run.state
     row = {"flow_run": str(run.id), "name": run.name, "state": state.name if state is not None else "unknown"}
     if as_json:
@@ -108,7 +108,7 @@ def trigger(
         raise typer.Exit(1)
 
 
-def _wait(client: "SyncPrefectClient", run: Any) -> Any:
+def _wait(client: "SyncPrefectClient", run: Any, console: "Console") -> Any:
     """Polls; a server that is being restarted is waited for by the client itself."""
     shown = ""
     while not (run.state and run.state.is_final()):
@@ -116,8 +116,22 @@ def _wait(client: "SyncPrefectClient", run: Any) -> Any:
         run = client.read_flow_run(run.id)
         if run.state and run.state.name != shown:
             shown = run.state.name
-            _say(f"{run.name}: {shown}")
+            _say(f"{run.name}: {shown}", console)
     return run
+
+
+def _key(trigger_id: str | None, parameters: dict[str, Any]) -> str | None:
+    """The same id with the same parameters is one flow run; every project has ids of its own."""
+    from oel_core.manifest import digest_bytes
+
+    if trigger_id is None:
+        return None
+    return f"{trigger_id} {digest_bytes(json.dumps(parameters, sort_keys=True, default=str).encode())}"
+
+
+def _about(parameters: dict[str, Any]) -> Any:
+    """The project or run that parameters name; None is the deployment's own."""
+    return parameters.get("project", parameters.get("name"))
 
 
 def _find(client: "SyncPrefectClient", name: str) -> "DeploymentResponse":
@@ -153,7 +167,7 @@ def parameters_of(found: "DeploymentResponse", settings: Sequence[str]) -> dict[
         name, separator, value = setting.partition("=")
         if separator and name in _properties(found):
             try:
-                chosen[name] = yaml.safe_load(value)
+                chosen[name] = value if _is_text(_properties(found)[name]) else yaml.safe_load(value)
             except yaml.YAMLError as error:
                 raise ConfigError(f"--set {setting}: the value is not YAML: {error}") from error
         elif separator and name.split(".")[0] in OelConfig.model_fields:
@@ -162,6 +176,11 @@ def parameters_of(found: "DeploymentResponse", settings: Sequence[str]) -> dict[
             known = ", ".join(_properties(found))
             raise ConfigError(f"--set {setting}: neither a parameter ({known}) nor a field of the configuration")
     return chosen | ({"overrides": [*chosen.get("overrides", []), *overrides]} if overrides else {})
+
+
+def _is_text(entry: Mapping[str, Any]) -> bool:
+    """Whether a parameter takes text and nothing else: a project called 2026 is no number."""
+    return entry.get("type") == "string"
 
 
 def _cron(cron: str | None, timezone: str) -> Any:
@@ -185,5 +204,5 @@ def _show_schedules(found: "DeploymentResponse") -> None:
         _say(f"{found.name}: {when} {zone} {'' if one.active else '(paused) '}{one.parameters or ''}".rstrip())
 
 
-def _say(line: str) -> None:
-    out.print(line, highlight=False, markup=False, soft_wrap=True)
+def _say(line: str, console: "Console" = out) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

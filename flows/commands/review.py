@@ -1,6 +1,5 @@
 """`oel review`: look at a round's knowledge and decide about it, on files, with or without a server."""
 
-import getpass
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +25,7 @@ def review(
     """Show the numbered items of a round, or decide about them. Without --approve or --reject nothing is decided."""
     from oel_core.artifacts import find_run
     from oel_core.errors import ConfigError
+    from oel_core.processes import user_name
     from oel_core.review import Decision, decide
 
     folder = find_run(root, run)
@@ -43,7 +43,7 @@ def review(
         decision="approve" if approve else "reject",
         dropped=dropped,
         note=note,
-        author=author or getpass.getuser(),
+        author=author or user_name(),
         via="oel review",
         decided_at=time.time(),
     )

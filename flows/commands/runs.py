@@ -54,12 +54,14 @@ def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
     """Refuses at once what the flow would refuse after its services have started."""
     from oel_core.artifacts import adopt_config, open_run
     from oel_core.preflight import check
+    from oel_core.study.writing import require_run
     from tasks.tracking_settings import load_settings
 
     load_settings()
-    folder = open_run(root, name, config)
+    require_run(root / name)
+    folder = open_run(root, name)
     check(config)
-    with folder.locked():
+    with folder.leased("oel run, before it starts"):
         adopt_config(folder, config)
     return folder
 

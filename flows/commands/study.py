@@ -10,6 +10,7 @@ from flows.commands.live import live_progress
 from flows.commands.shared import RUNS, AsJson, Overrides, Root, err, out, print_json, print_table
 
 if TYPE_CHECKING:
+    from oel_core.artifacts import RunFolder
     from oel_core.study.results import StudyResult
 
 
@@ -32,17 +33,11 @@ def study(
 ) -> None:
     """Compare ways to learn with several loop seeds, or go on with the study of that name."""
     from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
-    from oel_core.artifacts import open_run
     from oel_core.study.plan import make_plan
-    from oel_core.study.writing import require_study
-    from tasks.tracking_settings import load_settings
 
     chosen = [part.strip() for part in arms.split(",") if part.strip()] if arms is not None else None
     plan = make_plan(preset, overrides or (), seeds=seeds, arms=chosen, rounds=rounds, foreign=foreign)
-    called = name or f"study-{Path(preset).stem}"
-    load_settings()
-    require_study(root / called)
-    folder = open_run(root, called, plan.config)
+    folder = _prepare(root, name or f"study-{Path(preset).stem}")
     use_local_services(root, verbose=verbose)
     with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:
         progress("start Prefect and MLflow", 0, 0)
@@ -50,12 +45,23 @@ def study(
         from flows.study import study as run_study
 
         wait_until_it_answers()
-        result = run_study(plan, called, root)
+        result = run_study(plan, folder.name, root)
     _show(result, folder.path, as_json)
     for run, why in sorted(result.failed.items()):
         err.print(f"{run}: {why}", style="red", markup=False, highlight=False, soft_wrap=True)
     if result.failed:
         raise typer.Exit(1)
+
+
+def _prepare(root: Path, name: str) -> "RunFolder":
+    """Refuses at once what the flow would refuse after its services have started."""
+    from oel_core.artifacts import open_run
+    from oel_core.study.writing import require_study
+    from tasks.tracking_settings import load_settings
+
+    load_settings()
+    require_study(root / name)
+    return open_run(root, name)
 
 
 def _show(result: "StudyResult", folder: Path, as_json: bool) -> None:

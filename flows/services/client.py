@@ -1,13 +1,20 @@
 """Talking to the services of a root: where they are, and the Prefect client for them."""
 
+import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.services.control import postgres_address
 from flows.services.process import find, python, runs
 from flows.services.servers import HOME_OF_FLOWS, PREFECT, common_environment, read_settings, worker_environment
 from oel_core.errors import ConfigError, ServiceError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 PREFECT_FILE = HOME_OF_FLOWS / "deployments" / "prefect.yaml"
 
@@ -61,3 +68,37 @@ def register_deployments(prefect_file: Path, pool: str) -> str:
     if done.returncode != 0:
         raise ServiceError(f"the deployments were not registered:\n{(done.stdout + done.stderr).strip()[-3000:]}")
     return done.stdout
+
+
+@contextmanager
+def prefect_client() -> "Iterator[SyncPrefectClient]":
+    """A client of the server that `use_services` found.
+
+    Raises:
+        ConfigError: the server refuses what it is asked, like a parameter of the wrong type.
+        ServiceError: it does not answer, or fails.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    from flows.outages import is_outage
+
+    url = os.environ.get("PREFECT_API_URL")
+    try:
+        with get_client(sync_client=True) as client:
+            yield client
+    except httpx.HTTPStatusError as error:
+        kind = ConfigError if error.response.is_client_error else ServiceError
+        raise kind(f"the Prefect server at {url} says: {_detail(error.response.text)}") from error
+    except (httpx.TransportError, RuntimeError) as error:
+        if not is_outage(error):
+            raise
+        raise ServiceError(f"the Prefect server at {url} does not answer ({error}): see `oel status`") from error
+
+
+def _detail(text: str) -> str:
+    """What the server says in its answer."""
+    try:
+        return str(json.loads(text)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return text[:1000]

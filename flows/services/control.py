@@ -15,6 +15,7 @@ from flows.services.process import (
     end,
     find,
     log_path,
+    require_here,
     runs,
     start,
     started,
@@ -48,11 +49,14 @@ def up(root: Path, settings: UpSettings, postgres: str | None, *, expose: bool, 
 
     Raises:
         ConfigError: an address others can reach, a port in use, or settings that differ from those of what runs.
-        ServiceError: a service does not come up; the others stay as they are, and `up` again goes on.
+        ServiceError: a service does not come up; the others stay as they are, and `up` again goes on. Or another
+            machine runs the services of this root.
     """
     require_loopback(settings.host, expose=expose)
     root.mkdir(parents=True, exist_ok=True)
     with held(root / HOME / LOCK, "oel up"):
+        for one in started(root):
+            require_here(root, one)
         _require_same_settings(root, settings)
         if postgres is not None:
             check_url(postgres)
@@ -112,6 +116,8 @@ def down(root: Path, *, grace_s: float, say: Say) -> list[str]:
 
     A flow run that is being ended leaves its round as a kill would; the next one goes on with it.
     """
+    if not (root / HOME).is_dir():
+        return []
     try:
         with held(root / HOME / LOCK, "oel down"):
             ended = []

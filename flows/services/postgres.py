@@ -55,7 +55,7 @@ async def _ensure(url: str) -> None:
                     await connection.execute(f'create database "{name}"')
         finally:
             await connection.close()
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ServiceError(
             f"PostgreSQL at {without_password(url)}: {error}. It must be reachable, and either this user may create "
             f"databases or {' and '.join(DATABASES.values())} exist"

@@ -147,12 +147,19 @@ def end(root: Path, one: Started, *, grace_s: float) -> None:
     Raises:
         ServiceError: it runs on another machine.
     """
-    here = this_machine()
-    if one.process.machine.host != here.host or one.process.machine.namespace != here.namespace:
-        raise ServiceError(f"{one.name} was started on {one.process.machine.host}: run `oel down` there")
-    if one.process.machine.boot == here.boot:
+    require_here(root, one)
+    if one.process.machine.boot == this_machine().boot:
         end_groups([group for group in one.groups if group_lives(group)], grace_s=grace_s)
     state_path(root, one.name).unlink(missing_ok=True)
+
+
+def require_here(root: Path, one: Started) -> None:
+    """Raises ServiceError for a service of another machine or container: nothing here can tell whether it lives."""
+    if is_alive(one.process) is None:
+        raise ServiceError(
+            f"{one.name} was started on {one.process.machine.host}, which is not this machine or container: run "
+            f"`oel down` there or, if that one is gone, delete {state_path(root, one.name)}"
+        )
 
 
 def tail(root: Path, name: str) -> str:

@@ -1,10 +1,8 @@
 """What a report shows, read from the files of a run. Whatever has not finished is left out, never guessed."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from oel_core.artifacts import MANIFEST, RunFolder
@@ -12,8 +10,11 @@ from oel_core.config import OelConfig
 from oel_core.distillation.records import StepRecord, read_steps
 from oel_core.jsonl import read_jsonl
 from oel_core.manifest import Manifest, read_record
+from oel_core.promotion import Verdict
 from oel_core.stages.common import EPISODES
 from oel_core.stages.distill import STEPS
+from oel_core.stages.gate import STAGE as GATE
+from oel_core.stages.gate import read_verdict
 from oel_core.stages.saturation import CURVE, SaturationCurve
 from oel_core.stages.select import SCORES, Selection
 from oel_core.summary import RoundSummary, report, summarise_round
@@ -48,15 +49,6 @@ class EpisodePair:
     after: Trajectory
 
 
-@dataclass(frozen=True)
-class GateView:
-    """A verdict of the promotion gate."""
-
-    place: str
-    verdict: str
-    figures: dict[str, Any]
-
-
 def rounds(config: OelConfig, run: RunFolder) -> list[RoundView]:
     """All rounds of which any stage has finished, in order."""
     numbers = [number for number in range(config.rounds + 1) if any(_manifests(run, number))]
@@ -87,10 +79,8 @@ def _record(run: RunFolder, number: int, stage: str, file: str, kind: Any) -> An
 
 
 def _manifests(run: RunFolder, number: int) -> Iterator[Manifest]:
-    prefix = run.stage_path(number, "")
-    for folder in run.stages():
-        if folder.is_relative_to(prefix):
-            yield read_record(folder / MANIFEST, Manifest)
+    for folder in run.stages(number):
+        yield read_record(folder / MANIFEST, Manifest)
 
 
 def last_finished(run: RunFolder) -> float | None:
@@ -125,23 +115,9 @@ def _held_out(run: RunFolder, number: int) -> dict[tuple[str, int], Trajectory]:
     return {(episode.id, episode.seed): episode for episode in read_jsonl(path, Trajectory)}
 
 
-def gates(run: RunFolder) -> list[GateView]:
-    """Verdicts of the promotion gate, wherever the run keeps them; a damaged one is shown as such."""
-    found = []
-    for path in sorted(run.path.rglob("gate.json")):
-        place = path.relative_to(run.path)
-        if not any(part.startswith(".") for part in place.parts):
-            found.append(_gate(path, place.parent.as_posix()))
-    return found
-
-
-def _gate(path: Path, place: str) -> GateView:
-    try:
-        values = json.loads(path.read_bytes())
-        figures = values.get("figures", {})
-        return GateView(place, str(values["verdict"]), dict(figures) if isinstance(figures, dict) else {"": figures})
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        return GateView(place, "unreadable", {"problem": f"{type(error).__name__}: {error}"})
+def gates(run: RunFolder) -> list[Verdict]:
+    """Verdicts of the promotion gate, oldest first."""
+    return [read_verdict(run, number) for number in run.rounds() if run.has(number, GATE)]
 
 
 def versions() -> dict[str, str]:

@@ -7,9 +7,10 @@ from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.hygiene import FlaggedItem
 from oel_core.jsonl import read_jsonl
-from oel_core.knowledge import diff, empty, load_knowledge
+from oel_core.knowledge import diff, empty, load_knowledge, replicas
 from oel_core.manifest import read_record
 from oel_core.review import Decision
+from oel_core.round_start import knowledge_before
 from oel_core.stages import review
 from oel_core.stages.accumulate import FLAGGED, STAGE
 from oel_core.types import ExperienceItem, Knowledge
@@ -30,7 +31,7 @@ class ItemView:
 
 @dataclass(frozen=True)
 class FileView:
-    """One replica's knowledge against that of the round before."""
+    """One replica's knowledge against that of the round it went on from."""
 
     replica: int
     tokens: int
@@ -51,25 +52,30 @@ class LearnedView:
 
 def learned(config: OelConfig, run: RunFolder) -> list[LearnedView]:
     """Every round whose knowledge has been accumulated."""
-    return [_learned(config, run, number) for number in range(1, config.rounds + 1) if run.has(number, STAGE)]
+    return [_learned(run, number) for number in range(1, config.rounds + 1) if run.has(number, STAGE)]
 
 
-def _learned(config: OelConfig, run: RunFolder, number: int) -> LearnedView:
+def _learned(run: RunFolder, number: int) -> LearnedView:
     folder = run.stage_path(number, STAGE)
     flagged = list(read_jsonl(folder / FLAGGED, FlaggedItem)) if (folder / FLAGGED).exists() else []
-    files = []
-    for replica in range(config.collect.replicas):
-        new = load_knowledge(folder, replica)
-        files.append(_file(_before(run, number, replica), new))
+    files = [_file(*before_and_after(run, number, replica)) for replica in known_replicas(run, number)]
     reviewed = run.stage_path(number, review.STAGE) / review.REVIEW
     decision = read_record(reviewed, Decision) if run.has(number, review.STAGE) else None
     return LearnedView(number, files, flagged, decision)
 
 
-def _before(run: RunFolder, number: int, replica: int) -> Knowledge:
-    if number == 1 or not run.has(number - 1, STAGE):
-        return empty(replica, number)
-    return load_knowledge(run.stage_path(number - 1, STAGE), replica)
+def known_replicas(run: RunFolder, number: int) -> list[int]:
+    """Replicas that a round accumulated knowledge for; later rounds of a project may have others."""
+    return replicas(run.manifest(number, STAGE).outputs)
+
+
+def before_and_after(run: RunFolder, number: int, replica: int) -> tuple[Knowledge, Knowledge]:
+    """A replica's knowledge in the round that a round went on from, empty where there is none, and in the round."""
+    new = load_knowledge(run.stage_path(number, STAGE), replica)
+    before = knowledge_before(run, number)
+    if before is None or not run.has(before, STAGE) or replica not in known_replicas(run, before):
+        return empty(replica, number), new
+    return load_knowledge(run.stage_path(before, STAGE), replica), new
 
 
 def _file(old: Knowledge, new: Knowledge) -> FileView:

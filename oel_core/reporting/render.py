@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from oel_core import verdict_text
 from oel_core.artifacts import RunFolder
 from oel_core.config import dump_config
 from oel_core.files import write_atomic
@@ -58,6 +59,7 @@ def render(run: RunFolder) -> str:
         "learned": learned(config, run),
         "pairs": episode_pairs(run, measured[-1].number if measured else 0),
         "gates": gates(run),
+        "verdict": verdict_text,
         "settings": dump_config(config),
         "versions": versions(),
     }

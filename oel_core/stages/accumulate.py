@@ -14,11 +14,10 @@ from oel_core.hygiene import FlaggedItem, screen
 from oel_core.jsonl import jsonl_bytes, read_jsonl
 from oel_core.knowledge import empty, merge, write_knowledge
 from oel_core.manifest import Manifest
-from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
 from oel_core.stages.carried import previous_input, previous_knowledge
-from oel_core.stages.common import LoadPolicy, Progress, silent, start_model
+from oel_core.stages.common import NOTHING, Given
 from oel_core.stages.extract import ITEMS, RAW, stage_name
 from oel_core.stages.sources import folder_digest, folder_source, raw_source
 from oel_core.types import ExperienceItem, Knowledge
@@ -39,14 +38,7 @@ SECTIONS = (
 STAGE, FLAGGED = "accumulate", "flagged.jsonl"
 
 
-def accumulate(
-    config: OelConfig,
-    run: RunFolder,
-    round_index: int,
-    *,
-    load: LoadPolicy = load_policy,
-    on_progress: Progress = silent,
-) -> Manifest:
+def accumulate(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
     """Writes `knowledge_KK.md` and `.json` for every replica, from the items of its first `use_after` episodes.
 
     With hygiene also `flagged.jsonl`: what was found in new items, where it comes from, and whether it was left out.
@@ -61,13 +53,13 @@ def accumulate(
     def work(folder: Path) -> dict[str, float]:
         written: list[Knowledge] = []
         flagged: list[FlaggedItem] = []
-        policy = load(start_model(config, run, round_index), config.model)
+        policy = given.start_policy(config, run, round_index)
         for replica in replicas:
             merged, found = _source(config, run, round_index, replica, policy)
             written.append(merged)
             flagged += found
             write_knowledge(folder, replica, written[-1])
-            on_progress(replica + 1, len(replicas))
+            given.on_progress(replica + 1, len(replicas))
         _require_content(config, run, round_index, written)
         counts = _counts(written)
         if config.knowledge.hygiene.policy != "off":

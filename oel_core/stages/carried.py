@@ -3,14 +3,14 @@
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.round_start import knowledge_before
-from oel_core.stages.teaching import load_teaching, teaching_digest
+from oel_core.stages.teaching import load_from, taught_by
 from oel_core.types import Knowledge
 
 
 def previous_input(config: OelConfig, run: RunFolder, round_index: int) -> dict[str, str]:
     """The digest of the knowledge that a round starts from, when it starts from any."""
     before = _carried(config, run, round_index)
-    return {} if before is None else {"previous_knowledge": teaching_digest(config, run, before)}
+    return {} if before is None else {"previous_knowledge": run.manifest(before, taught_by(run, before)).digest}
 
 
 def previous_knowledge(config: OelConfig, run: RunFolder, round_index: int, replica: int) -> Knowledge | None:
@@ -24,7 +24,7 @@ def previous_knowledge(config: OelConfig, run: RunFolder, round_index: int, repl
     before = _carried(config, run, round_index)
     if before is None:
         return None
-    files = load_teaching(config, run, before).knowledge
+    files = load_from(config, run, before, taught_by(run, before)).knowledge
     own = next((file for file in files if file.replica == replica), files[replica % len(files)])
     return own.model_copy(update={"replica": replica, "validation_score": None})
 

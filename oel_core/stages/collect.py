@@ -13,18 +13,15 @@ from oel_core.files import write_atomic
 from oel_core.inbox import INBOX, SOURCES, EpisodeSource, deal
 from oel_core.jsonl import jsonl_bytes, read_jsonl
 from oel_core.manifest import Manifest, digest_file
-from oel_core.policies import load_policy
 from oel_core.rollout import EpisodePlan, plan_episodes
 from oel_core.round_start import read_start
 from oel_core.seeds import SEEDINGS
 from oel_core.stages.common import (
+    NOTHING,
     TRAJECTORIES,
-    LoadPolicy,
-    Progress,
+    Given,
     env_spec,
-    silent,
     start_digest,
-    start_model,
 )
 from oel_core.stages.playing import play_into
 from oel_core.types import Split, Trajectory
@@ -33,14 +30,7 @@ SECTIONS = ("seed", "model", "environment", "play", "collect", "distill.steps", 
 INBOX_SECTIONS = ("experience.extract_share",)
 
 
-def collect(
-    config: OelConfig,
-    run: RunFolder,
-    round_index: int,
-    *,
-    load: LoadPolicy = load_policy,
-    on_progress: Progress = silent,
-) -> Manifest:
+def collect(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
     """Plays K·N episodes for extraction and T·(episodes a step) for consolidation, or takes them from the inbox.
 
     Raises:
@@ -59,8 +49,8 @@ def collect(
 
     def work(folder: Path) -> dict[str, float]:
         plans = extraction_plans(config, round_index) + consolidation_plans(config, round_index)
-        policy = load(start_model(config, run, round_index), config.model)
-        return _counts(play_into(folder / TRAJECTORIES, config, policy, plans, on_progress))
+        policy = given.start_policy(config, run, round_index)
+        return _counts(play_into(folder / TRAJECTORIES, config, policy, plans, given.on_progress))
 
     return run.perform(key, work)
 

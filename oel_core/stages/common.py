@@ -1,12 +1,14 @@
 """What the stages share: the world, the model that a round starts from, and the episodes it collected."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from oel_core.artifacts import RunFolder
 from oel_core.checkpoints import model_digest
 from oel_core.config import ModelConfig, OelConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.jsonl import read_jsonl
+from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
 from oel_core.round_start import parent_of
 from oel_core.types import Split, Trajectory
@@ -21,6 +23,22 @@ TRAJECTORIES, EPISODES, CHECKPOINT, REPORT = "trajectories.jsonl", "episodes.jso
 
 def silent(done: int, total: int) -> None:
     """The progress callback of a caller who does not look."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a caller gives a stage besides its settings."""
+
+    load: LoadPolicy = load_policy
+    on_progress: Progress = silent
+
+    def start_policy(self, config: OelConfig, run: RunFolder, round_index: int) -> Policy:
+        """The policy that a round starts from, loaded."""
+        return self.load(start_model(config, run, round_index), config.model)
+
+
+NOTHING = Given()
+"""Policies are loaded as usual, and nobody looks."""
 
 
 def env_spec(config: OelConfig) -> EnvSpec:

@@ -50,32 +50,32 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
     if config.distill.retention.replay is not None:
         inputs["replay"] = digest_replay(config.distill.retention.replay)
     key = stage_key(config, round_index, "distill", SECTIONS, inputs)
+    return run.perform(key, lambda folder: _train(config, run, round_index, folder, on_step))
 
-    def work(folder: Path) -> dict[str, float]:
-        from oel_core.distillation import run as training
 
-        teaching = load_teaching(config, run, round_index)
-        seed = derive_seed("distill", config.seed, round_index)
-        prompts = plan_prompts(config, load_trajectories(run, round_index, Split.DISTILL), seed)
-        checkpoint = training.distill(
-            model=config.model,
-            start=start_model(config, run, round_index),
-            steps=prompts.steps,
-            responses=prompts.responses,
-            knowledge=teaching.knowledge,
-            weights=teaching.weights,
-            injection=config.knowledge.injection,
-            config=config.distill,
-            workdir=folder,
-            seed=seed,
-            allow_empty=config.knowledge.allow_empty,
-            on_step=on_step,
-        )
-        if checkpoint != folder / CHECKPOINT:
-            raise ArtifactError(f"distillation left its checkpoint in {checkpoint}, not in {folder / CHECKPOINT}")
-        return _counts(list(read_jsonl(folder / STEPS, StepRecord)))
+def _train(config: OelConfig, run: RunFolder, round_index: int, folder: Path, on_step: OnStep) -> dict[str, float]:
+    from oel_core.distillation import run as training
 
-    return run.perform(key, work)
+    teaching = load_teaching(config, run, round_index)
+    seed = derive_seed("distill", config.seed, round_index)
+    prompts = plan_prompts(config, load_trajectories(run, round_index, Split.DISTILL), seed)
+    checkpoint = training.distill(
+        model=config.model,
+        start=start_model(config, run, round_index),
+        steps=prompts.steps,
+        responses=prompts.responses,
+        knowledge=teaching.knowledge,
+        weights=teaching.weights,
+        injection=config.knowledge.injection,
+        config=config.distill,
+        workdir=folder,
+        seed=seed,
+        allow_empty=config.knowledge.allow_empty,
+        on_step=on_step,
+    )
+    if checkpoint != folder / CHECKPOINT:
+        raise ArtifactError(f"distillation left its checkpoint in {checkpoint}, not in {folder / CHECKPOINT}")
+    return _counts(list(read_jsonl(folder / STEPS, StepRecord)))
 
 
 def _counts(steps: Sequence[StepRecord]) -> dict[str, float]:

@@ -15,18 +15,17 @@ from oel_core.evaluation.games import raw_knowledge
 from oel_core.files import write_atomic
 from oel_core.jsonl import JsonlWriter, recover_jsonl
 from oel_core.manifest import Manifest
-from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
 from oel_core.round_start import parent_of
 from oel_core.stages.common import (
     EPISODES,
+    NOTHING,
     REPORT,
-    LoadPolicy,
+    Given,
     Progress,
     digest_after,
     load_trajectories,
     model_after,
-    silent,
 )
 from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import EvalReport, Split, Trajectory
@@ -43,25 +42,22 @@ RAW = (
 IN_CONTEXT = (*GAMES, "knowledge.selection", "knowledge.injection")
 
 
+def own_parts(config: OelConfig) -> list[str]:
+    """What measures the model that a round leaves, without knowledge."""
+    return ["held_out", *(f"ood/{suite}" for suite in config.evaluate.ood)]
+
+
 def parts(config: OelConfig, round_index: int) -> list[str]:
     """What is measured after a round, in order: first what still needs the model that the round started from."""
     arms = list(config.evaluate.games.arms) if round_index else []
-    return [*arms, "held_out", *(f"ood/{suite}" for suite in config.evaluate.ood)]
+    return [*arms, *own_parts(config)]
 
 
 def stage_name(part: str) -> str:
     return f"evaluate/{part}"
 
 
-def evaluate(
-    config: OelConfig,
-    run: RunFolder,
-    round_index: int,
-    part: str,
-    *,
-    load: LoadPolicy = load_policy,
-    on_progress: Progress = silent,
-) -> Manifest:
+def evaluate(config: OelConfig, run: RunFolder, round_index: int, part: str, given: Given = NOTHING) -> Manifest:
     """Plays one part and leaves `episodes.jsonl` and `report.json`.
 
     Raises:
@@ -79,11 +75,11 @@ def evaluate(
         path = model_after(config, run, measured)
         if part.startswith("ood/"):
             suite, total = _ood_suite(config, part.removeprefix("ood/"))
-            policy = load(path, model_settings(suite, config.model))
+            policy = given.load(path, model_settings(suite, config.model))
         else:
-            policy = load(path, config.model)
+            policy = given.load(path, config.model)
             suite, total = _game_suite(config, run, round_index, part, policy)
-        report = _play(suite, total, policy, folder, on_progress)
+        report = _play(suite, total, policy, folder, given.on_progress)
         write_atomic(folder / REPORT, report.model_dump_json(indent=1).encode())
         return {"episodes": report.episodes, "passed": report.passed, "errors": report.errors}
 

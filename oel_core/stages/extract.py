@@ -12,15 +12,12 @@ from oel_core.extraction import ExtractionResult, RawOutput, extract_items
 from oel_core.files import write_atomic
 from oel_core.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
 from oel_core.manifest import Manifest
-from oel_core.policies import load_policy
 from oel_core.stages.carried import previous_input, previous_knowledge
 from oel_core.stages.common import (
-    LoadPolicy,
-    Progress,
+    NOTHING,
+    Given,
     load_trajectories,
-    silent,
     start_digest,
-    start_model,
 )
 from oel_core.types import Record, Split
 
@@ -49,15 +46,7 @@ def stage_name(replica: int) -> str:
     return f"extract/{replica_name(replica)}"
 
 
-def extract(
-    config: OelConfig,
-    run: RunFolder,
-    round_index: int,
-    replica: int,
-    *,
-    load: LoadPolicy = load_policy,
-    on_progress: Progress = silent,
-) -> Manifest:
+def extract(config: OelConfig, run: RunFolder, round_index: int, replica: int, given: Given = NOTHING) -> Manifest:
     """Reads the replica's N episodes in order.
 
     Raises:
@@ -74,13 +63,13 @@ def extract(
     def work(folder: Path) -> dict[str, float]:
         episodes = [t for t in load_trajectories(run, round_index, Split.EXTRACT) if t.replica == replica]
         rows = recover_jsonl(folder / RAW, RawOutput)
-        policy = load(start_model(config, run, round_index), config.model)
+        policy = given.start_policy(config, run, round_index)
         with JsonlWriter(folder / RAW) as writer:
 
             def on_row(row: RawOutput) -> None:
                 writer.append(row)
                 rows.append(row)
-                on_progress(len(rows), len(episodes))
+                given.on_progress(len(rows), len(episodes))
 
             result = extract_items(
                 policy,

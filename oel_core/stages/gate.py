@@ -15,7 +15,7 @@ from oel_core.promotion import Measured, Standing, Verdict, judge
 from oel_core.round_start import parent_of
 from oel_core.seeds import derive_seed
 from oel_core.stages.common import EPISODES, REPORT
-from oel_core.stages.evaluate import stage_name
+from oel_core.stages.evaluate import own_parts, stage_name
 from oel_core.types import EvalReport, Trajectory
 
 STAGE, VERDICT = "gate", "gate.json"
@@ -31,7 +31,7 @@ def gate(config: OelConfig, run: RunFolder, round_index: int) -> Manifest:
     inputs = {
         f"{name}/{part}": run.manifest(index, stage_name(part)).digest
         for name, index in (("candidate", round_index), ("champion", champion))
-        for part in _parts(config)
+        for part in own_parts(config)
     }
     key = stage_key(config, round_index, STAGE, (), inputs)
 
@@ -54,8 +54,9 @@ def decide(config: OelConfig, run: RunFolder, candidate: int, champion: int) -> 
     Raises:
         ArtifactError: as `gate`.
     """
-    for part in _parts(config):
-        _require_same_settings(run, part, candidate, champion)
+    for part in own_parts(config):
+        for other in sorted({champion, 0} if part.startswith("ood/") else {champion}):
+            _require_same_settings(run, part, candidate, other)
     sides = (_standing(config, run, index) for index in (candidate, champion, 0))
     return judge(config.gate, *sides, seed=derive_seed("gate", config.seed, candidate, champion) % 2**32)
 
@@ -67,19 +68,15 @@ def read_verdict(run: RunFolder, round_index: int) -> Verdict:
     return found
 
 
-def _parts(config: OelConfig) -> list[str]:
-    return ["held_out", *(f"ood/{suite}" for suite in config.evaluate.ood)]
-
-
-def _require_same_settings(run: RunFolder, part: str, candidate: int, champion: int) -> None:
+def _require_same_settings(run: RunFolder, part: str, candidate: int, other: int) -> None:
     """Equal seeds are not enough: with another sampling the comparison would be one of settings."""
-    keys = [run.manifest(index, stage_name(part)).key.config for index in (champion, candidate)]
+    keys = [run.manifest(index, stage_name(part)).key.config for index in (other, candidate)]
     changes = differences(*keys)
     if changes:
         raise ArtifactError(
-            f"rounds {champion} and {candidate} were measured with different settings:\n  "
+            f"rounds {other} and {candidate} were measured with different settings:\n  "
             + "\n  ".join(changes)
-            + f"\nDelete {run.stage_path(champion, stage_name(part))} to measure round {champion} again"
+            + f"\nDelete {run.stage_path(other, stage_name(part))}: the next round measures round {other} again"
         )
 
 

@@ -8,26 +8,27 @@ from pathlib import Path
 
 from oel_core.artifacts import RunFolder, stage_key
 from oel_core.config import OelConfig
-from oel_core.errors import ExtractionError
+from oel_core.errors import ExtractionError, UndecidedError
 from oel_core.files import write_atomic
 from oel_core.knowledge import load_knowledge, render, write_knowledge
 from oel_core.manifest import Manifest
-from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
 from oel_core.review import Decision, decision_of, review_list
+from oel_core.round_start import read_start
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
-from oel_core.stages.common import LoadPolicy, start_model
+from oel_core.stages.common import NOTHING, Given
 from oel_core.types import ExperienceItem, Knowledge
 
 STAGE, REVIEW = "review", "review.json"
 SECTIONS = ("collect.replicas", "knowledge.allow_empty", "review.mode")
 
 
-def review(config: OelConfig, run: RunFolder, round_index: int, *, load: LoadPolicy = load_policy) -> Manifest:
+def review(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
     """Applies the decision that was made about the round.
 
     Raises:
-        ExtractionError: nothing has been decided, the knowledge was rejected, or nothing is left of a file.
+        UndecidedError: nothing has been decided.
+        ExtractionError: the knowledge was rejected, or nothing is left of a file.
         ArtifactError: the knowledge is missing or corrupt, or the stage was made with other knowledge.
     """
     inputs = {"knowledge": run.manifest(round_index, ACCUMULATE).digest}
@@ -37,7 +38,7 @@ def review(config: OelConfig, run: RunFolder, round_index: int, *, load: LoadPol
         decision = _approved(run, round_index)
         items = review_list(config, run, round_index).items
         dropped = set(decision.dropped)
-        policy = load(start_model(config, run, round_index), config.model)
+        policy = given.start_policy(config, run, round_index)
         for replica in range(config.collect.replicas):
             kept = [entry.item for entry in items if entry.replica == replica and entry.number not in dropped]
             before = load_knowledge(run.stage_path(round_index, ACCUMULATE), replica)
@@ -56,15 +57,20 @@ def review(config: OelConfig, run: RunFolder, round_index: int, *, load: LoadPol
 def _approved(run: RunFolder, round_index: int) -> Decision:
     decision = decision_of(run, round_index)
     if decision is None:
-        raise ExtractionError(
+        raise UndecidedError(
             f"round {round_index} of {run.name} waits for review: look at it with `oel review {run.name}`, decide "
             f"with --approve or --reject, and run again"
         )
     if decision.decision == "reject":
+        again = (
+            "The next trigger begins another round"
+            if read_start(run, round_index) is not None
+            else f"Decide again with `oel review {run.name} --approve`, with --drop for what is wrong, and run again"
+        )
         raise ExtractionError(
             f"round {round_index} of {run.name}: its knowledge was rejected by {decision.author}"
             + (f" ({decision.note})" if decision.note else "")
-            + f". Decide again with `oel review {run.name} --approve`, with --drop for what is wrong, and run again"
+            + f". {again}"
         )
     return decision
 

@@ -12,10 +12,9 @@ from oel_core.config import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.files import write_atomic
 from oel_core.manifest import Manifest
-from oel_core.policies import load_policy
 from oel_core.stages import accumulate
 from oel_core.stages.carried import previous_input
-from oel_core.stages.common import EPISODES, LoadPolicy, Progress, silent, start_digest, start_model
+from oel_core.stages.common import EPISODES, NOTHING, Given, start_digest
 from oel_core.stages.extract import stage_name
 from oel_core.types import Record
 from oel_core.validation import Score, candidate, score_texts, validation_layouts
@@ -49,14 +48,7 @@ class SaturationCurve(Record):
         return [(n, fmean(p.score.pass_rate for p in self.points if p.episodes == n)) for n in places]
 
 
-def saturation(
-    config: OelConfig,
-    run: RunFolder,
-    round_index: int,
-    *,
-    load: LoadPolicy = load_policy,
-    on_progress: Progress = silent,
-) -> Manifest:
+def saturation(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
     """Scores every replica's knowledge at every point.
 
     Raises:
@@ -71,7 +63,7 @@ def saturation(
     key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
 
     def work(folder: Path) -> dict[str, float]:
-        policy = load(start_model(config, run, round_index), config.model)
+        policy = given.start_policy(config, run, round_index)
         states = {
             (point, replica): accumulate.merged_after(config, run, round_index, replica, policy, point)[0]
             for point in points(config)
@@ -79,7 +71,7 @@ def saturation(
         }
         candidates = {place: candidate(state, place[0]) for place, state in states.items()}
         episodes, path = config.knowledge.saturation.episodes, folder / EPISODES
-        scores = score_texts(config, policy, list(candidates.values()), round_index, episodes, path, on_progress)
+        scores = score_texts(config, policy, list(candidates.values()), round_index, episodes, path, given.on_progress)
         curve = SaturationCurve(
             used_after=config.use_after,
             layouts=validation_layouts(config, round_index, episodes),

@@ -12,9 +12,8 @@ from oel_core.errors import ConfigError
 from oel_core.files import write_atomic
 from oel_core.knowledge import write_knowledge
 from oel_core.manifest import Manifest
-from oel_core.policies import load_policy
 from oel_core.selection import Choice, Scored, choose
-from oel_core.stages.common import EPISODES, LoadPolicy, Progress, silent, start_digest, start_model
+from oel_core.stages.common import EPISODES, NOTHING, Given, start_digest
 from oel_core.stages.settled import SETTLED_SECTIONS, load_settled, settled_digest
 from oel_core.types import Knowledge, Record
 from oel_core.validation import Candidate, Score, candidate, score_texts, validation_layouts
@@ -49,14 +48,7 @@ class Selection(Record):
         return tuple(file for file in self.files if file.chosen)
 
 
-def select(
-    config: OelConfig,
-    run: RunFolder,
-    round_index: int,
-    *,
-    load: LoadPolicy = load_policy,
-    on_progress: Progress = silent,
-) -> Manifest:
+def select(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
     """Scores with the policy that the round started from.
 
     Raises:
@@ -74,11 +66,11 @@ def select(
 
     def work(folder: Path) -> dict[str, float]:
         knowledge = load_settled(config, run, round_index)
-        policy = load(start_model(config, run, round_index), config.model)
+        policy = given.start_policy(config, run, round_index)
         candidates = {entry.replica: candidate(entry) for entry in knowledge}
         everything = [Candidate("none", 0, ""), *candidates.values()]
         path = folder / EPISODES
-        scores = score_texts(config, policy, everything, round_index, settings.episodes, path, on_progress)
+        scores = score_texts(config, policy, everything, round_index, settings.episodes, path, given.on_progress)
         rated = {replica: scores[found.label] for replica, found in candidates.items()}
         choice = choose([Scored(e.replica, rated[e.replica].pass_rate, e.tokens) for e in knowledge], settings)
         selection = Selection(

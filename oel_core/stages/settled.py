@@ -2,7 +2,7 @@
 
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
-from oel_core.knowledge import load_knowledge
+from oel_core.knowledge import load_knowledge, replicas
 from oel_core.types import Knowledge
 
 SETTLED_SECTIONS = ("collect.replicas", "knowledge.max_tokens", "review.mode")
@@ -21,6 +21,11 @@ def settled_digest(config: OelConfig, run: RunFolder, round_index: int) -> str:
 
 def load_settled(config: OelConfig, run: RunFolder, round_index: int) -> list[Knowledge]:
     """The K knowledge files of a round, checked against the token cap and against each other's sidecars."""
-    folder = run.stage_path(round_index, settled_stage(config))
-    cap = config.knowledge_cap
-    return [load_knowledge(folder, replica, max_tokens=cap) for replica in range(config.collect.replicas)]
+    return load_all(config, run, round_index, settled_stage(config))
+
+
+def load_all(config: OelConfig, run: RunFolder, round_index: int, stage: str) -> list[Knowledge]:
+    """All knowledge files that a stage left: as many as that round had, whatever `collect.replicas` is today."""
+    folder, cap = run.stage_path(round_index, stage), config.knowledge_cap
+    known = replicas(run.manifest(round_index, stage).outputs)
+    return [load_knowledge(folder, replica, max_tokens=cap) for replica in known]

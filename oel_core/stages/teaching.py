@@ -9,7 +9,7 @@ from oel_core.manifest import read_record
 from oel_core.seeds import derive_seed
 from oel_core.selection import draw_file
 from oel_core.stages import select
-from oel_core.stages.settled import load_settled, settled_digest, settled_stage
+from oel_core.stages.settled import load_all, settled_stage
 from oel_core.types import Knowledge
 
 
@@ -35,17 +35,20 @@ class Teaching:
         return tuple(self.knowledge[position].text for position in drawn)
 
 
+def teaching_stage(config: OelConfig) -> str:
+    """The stage that leaves the knowledge which is distilled."""
+    return settled_stage(config) if config.knowledge.selection.use == "all" else select.STAGE
+
+
+def taught_by(run: RunFolder, round_index: int) -> str:
+    """The same of a round that is over, whatever its settings were: they may have changed since."""
+    left = (stage for stage in (select.STAGE, "review") if run.has(round_index, stage))
+    return next(left, "accumulate")
+
+
 def teaching_digest(config: OelConfig, run: RunFolder, round_index: int) -> str:
     """Digest of the knowledge that is distilled; ArtifactError when the stage that leaves it has not finished."""
-    if config.knowledge.selection.use == "all":
-        return settled_digest(config, run, round_index)
-    return run.manifest(round_index, select.STAGE).digest
-
-
-def has_teaching(config: OelConfig, run: RunFolder, round_index: int) -> bool:
-    """Whether the knowledge that is distilled in a round stands."""
-    stage = settled_stage(config) if config.knowledge.selection.use == "all" else select.STAGE
-    return run.has(round_index, stage)
+    return run.manifest(round_index, teaching_stage(config)).digest
 
 
 def load_teaching(config: OelConfig, run: RunFolder, round_index: int) -> Teaching:
@@ -54,11 +57,15 @@ def load_teaching(config: OelConfig, run: RunFolder, round_index: int) -> Teachi
     Raises:
         ArtifactError: a file is missing, edited, or over the cap.
     """
-    if config.knowledge.selection.use == "all":
-        return Teaching(load_settled(config, run, round_index), None)
-    folder = run.stage_path(round_index, select.STAGE)
+    return load_from(config, run, round_index, teaching_stage(config))
+
+
+def load_from(config: OelConfig, run: RunFolder, round_index: int, stage: str) -> Teaching:
+    """As `load_teaching`, from the stage named."""
+    if stage != select.STAGE:
+        return Teaching(load_all(config, run, round_index, stage), None)
+    folder, cap = run.stage_path(round_index, stage), config.knowledge_cap
     selection: select.Selection = read_record(folder / select.SCORES, select.Selection)
-    cap = config.knowledge_cap
     files = [load_knowledge(folder, file.replica, max_tokens=cap) for file in selection.chosen]
     weighted = selection.use == "weighted"
     return Teaching(files, tuple(file.weight for file in selection.chosen) if weighted else None)

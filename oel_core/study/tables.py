@@ -10,6 +10,7 @@ from functools import lru_cache
 from statistics import fmean
 
 from oel_core.evaluation.stats import Estimate, mean_over_seeds, paired_bootstrap, wilson
+from oel_core.markdown import table
 from oel_core.study.arms import ARMS, COMPARISONS, HELD_OUT, IN_CONTEXT, REFERENCE, Place
 from oel_core.study.results import Cell, StudyResult, foreign_title
 from oel_core.types import Record
@@ -133,7 +134,7 @@ def markdown(result: StudyResult) -> str:
     for comparison in COMPARISONS:
         if rows := tables.get(comparison.name):
             note = f"\n\nForeign: {foreign_title(result.foreign)}." if comparison.name == "source" else ""
-            parts.append(f"## {comparison.title}{note}\n\n{_table(_COLUMNS, [_cells_of(row) for row in rows])}")
+            parts.append(f"## {comparison.title}{note}\n\n{table(_COLUMNS, [_cells_of(row) for row in rows])}")
             parts.append(f"![{comparison.title}](plots/{comparison.name}.svg)")
     parts.append(_rounds(result))
     parts += _suites(result)
@@ -236,7 +237,7 @@ def _rounds(result: StudyResult) -> str:
     ]
     note = "*In context* belongs to the model that the round started from."
     pictures = "![Pass rate by round](plots/rounds.svg)\n![Length and truncation by round](plots/lengths.svg)"
-    return f"## Rounds, response length and truncation\n\n{note}\n\n{_table(head, body)}\n\n{pictures}"
+    return f"## Rounds, response length and truncation\n\n{note}\n\n{table(head, body)}\n\n{pictures}"
 
 
 def _suites(result: StudyResult) -> list[str]:
@@ -251,7 +252,7 @@ def _suites(result: StudyResult) -> list[str]:
         rows = rows_of(result, places)
         body = [[*_cells_of(row)[:4], _cells_of(row)[-1]] for row in rows]
         head = (*_COLUMNS[:4], _COLUMNS[-1])
-        found.append(f"## Out of distribution: {part.removeprefix('ood/')}\n\n{_table(head, body)}")
+        found.append(f"## Out of distribution: {part.removeprefix('ood/')}\n\n{table(head, body)}")
     return found
 
 
@@ -263,13 +264,9 @@ def _work_table(result: StudyResult) -> str:
     head = ("run", "stages made", "taken over", "seconds", "seconds saved")
     total = f"{sum(row.seconds for row in result.work):.0f} s of work, "
     total += f"{sum(row.saved_seconds for row in result.work):.0f} s saved by sharing."
-    return f"## What was done once\n\n{total}\n\n{_table(head, body)}"
+    return f"## What was done once\n\n{total}\n\n{table(head, body)}"
 
 
 def _failures(result: StudyResult) -> str:
     lines = [f"- `{run}`: {why}" for run, why in sorted(result.failed.items())]
     return "## What could not be measured\n\n" + "\n".join(lines) if lines else ""
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *body])

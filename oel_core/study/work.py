@@ -10,7 +10,7 @@ from oel_core.manifest import Manifest
 from oel_core.policies import load_policy, release
 from oel_core.stages import accumulate, select
 from oel_core.stages.collect import collect
-from oel_core.stages.common import LoadPolicy, Progress, silent
+from oel_core.stages.common import Given, LoadPolicy, Progress, silent
 from oel_core.stages.distill import distill
 from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.evaluate import stage_name as evaluation
@@ -41,7 +41,7 @@ class Watch:
 
 def open_job(folder: Path, job: Job) -> SharingFolder:
     """The run folder of a job, made when it is missing."""
-    return SharingFolder(open_run(folder / RUNS, job.name, job.config).path, job.donors)
+    return SharingFolder(open_run(folder / RUNS, job.name).path, job.donors)
 
 
 def perform(folder: Path, job: Job, watch: Watch) -> None:
@@ -74,20 +74,19 @@ class _Round:
             self._measure(parts(self.job.config, self.number))
 
     def _learn(self) -> None:
-        config, load = self.job.config, self.watch.load
-        self._done("collect", collect(config, self.run, self.number, load=load, on_progress=self._say("play episodes")))
+        config = self.job.config
+        self._done("collect", collect(config, self.run, self.number, self._given("play episodes")))
         if config.knowledge.source.use == "extracted":
             for replica in range(config.collect.replicas):
-                say = self._say(f"extract, replica {replica}")
-                found = extract(config, self.run, self.number, replica, load=load, on_progress=say)
-                self._done(extraction(replica), found)
-        say = self._say("merge knowledge")
-        self._done(accumulate.STAGE, accumulate.accumulate(config, self.run, self.number, load=load, on_progress=say))
+                given = self._given(f"extract, replica {replica}")
+                self._done(extraction(replica), extract(config, self.run, self.number, replica, given))
+        given = self._given("merge knowledge")
+        self._done(accumulate.STAGE, accumulate.accumulate(config, self.run, self.number, given))
         if self.job.knowledge_only:
             return
         if config.knowledge.selection.use != "all":
-            say = self._say("choose knowledge")
-            self._done(select.STAGE, select.select(config, self.run, self.number, load=load, on_progress=say))
+            given = self._given("choose knowledge")
+            self._done(select.STAGE, select.select(config, self.run, self.number, given))
         self._distill()
 
     def _distill(self) -> None:
@@ -102,12 +101,14 @@ class _Round:
 
     def _measure(self, wanted: Sequence[str]) -> None:
         for part in wanted:
-            say = self._say(f"evaluate, {part.replace('_', ' ')}")
-            found = evaluate(self.job.config, self.run, self.number, part, load=self.watch.load, on_progress=say)
-            self._done(evaluation(part), found)
+            given = self._given(f"evaluate, {part.replace('_', ' ')}")
+            self._done(evaluation(part), evaluate(self.job.config, self.run, self.number, part, given))
 
     def _say(self, what: str) -> Progress:
         return self.watch.progress(f"{self.job.title}, round {self.number}: {what}")
+
+    def _given(self, what: str) -> Given:
+        return Given(self.watch.load, self._say(what))
 
     def _done(self, stage: str, manifest: Manifest) -> None:
         self.watch.finished(self.number, stage, manifest)

@@ -32,3 +32,9 @@ def require_study(folder: Path) -> None:
     """Raises ConfigError where a folder of that name holds a run."""
     if (folder / CONFIG).is_file():
         raise ConfigError(f"{folder} is a run, not a study: choose another --name")
+
+
+def require_run(folder: Path) -> None:
+    """Raises ConfigError where a folder of that name holds a study."""
+    if (folder / PLAN).is_file():
+        raise ConfigError(f"{folder} is a study, not a run: choose another --name, or go on with it by `oel study`")

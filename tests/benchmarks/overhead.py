@@ -49,7 +49,7 @@ class Stopwatch:
 
 def plain_round(config: OelConfig, root: Path, name: str) -> RunFolder:
     """Every stage as the flows call it, without Prefect and MLflow."""
-    run = open_run(root, name, config)
+    run = open_run(root, name)
     with run.locked():
         adopt_config(run, config)
         for part in parts(config, 0):

@@ -51,7 +51,7 @@ def short_config(model: Path, rounds: int = 2) -> OelConfig:
 
 def run_stages(root: Path, name: str, config: OelConfig) -> None:
     """The whole loop without Prefect and MLflow."""
-    run = open_run(root, name, config)
+    run = open_run(root, name)
     with run.locked():
         adopt_config(run, config)
         for part in parts(config, 0):

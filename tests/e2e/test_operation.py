@@ -3,7 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,10 +32,18 @@ def test_a_trigger_completes_a_round_and_the_same_id_does_nothing_more(services:
     assert project.lease() is None
 
 
+def served_from(services: Services, project: str) -> Path:
+    """What the guide hands to `vllm serve`: the place of the champion, as MLflow's command prints it."""
+    command = [sys.executable, "-m", "mlflow", "artifacts", "download", "-u", f"models:/oel-{project}@champion"]
+    environment = services.environment() | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{services.mlflow}"}
+    return Path(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip())
+
+
 def test_the_next_round_starts_from_the_champion(services: Services) -> None:
     project = services.project("led")
     services.ended(project.trigger("one"))
     services.oel("promote", "led", "--force", "--reason", "for the test")
+    assert served_from(services, "led") == project.run.stage_path(1, "distill") / "checkpoint"
     services.ended(project.trigger("two"))
     services.oel("rollback", "led")
     services.ended(project.trigger("three"))

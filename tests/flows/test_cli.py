@@ -11,6 +11,8 @@ import pytest
 from flows.cli import call
 from oel_core.artifacts import adopt_config, open_run
 from oel_core.config import load_config
+from oel_core.study.plan import make_plan
+from oel_core.study.writing import write_plan
 
 Oel = Callable[..., tuple[int, str, str]]
 
@@ -87,11 +89,20 @@ def test_an_unwritable_root_is_refused(oel: Oel, tmp_path: Path, tiny: Path) -> 
 
 
 def test_a_run_in_use_is_refused(oel: Oel, tmp_path: Path, tiny: Path) -> None:
-    config = load_config("quickstart", [f"model.path={tiny}"])
-    with open_run(tmp_path, "busy", config).locked():
+    with open_run(tmp_path, "busy").locked():
         code, _, err = oel("run", "--root", tmp_path, "--name", "busy", "--set", f"model.path={tiny}")
     assert code == 2
     assert "in use by process" in err
+
+
+def test_runs_and_studies_do_not_share_folders(oel: Oel, tmp_path: Path, tiny: Path) -> None:
+    config = load_config("quickstart")
+    adopt_config(open_run(tmp_path, "run"), config)
+    write_plan(open_run(tmp_path, "study").path, make_plan("quickstart", seeds=1, arms=[]))
+    code, _, err = oel("study", "--root", tmp_path, "--name", "run")
+    assert (code, "is a run, not a study" in err) == (2, True)
+    code, _, err = oel("run", "--root", tmp_path, "--name", "study", "--set", f"model.path={tiny}")
+    assert (code, "is a study, not a run" in err) == (2, True)
 
 
 def test_a_knowledge_file_over_the_cap_is_refused(oel: Oel, tmp_path: Path, tiny: Path) -> None:
@@ -110,7 +121,7 @@ def test_any_checkpoint_can_be_measured(oel: Oel, tiny: Path) -> None:
 
 def test_rounds_of_a_run_without_measurements_are_none(oel: Oel, tmp_path: Path) -> None:
     config = load_config("quickstart")
-    adopt_config(open_run(tmp_path, "new", config), config)
+    adopt_config(open_run(tmp_path, "new"), config)
     assert oel("rounds", "new", "--root", tmp_path, "--json")[:2] == (0, "")
 
 

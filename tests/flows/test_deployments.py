@@ -1,12 +1,16 @@
 """What is deployed: every entry of the Prefect file has a flow, and its form says what each field means."""
 
+import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 import flows.deployed
+from flows.cli import call
 from flows.commands.deployments import parameters_of
 from flows.services.client import PREFECT_FILE
 from oel_core.config import preset_names
@@ -57,9 +61,107 @@ def test_settings_are_parameters_or_overrides() -> None:
     )
     assert found == {"project": "lake", "overrides": ["seed=3", "gate.margin=0.02", "distill.steps=5"]}
     assert parameters_of(deployment("collect-only"), ["episodes=12"]) == {"episodes": 12}
+    words = parameters_of(deployment("next-round"), ["project=2026", "trigger=null"])
+    assert words == {"project": "2026", "trigger": None}
 
 
-@pytest.mark.parametrize("wrong", ["nonsense", "projct=lake", "nonsense.field=1", "project: lake", "project=[1"])
+@pytest.mark.parametrize("wrong", ["nonsense", "projct=lake", "nonsense.field=1", "project: lake", "overrides=[1"])
 def test_what_is_neither_is_refused(wrong: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         parameters_of(deployment("next-round"), [wrong])
+
+
+class Server:
+    """Answers as Prefect's client does; every flow run is over at once."""
+
+    def __init__(self, *schedules: Any) -> None:
+        self.found = SimpleNamespace(
+            id="d", name="next-round", parameter_openapi_schema=form("next-round"), schedules=list(schedules)
+        )
+        self.runs: dict[str, Any] = {}
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        pass
+
+    def read_deployment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(**{**vars(self.found), "schedules": list(self.found.schedules)})
+
+    def create_flow_run_from_deployment(self, id: str, *, parameters: Any, idempotency_key: str | None = None) -> Any:
+        if parameters.get("when_busy") == "sometimes":
+            answer = httpx.Response(409, json={"detail": "'sometimes' is not one of"}, request=REQUEST)
+            raise httpx.HTTPStatusError("409", request=REQUEST, response=answer)
+        state = SimpleNamespace(
+            is_final=lambda: True, is_completed=lambda: True, name="Completed", message="round 1 refused"
+        )
+        new = SimpleNamespace(id=f"run-{len(self.runs)}", name=parameters.get("project"), state=state)
+        return self.runs.setdefault(idempotency_key or str(len(self.runs)), new)
+
+    def create_deployment_schedules(self, id: str, schedules: Any, *, parameters: Any) -> None:
+        ((when, active),) = schedules
+        self.found.schedules.append(SimpleNamespace(id=when.cron, schedule=when, active=active, parameters=parameters))
+
+    def delete_deployment_schedule(self, id: str, schedule: str) -> None:
+        self.found.schedules = [one for one in self.found.schedules if one.id != schedule]
+
+
+REQUEST = httpx.Request("POST", "http://127.0.0.1:1/api")
+Oel = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def oel(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Oel:
+    """A command against one server."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    server = Server()
+    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda **options: server)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = call(list(arguments))
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def test_ids_are_each_projects_own(oel: Oel) -> None:
+    def started(*settings: str) -> str:
+        code, out, _ = oel("trigger", "next-round", "--id", "monday", "--json", "--wait", *settings)
+        assert code == 0
+        return str(json.loads(out)["flow_run"])
+
+    first = started("--set", "project=lake")
+    assert started("--set", "project=lake") == first
+    assert started("--set", "project=pond") != first
+
+
+def test_what_the_server_refuses_is_said(oel: Oel) -> None:
+    code, _, said = oel("trigger", "next-round", "--set", "when_busy=sometimes")
+    assert (code, "'sometimes' is not one of" in said, "Traceback" in said) == (2, True, False)
+
+
+def test_every_project_has_a_schedule_of_its_own(oel: Oel) -> None:
+    oel("schedule", "next-round", "--cron", "0 3 * * *", "--set", "project=lake")
+    oel("schedule", "next-round", "--cron", "0 4 * * *", "--set", "project=pond")
+    _, out, _ = oel("schedule", "next-round", "--cron", "0 5 * * *", "--set", "project=lake")
+    assert [line.split()[2] for line in sorted(out.splitlines())] == ["4", "5"]
+    _, out, _ = oel("schedule", "next-round", "--off", "--set", "project=lake")
+    assert "0 4" in out
+    assert "0 5" not in out
+    assert oel("schedule", "next-round", "--off")[1] == "next-round: no schedule\n"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_server_that_is_away_is_said(oel: Oel, monkeypatch: pytest.MonkeyPatch, wrapped: bool) -> None:
+    """Prefect itself wraps it where it asks for the server's version first."""
+
+    def refused(**options: object) -> None:
+        away = httpx.ConnectError("refused")
+        if wrapped:
+            raise RuntimeError("Failed to reach API") from away
+        raise away
+
+    monkeypatch.setattr("prefect.client.orchestration.get_client", refused)
+    code, _, said = oel("trigger", "next-round")
+    assert (code, "does not answer" in said, "Traceback" in said) == (1, True, False)

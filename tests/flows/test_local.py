@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from flows import local
-from flows.local import kill_temporary_server, start_temporary_server, wait_until_it_answers
+from flows.local import kill_temporary_server, start_temporary_server, use_local_services, wait_until_it_answers
 from flows.services.process import Service
-from oel_core.errors import OelError
+from flows.services.servers import UpSettings, write_settings
+from oel_core.errors import ConfigError, OelError
 from oel_core.processes import group_members
+from tasks.tracking_settings import load_settings
 
 STARTER = """
 import sys, time
@@ -85,3 +87,17 @@ def children(pid: int) -> list[int]:
         return [int(found) for found in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def test_a_run_is_tracked_where_its_roots_services_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in a second database beside theirs."""
+    for name in ("OEL_POSTGRES", "OEL_TRACKING_URI"):
+        monkeypatch.setenv(name, "")  # so that it is as before after the test
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    write_settings(tmp_path, UpSettings(postgres=True))
+    with pytest.raises(ConfigError, match="OEL_POSTGRES"):
+        use_local_services(tmp_path, verbose=False)
+    monkeypatch.setenv("OEL_POSTGRES", "postgresql://me@db.example/postgres")
+    use_local_services(tmp_path, verbose=False)
+    assert load_settings().tracking_uri == "postgresql+psycopg2://me@db.example/oel_mlflow"

@@ -5,6 +5,7 @@ import pytest
 
 from flows import outages
 from flows.outages import is_outage, through_outages
+from oel_core.errors import PolicyError
 
 
 class Work:
@@ -60,3 +61,18 @@ def test_other_failures_are_not_tried_again(health: list[bool]) -> None:
 def test_a_server_that_answers_and_fails_is_not_asked_for_ever(health: list[bool]) -> None:
     with pytest.raises(httpx.ReadError):
         through_outages(Work(*(httpx.ReadError("reset") for _ in range(outages.MOST + 1))))
+
+
+def test_a_model_server_that_is_away_is_no_outage_of_prefect(health: list[bool]) -> None:
+    error = PolicyError("http://127.0.0.1:8000 does not answer")
+    error.__cause__ = httpx.ConnectError("refused")
+    work = Work(error)
+    with pytest.raises(PolicyError):
+        through_outages(work)
+    assert work.calls == 1
+
+
+def test_an_outage_while_a_failure_is_reported_is_one() -> None:
+    error = httpx.ConnectError("refused")
+    error.__context__ = PolicyError("no answer")
+    assert is_outage(error)

@@ -36,3 +36,13 @@ def test_a_diff_marks_every_line_of_an_item() -> None:
 
     changes = KnowledgeDiff(new=(item("two\nlines"),), dropped=(item("old"),), kept=(item("same"),))
     assert diff_markdown(changes) == "```diff\n  same\n- old\n+ two\n+ lines\n```"
+
+
+def test_an_item_cannot_leave_its_block_nor_steer_what_shows_it() -> None:
+    hostile = ExperienceItem(
+        text="a\n```\n![x](https://evil.example/x)\x1b[2J", sources=("e",), round=1, format="free_text", model="m"
+    )
+    shown = diff_markdown(KnowledgeDiff(new=(hostile,), dropped=(), kept=()))
+    assert shown.count("```") == 2
+    assert shown.endswith("\n```")
+    assert "\x1b" not in shown

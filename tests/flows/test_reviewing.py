@@ -37,7 +37,7 @@ def config(**review: Any) -> OelConfig:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     monkeypatch.setattr(reviewing, "POLL_SECONDS", 1.0)
-    found = open_run(tmp_path, "run", config())
+    found = open_run(tmp_path, "run")
 
     def work(folder: Path) -> dict[str, float]:
         items = [item(f"- EXPERIENCE ITEM: fact {number}") for number in range(3)]
@@ -131,3 +131,21 @@ def test_when_the_time_is_over_the_policy_decides(
     made = decision_of(run, 1)
     assert (made.decision if made else None) == decided
     assert made is None or made.via == "timeout"
+
+
+def test_a_decision_is_noticed_though_the_server_failed_once(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [RuntimeError("503")]
+
+    def sometimes(**options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return get_client(**options)
+
+    monkeypatch.setattr(reviewing, "get_client", sometimes)
+
+    def elsewhere(id: str) -> None:
+        paused(id)
+        decide(config(), run, 1, reviewing._decision("approve", (), "", "bob", "oel review"))
+
+    assert waited(config(), run, elsewhere) == "Completed"
+    assert failures == []

@@ -4,8 +4,12 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
-from flows.stopping import on_sigterm
+import pytest
+
+from flows.stopping import on_sigterm, under_worker
+from oel_core.errors import ConfigError
 
 BUSY = """
 import os, signal, sys, time
@@ -36,3 +40,12 @@ def test_nothing_stays_behind() -> None:
         assert threading.active_count() == threads + 1
     assert threading.active_count() == threads
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OEL_ROOT", str(tmp_path / "runs"))
+    with pytest.raises(ConfigError, match="run name"), under_worker(tmp_path / "runs", "../../elsewhere"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,7 @@ from oel_core.policies.transformers import TransformersPolicy
 from oel_core.policies.watchman import descendants
 from oel_core.rollout import plan_episodes, play_episodes
 from oel_core.stages.collect import collect, consolidation_plans, extraction_plans
+from oel_core.stages.common import Given
 from oel_core.types import Split, StopReason, Trajectory
 from tests.distillation.real_engine import same_greedy_answers, trained
 from tests.fakes import CORRIDOR
@@ -141,14 +142,14 @@ def test_killed_in_mid_collection(config: ModelConfig, tmp_path: Path, monkeypat
         "play": {"sampling": {"max_tokens": 8}},
     }
     settings = parse_config(values, "test")
-    run = open_run(tmp_path, "run", settings)
+    run = open_run(tmp_path, "run")
 
     def kill(done: int, _: int) -> None:
         if done == 8:
             end_servers()
 
     with pytest.raises(PolicyError, match=DEATH[config.backend]):
-        collect(settings, run, 1, on_progress=kill)
+        collect(settings, run, 1, Given(on_progress=kill))
     before = written(run)
     assert 8 <= len(before) < 32
     collect(settings, run, 1)

@@ -1,6 +1,5 @@
 """The report: everything is in it, nothing hostile is live in it, and it loads nothing."""
 
-import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,31 @@ from oel_core import envs
 from oel_core.artifacts import RunFolder, adopt_config, open_run, stage_key
 from oel_core.config import ModelConfig, OelConfig, parse_config
 from oel_core.distillation.records import StepRecord
+from oel_core.errors import ArtifactError
 from oel_core.jsonl import jsonl_bytes
 from oel_core.knowledge_config import ReviewConfig
+from oel_core.operation import GateConfig
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.promotion import judge
 from oel_core.reporting import write_report
+from oel_core.reporting.learned import learned
 from oel_core.reporting.render import render
 from oel_core.review import Decision, decide
+from oel_core.round_start import RoundStart, write_start
 from oel_core.stages import common, distill
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
+from oel_core.stages.common import Given
 from oel_core.stages.evaluate import evaluate
 from oel_core.stages.extract import extract
+from oel_core.stages.gate import STAGE as GATE
+from oel_core.stages.gate import VERDICT
 from oel_core.stages.review import review
 from oel_core.stages.saturation import saturation
 from oel_core.stages.select import select
 from oel_core.types import Message
+from tests.test_promotion import played, rate, standing
 
 HOSTILE = (
     "</pre></details><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>"
@@ -118,26 +126,23 @@ def fake_distill(run: RunFolder) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    found = open_run(tmp_path, "run", config())
+    found = open_run(tmp_path, "run")
     adopt_config(found, config())
-    evaluate(config(), found, 0, "held_out", load=load)
-    collect(config(), found, 1, load=load)
+    evaluate(config(), found, 0, "held_out", Given(load))
+    collect(config(), found, 1, Given(load))
     for replica in range(2):
-        extract(config(), found, 1, replica, load=load)
-    accumulate(config(), found, 1, load=load)
-    saturation(config(), found, 1, load=load)
-    select(config(), found, 1, load=load)
+        extract(config(), found, 1, replica, Given(load))
+    accumulate(config(), found, 1, Given(load))
+    saturation(config(), found, 1, Given(load))
+    select(config(), found, 1, Given(load))
     fake_distill(found)
     for part in ("in_context", "held_out"):
-        evaluate(config(), found, 1, part, load=load)
+        evaluate(config(), found, 1, part, Given(load))
     return found
 
 
 def test_hostile_text_is_shown_and_never_live(run: RunFolder) -> None:
-    (run.stage_path(1, "gate")).mkdir()
-    (run.stage_path(1, "gate") / "gate.json").write_text(
-        json.dumps({"verdict": HOSTILE, "figures": {HOSTILE: HOSTILE, "margin": 0.125}})
-    )
+    judged(run, HOSTILE)
     html = write_report(run).read_text(encoding="utf-8")
     reader = read(html)
     names = {tag for tag, _ in reader.tags}
@@ -151,7 +156,6 @@ def test_hostile_text_is_shown_and_never_live(run: RunFolder) -> None:
     assert "{{ 7 * 7 }}" in reader.text
     assert "⟨U+202E⟩" in reader.text
     assert not {"\u202e", "\x00", "\u200b"} & set(html)
-    assert "0.125" in reader.text
 
 
 def test_every_part_is_there(run: RunFolder) -> None:
@@ -168,7 +172,7 @@ def test_a_review_is_shown_with_its_author(run: RunFolder) -> None:
     made = Decision(decision="approve", dropped=(2,), note=HOSTILE, author="<b>ann", via="prefect", decided_at=1.0)
     reviewed = config().model_copy(update={"review": ReviewConfig(mode="required")})
     decide(reviewed, run, 1, made)
-    review(reviewed, run, 1, load=load)
+    review(reviewed, run, 1, Given(load))
     reader = read(render(run))
     assert "Reviewed: approve by <b>ann (prefect), items 2 left out: </pre>" in reader.text
 
@@ -179,14 +183,53 @@ def test_the_same_files_give_the_same_bytes(run: RunFolder) -> None:
 
 
 def test_an_unfinished_run_is_reported_as_far_as_it_has_come(tmp_path: Path) -> None:
-    run = open_run(tmp_path, "new", config())
+    run = open_run(tmp_path, "new")
     adopt_config(run, config())
     assert "Nothing has been measured yet" in read(render(run)).text
-    evaluate(config(), run, 0, "held_out", load=load)
-    collect(config(), run, 1, load=load)
+    evaluate(config(), run, 0, "held_out", Given(load))
+    collect(config(), run, 1, Given(load))
     assert "No knowledge yet" in read(render(run)).text
 
 
-def test_a_damaged_verdict_is_shown_as_such(run: RunFolder) -> None:
-    (run.path / "round_01" / "gate.json").write_text("{")
-    assert "unreadable" in read(render(run)).text
+def judged(run: RunFolder, suite: str) -> None:
+    """The folder that the gate of round 1 would leave, after a measurement on one more suite."""
+    sides = [standing(number, played(rate(passed)), **{suite: rate(64)}) for number, passed in ((1, 90), (0, 20))]
+    verdict = judge(GateConfig(margin=0.125), *sides, sides[1], seed=0)
+
+    def work(folder: Path) -> dict[str, float]:
+        (folder / VERDICT).write_text(verdict.model_dump_json())
+        return {}
+
+    run.perform(stage_key(config(), 1, GATE, (), {}), work)
+
+
+def test_a_verdict_is_shown_with_every_condition_and_comparison(run: RunFolder) -> None:
+    assert "Promotion gate" not in read(render(run)).text
+    judged(run, "other_symbols")
+    text = read(render(run)).text
+    assert "Round 1 against the base model: promote" in text
+    for cell in ("at least 0.95 of the draws are better by more than 0.125", "ood/other_symbols", "+54.7", "15.6%"):
+        assert cell in text
+    assert "unreadable" not in text
+
+
+def test_a_damaged_verdict_is_an_error_that_names_the_file(run: RunFolder) -> None:
+    judged(run, "other_symbols")
+    (run.stage_path(1, GATE) / VERDICT).write_text("{}")
+    with pytest.raises(ArtifactError, match=r"gate\.json is not a Verdict: promote"):
+        render(run)
+
+
+def test_knowledge_is_compared_with_what_the_round_went_on_from(run: RunFolder) -> None:
+    """The gate refused round 1, so round 2 went on from nothing; it has one replica more, too."""
+    more = config().model_copy(update={"rounds": 2, "collect": config().collect.model_copy(update={"replicas": 3})})
+    write_start(run, 2, RoundStart(parent=0, knowledge=None, trigger="two"))
+    collect(more, run, 2, Given(load))
+    for replica in range(3):
+        extract(more, run, 2, replica, Given(load))
+    accumulate(more, run, 2, Given(load))
+    adopt_config(run, more, since=2)
+    first, second = learned(more, run)
+    assert [len(view.files) for view in (first, second)] == [2, 3]
+    assert all(file.gone == 0 and file.new == len(file.items) for file in second.files)
+    assert "Replica 2" in read(render(run)).text

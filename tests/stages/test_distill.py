@@ -42,7 +42,7 @@ def handed_over(configuration: OelConfig, run: RunFolder) -> dict[str, Any]:
 
 def test_sft_gets_every_turn_of_passed_episodes_and_its_exact_tokens(tmp_path: Path) -> None:
     configuration = config(distill={"steps": 3, "episodes_per_step": 2, "regime": "sft"})
-    run = open_run(tmp_path, "run", configuration)
+    run = open_run(tmp_path, "run")
     given = handed_over(configuration, run)
     episodes = common.load_trajectories(run, 1, Split.DISTILL)
     passed = {episode.id for episode in episodes if episode.passed}
@@ -57,7 +57,7 @@ def test_sft_gets_every_turn_of_passed_episodes_and_its_exact_tokens(tmp_path: P
 
 
 def test_other_regimes_get_all_prompts_and_no_responses(tmp_path: Path) -> None:
-    given = handed_over(config(), open_run(tmp_path, "run", config()))
+    given = handed_over(config(), open_run(tmp_path, "run"))
     assert given["responses"] is None
     assert sum(map(len, given["steps"])) > 6
 
@@ -67,7 +67,7 @@ def test_missing_replay_file_is_found_before_anything_is_loaded(tmp_path: Path) 
     configuration = config(
         distill={"steps": 3, "episodes_per_step": 2, "retention": {"replay": {"path": lost}}},
     )
-    run = open_run(tmp_path, "run", configuration)
+    run = open_run(tmp_path, "run")
     first_round(run, configuration)
     with pytest.raises(ArtifactError, match=r"distill\.retention\.replay\.path: .*general\.jsonl cannot be read"):
         stage.distill(configuration, run, 1)
@@ -75,5 +75,5 @@ def test_missing_replay_file_is_found_before_anything_is_loaded(tmp_path: Path) 
 
 def test_the_teachers_prompts_carry_knowledge_as_configured(tmp_path: Path) -> None:
     configuration = config(knowledge={"max_tokens": 400, "injection": {"mode": "step_wise", "items": 2}})
-    given = handed_over(configuration, open_run(tmp_path, "run", configuration))
+    given = handed_over(configuration, open_run(tmp_path, "run"))
     assert (given["injection"].mode, given["injection"].items) == ("step_wise", 2)

@@ -17,6 +17,7 @@ from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.stages import common
 from oel_core.stages.accumulate import FLAGGED, accumulate
 from oel_core.stages.collect import collect
+from oel_core.stages.common import Given
 from oel_core.stages.extract import KnowledgeSizes, extract
 from oel_core.types import Message
 
@@ -53,10 +54,10 @@ def run_stages(root: Path, policy: str, answer: str) -> tuple[Path, Path, list[s
     def load(path: str, model: ModelConfig) -> Policy:
         return ScriptedPolicy(player, batch_size=2)
 
-    run = open_run(root, policy, config(policy))
-    collect(config(policy), run, 1, load=load)
-    extract(config(policy), run, 1, 0, load=load)
-    counts = accumulate(config(policy), run, 1, load=load).counts
+    run = open_run(root, policy)
+    collect(config(policy), run, 1, Given(load))
+    extract(config(policy), run, 1, 0, Given(load))
+    counts = accumulate(config(policy), run, 1, Given(load)).counts
     return run.stage_path(1, "accumulate"), run.stage_path(1, "extract/replica_00"), shown, counts
 
 

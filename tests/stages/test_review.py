@@ -19,9 +19,11 @@ from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.carried import previous_knowledge
 from oel_core.stages.collect import collect
+from oel_core.stages.common import Given
 from oel_core.stages.extract import extract
 from oel_core.stages.review import REVIEW, review
 from oel_core.stages.teaching import load_teaching
+from oel_core.triggers import Trigger, end
 from oel_core.types import Message
 
 GOOD, BAD = "- EXPERIENCE ITEM: 'G' is the goal", "- EXPERIENCE ITEM: 'G' is deadly ```\x1b[2J"
@@ -50,12 +52,12 @@ def config(**review: Any) -> OelConfig:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
     monkeypatch.setattr(common, "model_digest", lambda path: "base")
-    found = open_run(tmp_path, "run", config())
+    found = open_run(tmp_path, "run")
     adopt_config(found, config())
-    collect(config(), found, 1, load=load)
+    collect(config(), found, 1, Given(load))
     for replica in range(2):
-        extract(config(), found, 1, replica, load=load)
-    accumulate(config(), found, 1, load=load)
+        extract(config(), found, 1, replica, Given(load))
+    accumulate(config(), found, 1, Given(load))
     return found
 
 
@@ -77,7 +79,7 @@ def test_items_are_numbered_with_their_sources_and_what_they_may_contradict(run:
 
 def test_what_was_dropped_reaches_neither_the_teacher_nor_the_next_round(run: RunFolder) -> None:
     decide(config(), run, 1, decision("approve", 2, 4))
-    review(config(), run, 1, load=load)
+    review(config(), run, 1, Given(load))
     assert [entry.text for entry in load_teaching(config(), run, 1).knowledge] == [GOOD, GOOD]
     carried = previous_knowledge(config(), run, 2, 1)
     assert carried is not None
@@ -89,21 +91,27 @@ def test_what_was_dropped_reaches_neither_the_teacher_nor_the_next_round(run: Ru
         decide(config(), run, 1, decision("reject"))
 
 
+def test_it_is_too_late_for_a_round_that_is_over(run: RunFolder) -> None:
+    end(run, Trigger(id="one", outcome="failed", round=1, at=1.0), 1)
+    with pytest.raises(ConfigError, match=r"round 1 of run is over \(failed\): it is too late"):
+        decide(config(), run, 1, decision("approve"))
+
+
 def test_without_a_decision_or_with_a_rejection_the_round_does_not_go_on(run: RunFolder) -> None:
     with pytest.raises(ExtractionError, match="waits for review: look at it with `oel review run`"):
-        review(config(), run, 1, load=load)
+        review(config(), run, 1, Given(load))
     decide(config(), run, 1, decision("reject"))
     with pytest.raises(ExtractionError, match=r"rejected by ann \(why\)"):
-        review(config(), run, 1, load=load)
+        review(config(), run, 1, Given(load))
     decide(config(), run, 1, decision("approve"))
-    review(config(), run, 1, load=load)
+    review(config(), run, 1, Given(load))
     assert load_knowledge(run.stage_path(1, "review"), 0) == load_knowledge(run.stage_path(1, "accumulate"), 0)
 
 
 def test_dropping_everything_of_a_file_is_refused(run: RunFolder) -> None:
     decide(config(), run, 1, decision("approve", 1, 2))
     with pytest.raises(ExtractionError, match="nothing of the knowledge of replica 0"):
-        review(config(), run, 1, load=load)
+        review(config(), run, 1, Given(load))
 
 
 def test_the_command_shows_and_decides_on_files(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
@@ -123,3 +131,14 @@ def test_the_command_shows_and_decides_on_files(run: RunFolder, capfd: pytest.Ca
         ["--approve", "--drop", "9"],
     ):
         assert call(["review", "run", *root, *wrong]) == 2
+
+
+def test_knowledge_is_shown_without_what_steers_a_terminal(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(run.path.parent)]
+    assert call(["knowledge", "show", "run", "1", *root]) == 0
+    shown = capfd.readouterr().out
+    assert "⟨U+001B⟩[2J" in shown
+    assert "\x1b[2J" not in shown
+    assert call(["knowledge", "diff", "run", "1", "1", *root]) == 0
+    assert "\x1b[2J" not in capfd.readouterr().out
+    assert call(["knowledge", "show", "run", "1", "--replica", "7", *root]) == 2

@@ -18,7 +18,9 @@ from oel_core.preflight import check
 from oel_core.seeds import derive_seed, reference_seed
 from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
+from oel_core.stages.carried import previous_input, previous_knowledge
 from oel_core.stages.collect import collect
+from oel_core.stages.common import Given
 from oel_core.stages.evaluate import evaluate
 from oel_core.stages.extract import extract
 from oel_core.stages.saturation import SaturationCurve, points, saturation
@@ -68,11 +70,11 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def accumulated(root: Path, name: str, configuration: OelConfig) -> RunFolder:
-    run = open_run(root, name, configuration)
-    collect(configuration, run, 1, load=load_scripted)
+    run = open_run(root, name)
+    collect(configuration, run, 1, Given(load_scripted))
     for replica in range(configuration.collect.replicas):
-        extract(configuration, run, 1, replica, load=load_scripted)
-    accumulate(configuration, run, 1, load=load_scripted)
+        extract(configuration, run, 1, replica, Given(load_scripted))
+    accumulate(configuration, run, 1, Given(load_scripted))
     return run
 
 
@@ -83,7 +85,7 @@ def selection_of(run: RunFolder) -> Selection:
 def selected(root: Path, name: str, use: str, **more: Any) -> tuple[RunFolder, OelConfig]:
     configuration = config(selection={"use": use, "episodes": 12, **more})
     run = accumulated(root, name, configuration)
-    select(configuration, run, 1, load=load_scripted)
+    select(configuration, run, 1, Given(load_scripted))
     return run, configuration
 
 
@@ -92,7 +94,7 @@ def test_scores_are_those_of_validation_episodes_that_nothing_else_plays(tmp_pat
     episodes = list(read_jsonl(run.stage_path(1, "select") / "episodes.jsonl", Trajectory))
     assert {episode.split for episode in episodes} == {Split.VALIDATION}
     collected = read_jsonl(run.stage_path(1, "collect") / "trajectories.jsonl", Trajectory)
-    evaluate(configuration, run, 0, "held_out", load=load_scripted)
+    evaluate(configuration, run, 0, "held_out", Given(load_scripted))
     held_out = read_jsonl(run.stage_path(0, "evaluate/held_out") / "episodes.jsonl", Trajectory)
     seeds = {episode.seed for episode in episodes}
     assert len(seeds) == 12
@@ -136,12 +138,12 @@ def test_top_m_keeps_m_and_weighted_draws_by_score(tmp_path: Path) -> None:
 
 def test_the_in_context_arm_reads_what_is_distilled(tmp_path: Path) -> None:
     run, configuration = selected(tmp_path, "run", "best")
-    evaluate(configuration, run, 1, "in_context", load=load_scripted)
+    evaluate(configuration, run, 1, "in_context", Given(load_scripted))
     played = read_jsonl(run.stage_path(1, "evaluate/in_context") / "episodes.jsonl", Trajectory)
     assert len({episode.knowledge_digest for episode in played}) == 1
     changed = config(selection={"use": "top_m", "m": 2, "episodes": 12})
     with pytest.raises(ArtifactError, match=r"knowledge\.selection\.use: best → top_m"):
-        select(changed, run, 1, load=load_scripted)
+        select(changed, run, 1, Given(load_scripted))
 
 
 @pytest.mark.parametrize("killed_after", [1, 7, 30])
@@ -157,8 +159,8 @@ def test_a_killed_selection_goes_on_and_ends_with_the_same_scores(tmp_path: Path
 
         if name == "killed":
             with pytest.raises(Killed):
-                select(configuration, run, 1, load=load_scripted, on_progress=on_progress)
-        select(configuration, run, 1, load=load_scripted)
+                select(configuration, run, 1, Given(load_scripted, on_progress))
+        select(configuration, run, 1, Given(load_scripted))
         found.append((run.stage_path(1, "select") / "scores.json").read_bytes())
         ids = [e.id for e in read_jsonl(run.stage_path(1, "select") / "episodes.jsonl", Trajectory)]
         assert len(ids) == len(set(ids))
@@ -168,7 +170,7 @@ def test_a_killed_selection_goes_on_and_ends_with_the_same_scores(tmp_path: Path
 def test_equal_texts_are_played_once_and_score_alike(tmp_path: Path) -> None:
     configuration = config(saturation={"every": 2, "episodes": 5})
     run = accumulated(tmp_path, "run", configuration)
-    counts = saturation(configuration, run, 1, load=load_scripted).counts
+    counts = saturation(configuration, run, 1, Given(load_scripted)).counts
     folder = run.stage_path(1, "saturation")
     curve = SaturationCurve.model_validate_json((folder / "curve.json").read_bytes())
     assert points(configuration) == [0, 2, 4]
@@ -206,8 +208,22 @@ def test_nothing_is_scored_by_default(tmp_path: Path) -> None:
     run = accumulated(tmp_path, "run", config())
     assert len(load_teaching(config(), run, 1).knowledge) == 4
     with pytest.raises(ConfigError, match="nothing to select"):
-        select(config(), run, 1, load=load_scripted)
+        select(config(), run, 1, Given(load_scripted))
     assert "selection" not in json.dumps(run.manifest(1, "accumulate").key.config)
+
+
+def test_knowledge_goes_on_though_review_selection_and_replicas_changed(tmp_path: Path) -> None:
+    """A project of many rounds is not stuck with the settings of its first one."""
+    old = config(carry_over=True)
+    run = accumulated(tmp_path, "run", old)
+    values = config(carry_over=True, selection={"use": "best", "episodes": 2}).model_dump(mode="json")
+    values["collect"]["replicas"] = 6
+    values["review"]["mode"] = "required"
+    new = parse_config(values, "test")
+    texts = [load_knowledge(run.stage_path(1, "accumulate"), replica).text for replica in range(4)]
+    carried = [previous_knowledge(new, run, 2, replica) for replica in range(6)]
+    assert [entry.text for entry in carried if entry] == [*texts, *texts[:2]]
+    assert previous_input(new, run, 2) == previous_input(old, run, 2)
 
 
 def test_the_papers_seeds_are_played_in_validation_too() -> None:

@@ -62,7 +62,7 @@ def test_finished_episodes_are_kept_and_only_the_rest_is_played_again(
     model = tiny_model_folder(tmp_path)
     with running(FakeServer()) as server:
         settings = config(server.url, model)
-        run = open_run(tmp_path, "run", settings)
+        run = open_run(tmp_path, "run")
         server.trouble = lambda number, body: trouble(server) if number >= 15 else None
         with pytest.raises(kind, match=said):
             collect(settings, run, 1)
@@ -84,7 +84,7 @@ def test_a_prompt_too_long_for_the_server_ends_that_episode_alone(tmp_path: Path
     model = tiny_model_folder(tmp_path)
     with running(FakeServer()) as server:
         settings = config(server.url, model)
-        run = open_run(tmp_path, "run", settings)
+        run = open_run(tmp_path, "run")
         said = {"error": {"message": "the request exceeds the available context size"}}
         server.trouble = lambda number, body: (400, said, {}) if number % 5 == 4 else None
         manifest = collect(settings, run, 1)

@@ -19,6 +19,7 @@ from oel_core.seeds import derive_seed
 from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
+from oel_core.stages.common import Given
 from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.extract import extract
 from oel_core.stages.prompts import partial_rollouts
@@ -65,14 +66,14 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return open_run(tmp_path, "run", config())
+    return open_run(tmp_path, "run")
 
 
 def first_round(run: RunFolder, configuration: OelConfig) -> None:
-    collect(configuration, run, 1, load=load_scripted)
+    collect(configuration, run, 1, Given(load_scripted))
     for replica in range(configuration.collect.replicas):
-        extract(configuration, run, 1, replica, load=load_scripted)
-    accumulate(configuration, run, 1, load=load_scripted)
+        extract(configuration, run, 1, replica, Given(load_scripted))
+    accumulate(configuration, run, 1, Given(load_scripted))
 
 
 def trajectories(run: RunFolder) -> list[Trajectory]:
@@ -84,7 +85,7 @@ def without_time(run: RunFolder) -> list[str]:
 
 
 def test_a_round_collects_for_both_uses_and_never_shows_knowledge(run: RunFolder) -> None:
-    manifest = collect(config(), run, 1, load=load_scripted)
+    manifest = collect(config(), run, 1, Given(load_scripted))
     episodes = trajectories(run)
     assert manifest.counts["episodes"] == len(episodes) == 2 * 5 + 3 * 2
     assert len({episode.id for episode in episodes}) == len({episode.seed for episode in episodes}) == 16
@@ -94,9 +95,9 @@ def test_a_round_collects_for_both_uses_and_never_shows_knowledge(run: RunFolder
 
 @pytest.mark.parametrize("killed_after", [0, 1, 3, 4, 7, 15, 16])
 def test_collection_goes_on_after_a_kill_without_losing_or_doubling(tmp_path: Path, killed_after: int) -> None:
-    reference = open_run(tmp_path, "reference", config())
-    collect(config(), reference, 1, load=load_scripted)
-    run = open_run(tmp_path, "run", config())
+    reference = open_run(tmp_path, "reference")
+    collect(config(), reference, 1, Given(load_scripted))
+    run = open_run(tmp_path, "run")
 
     def on_progress(done: int, total: int) -> None:
         if done > killed_after:
@@ -104,11 +105,11 @@ def test_collection_goes_on_after_a_kill_without_losing_or_doubling(tmp_path: Pa
 
     if killed_after < 16:
         with pytest.raises(Killed):
-            collect(config(), run, 1, load=load_scripted, on_progress=on_progress)
+            collect(config(), run, 1, Given(load_scripted, on_progress))
         partial = run.stage_path(1, ".collect.partial") / "trajectories.jsonl"
         with partial.open("ab") as file:
             file.write(b'{"id": "torn')
-    collect(config(), run, 1, load=load_scripted)
+    collect(config(), run, 1, Given(load_scripted))
     assert without_time(run) == without_time(reference)
 
 
@@ -127,9 +128,9 @@ def test_a_policy_that_differs_each_time_plays_only_what_is_missing(run: RunFold
             raise Killed
 
     with pytest.raises(Killed):
-        collect(config(), run, 1, load=lambda path, model: Unsteady(player, batch_size=4), on_progress=on_progress)
+        collect(config(), run, 1, Given(lambda path, model: Unsteady(player, batch_size=4), on_progress))
     played.clear()
-    collect(config(), run, 1, load=lambda path, model: Unsteady(player, batch_size=4))
+    collect(config(), run, 1, Given(lambda path, model: Unsteady(player, batch_size=4)))
     assert played[0] == 4
     assert len({episode.id for episode in trajectories(run)}) == len(trajectories(run)) == 16
 
@@ -149,8 +150,8 @@ def test_items_become_knowledge_with_provenance(run: RunFolder) -> None:
 def test_extraction_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, killed_after: int) -> None:
     texts = []
     for name in ("reference", "run"):
-        run = open_run(tmp_path, name, config())
-        collect(config(), run, 1, load=load_scripted)
+        run = open_run(tmp_path, name)
+        collect(config(), run, 1, Given(load_scripted))
 
         def on_progress(done: int, total: int) -> None:
             if done >= killed_after:
@@ -158,10 +159,10 @@ def test_extraction_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, kil
 
         if name == "run":
             with pytest.raises(Killed):
-                extract(config(), run, 1, 0, load=load_scripted, on_progress=on_progress)
+                extract(config(), run, 1, 0, Given(load_scripted, on_progress))
         for replica in range(2):
-            extract(config(), run, 1, replica, load=load_scripted)
-        accumulate(config(), run, 1, load=load_scripted)
+            extract(config(), run, 1, replica, Given(load_scripted))
+        accumulate(config(), run, 1, Given(load_scripted))
         texts.append((run.stage_path(1, "accumulate") / "knowledge_00.md").read_bytes())
     assert texts[0] == texts[1] != b""
 
@@ -170,18 +171,18 @@ def test_an_extractor_that_writes_nothing_usable_is_counted_and_an_error(run: Ru
     def mute(path: str, model: ModelConfig) -> Policy:
         return ScriptedPolicy(lambda messages, seed: "I have nothing to say", batch_size=4)
 
-    collect(config(), run, 1, load=mute)
+    collect(config(), run, 1, Given(mute))
     for replica in range(2):
-        assert extract(config(), run, 1, replica, load=mute).counts["empty_outputs"] == 5
+        assert extract(config(), run, 1, replica, Given(mute)).counts["empty_outputs"] == 5
     with pytest.raises(ExtractionError, match=r"replica 0, 1 is empty.*knowledge\.allow_empty"):
-        accumulate(config(), run, 1, load=mute)
+        accumulate(config(), run, 1, Given(mute))
     wanted = config(knowledge={"max_tokens": 400, "carry_over": True, "allow_empty": True})
     with pytest.raises(ArtifactError, match=r"knowledge\.allow_empty: False → True"):
-        accumulate(wanted, run, 1, load=mute)
+        accumulate(wanted, run, 1, Given(mute))
 
 
 def test_every_turn_of_a_steps_episodes_is_a_prompt_of_that_step(run: RunFolder) -> None:
-    collect(config(), run, 1, load=load_scripted)
+    collect(config(), run, 1, Given(load_scripted))
     episodes = common.load_trajectories(run, 1, Split.DISTILL)
     steps = partial_rollouts(config(), episodes)
     assert [len(step) for step in steps] == [
@@ -192,9 +193,9 @@ def test_every_turn_of_a_steps_episodes_is_a_prompt_of_that_step(run: RunFolder)
 
 def test_the_arms_play_the_same_episodes_and_differ_in_what_is_read(run: RunFolder) -> None:
     first_round(run, config())
-    evaluate(config(), run, 0, "held_out", load=load_scripted)
+    evaluate(config(), run, 0, "held_out", Given(load_scripted))
     for arm in ("in_context", "raw"):
-        evaluate(config(), run, 1, arm, load=load_scripted)
+        evaluate(config(), run, 1, arm, Given(load_scripted))
     ids = []
     for round_index, part in [(0, "held_out"), (1, "in_context"), (1, "raw")]:
         folder = run.stage_path(round_index, f"evaluate/{part}")
@@ -213,10 +214,10 @@ def test_parts_and_rows(run: RunFolder) -> None:
     assert parts(configuration, 0) == ["held_out"]
     assert parts(configuration, 1) == ["in_context", "raw", "held_out"]
     with pytest.raises(ConfigError, match="round 0 has no evaluation 'raw'"):
-        evaluate(configuration, run, 0, "raw", load=load_scripted)
+        evaluate(configuration, run, 0, "raw", Given(load_scripted))
     with pytest.raises(ArtifactError, match=r"round_01/accumulate has not finished"):
-        evaluate(configuration, run, 1, "in_context", load=load_scripted)
-    evaluate(configuration, run, 0, "held_out", load=load_scripted)
+        evaluate(configuration, run, 1, "in_context", Given(load_scripted))
+    evaluate(configuration, run, 0, "held_out", Given(load_scripted))
     (run.path / "config.yaml").write_text("rounds: 2\n")
     rows = summarise_run(run)
     assert [(row.round, row.in_context_pass_rate, row.knowledge_tokens) for row in rows] == [(0, None, None)]
@@ -225,10 +226,10 @@ def test_parts_and_rows(run: RunFolder) -> None:
 
 
 def test_a_corrupt_line_of_the_collected_episodes_is_named(run: RunFolder) -> None:
-    collect(config(), run, 1, load=load_scripted)
+    collect(config(), run, 1, Given(load_scripted))
     path = run.stage_path(1, "collect") / "trajectories.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     lines[4] = lines[4][:40] + b"\n"
     path.write_bytes(b"".join(lines))
     with pytest.raises(ArtifactError, match=r"trajectories\.jsonl, line 5 is not a whole Trajectory"):
-        extract(config(), run, 1, 0, load=load_scripted)
+        extract(config(), run, 1, 0, Given(load_scripted))

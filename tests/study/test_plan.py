@@ -102,6 +102,6 @@ def test_without_a_foreign_model_its_arm_is_left_out_and_own_is_always_there() -
 
 def test_a_run_is_not_taken_for_a_study(tmp_path: Path) -> None:
     require_study(tmp_path / "new")
-    adopt_config(open_run(tmp_path, "run", load_config("quickstart")), load_config("quickstart"))
+    adopt_config(open_run(tmp_path, "run"), load_config("quickstart"))
     with pytest.raises(ConfigError, match="is a run, not a study"):
         require_study(tmp_path / "run")

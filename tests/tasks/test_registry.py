@@ -32,7 +32,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run_of(tmp_path: Path, name: str) -> RunFolder:
-    folder = open_run(tmp_path, name, OelConfig())
+    folder = open_run(tmp_path, name)
     adopt_config(folder, OelConfig())
     return folder
 

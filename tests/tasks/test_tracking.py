@@ -24,7 +24,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TrackingSettings:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    folder = open_run(tmp_path, "run", OelConfig())
+    folder = open_run(tmp_path, "run")
     adopt_config(folder, OelConfig())
     return folder
 

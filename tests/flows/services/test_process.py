@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.services.control import nothing_lives
+from flows.services.control import down, nothing_lives, up
 from flows.services.process import (
     Service,
     Started,
@@ -23,6 +23,7 @@ from flows.services.process import (
     tail,
     wait_until_healthy,
 )
+from flows.services.servers import UpSettings
 from oel_core.errors import ServiceError
 from oel_core.processes import group_lives, group_members
 
@@ -158,3 +159,22 @@ def test_secrets_of_the_environment_are_not_written_down(tmp_path: Path) -> None
     assert "hunter2" not in one.model_dump_json() + tail(tmp_path, "thing")
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"hunter2" not in path.read_bytes()
+
+
+def test_a_service_of_another_machine_is_said_at_once_with_the_way_out(tmp_path: Path) -> None:
+    one = start(tmp_path, service(tmp_path))
+    end(tmp_path, one, grace_s=5)
+    machine = one.process.machine.model_copy(update={"host": "a-container-that-is-gone"})
+    other = one.model_copy(update={"process": one.process.model_copy(update={"machine": machine})})
+    state_path(tmp_path, "thing").write_text(other.model_dump_json())
+    for act in (
+        lambda: up(tmp_path, UpSettings(), None, expose=False, patience_s=1, say=lambda line: None),
+        lambda: down(tmp_path, grace_s=1, say=lambda line: None),
+    ):
+        with pytest.raises(ServiceError, match=r"started on a-container-that-is-gone.*delete .*thing\.json"):
+            act()
+
+
+def test_a_root_that_is_not_there_is_not_made_to_end_nothing(tmp_path: Path) -> None:
+    assert down(tmp_path / "typo", grace_s=1, say=lambda line: None) == []
+    assert not (tmp_path / "typo").exists()

@@ -1,0 +1,125 @@
+"""The recurring round in one process: killed between its verdict and its end, and in a project that changes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import next_round as module
+from flows.next_round import next_round
+from oel_core.artifacts import RunFolder
+from oel_core.config import OelConfig, parse_config
+from oel_core.errors import ExtractionError, UndecidedError
+from oel_core.promotion import Verdict, judge
+from oel_core.review import Decision, decide
+from oel_core.stages import gate
+from oel_core.triggers import Trigger, outcome_of, read_trigger
+from tasks.registry import registry_of
+from tasks.tracking_settings import TrackingSettings
+from tests.e2e.loop import short_config
+from tests.fakes import tiny_model_folder
+
+pytestmark = pytest.mark.slow
+
+
+class Killed(BaseException):
+    """Stands in for a kill: nothing catches it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=300):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _every_candidate_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random model learns nothing that a gate would let through."""
+
+    def promoted(*arguments: Any, **options: Any) -> Verdict:
+        return judge(*arguments, **options).model_copy(update={"promote": True})
+
+    monkeypatch.setattr(gate, "judge", promoted)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model_folder(tmp_path_factory.mktemp("model"))
+
+
+def changed(config: OelConfig, **sections: Any) -> OelConfig:
+    """With some fields of some sections set."""
+    values = config.model_dump(mode="json")
+    for section, fields in sections.items():
+        values[section] |= fields
+    return parse_config(values, "test")
+
+
+def settings(root: Path) -> TrackingSettings:
+    return TrackingSettings(tracking_uri=f"sqlite:///{root}/mlflow.db", artifact_location=(root / "artifacts").as_uri())
+
+
+def triggered(config: OelConfig, root: Path, id: str) -> Trigger:
+    return next_round(config, "project", id, root, settings(root))
+
+
+def champion(root: Path) -> int:
+    found = registry_of(settings(root), RunFolder(root / "project")).champion()
+    return found.round if found is not None else 0
+
+
+def test_a_project_goes_on_after_a_kill_and_after_its_settings_changed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = short_config(model, rounds=1), RunFolder(tmp_path / "project")
+
+    def kill(*arguments: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "promote", kill)
+        with pytest.raises(Killed):
+            triggered(config, tmp_path, "killed")
+    assert run.has(1, "gate")
+    assert champion(tmp_path) == 0
+    assert outcome_of(run, 1) is None
+
+    found = triggered(config, tmp_path, "another")
+    assert (found.outcome, found.round, found.champion, champion(tmp_path)) == ("promoted", 1, 1, 1)
+    again = triggered(config, tmp_path, "killed")
+    assert (again.id, again.outcome, again.round) == ("killed", "promoted", 1)
+    assert run.rounds() == [0, 1]
+
+    more = {**config.evaluate.ood, "swapped_roles": {"episodes": 4}}
+    later = changed(
+        config,
+        collect={"replicas": 3},
+        evaluate={"ood": more},
+        knowledge={"selection": {"use": "best", "episodes": 2}},
+    )
+    found = triggered(later, tmp_path, "later")
+    assert (found.outcome, found.round) == ("promoted", 2)
+    assert all(run.has(number, "evaluate/ood/swapped_roles") for number in (0, 1, 2))
+
+
+def test_a_round_that_nobody_has_decided_about_stays_open(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = short_config(model, rounds=1), RunFolder(tmp_path / "project")
+    asked = changed(config, review={"mode": "required"})
+    monkeypatch.setattr("flows.learning_round.wait_for_review", lambda *arguments: None)  # the time is over
+    with pytest.raises(UndecidedError, match="waits for review"):
+        triggered(asked, tmp_path, "one")
+    found = read_trigger(run, "one")
+    assert found is not None
+    assert not found.over
+    decide(asked, run, 1, Decision(decision="reject", author="ann", via="oel review", decided_at=1.0))
+    with pytest.raises(ExtractionError, match=r"rejected by ann\. The next trigger begins another round"):
+        triggered(asked, tmp_path, "two")
+    ended = outcome_of(run, 1)
+    assert ended is not None
+    assert ended.outcome == "failed"
+    again = triggered(asked, tmp_path, "one")
+    assert (again.outcome, run.rounds()) == ("failed", [0, 1])
