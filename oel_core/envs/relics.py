@@ -150,8 +150,12 @@ def hand_made(board: Board) -> HandMade:
         quests = (Quest(wins=(((key, None),),)), Quest(wins=((has_treasure, (key, None)),), fails=tuple(fails)))
     return HandMade(
         rooms=tuple((name, describe(number)) for number, name in enumerate(NAMES)),
-        paths=(Path(0, "east", 1, "west"), Path(1, "south", 2, "north"), Path(2, "west", 3, "east"))
-        + (Path(3, "north", 0, "south"),),
+        paths=(
+            Path(0, "east", 1, "west"),
+            Path(1, "south", 2, "north"),
+            Path(2, "west", 3, "east"),
+            Path(3, "north", 0, "south"),
+        ),
         things=tuple((f"relic {letter}", place) for letter, place in board.places.items()),
         start=0,
         quests=quests,

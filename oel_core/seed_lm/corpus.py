@@ -137,8 +137,8 @@ def misname(response: str, rng: random.Random, plan_ends: str = " At ") -> str:
     """The response, in part of the cases with other letters as target or as beliefs; labels and the move stay.
 
     The expert steps on what it names as its target, a model that plays badly does not. Whoever learns from episodes
-    must read the label in the direction of the move, and nothing else in the response may be as good a clue. Beliefs are
-    what stands before `plan_ends`.
+    must read the label in the direction of the move, and nothing else in the response may be as good a clue.
+    Beliefs are what stands before `plan_ends`.
     """
     if rng.random() < 0.45:
         response = re.sub(r"(?<=Next:)[A-Z]", lambda _: rng.choice(lake.ALPHABET), response)

@@ -1,7 +1,7 @@
 """The player and extractor that the seed model imitates among relics, in the style of the lake's (`expert`).
 
 It knows how one walks and takes, and that what it carries without having lost is a key; what any letter means it reads
-from the knowledge in its prompt, or guesses. It remembers nothing: whoever looks for something walks on around the ring.
+from the knowledge in its prompt, or guesses. It remembers nothing: who looks for something walks on around the ring.
 """
 
 import random
