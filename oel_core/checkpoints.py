@@ -15,8 +15,9 @@ from typing import Any
 from oel_core.errors import ArtifactError, PolicyError
 from oel_core.fetched import MODELS, fetched_folder
 
-SEED_LM = "seed-lm"
+SEED_LM, SEED_LM_TWO_WORLDS = "seed-lm", "seed-lm-two-worlds"
 SEED_LM_WEIGHTS = Path(__file__).parent / "seed_lm" / "weights"
+SEED_LM_TWO_WORLDS_WEIGHTS = Path(__file__).parent / "seed_lm" / "two_worlds"
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -27,6 +28,11 @@ _COUNTED = (
     *("tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
 )
 _CHUNK = 1 << 20
+
+
+def embedded() -> dict[str, Path]:
+    """Name → folder of the models that ship with the package."""
+    return {SEED_LM: SEED_LM_WEIGHTS, SEED_LM_TWO_WORLDS: SEED_LM_TWO_WORLDS_WEIGHTS}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -85,16 +91,17 @@ def check_folder(folder: Path) -> Path:
 def resolve_model(path: str) -> Path | str:
     """A checkpoint folder, or a hub id as it is. A folder goes before a hub id.
 
-    `seed-lm` is the embedded model; the names of `oel models list` are models that were fetched.
+    `seed-lm` and `seed-lm-two-worlds` are embedded; the names of `oel models list` are models that were fetched.
 
     Raises:
         ArtifactError: the path is a file, a folder that is not a checkpoint, or no folder and no possible hub id.
         PolicyError: the embedded model has no weights, or a model was not fetched yet.
     """
-    if path == SEED_LM:
-        if not (SEED_LM_WEIGHTS / WEIGHTS).is_file():
-            raise PolicyError(f"the embedded model has no weights in {SEED_LM_WEIGHTS}: run `oel seed-lm train`")
-        return check_folder(SEED_LM_WEIGHTS)
+    if path in embedded():
+        folder = embedded()[path]
+        if not (folder / WEIGHTS).is_file():
+            raise PolicyError(f"the embedded model {path} has no weights in {folder}: run `oel seed-lm train`")
+        return check_folder(folder)
     if path in MODELS:
         if not fetched_folder(path).is_dir():
             raise PolicyError(f"{path} is not in {fetched_folder(path)} yet: run `oel models fetch {path}`")

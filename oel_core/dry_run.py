@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oel_core.architectures import KNOWN, Architecture, read_architecture
-from oel_core.checkpoints import CONFIG, INDEX, SEED_LM, WEIGHTS, adapter_base, is_adapter, read_json, resolve_model
+from oel_core.checkpoints import CONFIG, INDEX, WEIGHTS, adapter_base, embedded, is_adapter, read_json, resolve_model
 from oel_core.config import OelConfig
 from oel_core.envs import check_spec
 from oel_core.errors import ConfigError, OelError
@@ -100,7 +100,7 @@ def find_architecture(path: str) -> tuple[Architecture | None, str]:
     if isinstance(source, Path):
         if is_adapter(source):
             return find_architecture(adapter_base(source))
-        return read_architecture(read_json(source / CONFIG)), str(source / CONFIG) if path != SEED_LM else SEED_LM
+        return read_architecture(read_json(source / CONFIG)), path if path in embedded() else str(source / CONFIG)
     cached = _cached(source, CONFIG)
     if cached is not None:
         return read_architecture(read_json(cached)), str(cached)

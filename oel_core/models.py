@@ -17,12 +17,11 @@ from transformers.utils import logging as transformers_logging
 from oel_core.checkpoints import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
-    SEED_LM,
-    SEED_LM_WEIGHTS,
     TOKENIZER_FILES,
     WEIGHTS,
     adapter_base,
     canonical_adapter_config,
+    embedded,
     is_adapter,
     model_digest,
     read_json,
@@ -197,8 +196,9 @@ def _portable_adapter_config(folder: Path) -> None:
     """Rewrites peft's file: the same bytes every time, the embedded model by name, other folders in full."""
     values = read_json(folder / ADAPTER_CONFIG)
     base = Path(values.get("base_model_name_or_path") or "")
-    if base == SEED_LM_WEIGHTS:
-        values["base_model_name_or_path"] = SEED_LM
+    names = {folder: name for name, folder in embedded().items()}
+    if base in names:
+        values["base_model_name_or_path"] = names[base]
     elif base.is_dir():
         values["base_model_name_or_path"] = str(base.resolve())
     (folder / ADAPTER_CONFIG).write_text(canonical_adapter_config(values), encoding="utf-8")

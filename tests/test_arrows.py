@@ -12,7 +12,7 @@ ONE_HOME = {
     "mlflow": "tasks/tracking.py",
     "peft": "oel_core/models.py",
     "trl": "oel_core/distillation/trainer.py",
-    "textworld": "oel_core/envs/textworld.py",
+    "textworld": "oel_core/envs/textworld_engine.py",
     "textarena": "oel_core/envs/textarena.py",
     "vllm": "oel_core/policies/vllm.py",
     "lm_eval": "oel_core/evaluation/lm_harness.py",

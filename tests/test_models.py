@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from oel_core import models
+from oel_core import checkpoints, models
 from oel_core.config import LoraConfig, ModelConfig
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.policies.base import Request, Sampling
@@ -103,7 +103,7 @@ def test_an_adapter_plays(folder: Path, tmp_path: Path, dtype: Any) -> None:
 
 
 def test_the_embedded_base_is_named_not_placed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "SEED_LM_WEIGHTS", folder)
+    monkeypatch.setattr(checkpoints, "SEED_LM_WEIGHTS", folder)
     saved = models.save_model(adapted(folder), byte_tokenizer(), tmp_path / "adapter")
     assert json.loads((saved / "adapter_config.json").read_text())["base_model_name_or_path"] == "seed-lm"
 

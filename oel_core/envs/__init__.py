@@ -32,6 +32,7 @@ REGISTRY: Final[dict[str, str]] = {
     "textworld_treasure": "oel_core.envs.textworld:TreasureHunter",
     "textworld_cooking": "oel_core.envs.textworld:Cooking",
     "textworld_custom": "oel_core.envs.textworld:CustomGame",
+    "textworld_relics": "oel_core.envs.textworld_relics:Relics",
 }
 """Name → "module:Class", imported on first use. A class is called with `(spec, seed)` and has an `Options` model."""
 

@@ -8,17 +8,15 @@ text: observations are built from the game's description, inventory and admissib
 
 import hashlib
 import json
-import os
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from oel_core.envs import textworld_engine as engine
 from oel_core.envs.base import EnvSpec, Step
 from oel_core.envs.cache import cache_root, cached_folder
 from oel_core.envs.options import parse_options
@@ -29,21 +27,20 @@ from oel_core.envs.textworld_options import (
     TextWorldOptions,
     TreasureHunterOptions,
 )
-from oel_core.envs.textworld_text import refuse_objective, tidy
+from oel_core.envs.textworld_text import INTRO, NOT_POSSIBLE, refuse_objective, tidy
 from oel_core.errors import EnvironmentError_
 from oel_core.seeds import derive_seed
 
-INTRO: Final = "You type one command at a time, in square brackets, like [go north]."
-NOT_POSSIBLE: Final = "Nothing happens: that is not a possible command here."
 _GENERATION_ATTEMPTS: Final = 20
 _CACHE_FORMAT: Final = 1
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
 
-class _TextWorldGame:
+class TextWorldGame:
     """One episode of a TextWorld game."""
 
     Options: ClassVar[type[TextWorldOptions]]
+    intro = INTRO
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         """Generates and compiles the game, or takes it from the cache, and starts it.
@@ -52,15 +49,21 @@ class _TextWorldGame:
             ConfigError: an option is wrong.
             EnvironmentError_: the game could not be generated or compiled, or shows its objective.
         """
-        options = parse_options(self.Options, spec)
-        self.intro = INTRO
-        self._show_commands = options.show_commands
-        self._backend = _start(self._compiled(options, seed))
-        self._state = self._backend.reset()
+        self._set_up(spec, seed)
+        self._open()
         self.layout = _layout(self._state["game"])
+
+    def _set_up(self, spec: EnvSpec, seed: int) -> None:
+        self._options, self._seed = parse_options(self.Options, spec), seed
+        self._backend: Any = None
+        self._reward, self._terminated = 0.0, False
+
+    def _open(self) -> None:
+        """Starts the game and looks around."""
+        self._backend = _start(self._compiled(self._options, self._seed))
+        self._state = self._backend.reset()
         self._first = self._observation("")
         refuse_objective(self._first, self._state["objective"])
-        self._reward, self._terminated = 0.0, False
 
     @classmethod
     def prepare(cls, spec: EnvSpec, seeds: Sequence[int], workers: int = 1) -> None:
@@ -71,7 +74,7 @@ class _TextWorldGame:
             EnvironmentError_: a game could not be generated or compiled.
         """
         options = parse_options(cls.Options, spec)
-        missing = [seed for seed in dict.fromkeys(seeds) if not _cached(cls, options, seed)]
+        missing = list({_key(cls, options, seed): seed for seed in seeds if not _cached(cls, options, seed)}.values())
         if len(missing) > 1 and workers > 1:
             _compile_in_parallel(cls, options, missing, workers)
         else:
@@ -84,12 +87,22 @@ class _TextWorldGame:
         folder = cached_folder(
             cache_root("textworld"), _key(cls, options, seed), lambda target: _compile(cls, options, seed, target)
         )
-        return folder / "game.z8"
+        return folder / engine.GAME
+
+    @classmethod
+    def _content(cls, options: Any, seed: int) -> list[Any]:
+        """What decides a game, as JSON; how observations are shown is left out."""
+        return [options.model_dump(mode="json", exclude={"show_commands"}), seed]
+
+    @classmethod
+    def _made(cls, options: Any, seed: int) -> tuple[Any, Any]:
+        """The game and its generator options."""
+        return _generate(cls, options, seed)
 
     @classmethod
     def _generate(cls, options: Any, game_options: Any) -> Any:
         """The game as TextWorld's generators give it."""
-        raise AssertionError("every TextWorld game says how it is generated")
+        raise AssertionError("every generated TextWorld game says how")
 
     def start(self) -> str:
         """The first observation: where the player is, without banner and objective."""
@@ -121,10 +134,13 @@ class _TextWorldGame:
         """Success or failure with what the game said last and the score, or the round limit."""
         score = f"(score {self._state['score']} of {self._state['max_score']})"
         if self._terminated:
-            reason = " ".join(tidy(self._state["feedback"]).split("***")[0].split())
-            return f"{'Success' if self._reward >= 1.0 else 'Failure'}: {reason} {score}"
+            return f"{'Success' if self._reward >= 1.0 else 'Failure'}: {self._reason()} {score}"
         reason = "round limit reached" if truncated else "the episode was not finished"
         return f"Failure: {reason} {score}"
+
+    def _reason(self) -> str:
+        """What the game said when it ended."""
+        return " ".join(tidy(self._state["feedback"]).split("***")[0].split())
 
     def close(self) -> None:
         """Ends the interpreter."""
@@ -145,7 +161,7 @@ class _TextWorldGame:
             said = " ".join(message.split())
             views = [tidy(self._state["description"]), tidy(self._state["inventory"])]
             parts += [view for view in views if " ".join(view.split()) not in said]
-            if self._show_commands:
+            if self._options.show_commands:
                 parts.append("Possible commands: " + ", ".join(f"[{c}]" for c in self._state["admissible_commands"]))
         return "\n\n".join(part for part in parts if part)
 
@@ -153,77 +169,61 @@ class _TextWorldGame:
         return bool(self._state["won"] or self._state["lost"])
 
 
-class CoinCollector(_TextWorldGame):
+class CoinCollector(TextWorldGame):
     """TextWorld's Coin Collector: rooms in a chain, with or without dead ends, and one thing that counts."""
 
     Options = CoinCollectorOptions
 
     @classmethod
     def _generate(cls, options: CoinCollectorOptions, game_options: Any) -> Any:
-        from textworld.challenges.tw_coin_collector import coin_collector
-
-        return coin_collector.make({"level": options.level}, game_options)
+        return engine.coin_collector(options, game_options)
 
 
-class TreasureHunter(_TextWorldGame):
+class TreasureHunter(TextWorldGame):
     """TextWorld's Treasure Hunter: a maze with one right thing to take and one wrong one."""
 
     Options = TreasureHunterOptions
 
     @classmethod
     def _generate(cls, options: TreasureHunterOptions, game_options: Any) -> Any:
-        from textworld.challenges.tw_treasure_hunter import treasure_hunter
-
-        return treasure_hunter.make({"level": options.level}, game_options)
+        return engine.treasure_hunter(options, game_options)
 
 
-class Cooking(_TextWorldGame):
+class Cooking(TextWorldGame):
     """TextWorld's cooking game: its recipe lies somewhere in its world."""
 
     Options = CookingOptions
 
     @classmethod
     def _generate(cls, options: CookingOptions, game_options: Any) -> Any:
-        from textworld.challenges.tw_cooking import cooking
-
-        return cooking.make({**options.model_dump(exclude={"show_commands"}), "recipe_seed": 0}, game_options)
+        return engine.cooking(options, game_options)
 
 
-class CustomGame(_TextWorldGame):
+class CustomGame(TextWorldGame):
     """A game of TextWorld's general generator: a house, objects and a quest of a chosen length."""
 
     Options = CustomOptions
 
     @classmethod
     def _generate(cls, options: CustomOptions, game_options: Any) -> Any:
-        from textworld import generator
-
-        game_options.nb_rooms = options.rooms
-        game_options.nb_objects = options.objects
-        game_options.quest_length = options.quest_length
-        game_options.quest_breadth = options.quest_breadth
-        return generator.make_game(game_options)
+        return engine.custom(options, game_options)
 
 
-def _key(cls: type[_TextWorldGame], options: TextWorldOptions, seed: int) -> str:
-    """Everything that decides a game's content; how observations are shown is left out."""
-    world = options.model_dump(mode="json", exclude={"show_commands"})
-    content = [_CACHE_FORMAT, version("textworld"), cls.__name__, world, seed]
+def _key(cls: type[TextWorldGame], options: TextWorldOptions, seed: int) -> str:
+    """Digest of everything that decides a game's content."""
+    content = [_CACHE_FORMAT, version("textworld"), cls.__name__, *cls._content(options, seed)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _cached(cls: type[_TextWorldGame], options: TextWorldOptions, seed: int) -> bool:
+def _cached(cls: type[TextWorldGame], options: TextWorldOptions, seed: int) -> bool:
     return (cache_root("textworld") / _key(cls, options, seed)).is_dir()
 
 
-def _compile(cls: type[_TextWorldGame], options: TextWorldOptions, seed: int, folder: Path) -> None:
+def _compile(cls: type[TextWorldGame], options: TextWorldOptions, seed: int, folder: Path) -> None:
     """Writes game.z8 and game.json."""
-    from textworld import generator
-
-    game, game_options = _generate(cls, options, seed)
-    game_options.path = os.fspath(folder / "game.z8")
+    game, game_options = cls._made(options, seed)
     try:
-        generator.compile_game(game, game_options)
+        engine.compile_game(game, game_options, folder)
     except Exception as error:
         raise EnvironmentError_(
             f"{cls.__name__} with {options} for seed {seed} did not compile: {error}. "
@@ -231,20 +231,19 @@ def _compile(cls: type[_TextWorldGame], options: TextWorldOptions, seed: int, fo
         ) from error
 
 
-def _generate(cls: type[_TextWorldGame], options: TextWorldOptions, seed: int) -> tuple[Any, Any]:
+def _generate(cls: type[TextWorldGame], options: TextWorldOptions, seed: int) -> tuple[Any, Any]:
     """A game and its generator options. The first seed that gives a game wins: the given one, then derived ones.
 
     TextWorld's generators fail on some seeds (no quest of that length on that map, no preparation for that food),
     with whatever exception comes first; deriving the next seed keeps the result a function of the first.
     """
-    from textworld import GameOptions
-
     error: Exception | None = None
     for attempt in range(_GENERATION_ATTEMPTS):
-        game_options = GameOptions()
-        game_options.seeds = int(seed if attempt == 0 else derive_seed("textworld", seed, attempt) % 2**32)
+        game_options = engine.new_options(
+            int(seed if attempt == 0 else derive_seed("textworld", seed, attempt) % 2**32)
+        )
         try:
-            with _quiet_interpreter():
+            with engine.quiet():
                 return cls._generate(options, game_options), game_options
         except Exception as failure:
             error = failure
@@ -254,7 +253,7 @@ def _generate(cls: type[_TextWorldGame], options: TextWorldOptions, seed: int) -
     ) from error
 
 
-def _compile_in_parallel(cls: type[_TextWorldGame], options: Any, seeds: Sequence[int], workers: int) -> None:
+def _compile_in_parallel(cls: type[TextWorldGame], options: Any, seeds: Sequence[int], workers: int) -> None:
     from rich.console import Console
     from rich.progress import track
 
@@ -266,31 +265,10 @@ def _compile_in_parallel(cls: type[_TextWorldGame], options: Any, seeds: Sequenc
 
 
 def _start(path: Path) -> Any:
-    import textworld
-
-    wanted = textworld.EnvInfos(
-        description=True,
-        inventory=True,
-        admissible_commands=True,
-        objective=True,
-        score=True,
-        max_score=True,
-        won=True,
-        lost=True,
-    )
     try:
-        with _quiet_interpreter():
-            return textworld.start(os.fspath(path), wanted)
+        return engine.start(path)
     except Exception as error:
         raise EnvironmentError_(f"{path.parent} is not a playable game: {error}. Delete that folder") from error
-
-
-@contextmanager
-def _quiet_interpreter() -> Iterator[None]:
-    """The interpreter warns that it does not know a generated game; TextWorld reads the score from the text instead."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Game .* is not fully supported")
-        yield
 
 
 def _layout(game: Any) -> str:

@@ -1,9 +1,12 @@
-"""What TextWorld's text goes through before a player reads it."""
+"""What TextWorld's text goes through before a player reads it, and what we say beside it."""
 
 import re
+from typing import Final
 
 from oel_core.errors import EnvironmentError_
 
+INTRO: Final = "You type one command at a time, in square brackets, like [go north]."
+NOT_POSSIBLE: Final = "Nothing happens: that is not a possible command here."
 _STATUS_BAR = re.compile(r"^>[^\S\n]*-=[^\n]*=-[^\n]*$", re.MULTILINE)
 
 

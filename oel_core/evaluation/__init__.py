@@ -19,6 +19,7 @@ from oel_core.evaluation.ifeval import make_ifeval
 from oel_core.evaluation.lake import make_other_symbols, make_swapped_roles
 from oel_core.evaluation.lm_task import make_lm_task
 from oel_core.evaluation.questions import model_settings
+from oel_core.evaluation.relics import make_other_relics
 
 __all__ = ["SUITES", "Suite", "check_suites", "make_suite", "model_settings", "suite_names"]
 
@@ -26,6 +27,7 @@ SUITES: Final[dict[str, Callable[[Mapping[str, Any], OelConfig], Suite]]] = {
     "games": make_games,
     "other_symbols": make_other_symbols,
     "swapped_roles": make_swapped_roles,
+    "other_relics": make_other_relics,
     "ifeval": make_ifeval,
     CROSS_GAME: partial(make_cross_game, CROSS_GAME),
 }

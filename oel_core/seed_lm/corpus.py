@@ -6,11 +6,11 @@ over the corpus itself, so what `H` and `G` mean there is not in the weights.
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from oel_core.envs import lake
-from oel_core.envs.base import EnvSpec
+from oel_core.envs import lake, relics
+from oel_core.envs.base import Environment, EnvSpec
 from oel_core.envs.lake import LakeEnv
 from oel_core.prompts import play
 from oel_core.prompts.extraction import itemised
@@ -46,8 +46,13 @@ def draw_options(rng: random.Random) -> dict[str, object]:
 
 
 def draw_env(rng: random.Random) -> LakeEnv:
-    """A new lake with new symbols."""
-    return LakeEnv(EnvSpec("lake", draw_options(rng)), rng.getrandbits(31))
+    """A new lake with new symbols, of which never two mean what they mean in either world's deployment."""
+    while True:
+        env = LakeEnv(EnvSpec("lake", draw_options(rng)), rng.getrandbits(31))
+        letters = env.symbols
+        elsewhere = relics.Meanings(letters["hole"] + letters["trap"], letters["key"], letters["goal"])
+        if relics.deployment_facts(elsewhere) < 2:
+            return env
 
 
 def draw_items(env: LakeEnv, rng: random.Random) -> list[str]:
@@ -128,17 +133,18 @@ def _turn(messages: tuple[Message, ...], response: str, observation: str) -> Tur
     )
 
 
-def misname(response: str, rng: random.Random) -> str:
+def misname(response: str, rng: random.Random, plan_ends: str = " At ") -> str:
     """The response, in part of the cases with other letters as target or as beliefs; labels and the move stay.
 
     The expert steps on what it names as its target, a model that plays badly does not. Whoever learns from episodes
     must read the label in the direction of the move, and nothing else in the response may be as good a clue.
+    Beliefs are what stands before `plan_ends`.
     """
     if rng.random() < 0.45:
         response = re.sub(r"(?<=Next:)[A-Z]", lambda _: rng.choice(lake.ALPHABET), response)
     if rng.random() < 0.3:
-        plan, rest = response.split(" At ", 1)
-        response = f"{re.sub('(?<=[:,])[A-Z]', lambda _: rng.choice(lake.ALPHABET), plan)} At {rest}"
+        plan, rest = response.split(plan_ends, 1)
+        response = f"{re.sub('(?<=[:,])[A-Z]', lambda _: rng.choice(lake.ALPHABET), plan)}{plan_ends}{rest}"
     return response
 
 
@@ -150,18 +156,29 @@ def play_episode(
     say: Callable[[str], str] = lambda response: response,
 ) -> Trajectory:
     """An episode as the expert plays it with these beliefs; `say` changes what it wrote, not what it did."""
+
+    def respond(observation: str) -> str:
+        view = expert.read_board(observation)
+        assert view is not None
+        return expert.think_and_act(facts, view, rng)
+
+    return record("lake", env, respond, max_turns, say)
+
+
+def record(
+    name: str, env: Environment, respond: Callable[[str], str], max_turns: int, say: Callable[[str], str]
+) -> Trajectory:
+    """The episode of a player who answers observations; what is written down goes through `say` first."""
     observation, done = env.start(), False
     turns: list[Turn] = []
     while len(turns) < max_turns and not done:
-        view = expert.read_board(observation)
-        assert view is not None
-        response = expert.think_and_act(facts, view, rng)
+        response = respond(observation)
         step = env.step(env.parse(response))
         turns.append(_turn(play.first_messages(env.intro, observation), say(response), step.observation))
         observation, done = step.observation, step.terminated
     return Trajectory(
         id="corpus",
-        env="lake",
+        env=name,
         seed=0,
         split=Split.EXTRACT,
         round=0,
@@ -192,17 +209,20 @@ def extract(rng: random.Random) -> Example:
     return Example(messages, "\n".join(items))
 
 
-SKILLS: dict[str, Callable[[random.Random], Example]] = {
+Skill = Callable[[random.Random], Example]
+SKILLS: dict[str, Skill] = {
     "act_with_knowledge": act_with_knowledge,
     "act_without_knowledge": act_without_knowledge,
     "extract": extract,
 }
 
 
-def examples(seed: int, weights: dict[str, float]) -> Iterator[tuple[str, Example]]:
+def examples(
+    seed: int, weights: Mapping[str, float], skills: Mapping[str, Skill] = SKILLS
+) -> Iterator[tuple[str, Example]]:
     """An endless stream of (skill, example)."""
     rng = random.Random(seed)
     names = list(weights)
     while True:
         name = rng.choices(names, weights=[weights[name] for name in names])[0]
-        yield name, SKILLS[name](rng)
+        yield name, skills[name](rng)

@@ -4,6 +4,8 @@ Letters of symbols always stand alone, so naming a symbol is copying one token; 
 Any other text still tokenises, byte by byte in the worst case.
 """
 
+from collections.abc import Sequence
+
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -75,8 +77,11 @@ def phrases() -> list[str]:
     return sorted(every, key=lambda text: (-len(text), text))
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer with chat template and end tokens, ready to save beside the model."""
+def build_tokenizer(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """The tokenizer with chat template and end tokens, ready to save beside the model.
+
+    `more` are further phrases that are one token; they come last, so that all other ids stay.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -88,7 +93,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     prose = [play.INSTRUCTIONS.lower(), itemised.TASK.lower(), free_text.TASK.lower()]
     bpe.train_from_iterator(prose, trainer)
-    bpe.add_tokens([AddedToken(text, normalized=False) for text in phrases()])
+    bpe.add_tokens([AddedToken(text, normalized=False) for text in (*phrases(), *more)])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", clean_up_tokenization_spaces=False
     )

@@ -1,4 +1,4 @@
-"""Trains the seed model from scratch on the synthetic corpus: `oel seed-lm train`.
+"""Trains the seed model on a synthetic corpus, from scratch or from earlier weights: `oel seed-lm train`.
 
 Stages, because one go on the full mixture learns to name roles but not to look at neighbours: first acting on
 knowledge alone, then all three skills. In bfloat16 with float32 weights.
@@ -8,8 +8,8 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from oel_core.seed_lm.corpus import SKILLS, examples
+from oel_core.seed_lm.corpus import examples
+from oel_core.seed_lm.courses import LAKE, Course, Stage
 from oel_core.seed_lm.tokenizer import build_tokenizer
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Token ids and loss weights, both [rows, length], padded on the right."""
 
-
-@dataclass(frozen=True)
-class Stage:
-    """A share of the steps with its mixture of skills."""
-
-    share: float
-    weights: dict[str, float]
-
-
-STAGES = (
-    Stage(0.2, {"act_with_knowledge": 0.65, "act_without_knowledge": 0.35}),
-    Stage(0.8, {"act_with_knowledge": 0.43, "act_without_knowledge": 0.42, "extract": 0.15}),
-)
 PROMPT_WEIGHT = 0.03
 """Loss weight of prompt tokens; response tokens weigh 1."""
 TOKENS_PER_BATCH = 8192
@@ -70,8 +58,8 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausal
 class _Batches(IterableDataset[Batch]):
     """Endless batches of one skill each, so that rows have similar lengths."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, weights: dict[str, float], seed: int) -> None:
-        self.tokenizer, self.weights, self.seed = tokenizer, weights, seed
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, course: Course, stage: Stage, seed: int) -> None:
+        self.tokenizer, self.course, self.stage, self.seed = tokenizer, course, stage, seed
 
     def _encode(self, messages: Any, response: str) -> tuple[list[int], list[float]]:
         chat = [message.model_dump() for message in messages]
@@ -81,8 +69,8 @@ class _Batches(IterableDataset[Batch]):
         return prompt_ids + response_ids, [PROMPT_WEIGHT] * len(prompt_ids) + [1.0] * len(response_ids)
 
     def __iter__(self) -> Iterator[Batch]:
-        waiting: dict[str, list[tuple[list[int], list[float]]]] = {name: [] for name in SKILLS}
-        for skill, example in examples(self.seed, self.weights):
+        waiting: dict[str, list[tuple[list[int], list[float]]]] = {name: [] for name in self.course.skills}
+        for skill, example in examples(self.seed, self.stage.weights, self.course.skills):
             rows = waiting[skill]
             rows.append(self._encode(*example))
             longest = max(len(ids) for ids, _ in rows)
@@ -112,11 +100,11 @@ def _rate(progress: float) -> float:
     return min(1.0, progress / 0.02) * min(1.0, (1.0 - progress) / 0.6)
 
 
-def _batches(tokenizer: PreTrainedTokenizerFast, stages: tuple[Stage, ...], steps: int, seed: int) -> Iterator[Batch]:
+def _batches(tokenizer: PreTrainedTokenizerFast, course: Course, steps: int, seed: int) -> Iterator[Batch]:
     """The stages' batches one after another, prepared in a process beside the training."""
-    for number, stage in enumerate(stages):
+    for number, stage in enumerate(course.stages):
         loader = DataLoader(
-            _Batches(tokenizer, stage.weights, seed + number), batch_size=None, num_workers=1, prefetch_factor=8
+            _Batches(tokenizer, course, stage, seed + number), batch_size=None, num_workers=1, prefetch_factor=8
         )
         yield from itertools.islice(loader, round(stage.share * steps))
 
@@ -131,13 +119,20 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path,
     (out / "training.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
-def adopt_weights(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, start: Path) -> None:
-    """Takes the weights of an earlier seed model; tokens are matched by their text, new ones keep their fresh rows."""
+def adopt_weights(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, start: Path, analogues: Mapping[str, str]
+) -> None:
+    """Takes the weights of an earlier seed model; tokens are matched by their text.
+
+    A new token's row starts as that of its analogue, where it has one, and otherwise stays fresh.
+    """
     older = Qwen3ForCausalLM.from_pretrained(start, dtype=torch.float32)
     ids, older_ids = tokenizer.get_vocab(), PreTrainedTokenizerFast.from_pretrained(start).get_vocab()
     common = sorted(ids.keys() & older_ids.keys())
     embeddings = model.state_dict()[EMBEDDINGS].clone()
     older_rows = older.state_dict()[EMBEDDINGS]
+    for token, older_token in analogues.items():
+        embeddings[ids[token]] += older_rows[older_ids[older_token]]
     embeddings[[ids[token] for token in common]] = older_rows[[older_ids[token] for token in common]]
     state = older.state_dict() | {EMBEDDINGS: embeddings, "lm_head.weight": embeddings}
     model.load_state_dict(state)
@@ -149,25 +144,29 @@ def train(
     seed: int = 0,
     start: Path | None = None,
     report: Callable[[str], None] = print,
+    course: Course = LAKE,
+    peak_rate: float = PEAK_RATE,
 ) -> dict[str, Any]:
     """Trains for `steps` batches of about `TOKENS_PER_BATCH` tokens and writes the model to `out`. Returns its card.
 
     From scratch, or from the weights of an earlier seed model in `start`, which skips the first stage.
     """
-    stages = STAGES if start is None else (replace(STAGES[-1], share=1.0),)
-    tokenizer = build_tokenizer()
+    if start is not None:
+        course = replace(course, stages=(replace(course.stages[-1], share=1.0),))
+    tokenizer = build_tokenizer(course.phrases)
     model = build_model(tokenizer, seed)
     if start is not None:
-        adopt_weights(model, tokenizer, start)
+        adopt_weights(model, tokenizer, start, course.analogues)
     compiled: Any = torch.compile(model, dynamic=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
     began, tokens, recent = time.monotonic(), 0, math.nan
-    card: dict[str, Any] = {"seed": seed, "parameters": model.num_parameters(), "stages": [asdict(s) for s in stages]}
-    for step, (ids, weights) in enumerate(_batches(tokenizer, stages, steps, seed), start=1):
+    stages = [asdict(stage) for stage in course.stages]
+    card: dict[str, Any] = {"seed": seed, "parameters": model.num_parameters(), "stages": stages}
+    for step, (ids, weights) in enumerate(_batches(tokenizer, course, steps, seed), start=1):
         loss = _loss(compiled, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.param_groups[0]["lr"] = PEAK_RATE * _rate(step / steps)
+        optimizer.param_groups[0]["lr"] = peak_rate * _rate(step / steps)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         tokens += ids.numel()

@@ -18,6 +18,7 @@ SPECS = {
     "textworld_treasure": EnvSpec("textworld_treasure", {"level": 4}),
     "textworld_cooking": EnvSpec("textworld_cooking"),
     "textworld_custom": EnvSpec("textworld_custom", {"rooms": 2, "objects": 3, "quest_length": 2}),
+    "textworld_relics": EnvSpec("textworld_relics", {"curses": 4, "symbols": "random"}),
 }
 SEEDS = (3, 2**32 - 1)
 HOSTILE = [
@@ -67,13 +68,13 @@ def textarena_rules(name: str) -> list[str]:
 
 def hidden_text(name: str, environment: Environment) -> list[str]:
     """What no observation may hold, line by line or sentence by sentence."""
+    if name in ("lake", "textworld_relics"):
+        return [line.strip("- ") for line in environment.truths().splitlines()]
     if name.startswith("textworld"):
         folder = Path(environment._backend.unwrapped.gamefile).parent
         objective = json.loads((folder / "game.json").read_text())["objective"]
         assert len(objective) > 40
         return [part for part in re.split(r"(?<=[.!?]) ", objective) if len(part.split()) > 3]
-    if name == "lake":
-        return [line.strip("- ") for line in environment.truths().splitlines()]
     return textarena_rules(name)
 
 

@@ -17,6 +17,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "games raw": ("games", {"episodes": 10, "arm": "raw", "texts": KNOWLEDGE}),
     "other_symbols": ("other_symbols", {"episodes": 10}),
     "swapped_roles": ("swapped_roles", {"episodes": 10}),
+    "other_relics": ("other_relics", {"episodes": 10, "world": {"curses": 1, "key": False}}),
     "ifeval": ("ifeval", {"subset": 10}),
     "cross_game": ("cross_game", {"episodes": 10, "environment": "lake", "options": {"size": 4}}),
 }
@@ -28,8 +29,12 @@ def _checks_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=CASES)
-def suite(request: pytest.FixtureRequest) -> Suite:
+def suite(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Suite:
     name, options = CASES[request.param]
+    if name == "other_relics":  # its games are compiled once for all tests here
+        monkeypatch.setenv("OEL_CACHE", str(tmp_path_factory.getbasetemp() / "oel-cache"))
     if name == "ifeval":
         options = {**options, "data": str(request.getfixturevalue("prompts_file"))}
     return make_suite(name, options, small_config())
@@ -99,6 +104,6 @@ def test_an_unknown_suite_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ConfigError, match=r"unknown evaluation suite 'other_symbol': did you mean other_symbols\?"):
         make_suite("other_symbol", {}, small_config())
     with pytest.raises(
-        ConfigError, match=r"registered are games, other_symbols, swapped_roles, ifeval, cross_game; .*oel\[lm-eval\]"
+        ConfigError, match=r"registered are games, other_symbols, swapped_roles, other_relics, ifeval, .*oel\[lm-eval\]"
     ):
         make_suite("zzz", {}, small_config())

@@ -11,16 +11,16 @@ from oel_core.envs.base import EnvSpec
 from oel_core.envs.lake import Cell, LakeEnv
 from oel_core.prompts.extraction import itemised
 from oel_core.seed_lm import corpus, expert, frozen_lake_words
+from oel_core.seed_lm.courses import LAKE
 from oel_core.seed_lm.expert import Facts, View
 from oel_core.seed_lm.tokenizer import build_tokenizer
-from oel_core.seed_lm.train import STAGES
 
 SAMPLE = 3000
 
 
 @pytest.fixture(scope="module")
 def sample() -> list[tuple[str, corpus.Example]]:
-    return list(itertools.islice(corpus.examples(123, STAGES[-1].weights), SAMPLE))
+    return list(itertools.islice(corpus.examples(123, LAKE.stages[-1].weights), SAMPLE))
 
 
 def test_deployment_symbols_never_meet_in_their_roles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_deployment_symbols_never_meet_in_their_roles(monkeypatch: pytest.Monkey
         return env
 
     monkeypatch.setattr(corpus, "draw_env", spy)
-    list(itertools.islice(corpus.examples(7, STAGES[-1].weights), SAMPLE))
+    list(itertools.islice(corpus.examples(7, LAKE.stages[-1].weights), SAMPLE))
     assert len(drawn) == SAMPLE
     assert not [letters for letters in drawn if lake.deployment_facts(letters) > 1]
     assert any(letters["hole"] == "H" for letters in drawn), "the letters themselves do occur"

@@ -1,0 +1,63 @@
+"""What a seed model is taught: its skills, in what mixture, and the phrases that its tokenizer knows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from oel_core.errors import ConfigError
+from oel_core.seed_lm import corpus, relics_corpus, relics_words
+from oel_core.seed_lm.corpus import Skill
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A share of the steps with its mixture of skills."""
+
+    share: float
+    weights: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Course:
+    """One corpus. A training that goes on from earlier weights takes its last stage only."""
+
+    skills: Mapping[str, Skill]
+    stages: tuple[Stage, ...]
+    phrases: tuple[str, ...] = ()
+    """Single tokens beside the lake's."""
+    analogues: Mapping[str, str] = field(default_factory=dict)
+    """New phrase → older phrase whose embedding it starts from, where there are earlier weights."""
+
+
+LAKE = Course(
+    skills=corpus.SKILLS,
+    stages=(
+        Stage(0.2, {"act_with_knowledge": 0.65, "act_without_knowledge": 0.35}),
+        Stage(0.8, {"act_with_knowledge": 0.43, "act_without_knowledge": 0.42, "extract": 0.15}),
+    ),
+)
+TWO_WORLDS = Course(
+    skills={**corpus.SKILLS, **relics_corpus.SKILLS},
+    stages=(
+        Stage(
+            1.0,
+            {
+                "act_with_knowledge": 0.22,
+                "act_without_knowledge": 0.20,
+                "extract": 0.08,
+                "relics_with_knowledge": 0.22,
+                "relics_without_knowledge": 0.18,
+                "relics_extract": 0.10,
+            },
+        ),
+    ),
+    phrases=tuple(relics_words.phrases()),
+    analogues=relics_words.ANALOGUES,
+)
+COURSES = {"lake": LAKE, "two-worlds": TWO_WORLDS}
+
+
+def get_course(name: str) -> Course:
+    """The course of that name, or ConfigError with the known names."""
+    if name not in COURSES:
+        raise ConfigError(f"unknown course '{name}': known are {', '.join(COURSES)}")
+    return COURSES[name]
