@@ -34,8 +34,11 @@ class Environment(Protocol):
 
     intro: str
     """One line: who the player is and which actions exist. Never what anything means."""
-    layout: str
-    """A stable key of the hidden initial layout, to split episodes by what is really different."""
+
+    @property
+    def layout(self) -> str:
+        """A stable key of the hidden initial layout, to split episodes by what is really different."""
+        ...
 
     def start(self) -> str:
         """The first observation."""

@@ -101,7 +101,7 @@ def test_wrong_options_are_named(name: str, options: dict[str, Any], problem: st
 
 def test_an_unknown_suite_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_harness, "installed", lambda: False)
-    with pytest.raises(ConfigError, match=r"unknown evaluation suite 'other_symbol': did you mean other_symbols\?"):
+    with pytest.raises(ConfigError, match=r"unknown evaluation suite 'other_symbol': did you mean other_symbols"):
         make_suite("other_symbol", {}, small_config())
     with pytest.raises(
         ConfigError, match=r"registered are games, other_symbols, swapped_roles, other_relics, ifeval, .*oel\[lm-eval\]"
