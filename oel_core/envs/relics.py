@@ -56,6 +56,10 @@ class Meanings(NamedTuple):
 DEPLOYMENT = Meanings(curses="MT", key="S", treasure="B")
 
 
+def _deployment() -> dict[Literal["curses", "key", "treasure"], str] | Literal["random"]:
+    return {"curses": DEPLOYMENT.curses, "key": DEPLOYMENT.key, "treasure": DEPLOYMENT.treasure}
+
+
 class RelicsOptions(TextWorldOptions):
     """Options of `textworld_relics`."""
 
@@ -63,9 +67,7 @@ class RelicsOptions(TextWorldOptions):
     """Relics that lose the game when taken."""
     key: bool = True
     """Whether the treasure needs the key."""
-    symbols: dict[Literal["curses", "key", "treasure"], str] | Literal["random"] = Field(
-        default_factory=lambda: {"curses": DEPLOYMENT.curses, "key": DEPLOYMENT.key, "treasure": DEPLOYMENT.treasure}
-    )
+    symbols: dict[Literal["curses", "key", "treasure"], str] | Literal["random"] = Field(default_factory=_deployment)
     """Letters of the curses (as many as there are, or more), the key and the treasure; or `random`: by the seed."""
 
     @model_validator(mode="after")
