@@ -64,7 +64,7 @@ class RelicsOptions(TextWorldOptions):
     key: bool = True
     """Whether the treasure needs the key."""
     symbols: dict[Literal["curses", "key", "treasure"], str] | Literal["random"] = Field(
-        default_factory=lambda: dict(zip(("curses", "key", "treasure"), DEPLOYMENT, strict=True))
+        default_factory=lambda: {"curses": DEPLOYMENT.curses, "key": DEPLOYMENT.key, "treasure": DEPLOYMENT.treasure}
     )
     """Letters of the curses (as many as there are, or more), the key and the treasure; or `random`: by the seed."""
 
@@ -143,7 +143,7 @@ def hand_made(board: Board) -> HandMade:
     has_treasure: Fact = (treasure, None)
     fails: list[tuple[Fact, ...]] = [((letters.index(curse), None),) for curse in board.meanings.curses]
     commands, room = _way(board, 0, board.meanings.key) if board.key else ([], 0)
-    quests = (Quest(wins=((has_treasure,),), fails=tuple(fails)),)
+    quests: tuple[Quest, ...] = (Quest(wins=((has_treasure,),), fails=tuple(fails)),)
     if board.key:
         key = letters.index(board.meanings.key)
         fails += [(has_treasure, (key, lies)) for lies in range(len(NAMES))]

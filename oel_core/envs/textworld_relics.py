@@ -18,6 +18,7 @@ class Relics(TextWorldGame):
     """
 
     Options = RelicsOptions
+    _options: RelicsOptions
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         """Draws the board. Raises ConfigError for a wrong option."""
