@@ -54,6 +54,8 @@ class Meanings(NamedTuple):
 
 
 DEPLOYMENT = Meanings(curses="MT", key="S", treasure="B")
+Part = Literal["curses", "key", "treasure"]
+DEPLOYMENT_SYMBOLS: dict[Part, str] = {"curses": "MT", "key": "S", "treasure": "B"}
 
 
 class RelicsOptions(TextWorldOptions):
@@ -63,9 +65,7 @@ class RelicsOptions(TextWorldOptions):
     """Relics that lose the game when taken."""
     key: bool = True
     """Whether the treasure needs the key."""
-    symbols: dict[Literal["curses", "key", "treasure"], str] | Literal["random"] = Field(
-        default_factory=lambda: {"curses": DEPLOYMENT.curses, "key": DEPLOYMENT.key, "treasure": DEPLOYMENT.treasure}
-    )
+    symbols: dict[Part, str] | Literal["random"] = DEPLOYMENT_SYMBOLS
     """Letters of the curses (as many as there are, or more), the key and the treasure; or `random`: by the seed."""
 
     @model_validator(mode="after")
