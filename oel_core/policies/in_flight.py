@@ -58,6 +58,8 @@ class InFlightPolicy(ABC):
 
     def __init__(self, name: str, chat: Chat, loop: BackgroundLoop, batch_size: int) -> None:
         self.name, self.batch_size, self.closed = name, batch_size, False
+        self.failure: PolicyError | None = None
+        """Why it was closed, if it closed itself: whoever asks next, maybe before that answer is read, is told too."""
         self._chat, self._loop = chat, loop
 
     @property
@@ -121,7 +123,7 @@ class InFlightPolicy(ABC):
 
     def _check_open(self) -> None:
         if self.closed:
-            raise PolicyError(f"{self.name} was closed: load it again")
+            raise self.failure or PolicyError(f"{self.name} was closed: load it again")
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a plain text, without chat markup."""

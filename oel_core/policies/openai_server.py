@@ -96,8 +96,8 @@ class OpenAIPolicy(InFlightPolicy):
             return await self._client.post(path, body, lambda answer: self._completion(answer, prompt))
         except ServerRefusal as error:
             raise self._explained(error) from error
-        except PolicyError:
-            self.closed = True  # another load asks the server again, or starts it again
+        except PolicyError as error:
+            self.failure, self.closed = error, True  # another load asks the server again, or starts it again
             raise
 
     def _body(self, request: Request, prompt: list[int], sampling: Sampling) -> tuple[str, dict[str, Any]]:

@@ -248,8 +248,10 @@ class VllmPolicy(InFlightPolicy):
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
         try:
             response = await self._engine.answer(prompt, request.seed, sampling, self._chat.stops, self._adapter)
-        finally:
-            self.closed = self.closed or self._engine.dead
+        except PolicyError as error:
+            if self._engine.dead:
+                self.failure, self.closed = error, True
+            raise
         return self._chat.completion(prompt, response)
 
     def take(self, folder: Path) -> None:

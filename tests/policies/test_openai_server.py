@@ -163,6 +163,8 @@ def test_a_policy_without_a_server_says_closed_so_that_a_retry_loads_anew(opened
     with pytest.raises(PolicyError, match="no connection"):
         policy.generate(REQUESTS[:2], SAMPLING)
     assert policy.closed
+    with pytest.raises(PolicyError, match="no connection"):  # not only that it was closed
+        policy.submit(REQUESTS[0], SAMPLING)
 
 
 def test_context_overflow_names_the_requests(opened: Any) -> None:
