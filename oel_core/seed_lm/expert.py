@@ -64,16 +64,15 @@ def read_board(observation: str) -> View | None:
 
 def read_facts(knowledge: str) -> Facts:
     """What knowledge in the seed model's own item format says."""
-    facts = Facts()
-    for symbol in re.findall(r"'(.)' ends the game", knowledge):
-        if symbol not in facts.bad:
-            facts = replace(facts, bad=(*facts.bad, symbol))
-    for symbol in re.findall(r"'(.)' is a key", knowledge):
-        facts = replace(facts, key=symbol)
-    for symbol in re.findall(r"'(.)' is closed", knowledge):
-        facts = replace(facts, gate=symbol)
-    for symbol in re.findall(r"'(.)' is the goal", knowledge):
-        facts = replace(facts, goal=symbol)
+    return stated(knowledge, bad="ends the game", key="is a key", gate="is closed", goal="is the goal")
+
+
+def stated(knowledge: str, *, bad: str, key: str, gate: str, goal: str) -> Facts:
+    """What knowledge says of symbols, each role by the words that follow a symbol; of several, the last one holds."""
+    facts = Facts(bad=tuple(dict.fromkeys(re.findall(rf"'(.)' {bad}", knowledge))))
+    for role, words in (("key", key), ("gate", gate), ("goal", goal)):
+        for symbol in re.findall(rf"'(.)' {words}", knowledge):
+            facts = replace(facts, **{role: symbol})
     return facts
 
 

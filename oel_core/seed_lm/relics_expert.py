@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from oel_core.envs import relics
 from oel_core.envs.lake import ALPHABET
-from oel_core.seed_lm.expert import NOTHING_LEARNT, Facts
+from oel_core.seed_lm.expert import NOTHING_LEARNT, Facts, stated
 
 _ROOM = re.compile(rf"-= ({'|'.join(name.title() for name in relics.NAMES)}) =-")
 _LETTER = re.compile(r"relic ([A-Z])\b")
@@ -38,17 +38,7 @@ def read_view(observation: str) -> View | None:
 
 def read_facts(knowledge: str) -> Facts:
     """What knowledge in the seed model's own item format says about relics."""
-    facts = Facts()
-    for symbol in re.findall(r"'(.)' is cursed", knowledge):
-        if symbol not in facts.bad:
-            facts = replace(facts, bad=(*facts.bad, symbol))
-    for symbol in re.findall(r"'(.)' opens what is sealed", knowledge):
-        facts = replace(facts, key=symbol)
-    for symbol in re.findall(r"'(.)' is sealed", knowledge):
-        facts = replace(facts, gate=symbol)
-    for symbol in re.findall(r"'(.)' is the treasure", knowledge):
-        facts = replace(facts, goal=symbol)
-    return facts
+    return stated(knowledge, bad="is cursed", key="opens what is sealed", gate="is sealed", goal="is the treasure")
 
 
 def unknown(facts: Facts, view: View) -> list[str]:
