@@ -26,9 +26,8 @@ def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking
     """Brings one round to its end. Stages that have finished are skipped."""
     with tracker_of(tracking, run).running(str(round_index)):
         collect(config, run, round_index, tracking)
-        reading = config.collect.replicas if config.knowledge.source.use == "extracted" else 0
-        for replica in range(reading):
-            extract(config, run, round_index, replica, tracking)
+        if config.knowledge.source.use == "extracted":
+            extract(config, run, round_index, tracking)
         accumulate(config, run, round_index, tracking)
         if config.review.mode == "required":
             wait_for_review(config, run, round_index)

@@ -63,7 +63,7 @@ class RunFolder:
         return self.path.name
 
     def stage_path(self, round_index: int, stage: str) -> Path:
-        """Where a finished stage lies; `stage` may have a sub-path like `extract/replica_03`."""
+        """Where a finished stage lies; `stage` may have a sub-path like `evaluate/held_out`."""
         return self.path / round_name(round_index) / stage
 
     def locked(self) -> AbstractContextManager[None]:

@@ -87,7 +87,9 @@ class DistillConfig(RegimeConfig):
     turns_per_episode: Count | None = None
     """Turns of an episode used at most, drawn at random; null uses all."""
     learning_rate: float = Field(default=5e-6, gt=0)
-    """Constant."""
+    """Of the first step."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the rate goes on: the paper's stays, the others fall towards zero over the round's steps."""
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient norm clip."""

@@ -73,16 +73,16 @@ def _episodes(config: OelConfig, episodes: int, max_turns: int, knowledge: int, 
 
 
 def _extraction(config: OelConfig) -> _Calls:
-    """Each replica's episodes are read once, whole, and one after the other where the knowledge so far is shown."""
+    """Each episode is read once, whole; replicas side by side, where the knowledge so far is shown one of each."""
     shown = min(config.environment.max_turns, config.extract.turns_shown or config.environment.max_turns)
     known = config.knowledge.max_tokens if config.extract.with_previous else 0
     response = config.extract.sampling.max_tokens
     prompt = min(
         config.model.max_length - response, known + shown * (OBSERVATION_TOKENS + config.play.sampling.max_tokens)
     )
-    own = config.collect.extraction_episodes
-    count = config.collect.replicas * own
-    return _Calls(count, prompt, count * prompt, response, 1 if config.extract.with_previous else own)
+    replicas = config.collect.replicas
+    count = replicas * config.collect.extraction_episodes
+    return _Calls(count, prompt, count * prompt, response, replicas if config.extract.with_previous else count)
 
 
 def _distillation(config: OelConfig) -> _Calls:

@@ -24,7 +24,7 @@ from oel_core.prompts.extraction.base import ExtractionFormat, extraction_messag
 from oel_core.seeds import derive_seed
 from oel_core.types import ExperienceItem, Knowledge, Trajectory
 
-__all__ = ["ExtractionResult", "RawOutput", "extract_items", "extract_replicas"]
+__all__ = ["ExtractionResult", "RawOutput", "extract_replicas"]
 
 
 @dataclass(eq=False)
@@ -54,34 +54,6 @@ class _Asked(NamedTuple):
     def row(self) -> RawOutput | None:
         """The row of an earlier, killed call."""
         return self.replica.done[self.position] if self.position < len(self.replica.done) else None
-
-
-def extract_items(
-    policy: Policy,
-    trajectories: Sequence[Trajectory],
-    config: ExtractConfig,
-    *,
-    previous: Knowledge | None,
-    cap: KnowledgeConfig,
-    round_index: int,
-    replica: int,
-    seed: int,
-    done: Sequence[RawOutput] = (),
-    on_row: Callable[[RawOutput], None] = lambda row: None,
-) -> ExtractionResult:
-    """One replica of `extract_replicas`; `previous` is the knowledge it starts from (None: from nothing)."""
-    results = extract_replicas(
-        policy,
-        {replica: trajectories},
-        config,
-        previous={} if previous is None else {replica: previous},
-        cap=cap,
-        round_index=round_index,
-        seed=seed,
-        done={replica: done},
-        on_row=lambda _, row: on_row(row),
-    )
-    return results[replica]
 
 
 def extract_replicas(

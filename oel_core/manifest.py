@@ -30,7 +30,7 @@ class StageKey(Record):
 
     schema_version: int = SCHEMA_VERSION
     stage: str
-    """Round and stage, like `round_01/extract/replica_03`."""
+    """Round and stage, like `round_01/evaluate/held_out`."""
     sections: tuple[str, ...]
     """Dotted paths of the configuration that decide the result; a section means all of it."""
     config: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Task: one replica's episodes become experience items."""
+"""Task: the collected episodes become experience items."""
 
 from prefect import task
 
@@ -6,18 +6,18 @@ from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.manifest import Manifest
 from oel_core.stages.common import Given
+from oel_core.stages.extract import STAGE
 from oel_core.stages.extract import extract as extract_items
-from oel_core.stages.extract import stage_name
 from tasks.base import STAGE_OPTIONS
 from tasks.progress import progress
 from tasks.publishing import publish
 from tasks.tracking_settings import TrackingSettings
 
 
-@task(name="extract", task_run_name="extract round {round_index} replica {replica}", **STAGE_OPTIONS)
-def extract(config: OelConfig, run: RunFolder, round_index: int, replica: int, tracking: TrackingSettings) -> Manifest:
+@task(name="extract", task_run_name="extract round {round_index}", **STAGE_OPTIONS)
+def extract(config: OelConfig, run: RunFolder, round_index: int, tracking: TrackingSettings) -> Manifest:
     """See `oel_core.stages.extract`."""
-    shown = progress(f"round {round_index}: extract, replica {replica}")
-    manifest = extract_items(config, run, round_index, replica, Given(on_progress=shown))
-    publish(tracking, config, run, round_index, stage_name(replica), manifest)
+    shown = progress(f"round {round_index}: extract")
+    manifest = extract_items(config, run, round_index, Given(on_progress=shown))
+    publish(tracking, config, run, round_index, STAGE, manifest)
     return manifest

@@ -8,10 +8,10 @@ import pytest
 
 from oel_core.config import ExtractConfig, KnowledgeConfig
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PolicyError, PromptTooLongError
-from oel_core.extraction import ExtractionResult, RawOutput, extract_items, extract_replicas
+from oel_core.extraction import ExtractionResult, RawOutput, extract_replicas
 from oel_core.policies.base import Completion, Request, Sampling
 from oel_core.prompts.extraction.itemised import MARKER
-from oel_core.types import StopReason, Trajectory
+from oel_core.types import Knowledge, StopReason, Trajectory
 from tests.builders import episode, item, knowledge_of
 
 
@@ -60,18 +60,26 @@ def episodes(count: int, replica: int = 0) -> list[Trajectory]:
     return [episode(f"r01-extract-k{replica:02d}-e{index:04d}", answers=(f"try {index}",)) for index in range(count)]
 
 
-def read(policy: Extractor, played: Sequence[Trajectory], **options: Any) -> ExtractionResult:
-    settings = {"previous": None, "cap": KnowledgeConfig(max_tokens=1000), "round_index": 1, "replica": 0, "seed": 5}
-    config = options.pop("config", ExtractConfig())
-    return extract_items(policy, played, config, **{**settings, **options})
-
-
 def read_all(
     policy: Extractor, played: Mapping[int, Sequence[Trajectory]], **options: Any
 ) -> dict[int, ExtractionResult]:
     settings = {"previous": {}, "cap": KnowledgeConfig(max_tokens=1000), "round_index": 1, "seed": 5}
     config = options.pop("config", ExtractConfig())
     return extract_replicas(policy, played, config, **{**settings, **options})
+
+
+def read(
+    policy: Extractor,
+    played: Sequence[Trajectory],
+    *,
+    previous: Knowledge | None = None,
+    replica: int = 0,
+    done: Sequence[RawOutput] = (),
+    **options: Any,
+) -> ExtractionResult:
+    """One replica alone."""
+    options["previous"] = {} if previous is None else {replica: previous}
+    return read_all(policy, {replica: played}, done={replica: done}, **options)[replica]
 
 
 def number_of(request: Request) -> str:

@@ -1,6 +1,8 @@
 """`oel eval`: measure any checkpoint on one suite, outside a run."""
 
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,10 +11,9 @@ from flows.commands.live import live_progress
 from flows.commands.shared import AsJson, Overrides, err, print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from oel_core.policies.base import Policy
-    from oel_core.types import Trajectory
 
 
 def evaluate(
@@ -27,35 +28,44 @@ def evaluate(
     ] = None,
     preset: Annotated[str, typer.Option(help="Preset or YAML file with the world and the sampling.")] = "quickstart",
     knowledge: Annotated[Path | None, typer.Option(help="Text file put before the model (suite games).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that keeps answers and report; the same command goes on there.")
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on held-out episodes."""
-    from oel_core.checkpoints import resolve_model
     from oel_core.config import load_config
-    from oel_core.evaluation import make_suite, model_settings
     from oel_core.policies import load_policy
+    from oel_core.stages.common import Given
+    from oel_core.stages.measure import measure
 
     config = load_config(preset, overrides or ())
-    options = _options(episodes, data, option or ())
-    settings = model_settings(make_suite(suite, options, config), config.model)
-    resolve_model(model)
-    policy = load_policy(model, settings)
+    known = None
     if knowledge is not None:
-        options |= {"arm": "in_context", "texts": (_read(knowledge, policy, config.knowledge.max_tokens),)}
-    played: list[Trajectory] = []
-    with live_progress(err) as progress:
-
-        def on_episode(episode: "Trajectory") -> None:
-            played.append(episode)
-            progress(f"play {suite}", len(played), episodes or 0)
-
-        report = make_suite(suite, options, config).run(policy, on_episode=on_episode)
+        known = _read(knowledge, load_policy(model, config.model), config.knowledge.max_tokens)
+    with live_progress(err) as progress, _folder(out) as folder:
+        given = Given(on_progress=lambda done, total: progress(f"play {suite}", done, total))
+        report = measure(
+            folder, config, model, suite, _options(episodes, data, option or ()), knowledge=known, given=given
+        )
     values = report.model_dump(mode="json")
     if as_json:
         print_json([values])
     else:
         print_table("", ("figure", "value"), [(name, str(value)) for name, value in values.items()])
+    if out is not None:
+        err.print(f"Answers and report: {out}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _folder(out: Path | None) -> "Iterator[Path]":
+    """Where to measure into: one that stays, or one that goes."""
+    if out is not None:
+        yield out
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(folder) / "measurement"
 
 
 def _options(episodes: int | None, data: str | None, more: "Sequence[str]") -> dict[str, Any]:

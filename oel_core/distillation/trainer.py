@@ -271,7 +271,7 @@ def _arguments(
         gradient_accumulation_steps=1,
         optim="adamw_torch",
         learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type=config.schedule,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         bf16=mixed,

@@ -33,6 +33,11 @@ class Suite(Protocol):
         """What reports call it; letters, digits and underscores."""
         ...
 
+    @property
+    def total(self) -> int:
+        """Episodes, or questions, that it plays; may have to load its data."""
+        ...
+
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """Plays what is not in `done` yet, hands each new episode to `on_episode`, and reports on all of them.
 

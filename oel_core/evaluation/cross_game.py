@@ -41,6 +41,11 @@ class CrossGame:
     name: str
     episodes: HeldOutPlay
 
+    @property
+    def total(self) -> int:
+        """See `Suite`."""
+        return len(self.episodes.plans)
+
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """See `Suite.run`."""
         played = self.episodes.run(policy, knowledge=None, done=done, on_episode=on_episode)

@@ -40,6 +40,11 @@ class Games:
     episodes: HeldOutPlay
     texts: tuple[str, ...]
 
+    @property
+    def total(self) -> int:
+        """See `Suite`."""
+        return len(self.episodes.plans)
+
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """See `Suite.run`."""
         knowledge = self._text_of if self.texts else None

@@ -89,6 +89,11 @@ class Ifeval:
         """Those that are asked."""
         return pick(self.everything, self.options.subset, lambda one: hashlib.sha256(str(one.key).encode()).hexdigest())
 
+    @property
+    def total(self) -> int:
+        """See `Suite`."""
+        return len(self.prompts)
+
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """See `Suite.run`. `pass_rate` is the prompt-level strict accuracy; the other three are in `extra`."""
         lm_harness.require(self.name)

@@ -71,6 +71,11 @@ class LmTask:
             raise ConfigError(f"suite {self.name}: no metric {wanted}; the task has {', '.join(known)}")
         return found[0]
 
+    @property
+    def total(self) -> int:
+        """See `Suite`."""
+        return len(self.opened.numbers)
+
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """See `Suite.run`. An answer passes where the headline metric is 1; the task's figures are in `extra`."""
         chosen = self.options.sampling

@@ -18,7 +18,8 @@ from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
 from oel_core.stages.carried import previous_input, previous_knowledge
 from oel_core.stages.common import NOTHING, Given
-from oel_core.stages.extract import ITEMS, RAW, stage_name
+from oel_core.stages.extract import ITEMS, RAW, replica_path
+from oel_core.stages.extract import STAGE as EXTRACTED
 from oel_core.stages.sources import folder_digest, folder_source, raw_source
 from oel_core.types import ExperienceItem, Knowledge
 
@@ -76,8 +77,7 @@ def _inputs(config: OelConfig, run: RunFolder, round_index: int) -> dict[str, st
         return {"collect": run.manifest(round_index, "collect").digest}
     if source == "folder":
         return {"folder": folder_digest(config)}
-    names = [stage_name(replica) for replica in range(config.collect.replicas)]
-    own = {name: run.manifest(round_index, name).digest for name in names}
+    own = {EXTRACTED: run.manifest(round_index, EXTRACTED).digest}
     return own | previous_input(config, run, round_index)
 
 
@@ -99,7 +99,7 @@ def merged_after(
 
     Merges episode by episode, as the extractor did when it was shown the knowledge so far.
     """
-    folder = run.stage_path(round_index, stage_name(replica))
+    folder = replica_path(run, round_index, replica)
     rows = list(read_jsonl(folder / RAW, RawOutput))[:episodes]
     items: dict[str, list[ExperienceItem]] = {}
     for item in read_jsonl(folder / ITEMS, ExperienceItem):
@@ -137,7 +137,7 @@ def _way_out(config: OelConfig, run: RunFolder, round_index: int, replica: int) 
         return f"No episode of it fits into {config.knowledge_cap} tokens: raise knowledge.source.raw_max_tokens"
     if source.use == "folder":
         return f"Look at its file in {source.folder}, and take another run's knowledge"
-    raw = run.stage_path(round_index, stage_name(replica)) / RAW
+    raw = replica_path(run, round_index, replica) / RAW
     return f"See what the extractor wrote in {raw}; give it more episodes or another format"
 
 

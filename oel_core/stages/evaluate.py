@@ -28,7 +28,7 @@ from oel_core.stages.common import (
     model_after,
 )
 from oel_core.stages.teaching import load_teaching, teaching_digest
-from oel_core.types import EvalReport, Split, Trajectory
+from oel_core.types import Split, Trajectory
 
 GAMES = ("seed", "model", "environment", "play.history_turns", "evaluate.games.episodes", "evaluate.games.sampling")
 RAW = (
@@ -74,14 +74,13 @@ def evaluate(config: OelConfig, run: RunFolder, round_index: int, part: str, giv
     def work(folder: Path) -> dict[str, float]:
         path = model_after(config, run, measured)
         if part.startswith("ood/"):
-            suite, total = _ood_suite(config, part.removeprefix("ood/"))
+            name = part.removeprefix("ood/")
+            suite = make_suite(name, config.evaluate.ood[name], config)
             policy = given.load(path, model_settings(suite, config.model))
         else:
             policy = given.load(path, config.model)
-            suite, total = _game_suite(config, run, round_index, part, policy)
-        report = _play(suite, total, policy, folder, given.on_progress)
-        write_atomic(folder / REPORT, report.model_dump_json(indent=1).encode())
-        return {"episodes": report.episodes, "passed": report.passed, "errors": report.errors}
+            suite = _games(config, run, round_index, part, policy)
+        return run_suite(suite, policy, folder, given.on_progress)
 
     return run.perform(key, work)
 
@@ -98,16 +97,9 @@ def _inputs(config: OelConfig, run: RunFolder, round_index: int, part: str) -> d
     return {"collect": run.manifest(round_index, "collect").digest} if part == "raw" else {}
 
 
-def _ood_suite(config: OelConfig, name: str) -> tuple[Suite, int]:
-    """The suite and how many episodes it was asked for (0: its own number)."""
-    options = config.evaluate.ood[name]
-    return make_suite(name, options, config), int(options.get("episodes") or options.get("subset") or 0)
-
-
-def _game_suite(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> tuple[Suite, int]:
-    """The suite and how many episodes it plays."""
+def _games(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> Suite:
     options = {"arm": "plain" if part == "held_out" else part, "texts": _texts(config, run, round_index, part, policy)}
-    return make_suite("games", options, config), config.evaluate.games.episodes
+    return make_suite("games", options, config)
 
 
 def _texts(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> tuple[str, ...]:
@@ -126,7 +118,8 @@ def _texts(config: OelConfig, run: RunFolder, round_index: int, part: str, polic
     return tuple(raw_knowledge(own[: config.use_after], cap, count, shown) for own in used)
 
 
-def _play(suite: Suite, total: int, policy: Policy, folder: Path, on_progress: Progress) -> EvalReport:
+def run_suite(suite: Suite, policy: Policy, folder: Path, on_progress: Progress) -> dict[str, float]:
+    """Leaves the suite's episodes and report in `folder`, goes on with those that lie there, and returns counts."""
     done = recover_jsonl(folder / EPISODES, Trajectory)
     count = len(done)
     with JsonlWriter(folder / EPISODES) as writer:
@@ -135,6 +128,8 @@ def _play(suite: Suite, total: int, policy: Policy, folder: Path, on_progress: P
             nonlocal count
             writer.append(episode)
             count += 1
-            on_progress(count, max(total, count))
+            on_progress(count, suite.total)
 
-        return suite.run(policy, done=done, on_episode=on_episode)
+        report = suite.run(policy, done=done, on_episode=on_episode)
+    write_atomic(folder / REPORT, report.model_dump_json(indent=1).encode())
+    return {"episodes": report.episodes, "passed": report.passed, "errors": report.errors}

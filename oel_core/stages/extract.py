@@ -1,14 +1,16 @@
-"""Extract: the round's start policy reads one replica's episodes and writes experience items.
+"""Extract: the round's start policy reads every replica's episodes and writes experience items.
 
-`raw.jsonl` (one line an episode, written as it is answered) is enough to go on after a kill; `items.jsonl` and
-`sizes.json` are derived from it at the end.
+Replicas are read side by side, each into a folder of its own. Its `raw.jsonl` (one line an episode, written as it is
+answered) is enough to go on after a kill; `items.jsonl` and `sizes.json` are derived from it at the end.
 """
 
+from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 
 from oel_core.artifacts import RunFolder, replica_name, stage_key
 from oel_core.config import OelConfig
-from oel_core.extraction import ExtractionResult, RawOutput, extract_items
+from oel_core.extraction import ExtractionResult, RawOutput, extract_replicas
 from oel_core.files import write_atomic
 from oel_core.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
 from oel_core.manifest import Manifest
@@ -19,17 +21,19 @@ from oel_core.stages.common import (
     load_trajectories,
     start_digest,
 )
-from oel_core.types import Record, Split
+from oel_core.types import Record, Split, Trajectory
 
 SECTIONS = (
     "seed",
     "model",
     "collect.extraction_episodes",
+    "collect.replicas",
     "extract",
     "knowledge.max_tokens",
     "knowledge.carry_over",
     "knowledge.hygiene",
 )
+STAGE = "extract"
 ITEMS, RAW, SIZES = "items.jsonl", "raw.jsonl", "sizes.json"
 
 
@@ -42,62 +46,83 @@ class KnowledgeSizes(Record):
     """After the episodes whose items are used."""
 
 
-def stage_name(replica: int) -> str:
-    return f"extract/{replica_name(replica)}"
+def replica_path(run: RunFolder, round_index: int, replica: int) -> Path:
+    """Where what was read from a replica's episodes lies once the stage has finished."""
+    return run.stage_path(round_index, STAGE) / replica_name(replica)
 
 
-def extract(config: OelConfig, run: RunFolder, round_index: int, replica: int, given: Given = NOTHING) -> Manifest:
-    """Reads the replica's N episodes in order.
+def extract(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
+    """Reads each replica's N episodes in order.
 
     Raises:
         ArtifactError: the collected episodes are missing or corrupt, or the stage was made with other settings.
-        ExtractionError: the policy could not answer to a single episode.
+        ExtractionError: the policy could not answer to a single episode of a replica.
     """
     inputs = {
         "policy": start_digest(config, run, round_index),
         "collect": run.manifest(round_index, "collect").digest,
         **previous_input(config, run, round_index),
     }
-    key = stage_key(config, round_index, stage_name(replica), SECTIONS, inputs)
+    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
+    replicas = range(config.collect.replicas)
 
     def work(folder: Path) -> dict[str, float]:
-        episodes = [t for t in load_trajectories(run, round_index, Split.EXTRACT) if t.replica == replica]
-        rows = recover_jsonl(folder / RAW, RawOutput)
+        episodes = _by_replica(load_trajectories(run, round_index, Split.EXTRACT))
+        done = {replica: recover_jsonl(_raw(folder, replica), RawOutput) for replica in replicas}
+        known = {replica: previous_knowledge(config, run, round_index, replica) for replica in replicas}
+        read, total = sum(map(len, done.values())), sum(map(len, episodes.values()))
         policy = given.start_policy(config, run, round_index)
-        with JsonlWriter(folder / RAW) as writer:
+        with ExitStack() as open_files:
+            writers = {replica: open_files.enter_context(JsonlWriter(_raw(folder, replica))) for replica in replicas}
 
-            def on_row(row: RawOutput) -> None:
-                writer.append(row)
-                rows.append(row)
-                given.on_progress(len(rows), len(episodes))
+            def on_row(replica: int, row: RawOutput) -> None:
+                nonlocal read
+                writers[replica].append(row)
+                read += 1
+                given.on_progress(read, total)
 
-            result = extract_items(
+            results = extract_replicas(
                 policy,
-                episodes,
+                {replica: episodes[replica] for replica in replicas},
                 config.extract,
-                previous=previous_knowledge(config, run, round_index, replica),
+                previous={replica: knowledge for replica, knowledge in known.items() if knowledge is not None},
                 cap=config.knowledge,
                 round_index=round_index,
-                replica=replica,
                 seed=config.seed,
-                done=tuple(rows),
+                done=done,
                 on_row=on_row,
             )
-        return _write(folder, result)
+        for replica, result in results.items():
+            _write(folder / replica_name(replica), result)
+        return _counts(list(results.values()))
 
     return run.perform(key, work)
 
 
-def _write(folder: Path, result: ExtractionResult) -> dict[str, float]:
+def _by_replica(episodes: list[Trajectory]) -> dict[int, list[Trajectory]]:
+    found: dict[int, list[Trajectory]] = defaultdict(list)
+    for episode in episodes:
+        found[episode.replica].append(episode)
+    return found
+
+
+def _raw(folder: Path, replica: int) -> Path:
+    return folder / replica_name(replica) / RAW
+
+
+def _write(folder: Path, result: ExtractionResult) -> None:
     sizes = KnowledgeSizes(tokens=result.sizes, used_tokens=result.knowledge.tokens)
     write_atomic(folder / ITEMS, jsonl_bytes(result.items))
     write_atomic(folder / SIZES, sizes.model_dump_json().encode())
+
+
+def _counts(results: list[ExtractionResult]) -> dict[str, float]:
+    """Sums over the replicas."""
     return {
-        "episodes": len(result.raw),
-        "items": len(result.items),
-        "empty_outputs": result.empty_outputs,
-        "failed": result.failed,
-        "skipped": result.skipped,
-        "truncated": result.truncated,
-        "knowledge_tokens": result.knowledge.tokens,
+        "episodes": sum(len(result.raw) for result in results),
+        "items": sum(len(result.items) for result in results),
+        "empty_outputs": sum(result.empty_outputs for result in results),
+        "failed": sum(result.failed for result in results),
+        "skipped": sum(result.skipped for result in results),
+        "truncated": sum(result.truncated for result in results),
     }

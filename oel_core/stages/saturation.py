@@ -15,7 +15,7 @@ from oel_core.manifest import Manifest
 from oel_core.stages import accumulate
 from oel_core.stages.carried import previous_input
 from oel_core.stages.common import EPISODES, NOTHING, Given, start_digest
-from oel_core.stages.extract import stage_name
+from oel_core.stages.extract import STAGE as EXTRACTED
 from oel_core.types import Record
 from oel_core.validation import Score, candidate, score_texts, validation_layouts
 
@@ -58,7 +58,7 @@ def saturation(config: OelConfig, run: RunFolder, round_index: int, given: Given
     if config.knowledge.saturation.every is None:
         raise ConfigError("knowledge.saturation.every is null: say after how many episodes to measure")
     replicas = range(config.collect.replicas)
-    inputs = {stage_name(replica): run.manifest(round_index, stage_name(replica)).digest for replica in replicas}
+    inputs = {EXTRACTED: run.manifest(round_index, EXTRACTED).digest}
     inputs |= {"policy": start_digest(config, run, round_index), **previous_input(config, run, round_index)}
     key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
 

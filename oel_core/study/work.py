@@ -8,14 +8,12 @@ from oel_core.artifacts import adopt_config, open_run
 from oel_core.distillation.records import StepRecord
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy, release
-from oel_core.stages import accumulate, select
+from oel_core.stages import accumulate, extract, select
 from oel_core.stages.collect import collect
 from oel_core.stages.common import Given, LoadPolicy, Progress, silent
 from oel_core.stages.distill import distill
 from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.evaluate import stage_name as evaluation
-from oel_core.stages.extract import extract
-from oel_core.stages.extract import stage_name as extraction
 from oel_core.study.plan import RUNS, Job
 from oel_core.study.sharing import SharingFolder
 
@@ -77,9 +75,8 @@ class _Round:
         config = self.job.config
         self._done("collect", collect(config, self.run, self.number, self._given("play episodes")))
         if config.knowledge.source.use == "extracted":
-            for replica in range(config.collect.replicas):
-                given = self._given(f"extract, replica {replica}")
-                self._done(extraction(replica), extract(config, self.run, self.number, replica, given))
+            given = self._given("extract")
+            self._done(extract.STAGE, extract.extract(config, self.run, self.number, given))
         given = self._given("merge knowledge")
         self._done(accumulate.STAGE, accumulate.accumulate(config, self.run, self.number, given))
         if self.job.knowledge_only:

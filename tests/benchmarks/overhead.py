@@ -55,8 +55,7 @@ def plain_round(config: OelConfig, root: Path, name: str) -> RunFolder:
         for part in parts(config, 0):
             evaluate(config, run, 0, part)
         collect(config, run, 1)
-        for replica in range(config.collect.replicas):
-            extract(config, run, 1, replica)
+        extract(config, run, 1)
         accumulate(config, run, 1)
         if config.knowledge.selection.use != "all":
             select(config, run, 1)

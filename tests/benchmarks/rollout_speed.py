@@ -3,6 +3,7 @@
     python -m tests.benchmarks.rollout_speed batched            # transformers: 32 episodes at once, and one at a time
     python -m tests.benchmarks.rollout_speed vllm               # vLLM: this project's policy, and LLM.generate itself
     python -m tests.benchmarks.rollout_speed environments       # what one turn of each environment costs
+    python -m tests.benchmarks.rollout_speed extraction         # replicas read side by side, and one after the other
 
 The world is the quickstart's, and so is how much of it a prompt shows. Both sides of a ratio answer the same prompts
 with the same model on the same machine, turn about, `--repeats` times; vLLM's two engines, which would not share a GPU,
@@ -23,8 +24,9 @@ import torch
 
 from oel_core import envs
 from oel_core.checkpoints import SEED_LM
-from oel_core.config import ModelConfig, PlayConfig, SamplingConfig, load_config
+from oel_core.config import ExtractConfig, KnowledgeConfig, ModelConfig, PlayConfig, SamplingConfig, load_config
 from oel_core.envs.base import EnvSpec
+from oel_core.extraction import extract_replicas
 from oel_core.models import load_model, load_tokenizer
 from oel_core.policies.base import Completion, Policy, Request, Sampling
 from oel_core.policies.chat import Chat, base_of
@@ -38,7 +40,7 @@ from tests.benchmarks.workload import ModelShape, Workload, load_random_model, s
 QUICKSTART = load_config("quickstart")
 WORLD = env_spec(QUICKSTART)
 WORLDS = (WORLD, EnvSpec("frozen_lake", {}, 5), EnvSpec("sokoban", {}, 5), EnvSpec("textworld_coin", {}, 5))
-LIVE, TOKENS, TYPICAL = 32, 48, 256
+LIVE, TOKENS, TYPICAL, REPLICAS = 32, 48, 256, 8
 PLAY = PlayConfig(
     sampling=SamplingConfig(temperature=0, max_tokens=TOKENS), history_turns=QUICKSTART.play.history_turns
 )
@@ -162,12 +164,13 @@ def vllm(repeats: int) -> None:
     print(f"  ratio of the medians {ratio:.2f}")
 
 
-def language_model(folder: Path) -> TransformersPolicy:
+def language_model() -> TransformersPolicy:
     """A policy as slow as a small language model: SmolLM2-135M's sizes, random weights, the embedded tokenizer."""
     shape = ModelShape(hidden=576, layers=30, heads=9, kv_heads=3, head_dim=64, intermediate=1536, vocabulary=49_152)
-    save_random_model(Workload(shape=shape), folder)
-    config = ModelConfig(path=SEED_LM, batch_size=LIVE, device="cpu")
-    model = load_random_model(folder, Workload(shape=shape)).eval()
+    config = ModelConfig(path=SEED_LM, batch_size=LIVE, max_length=4096, device="cpu")
+    with TemporaryDirectory() as folder:
+        save_random_model(Workload(shape=shape), Path(folder))
+        model = load_random_model(Path(folder), Workload(shape=shape)).eval()
     model.generation_config.eos_token_id = None  # answers always take all their tokens
     return TransformersPolicy(model, load_tokenizer(SEED_LM), config, "135M")
 
@@ -175,8 +178,7 @@ def language_model(folder: Path) -> TransformersPolicy:
 def environments(repeats: int) -> None:
     """The same play with a policy that costs nothing: what is left is the environments and the records."""
     free = ScriptedPolicy(lambda messages, seed: "[up]", batch_size=LIVE)
-    with TemporaryDirectory() as folder:
-        slow = language_model(Path(folder))
+    slow = language_model()
     print(f"a turn of {LIVE} live episodes, everything but the policy; {repeats} repeats")
     print(f"  share: of a rollout with a 135M model on this CPU, {TOKENS} tokens a response (fewer than models write)")
     print(f"  5% at: tokens/s at which it would be 5% of a rollout with {TYPICAL} tokens a response")
@@ -194,9 +196,33 @@ def environments(repeats: int) -> None:
         print(f"  {world.name:16} {spread(own, 'ms/turn'):32} share {share:6.2%}   5% at {limit:,.0f} tokens/s")
 
 
+def extraction(repeats: int) -> None:
+    """Each episode is read with what its replica knows so far, so that only replicas can go side by side."""
+    policy, config = language_model(), ExtractConfig(sampling=SamplingConfig(temperature=0, max_tokens=128))
+    free = ScriptedPolicy(lambda messages, seed: "[up]", batch_size=LIVE)
+    played = play(free, episodes=REPLICAS * 4)
+    read = partial(extract_replicas, policy, config=config, previous={}, cap=KnowledgeConfig(), round_index=1, seed=0)
+    replicas = {replica: played[replica::REPLICAS] for replica in range(REPLICAS)}
+
+    def one_by_one() -> None:
+        for replica, episodes in replicas.items():
+            read({replica: episodes})
+
+    together, apart = turn_about(repeats, partial(read, replicas), one_by_one)
+    rows = next(iter(read(replicas).values())).raw
+    print(
+        f"{REPLICAS} replicas of {len(rows)} episodes, prompts of {rows[0].prompt_tokens} to {rows[-1].prompt_tokens} "
+        f"tokens, {rows[0].response_tokens} tokens an answer, a 135M model; {repeats} repeats"
+    )
+    print(f"  side by side         {spread(together, 's')}")
+    print(f"  one after the other  {spread(apart, 's')}")
+    print(f"  ratio                {spread([b / a for a, b in zip(together, apart, strict=True)], 'times')}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["batched", "vllm", "environments"])
+    parser.add_argument("what", choices=["batched", "vllm", "environments", "extraction"])
     parser.add_argument("--repeats", type=int, default=5)
     chosen = parser.parse_args()
-    {"batched": batched, "vllm": vllm, "environments": environments}[chosen.what](chosen.repeats)
+    kinds = {"batched": batched, "vllm": vllm, "environments": environments, "extraction": extraction}
+    kinds[chosen.what](chosen.repeats)

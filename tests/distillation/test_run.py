@@ -119,6 +119,18 @@ def test_bfloat16_keeps_float32_weights_so_that_small_steps_count(start, tmp_pat
     assert sum(moved) > len(moved) / 2
 
 
+@pytest.mark.parametrize(("schedule", "shares"), [("linear", (1, 0.75, 0.5, 0.25)), ("cosine", (1, 0.854, 0.5, 0.146))])
+def test_a_falling_rate_is_that_of_each_step_and_goes_on_after_a_kill(start, tmp_path, schedule, shares):
+    whole = distill(**arguments(start, tmp_path / "whole", schedule=schedule))
+    assert [record.lr for record in lines(tmp_path / "whole")] == pytest.approx(
+        [1e-3 * share for share in shares], rel=1e-3
+    )
+    with pytest.raises(Abort):
+        distill(**arguments(start, tmp_path / "cut", schedule=schedule), on_step=abort_at(3))
+    assert files(distill(**arguments(start, tmp_path / "cut", schedule=schedule))) == files(whole)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+
+
 def test_constant_rate_and_clipped_update(start, tmp_path):
     """With AdamW's first step every weight moves by about the rate, whatever the gradient's size."""
     weights = load_file(distill(**arguments(start, tmp_path, steps=1, weight_decay=0.0)) / "model.safetensors")

@@ -58,8 +58,7 @@ def run_stages(root: Path, name: str, config: OelConfig) -> None:
             evaluate(config, run, 0, part)
         for round_index in range(1, config.rounds + 1):
             collect(config, run, round_index)
-            for replica in range(config.collect.replicas):
-                extract(config, run, round_index, replica)
+            extract(config, run, round_index)
             accumulate(config, run, round_index)
             distill(config, run, round_index)
             for part in parts(config, round_index):

@@ -53,7 +53,8 @@ def play(suite: Suite, done: list[Trajectory] | None = None) -> tuple[EvalReport
 def test_reports_on_held_out_episodes_and_hands_over_each_once(suite: Suite) -> None:
     report, played = play(suite)
     assert suite.name.isidentifier()
-    assert (report.suite, report.policy, report.episodes) == (suite.name, "wanderer", 10)
+    assert (report.suite, report.policy, report.episodes) == (suite.name, "wanderer", suite.total)
+    assert suite.total == 10
     assert {episode.split for episode in played} == {Split.HELD_OUT}
     assert len({episode.id for episode in played}) == len(played) == 10
     assert report.passed == sum(episode.passed for episode in played)

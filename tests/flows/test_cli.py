@@ -112,11 +112,17 @@ def test_a_knowledge_file_over_the_cap_is_refused(oel: Oel, tmp_path: Path, tiny
     assert "900 tokens, over knowledge.max_tokens = 10" in err
 
 
-def test_any_checkpoint_can_be_measured(oel: Oel, tiny: Path) -> None:
+def test_any_checkpoint_can_be_measured(oel: Oel, tmp_path: Path, tiny: Path) -> None:
     settings = ["--set", "model.max_length=4096", "--set", "evaluate.games.sampling.max_tokens=4"]
-    code, out, _ = oel("eval", tiny, "--episodes", "2", "--json", *settings, "--set", "environment.max_turns=1")
+    settings += ["--set", "environment.max_turns=1", "--out", str(tmp_path / "measured")]
+    code, out, err = oel("eval", tiny, "--episodes", "2", "--json", *settings)
     assert code == 0
     assert json.loads(out)["episodes"] == 2
+    assert "play games: 2 of 2" in err
+    assert "Answers and report:" in err
+    assert json.loads((tmp_path / "measured" / "report.json").read_text()) == json.loads(out)
+    code, _, err = oel("eval", tiny, "--episodes", "3", *settings)
+    assert (code, "setting option.episodes: 2 → 3" in err) == (2, True)
 
 
 def test_rounds_of_a_run_without_measurements_are_none(oel: Oel, tmp_path: Path) -> None:

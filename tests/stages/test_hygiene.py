@@ -56,7 +56,7 @@ def run_stages(root: Path, policy: str, answer: str) -> tuple[Path, Path, list[s
 
     run = open_run(root, policy)
     collect(config(policy), run, 1, Given(load))
-    extract(config(policy), run, 1, 0, Given(load))
+    extract(config(policy), run, 1, Given(load))
     counts = accumulate(config(policy), run, 1, Given(load)).counts
     return run.stage_path(1, "accumulate"), run.stage_path(1, "extract/replica_00"), shown, counts
 

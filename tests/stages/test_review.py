@@ -55,8 +55,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     found = open_run(tmp_path, "run")
     adopt_config(found, config())
     collect(config(), found, 1, Given(load))
-    for replica in range(2):
-        extract(config(), found, 1, replica, Given(load))
+    extract(config(), found, 1, Given(load))
     accumulate(config(), found, 1, Given(load))
     return found
 

@@ -72,8 +72,7 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> None:
 def accumulated(root: Path, name: str, configuration: OelConfig) -> RunFolder:
     run = open_run(root, name)
     collect(configuration, run, 1, Given(load_scripted))
-    for replica in range(configuration.collect.replicas):
-        extract(configuration, run, 1, replica, Given(load_scripted))
+    extract(configuration, run, 1, Given(load_scripted))
     accumulate(configuration, run, 1, Given(load_scripted))
     return run
 

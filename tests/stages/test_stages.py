@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from oel_core.config import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError
 from oel_core.jsonl import read_jsonl
 from oel_core.knowledge import load_knowledge
-from oel_core.policies.base import Policy
+from oel_core.policies.base import Completion, Policy, Request, Sampling
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.seeds import derive_seed
 from oel_core.stages import common
@@ -71,8 +72,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def first_round(run: RunFolder, configuration: OelConfig) -> None:
     collect(configuration, run, 1, Given(load_scripted))
-    for replica in range(configuration.collect.replicas):
-        extract(configuration, run, 1, replica, Given(load_scripted))
+    extract(configuration, run, 1, Given(load_scripted))
     accumulate(configuration, run, 1, Given(load_scripted))
 
 
@@ -146,7 +146,7 @@ def test_items_become_knowledge_with_provenance(run: RunFolder) -> None:
     assert sizes["used_tokens"] == knowledge.tokens
 
 
-@pytest.mark.parametrize("killed_after", [1, 3, 5])
+@pytest.mark.parametrize("killed_after", [1, 4, 5, 9])
 def test_extraction_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, killed_after: int) -> None:
     texts = []
     for name in ("reference", "run"):
@@ -159,12 +159,26 @@ def test_extraction_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, kil
 
         if name == "run":
             with pytest.raises(Killed):
-                extract(config(), run, 1, 0, Given(load_scripted, on_progress))
-        for replica in range(2):
-            extract(config(), run, 1, replica, Given(load_scripted))
+                extract(config(), run, 1, Given(load_scripted, on_progress))
+        extract(config(), run, 1, Given(load_scripted))
         accumulate(config(), run, 1, Given(load_scripted))
         texts.append((run.stage_path(1, "accumulate") / "knowledge_00.md").read_bytes())
     assert texts[0] == texts[1] != b""
+
+
+def test_replicas_are_read_side_by_side(run: RunFolder) -> None:
+    class Counting(ScriptedPolicy):
+        def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+            asked.append(len(requests))
+            return super().generate(requests, sampling)
+
+    asked: list[int] = []
+    seen: list[tuple[int, int]] = []
+    collect(config(), run, 1, Given(load_scripted))
+    given = Given(lambda path, model: Counting(player, batch_size=4), lambda done, total: seen.append((done, total)))
+    assert extract(config(), run, 1, given).counts["episodes"] == 10
+    assert asked == [2] * 5  # one episode of each replica: each is read with what its replica knows so far
+    assert seen == [(done, 10) for done in range(1, 11)]
 
 
 def test_an_extractor_that_writes_nothing_usable_is_counted_and_an_error(run: RunFolder) -> None:
@@ -172,8 +186,7 @@ def test_an_extractor_that_writes_nothing_usable_is_counted_and_an_error(run: Ru
         return ScriptedPolicy(lambda messages, seed: "I have nothing to say", batch_size=4)
 
     collect(config(), run, 1, Given(mute))
-    for replica in range(2):
-        assert extract(config(), run, 1, replica, Given(mute)).counts["empty_outputs"] == 5
+    assert extract(config(), run, 1, Given(mute)).counts["empty_outputs"] == 10
     with pytest.raises(ExtractionError, match=r"replica 0, 1 is empty.*knowledge\.allow_empty"):
         accumulate(config(), run, 1, Given(mute))
     wanted = config(knowledge={"max_tokens": 400, "carry_over": True, "allow_empty": True})
@@ -232,4 +245,4 @@ def test_a_corrupt_line_of_the_collected_episodes_is_named(run: RunFolder) -> No
     lines[4] = lines[4][:40] + b"\n"
     path.write_bytes(b"".join(lines))
     with pytest.raises(ArtifactError, match=r"trajectories\.jsonl, line 5 is not a whole Trajectory"):
-        extract(config(), run, 1, 0, Given(load_scripted))
+        extract(config(), run, 1, Given(load_scripted))

@@ -1,0 +1,69 @@
+"""Measure: any model on one suite, outside a run, in a folder of its own.
+
+The folder is a stage's: answers are written as they come, a killed measurement goes on, a finished one is read again,
+and one of another model, suite or setting is refused.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from oel_core.artifacts import RunFolder, stage_key
+from oel_core.checkpoints import model_digest, resolve_model
+from oel_core.config import OelConfig
+from oel_core.evaluation import make_suite, model_settings
+from oel_core.locks import exclusive
+from oel_core.manifest import digest_bytes, flatten, read_record
+from oel_core.stages.common import NOTHING, REPORT, Given
+from oel_core.stages.evaluate import run_suite
+from oel_core.types import EvalReport
+
+SECTIONS = ("seed", "model", "environment", "play", "knowledge.injection", "evaluate.games")
+
+
+def measure(
+    folder: Path,
+    config: OelConfig,
+    model: str,
+    suite: str,
+    options: Mapping[str, Any],
+    *,
+    knowledge: str | None = None,
+    given: Given = NOTHING,
+) -> EvalReport:
+    """Leaves `episodes.jsonl` and `report.json` in `folder`.
+
+    Args:
+        model: checkpoint folder, hub id, or the name of an embedded or fetched model.
+        options: the suite's own.
+        knowledge: text put before the model (suite games).
+
+    Raises:
+        ConfigError: the suite or its options do not exist.
+        ArtifactError: the folder holds a measurement of something else.
+        PolicyError: there is no such model.
+        BusyError: another process measures into this folder.
+    """
+    folder = folder.resolve()
+    wanted = {**options} if knowledge is None else {**options, "arm": "in_context", "texts": (knowledge,)}
+    made = make_suite(suite, wanted, config)
+    place = resolve_model(model)
+    inputs = {"policy": place if isinstance(place, str) else model_digest(model)}
+    if knowledge is not None:
+        inputs["knowledge"] = digest_bytes(knowledge.encode())
+    key = stage_key(config, 0, folder.name, SECTIONS, inputs)
+    key = key.model_copy(update={"stage": folder.name, "config": {**key.config, **_chosen(suite, options)}})
+
+    def work(partial: Path) -> dict[str, float]:
+        policy = given.load(model, model_settings(made, config.model))
+        return run_suite(made, policy, partial, given.on_progress)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder.with_name(f".{folder.name}.lock")):
+        RunFolder(folder.parent).perform(key, work)
+    found: EvalReport = read_record(folder / REPORT, EvalReport)
+    return found
+
+
+def _chosen(suite: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"suite": suite, **flatten({"option": dict(options)})}
