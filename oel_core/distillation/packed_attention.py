@@ -8,8 +8,8 @@ they are merged exactly (the identity behind FlashAttention, arXiv 2205.14135, a
 Shape legend: T tokens of the row, P of a prefix, Hq query heads, Hk key heads (Hq a multiple of Hk), D head width.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
+from oel_core.attention import attending_by
 from oel_core.distillation.prefix_tree import Span
 from oel_core.errors import DistillationError
 
@@ -218,16 +219,6 @@ def _per_query_head(tensor: Tensor, heads: int) -> Tensor:
 AttentionInterface.register(NAME, attend)
 
 
-@contextmanager
-def packed_attention(model: PreTrainedModel) -> Iterator[None]:
+def packed_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
     """Lets a model read packed rows. Stay inside for the backward too: recomputed layers dispatch again."""
-    modules = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    configs = {id(module.config): module.config for module in modules}.values()
-    before = [config._attn_implementation for config in configs]
-    for config in configs:
-        config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = implementation
+    return attending_by(model, NAME)

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from oel_core.attention import attending_by
 from oel_core.errors import PolicyError
 from oel_core.policies.base import Sampling
+from oel_core.policies.grouped_attention import NAME as GROUPED
+from oel_core.policies.roomy_cache import roomy_cache
 from oel_core.policies.sampling import draw, uniforms
 
 WORTH_SHARING = 8
@@ -68,13 +71,11 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     return next((at for at in range(longest) if first[at] != last[at]), longest)
 
 
-def _read_prefix(model: Any, prefix: Sequence[int], rows: int) -> DynamicCache:
+def _read_prefix(model: Any, prefix: Sequence[int], rows: int, cache: DynamicCache) -> None:
     """Keys and values of what all rows begin with, computed once and repeated for each row."""
-    cache = DynamicCache(config=model.config)
     ids = torch.tensor([list(prefix)], device=model.device)
     model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.batch_repeat_interleave(rows)
-    return cache
 
 
 def _prefill(
@@ -86,7 +87,9 @@ def _prefill(
     """
     shared = shared_prefix(prompts) if len(prompts) > 1 else 0
     shared = shared if shared >= WORTH_SHARING else 0
-    cache = _read_prefix(model, prompts[0][:shared], len(prompts)) if shared else DynamicCache(config=model.config)
+    cache = roomy_cache(model.config, max(map(len, prompts)) + max_tokens)
+    if shared:
+        _read_prefix(model, prompts[0][:shared], len(prompts), cache)
     ids, mask = (part.to(model.device) for part in pad_left([prompt[shared:] for prompt in prompts], pad_id))
     mask = torch.cat([mask.new_ones(len(prompts), shared), mask], dim=1)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -143,7 +146,7 @@ def sample_responses(
     """
     if not prompt_ids:
         return []
-    with evaluating(model):
+    with evaluating(model), attending_by(model, GROUPED, instead_of="sdpa"):
         logits, live = _prefill(model, prompt_ids, seeds, sampling.max_tokens, pad_id)
         drawn = torch.full((len(prompt_ids), sampling.max_tokens), -1, device=model.device)
         stops = torch.tensor(sorted(stop_ids), device=model.device)

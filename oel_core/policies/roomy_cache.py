@@ -1,0 +1,63 @@
+"""Keys and values with room for tokens to come, so that a token writes its own place instead of copying all others."""
+
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+GROWTH = 1.25
+"""How much longer the room gets when it is full: what is copied over all growths is a few times the final length."""
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values, (rows, heads, length, width) each, at the beginning of a longer room.
+
+    Args:
+        longest: tokens that will never be exceeded; no room is made beyond them.
+    """
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self._longest = longest
+        self._rooms: tuple[Tensor, Tensor] | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Adds new tokens and gives all there are."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        old = self.get_seq_length()
+        length = old + key_states.shape[-2]
+        if self._rooms is None or length > self._rooms[0].shape[-2]:
+            self._rooms = (self._room(key_states, self.keys, length), self._room(value_states, self.values, length))
+        for room, new in zip(self._rooms, (key_states, value_states), strict=True):
+            room[..., old:length, :] = new
+        self.keys, self.values = (room[..., :length, :] for room in self._rooms)
+        return self.keys, self.values
+
+    def _room(self, like: Tensor, held: Tensor, length: int) -> Tensor:
+        """Room for `length` tokens and more, with those that are held at its beginning."""
+        size = max(length, min(self._longest, int(length * GROWTH)))
+        room = like.new_empty((*like.shape[:-2], size, like.shape[-1]))
+        if held.numel():
+            room[..., : held.shape[-2], :] = held
+        return room
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """See `DynamicLayer`; room is made anew by the next token."""
+        super().batch_repeat_interleave(repeats)
+        self._rooms = None
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """See `DynamicLayer`; room is made anew by the next token."""
+        super().batch_select_indices(indices)
+        self._rooms = None
+
+
+def roomy_cache(config: Any, longest: int) -> DynamicCache:
+    """An empty cache for a model; layers that keep less than everything (windows, states) stay transformers' own."""
+    cache = DynamicCache(config=config)
+    cache.layers = [RoomyLayer(longest) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
