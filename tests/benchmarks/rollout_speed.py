@@ -1,6 +1,7 @@
 """How fast episodes are played, as ratios within one run.
 
     python -m tests.benchmarks.rollout_speed batched            # transformers: 32 episodes at once, and one at a time
+    python -m tests.benchmarks.rollout_speed decoding           # one more token, and with transformers' own cache
     python -m tests.benchmarks.rollout_speed vllm               # vLLM: this project's policy, and LLM.generate itself
     python -m tests.benchmarks.rollout_speed environments       # what one turn of each environment costs
     python -m tests.benchmarks.rollout_speed extraction         # replicas read side by side, and one after the other
@@ -13,14 +14,17 @@ one after the other.
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from transformers import DynamicCache
 
 from oel_core import envs
 from oel_core.checkpoints import SEED_LM
@@ -30,6 +34,7 @@ from oel_core.extraction import extract_replicas
 from oel_core.models import load_model, load_tokenizer
 from oel_core.policies.base import Completion, Policy, Request, Sampling
 from oel_core.policies.chat import Chat, base_of
+from oel_core.policies.decoding import sample_responses
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.policies.transformers import TransformersPolicy, stop_token_ids
 from oel_core.rollout import plan_episodes, play_episodes
@@ -41,6 +46,7 @@ QUICKSTART = load_config("quickstart")
 WORLD = env_spec(QUICKSTART)
 WORLDS = (WORLD, EnvSpec("frozen_lake", {}, 5), EnvSpec("sokoban", {}, 5), EnvSpec("textworld_coin", {}, 5))
 LIVE, TOKENS, TYPICAL, REPLICAS = 32, 48, 256, 8
+CONTEXTS = (256, 1024)
 PLAY = PlayConfig(
     sampling=SamplingConfig(temperature=0, max_tokens=TOKENS), history_turns=QUICKSTART.play.history_turns
 )
@@ -131,6 +137,38 @@ def batched(repeats: int) -> None:
         print(f"  ratio          {spread([b / a for a, b in zip(together, apart, strict=True)], 'times')}")
 
 
+@contextmanager
+def transformers_own() -> Iterator[None]:
+    """The decode loop with the cache and the attention of transformers."""
+    with (
+        patch("oel_core.policies.decoding.roomy_cache", lambda config, longest: DynamicCache(config=config)),
+        patch("oel_core.policies.decoding.attending_by", lambda model, name, instead_of: nullcontext()),
+    ):
+        yield
+
+
+def decoding(repeats: int) -> None:
+    """Answers of `TOKENS` tokens behind contexts of several lengths; reading the context is taken off."""
+    model = small_language_model()
+    print(f"{LIVE // 2} rows, a 135M model with 3 query heads a key head, float32; {repeats} repeats")
+    for context in CONTEXTS:
+        ids = torch.randint(1, 40_000, (context,), generator=torch.Generator().manual_seed(0)).tolist()
+        prompts = [[*ids[:-8], row, *ids[-7:]] for row in range(LIVE // 2)]
+
+        def answer(tokens: int, prompts: list[list[int]] = prompts) -> None:
+            sampling = Sampling(temperature=0, max_tokens=tokens)
+            sample_responses(model, prompts, range(len(prompts)), sampling, [], 0)
+
+        def own(tokens: int, answer: Callable[[int], None] = answer) -> None:
+            with transformers_own():
+                answer(tokens)
+
+        read, found, theirs = turn_about(repeats, partial(answer, 1), partial(answer, TOKENS), partial(own, TOKENS))
+        steps = [[1000 * (s - r) / (TOKENS - 1) for s, r in zip(side, read, strict=True)] for side in (found, theirs)]
+        print(f"  context {context:5}  ours {spread(steps[0], 'ms/step')}  transformers {spread(steps[1], 'ms/step')}")
+        print(f"    ratio {spread([b / a for a, b in zip(*steps, strict=True)], 'times')}")
+
+
 def vllm(repeats: int) -> None:
     from vllm import LLM, SamplingParams
 
@@ -164,15 +202,20 @@ def vllm(repeats: int) -> None:
     print(f"  ratio of the medians {ratio:.2f}")
 
 
-def language_model() -> TransformersPolicy:
-    """A policy as slow as a small language model: SmolLM2-135M's sizes, random weights, the embedded tokenizer."""
+def small_language_model() -> Any:
+    """SmolLM2-135M's sizes, random weights. It never ends an answer by itself."""
     shape = ModelShape(hidden=576, layers=30, heads=9, kv_heads=3, head_dim=64, intermediate=1536, vocabulary=49_152)
-    config = ModelConfig(path=SEED_LM, batch_size=LIVE, max_length=4096, device="cpu")
     with TemporaryDirectory() as folder:
         save_random_model(Workload(shape=shape), Path(folder))
         model = load_random_model(Path(folder), Workload(shape=shape)).eval()
-    model.generation_config.eos_token_id = None  # answers always take all their tokens
-    return TransformersPolicy(model, load_tokenizer(SEED_LM), config, "135M")
+    model.generation_config.eos_token_id = None
+    return model
+
+
+def language_model() -> TransformersPolicy:
+    """A policy as slow as a small language model, with the embedded tokenizer."""
+    config = ModelConfig(path=SEED_LM, batch_size=LIVE, max_length=4096, device="cpu")
+    return TransformersPolicy(small_language_model(), load_tokenizer(SEED_LM), config, "135M")
 
 
 def environments(repeats: int) -> None:
@@ -221,8 +264,14 @@ def extraction(repeats: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["batched", "vllm", "environments", "extraction"])
+    parser.add_argument("what", choices=["batched", "decoding", "vllm", "environments", "extraction"])
     parser.add_argument("--repeats", type=int, default=5)
     chosen = parser.parse_args()
-    kinds = {"batched": batched, "vllm": vllm, "environments": environments, "extraction": extraction}
+    kinds = {
+        "batched": batched,
+        "decoding": decoding,
+        "vllm": vllm,
+        "environments": environments,
+        "extraction": extraction,
+    }
     kinds[chosen.what](chosen.repeats)

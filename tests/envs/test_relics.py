@@ -1,11 +1,7 @@
 """The relics: what their letters do, and that the story told without TextWorld is the one that TextWorld tells."""
 
-import json
-import os
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from oel_core.envs.relics import DEPLOYMENT, Meanings, RelicsOptions
 from oel_core.envs.relics_story import Story
 from oel_core.envs.textworld_relics import Relics
 from oel_core.errors import ConfigError
+from tests.envs.hash_seeds import seen_under_two_hash_seeds
 
 QUIET = {"show_commands": False}
 SPEC = EnvSpec("textworld_relics", QUIET)
@@ -205,12 +202,6 @@ def test_games_do_not_depend_on_the_order_of_python_sets(tmp_path: Path) -> None
         "first = env.start()\n"
         "print(json.dumps([first, *(env.step(c).observation for c in relics.hand_made(env.board).solution)]))"
     )
-    seen = []
-    for hash_seed in ("1", "2"):
-        variables = {**os.environ, "PYTHONHASHSEED": hash_seed, "OEL_CACHE": str(tmp_path / hash_seed)}
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True
-        )
-        seen.append(json.loads(done.stdout.splitlines()[-1]))
+    seen = seen_under_two_hash_seeds(program, tmp_path)
     assert seen[0] == seen[1]
     assert re.match(r"-= Hall =-\nYou can go east or south\.", seen[0][0])

@@ -1,10 +1,6 @@
 """TextWorld's own games, minus their objective."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +11,7 @@ from oel_core.envs import EnvSpec, make_env, prepare_envs
 from oel_core.envs.textworld import INTRO, NOT_POSSIBLE, CoinCollector, CustomGame
 from oel_core.envs.textworld_text import refuse_objective, tidy
 from oel_core.errors import EnvironmentError_
+from tests.envs.hash_seeds import seen_under_two_hash_seeds
 
 COIN = EnvSpec("textworld_coin", {"level": 2})
 TREASURE = EnvSpec("textworld_treasure", {"level": 4})
@@ -240,12 +237,6 @@ def test_games_do_not_depend_on_the_order_of_python_sets(tmp_path: Path) -> None
         "commands = env._state['game'].walkthrough\n"
         "print(json.dumps([env.layout, env.start(), *(env.step(c).observation for c in commands)]))"
     )
-    seen = []
-    for hash_seed in ("1", "2"):
-        variables = {**os.environ, "PYTHONHASHSEED": hash_seed, "OEL_CACHE": str(tmp_path / hash_seed)}
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True
-        )
-        seen.append(json.loads(done.stdout.splitlines()[-1]))
+    seen = seen_under_two_hash_seeds(program, tmp_path)
     assert seen[0] == seen[1]
     assert len(seen[0]) > 10
