@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.measured import rows
 from oel_core.artifacts import RunFolder
 from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
@@ -36,9 +37,8 @@ def evaluate_model(
     resolve_model(path)
     made = make_suite(name, options, config)
     report = made.run(load_policy(path, model_settings(made, config.model)))
-    rows = [[field, str(value)] for field, value in report.model_dump(mode="json").items()]
     create_markdown_artifact(
-        f"# {model} on {name}\n\n`{path}`\n\n{table(['figure', 'value'], rows)}\n",
+        f"# {model} on {name}\n\n`{path}`\n\n{table(['figure', 'value'], rows(report))}\n",
         key=f"evaluate-{name.replace('_', '-')}",
         description=f"{model}: {100 * report.pass_rate:.1f}% of {report.episodes} episodes",
     )

@@ -35,6 +35,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on held-out episodes."""
+    from flows.measured import rows
     from oel_core.config import load_config
     from oel_core.policies import load_policy
     from oel_core.stages.common import Given
@@ -49,11 +50,10 @@ def evaluate(
         report = measure(
             folder, config, model, suite, _options(episodes, data, option or ()), knowledge=known, given=given
         )
-    values = report.model_dump(mode="json")
     if as_json:
-        print_json([values])
+        print_json([report.model_dump(mode="json")])
     else:
-        print_table("", ("figure", "value"), [(name, str(value)) for name, value in values.items()])
+        print_table("", ("figure", "value"), rows(report))
     if out is not None:
         err.print(f"Answers and report: {out}", highlight=False, soft_wrap=True)
 

@@ -153,7 +153,7 @@ def decoding(repeats: int) -> None:
     print(f"{LIVE // 2} rows, a 135M model with 3 query heads a key head, float32; {repeats} repeats")
     for context in CONTEXTS:
         ids = torch.randint(1, 40_000, (context,), generator=torch.Generator().manual_seed(0)).tolist()
-        prompts = [[*ids[:-8], row, *ids[-7:]] for row in range(LIVE // 2)]
+        prompts = [[*ids, *[row] * (1 + row)] for row in range(LIVE // 2)]  # so that most rows are padded
 
         def answer(tokens: int, prompts: list[list[int]] = prompts) -> None:
             sampling = Sampling(temperature=0, max_tokens=tokens)
@@ -241,9 +241,12 @@ def environments(repeats: int) -> None:
 
 def extraction(repeats: int) -> None:
     """Each episode is read with what its replica knows so far, so that only replicas can go side by side."""
-    policy, config = language_model(), ExtractConfig(sampling=SamplingConfig(temperature=0, max_tokens=128))
+    policy, config = (
+        language_model(),
+        ExtractConfig(sampling=SamplingConfig(temperature=0, max_tokens=64)),
+    )
     free = ScriptedPolicy(lambda messages, seed: "[up]", batch_size=LIVE)
-    played = play(free, episodes=REPLICAS * 4)
+    played = play(free, episodes=REPLICAS * 2)
     read = partial(extract_replicas, policy, config=config, previous={}, cap=KnowledgeConfig(), round_index=1, seed=0)
     replicas = {replica: played[replica::REPLICAS] for replica in range(REPLICAS)}
 

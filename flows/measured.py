@@ -1,0 +1,40 @@
+"""A suite's report in rows that a person reads."""
+
+from typing import Any
+
+from oel_core.types import EvalReport
+
+_RATES = ("truncation_rate", "invalid_rate")
+
+
+def rows(report: EvalReport) -> list[tuple[str, str]]:
+    """(figure, value): rates in percent, with their 95% intervals where there are any."""
+    values = report.model_dump(mode="json")
+    low, high = values.pop("ci95")
+    extra = values.pop("extra")
+    found = [(name, _shown(name, value)) for name, value in values.items()]
+    at = list(values).index("pass_rate")
+    found[at] = ("pass_rate", _interval(values["pass_rate"], low, high))
+    return [*found, *_extra(extra)]
+
+
+def _extra(values: dict[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    for name, value in values.items():
+        if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+            found.append((name, _interval(value["value"], value["low"], value["high"])))
+        elif isinstance(value, dict):
+            found += _extra(value)
+        else:
+            found.append((name, _shown(name, value)))
+    return found
+
+
+def _interval(rate: float, low: float, high: float) -> str:
+    return f"{100 * rate:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{100 * value:.1f}%" if name in _RATES else f"{value:.4g}"
+    return str(value)
