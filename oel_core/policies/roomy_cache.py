@@ -10,7 +10,7 @@ GROWTH = 1.25
 """How much longer the room gets when it is full: what is copied over all growths is a few times the final length."""
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+class RoomyLayer(DynamicLayer):
     """One layer's keys and values, (rows, heads, length, width) each, at the beginning of a longer room.
 
     Args:
@@ -37,11 +37,11 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (room[..., :length, :] for room in self._rooms)
         return self.keys, self.values
 
-    def _room(self, like: Tensor, held: Tensor, length: int) -> Tensor:
+    def _room(self, like: Tensor, held: Tensor | None, length: int) -> Tensor:
         """Room for `length` tokens and more, with those that are held at its beginning."""
         size = max(length, min(self._longest, int(length * GROWTH)))
         room = like.new_empty((*like.shape[:-2], size, like.shape[-1]))
-        if held.numel():
+        if held is not None and held.numel():
             room[..., : held.shape[-2], :] = held
         return room
 
