@@ -119,7 +119,9 @@ def test_bfloat16_keeps_float32_weights_so_that_small_steps_count(start, tmp_pat
     assert sum(moved) > len(moved) / 2
 
 
-@pytest.mark.parametrize(("schedule", "shares"), [("linear", (1, 0.75, 0.5, 0.25)), ("cosine", (1, 0.8536, 0.5, 0.1464))])
+@pytest.mark.parametrize(
+    ("schedule", "shares"), [("linear", (1, 0.75, 0.5, 0.25)), ("cosine", (1, 0.8536, 0.5, 0.1464))]
+)
 def test_a_falling_rate_is_that_of_each_step_and_goes_on_after_a_kill(start, tmp_path, schedule, shares):
     whole = distill(**arguments(start, tmp_path / "whole", schedule=schedule))
     assert [record.lr for record in lines(tmp_path / "whole")] == pytest.approx(
