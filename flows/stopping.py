@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows.abandoned import end_children, say_who
+from flows.logged import LoggedProgress
 from flows.services.process import log_path
 from flows.telling import tell_killed, within_patience
 from oel_core.artifacts import LEASE, RunFolder, require_run_name
 from oel_core.lease import drop_own
+from tasks.progress import shown_by
 
 STOPPED = 143
 """Exit code of a process that SIGTERM ended, as shells say it."""
@@ -59,7 +62,7 @@ def under_worker(root: Path, name: str) -> Iterator[None]:
 
     log_to_file(name)
     say_who(own)
-    with on_sigterm(leave):
+    with on_sigterm(leave), shown_by(LoggedProgress(get_run_logger())):
         yield
 
 

@@ -32,6 +32,19 @@ def test_a_trigger_completes_a_round_and_the_same_id_does_nothing_more(services:
     assert project.lease() is None
 
 
+def test_the_flow_runs_log_says_how_far_it_is(services: Services) -> None:
+    """What the Prefect UI shows under Logs of the run that a person started."""
+    flow_run = services.project("watched").trigger("one")
+    services.ended(flow_run)
+
+    def lines() -> set[str]:
+        wanted = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
+        return {line["message"] for line in services.api("logs/filter", wanted)}
+
+    until(lambda: "round 1: evaluate, held out" in lines(), "the last stage is in the log")
+    assert {"round 0: evaluate, held out", "round 1: play episodes", "round 1: extract", "round 1: distil"} <= lines()
+
+
 def served_from(services: Services, project: str) -> Path:
     """What the guide hands to `vllm serve`: the place of the champion, as MLflow's command prints it."""
     command = [sys.executable, "-m", "mlflow", "artifacts", "download", "-u", f"models:/oel-{project}@champion"]
