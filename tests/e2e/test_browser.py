@@ -102,7 +102,7 @@ def started_by_hand(page: Any, services: Services, project: str, *overrides: str
 
 def submitted(page: Any) -> str:
     page.get_by_role("button", name="Submit").click()
-    page.get_by_role("button", name="View run").first.click()
+    page.get_by_role("button", name="View run").first.dispatch_event("click")  # it moves, and is gone before it rests
     page.wait_for_url("**/runs/flow-run/*")
     return str(page.url.rsplit("/", 1)[1].split("?")[0])
 
