@@ -16,7 +16,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows.abandoned import end_children, say_who
-from flows.logged import LoggedProgress
+from flows.progress_lines import ProgressLines
 from flows.services.process import log_path
 from flows.telling import tell_killed, within_patience
 from oel_core.artifacts import LEASE, RunFolder, require_run_name
@@ -25,6 +25,8 @@ from tasks.progress import shown_by
 
 STOPPED = 143
 """Exit code of a process that SIGTERM ended, as shells say it."""
+LOGGED_EVERY_S = 30.0
+"""Between two lines of a stage in the flow run's log."""
 END = 0
 """No signal has this number."""
 
@@ -62,7 +64,7 @@ def under_worker(root: Path, name: str) -> Iterator[None]:
 
     log_to_file(name)
     say_who(own)
-    with on_sigterm(leave), shown_by(LoggedProgress(get_run_logger())):
+    with on_sigterm(leave), shown_by(ProgressLines(get_run_logger().info, LOGGED_EVERY_S)):
         yield
 
 

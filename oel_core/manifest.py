@@ -84,6 +84,11 @@ def read_record(path: Path, kind: type[Record]) -> Any:
         ) from error
 
 
+def read_if_there(path: Path, kind: type[Record]) -> Any:
+    """`read_record`, or None where there is no such file."""
+    return read_record(path, kind) if path.exists() else None
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as dotted paths: {"a": {"b": 1}} → {"a.b": 1}. Empty sections stay as they are."""
     flat: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from oel_core.config import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.files import write_atomic
 from oel_core.knowledge import diff, empty, load_knowledge
-from oel_core.manifest import read_record
+from oel_core.manifest import read_if_there, read_record
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
 from oel_core.stages.carried import previous_knowledge
 from oel_core.triggers import outcome_of
@@ -113,7 +113,8 @@ def _conflicts(items: Sequence[ExperienceItem]) -> list[list[int]]:
 def decision_of(run: RunFolder, round_index: int) -> Decision | None:
     """The decision that was made, if any."""
     path = _path(run, round_index, DECISION)
-    return read_record(path, Decision) if path.exists() else None
+    found: Decision | None = read_if_there(path, Decision)
+    return found
 
 
 def decide(config: OelConfig, run: RunFolder, round_index: int, decision: Decision) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from oel_core.artifacts import MANIFEST, STARTED, RunFolder, round_name
 from oel_core.errors import ConfigError
 from oel_core.files import write_atomic
-from oel_core.manifest import read_record
+from oel_core.manifest import read_if_there
 from oel_core.types import Record
 
 START = "start.json"
@@ -35,9 +35,7 @@ class RoundStart(Record):
 def read_start(run: RunFolder, round_index: int) -> RoundStart | None:
     """The decision about a round's start, or None when nobody decided."""
     path = run.path / round_name(round_index) / START
-    if not path.exists():
-        return None
-    found: RoundStart = read_record(path, RoundStart)
+    found: RoundStart | None = read_if_there(path, RoundStart)
     return found
 
 

@@ -15,7 +15,7 @@ from oel_core.errors import ArtifactError, ConfigError
 from oel_core.files import write_atomic
 from oel_core.inbox import INBOX, new_experience
 from oel_core.jsonl import jsonl_bytes
-from oel_core.manifest import read_record
+from oel_core.manifest import read_if_there
 from oel_core.round_start import RoundStart, inbox_read_to, last_begun, read_start, write_start
 from oel_core.types import Record
 
@@ -56,9 +56,7 @@ def trigger_path(run: RunFolder, id: str) -> Path:
 def read_trigger(run: RunFolder, id: str) -> Trigger | None:
     """What came of a trigger, or None when it is new."""
     path = trigger_path(run, id)
-    if not path.exists():
-        return None
-    found: Trigger = read_record(path, Trigger)
+    found: Trigger | None = read_if_there(path, Trigger)
     return found
 
 
@@ -83,9 +81,7 @@ def settled(run: RunFolder, id: str) -> Trigger | None:
 def outcome_of(run: RunFolder, round_index: int) -> Trigger | None:
     """How a round ended, as the trigger saw it that ended it; None while the round is open."""
     path = run.path / round_name(round_index) / OUTCOME
-    if not path.exists():
-        return None
-    found: Trigger = read_record(path, Trigger)
+    found: Trigger | None = read_if_there(path, Trigger)
     return found
 
 

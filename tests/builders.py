@@ -1,8 +1,29 @@
 """Small records for tests, every field said."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from oel_core.distillation.records import StepRecord
 from oel_core.types import ExperienceItem, Knowledge, Message, Split, StopReason, Trajectory, Turn
+
+
+def step_record(step: int = 1, **changes: Any) -> StepRecord:
+    """One optimiser step of one response; `changes` are its fields."""
+    values: dict[str, Any] = {
+        "loss": 0.5,
+        "kl": 0.5,
+        "entropy": 1.0,
+        "grad_norm": 1.0,
+        "lr": 1e-3,
+        "response_tokens": 3,
+        "response_length": 3.0,
+        "truncation_rate": 0.0,
+        "draws": (0,),
+        "draw_kl": (),
+        "wall_s": 0.1,
+        "tokens": 9,
+    }
+    return StepRecord(step=step, **(values | changes))
 
 
 def turn(

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from flows.progress_lines import ProgressLines
 from tasks.progress import Sink, shown_by
 
 
@@ -33,7 +34,7 @@ class _Lines:
 def live_progress(console: Console) -> Iterator[Sink]:
     """Shows the progress of every stage in this process. Where there is no terminal, each stage gets one plain line."""
     if not console.is_terminal:
-        lines = _PlainLines(console)
+        lines = ProgressLines(lambda line: console.print(line, highlight=False))
         with shown_by(lines):
             yield lines
         return
@@ -48,18 +49,3 @@ def live_progress(console: Console) -> Iterator[Sink]:
         bars = _Lines(progress)
         with shown_by(bars):
             yield bars
-
-
-class _PlainLines:
-    """A line when a stage starts and one when it is done."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._started: set[str] = set()
-
-    def __call__(self, label: str, done: int, total: int) -> None:
-        if label not in self._started:
-            self._started.add(label)
-            self._console.print(label, highlight=False)
-        if total and done == total:
-            self._console.print(f"{label}: {done} of {total}", highlight=False)

@@ -12,7 +12,7 @@ from pydantic import Field
 from flows.services.postgres import database_url
 from flows.services.process import HOME, Service, python
 from oel_core.files import write_atomic
-from oel_core.manifest import read_record
+from oel_core.manifest import read_if_there
 from oel_core.types import Record
 
 PREFECT, MLFLOW = "prefect", "mlflow"
@@ -52,9 +52,7 @@ def settings_path(root: Path) -> Path:
 def read_settings(root: Path) -> UpSettings | None:
     """What `oel up` was last called with under this root, or None."""
     path = settings_path(root)
-    if not path.exists():
-        return None
-    found: UpSettings = read_record(path, UpSettings)
+    found: UpSettings | None = read_if_there(path, UpSettings)
     return found
 
 

@@ -6,27 +6,12 @@ import pytest
 
 from oel_core.distillation.job import Job
 from oel_core.distillation.launch import _tell
-from oel_core.distillation.records import StepRecord
+from tests.builders import step_record
 from tests.distillation.builders import arguments
 
 
 def line(step: int) -> bytes:
-    record = StepRecord(
-        step=step,
-        loss=0.5,
-        kl=0.5,
-        entropy=1.0,
-        grad_norm=1.0,
-        lr=1e-3,
-        response_tokens=3,
-        response_length=3.0,
-        truncation_rate=0.0,
-        draws=(0,),
-        draw_kl=(),
-        wall_s=0.1,
-        tokens=9,
-    )
-    return record.model_dump_json().encode() + b"\n"
+    return step_record(step).model_dump_json().encode() + b"\n"
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from oel_core import envs
 from oel_core.artifacts import RunFolder, adopt_config, open_run, stage_key
 from oel_core.config import ModelConfig, OelConfig, parse_config
-from oel_core.distillation.records import StepRecord
 from oel_core.errors import ArtifactError
 from oel_core.jsonl import jsonl_bytes
 from oel_core.knowledge_config import ReviewConfig
@@ -34,6 +33,7 @@ from oel_core.stages.review import review
 from oel_core.stages.saturation import saturation
 from oel_core.stages.select import select
 from oel_core.types import Message
+from tests.builders import step_record
 from tests.test_promotion import played, rate, standing
 
 HOSTILE = (
@@ -111,10 +111,7 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fake_distill(run: RunFolder) -> None:
     """The folder that training would leave, for a player that has no weights."""
-    step = StepRecord(
-        step=1, loss=0.5, kl=0.4, entropy=1.0, grad_norm=1, lr=1e-4, response_tokens=4, response_length=2,
-        truncation_rate=0, draws=(0,), draw_kl=(), wall_s=0, tokens=8,
-    )  # fmt: skip
+    step = step_record(kl=0.4, lr=1e-4, response_tokens=4, response_length=2, wall_s=0, tokens=8)
 
     def work(folder: Path) -> dict[str, float]:
         folder.mkdir(parents=True, exist_ok=True)

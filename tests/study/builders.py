@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from oel_core.config import ModelConfig, parse_config
-from oel_core.distillation.records import StepRecord
 from oel_core.jsonl import jsonl_bytes
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
@@ -12,6 +11,7 @@ from oel_core.seeds import derive_seed
 from oel_core.study.arms import ARMS
 from oel_core.study.plan import StudyPlan
 from oel_core.types import Message
+from tests.builders import step_record
 
 TRUTH = "- EXPERIENCE ITEM: the goal is to the right"
 
@@ -35,21 +35,7 @@ def load_scripted(path: str, config: ModelConfig) -> Policy:
 
 def fake_distill(*, workdir: Path, config: Any, knowledge: Any, injection: Any, on_step: Any, **given: Any) -> Path:
     """Leaves what a distillation leaves; other teaching, other weights."""
-    step = StepRecord(
-        step=1,
-        loss=0.5,
-        kl=0.5,
-        entropy=0.1,
-        grad_norm=1.0,
-        lr=1e-3,
-        response_tokens=1,
-        response_length=1.0,
-        truncation_rate=0.0,
-        draws=(0,),
-        draw_kl=(),
-        wall_s=0.0,
-        tokens=1,
-    )
+    step = step_record(entropy=0.1, response_tokens=1, response_length=1.0, wall_s=0.0, tokens=1)
     (workdir / "checkpoint").mkdir(exist_ok=True)
     (workdir / "checkpoint" / "weights.txt").write_text(
         f"{config.regime} {injection} {[entry.text for entry in knowledge]}"

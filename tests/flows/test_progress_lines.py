@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from flows.logged import LoggedProgress
+from flows.progress_lines import ProgressLines
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 def test_a_stage_says_that_it_starts_how_far_it_is_and_that_it_is_done(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "watched")
     clock = Clock()
-    show = LoggedProgress(logging.getLogger("watched"), between_s=30, clock=clock)
+    show = ProgressLines(logging.getLogger("watched").info, between_s=30, clock=clock)
     for done in range(1, 101):
         clock.now += 1
         show("round 1: play episodes", done, 100)
@@ -37,7 +37,7 @@ def test_a_stage_says_that_it_starts_how_far_it_is_and_that_it_is_done(caplog: p
 def test_a_stage_that_does_not_know_how_much_there_is_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "watched")
     clock = Clock()
-    show = LoggedProgress(logging.getLogger("watched"), between_s=30, clock=clock)
+    show = ProgressLines(logging.getLogger("watched").info, between_s=30, clock=clock)
     show("evaluate", 1, 0)
     clock.now = 40
     show("evaluate", 2, 0)
