@@ -8,6 +8,7 @@ from prefect import flow
 from flows.evaluate_model import model_path
 from oel_core.artifacts import open_run
 from oel_core.config import OelConfig
+from oel_core.envs.base import env_spec
 from oel_core.files import write_atomic
 from oel_core.jsonl import jsonl_bytes
 from oel_core.planning import plan_episodes
@@ -15,7 +16,6 @@ from oel_core.policies import load_policy
 from oel_core.preflight import check
 from oel_core.rollout import play_episodes
 from oel_core.round_start import last_begun
-from oel_core.stages.common import env_spec
 from oel_core.triggers import file_stem
 from oel_core.types import Split
 from tasks.registry import CHAMPION

@@ -11,30 +11,15 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from oel_core.config_base import Count, CountOrZero, Section, Share
+from oel_core.config_base import Count, CountOrZero, Section
 from oel_core.distill_config import DistillConfig
 from oel_core.errors import ConfigError
 from oel_core.knowledge_config import KnowledgeConfig, ReviewConfig
 from oel_core.operation import ExperienceConfig, GateConfig
-from oel_core.policies.base import Sampling
 from oel_core.policy_config import Backend, OpenAIConfig, VllmConfig
+from oel_core.sampling_config import Sampling
 
 PRESETS = resources.files("deployments") / "presets"
-
-
-class SamplingConfig(Section):
-    """How responses are drawn."""
-
-    temperature: float = Field(default=0.7, ge=0)
-    """0 is greedy."""
-    top_p: Share = 1.0
-    top_k: CountOrZero = 0
-    """0 keeps the whole vocabulary."""
-    max_tokens: Count = 1024
-    """Most tokens of one response."""
-
-    def build(self) -> Sampling:
-        return Sampling(**self.model_dump())
 
 
 class LoraConfig(Section):
@@ -100,7 +85,7 @@ class PlayConfig(Section):
 
     history_turns: CountOrZero | None = None
     """Earlier exchanges kept in a prompt; null keeps all."""
-    sampling: SamplingConfig = SamplingConfig()
+    sampling: Sampling = Sampling()
 
 
 class CollectConfig(Section):
@@ -122,7 +107,7 @@ class ExtractConfig(Section):
     """Episodes whose items are used; null is half of `collect.extraction_episodes`, the paper's choice."""
     turns_shown: Count | None = None
     """Last turns of an episode that the extractor reads; null shows all."""
-    sampling: SamplingConfig = SamplingConfig(max_tokens=2048)
+    sampling: Sampling = Sampling(max_tokens=2048)
 
 
 class GameSuite(Section):
@@ -132,7 +117,7 @@ class GameSuite(Section):
     """Held-out episodes of each arm."""
     arms: tuple[Literal["in_context", "raw"], ...] = ("in_context", "raw")
     """Arms besides the consolidated model itself."""
-    sampling: SamplingConfig = SamplingConfig(top_p=0.8, top_k=20)
+    sampling: Sampling = Sampling(top_p=0.8, top_k=20)
 
 
 class EvaluateConfig(Section):

@@ -9,11 +9,11 @@ from oel_core.architectures import KNOWN, Architecture, read_architecture
 from oel_core.checkpoints import CONFIG, INDEX, WEIGHTS, adapter_base, embedded, is_adapter, read_json, resolve_model
 from oel_core.config import OelConfig
 from oel_core.envs import check_spec
+from oel_core.envs.base import env_spec
 from oel_core.errors import ConfigError, OelError
 from oel_core.estimate import StageNeed, estimate, trained_parameters, transient_disk
 from oel_core.evaluation import make_suite
 from oel_core.preflight import check_engines, check_replay
-from oel_core.stages.common import env_spec
 
 GIB = 2**30
 HUB_PATIENCE_S = 5.0

@@ -18,7 +18,7 @@ from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PromptT
 from oel_core.extraction_records import ExtractionResult, RawOutput
 from oel_core.hygiene import screen
 from oel_core.knowledge import empty, merge
-from oel_core.policies.base import Completion, Policy, Request, Sampling
+from oel_core.policies.base import Completion, Policy, Request
 from oel_core.prompts.extraction import get_format
 from oel_core.prompts.extraction.base import ExtractionFormat, extraction_messages
 from oel_core.seeds import derive_seed
@@ -163,9 +163,8 @@ class _Reader:
         """Answers in order; where a prompt is too long, what is wrong with it. The others are asked without it."""
         if not requests:
             return []
-        sampling: Sampling = self.config.sampling.build()
         try:
-            return list(self.policy.generate(requests, sampling))
+            return list(self.policy.generate(requests, self.config.sampling))
         except PromptTooLongError as error:
             problems = error.problems
         rest = iter(self._ask([request for position, request in enumerate(requests) if position not in problems]))

@@ -121,8 +121,9 @@ def _convert(source: Path, folder: Path) -> None:
 
 def _ask(model: FetchedModel, folder: Path) -> None:
     from oel_core.config import ModelConfig
-    from oel_core.policies.base import Request, Sampling
+    from oel_core.policies.base import Request
     from oel_core.policies.transformers import TransformersPolicy
+    from oel_core.sampling_config import Sampling
     from oel_core.types import Message
 
     policy = TransformersPolicy.load(str(folder), ModelConfig(device="cpu", batch_size=1))

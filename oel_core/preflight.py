@@ -4,12 +4,12 @@ from oel_core.checkpoints import resolve_model
 from oel_core.config import OelConfig
 from oel_core.distillation.replay import read_replay
 from oel_core.envs import check_spec
+from oel_core.envs.base import env_spec
 from oel_core.errors import ConfigError
 from oel_core.evaluation import check_suites
 from oel_core.policies import check_backend
 from oel_core.prompts.extraction import get_format
 from oel_core.rollout_config import rollout_model
-from oel_core.stages.common import env_spec
 from oel_core.validation import require_validation
 
 

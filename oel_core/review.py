@@ -19,8 +19,8 @@ from oel_core.errors import ConfigError
 from oel_core.files import write_atomic
 from oel_core.knowledge import diff, empty, load_knowledge
 from oel_core.manifest import read_if_there, read_record
-from oel_core.stages.accumulate import STAGE as ACCUMULATE
 from oel_core.stages.carried import previous_knowledge
+from oel_core.stages.settled import ACCUMULATE, REVIEW
 from oel_core.triggers import outcome_of
 from oel_core.types import ExperienceItem, Record
 
@@ -128,7 +128,7 @@ def decide(config: OelConfig, run: RunFolder, round_index: int, decision: Decisi
     wrong = sorted({number for number in decision.dropped if not 1 <= number <= count})
     if wrong:
         raise ConfigError(f"there is no item {', '.join(map(str, wrong))}: the numbers go from 1 to {count}")
-    if run.has(round_index, "review"):
+    if run.has(round_index, REVIEW):
         raise ConfigError(
             f"round {round_index} of {run.name} has gone on with its reviewed knowledge: it is too late to decide"
         )

@@ -59,7 +59,7 @@ def _play_turn(policy: Policy, live: Sequence[Episode], play: PlayConfig, seed: 
     """One turn of every live episode, in one batch. Those whose prompt does not fit fail; the others are answered."""
     started = time.perf_counter()
     try:
-        completions = policy.generate([episode.request(seed) for episode in live], play.sampling.build())
+        completions = policy.generate([episode.request(seed) for episode in live], play.sampling)
     except PromptTooLongError as error:
         for position, problem in error.problems.items():
             live[position].fail(PromptTooLongError({position: problem}))
@@ -102,7 +102,7 @@ def _land(flight: Flight[Episode], play: PlayConfig) -> Episode:
 def _stream(
     policy: StreamingPolicy, episodes: Sequence[Episode], play: PlayConfig, knowledge: KnowledgeFor | None, seed: int
 ) -> Iterator[Trajectory]:
-    flight = Flight[Episode](policy, play.sampling.build())
+    flight = Flight[Episode](policy, play.sampling)
     upcoming, playing = list(reversed(episodes)), dict[str, Episode]()
     try:
         while upcoming or len(flight):

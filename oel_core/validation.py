@@ -8,32 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import Field
-
 from oel_core.config import OelConfig
-from oel_core.envs.base import Environment
+from oel_core.envs.base import Environment, env_spec
 from oel_core.errors import ConfigError
 from oel_core.evaluation.base import summarise
 from oel_core.planning import EpisodePlan, count_layouts, plan_episodes
 from oel_core.policies.base import Policy
+from oel_core.progress import Progress
 from oel_core.seeds import SEEDINGS
-from oel_core.stages.common import Progress, env_spec
+from oel_core.selection_records import Score
 from oel_core.stages.playing import play_into
-from oel_core.types import Knowledge, Record, Split, Trajectory
-
-
-class Score(Record):
-    """How often the policy passed with one text before it."""
-
-    episodes: int = Field(ge=0)
-    passed: int = Field(ge=0)
-    pass_rate: float
-    ci95: tuple[float, float]
-    """Wilson interval of the pass rate."""
-    response_tokens: float
-    """Mean tokens of a response."""
-    errors: int = Field(ge=0)
-    """Episodes that failed technically; they count as not passed."""
+from oel_core.types import Knowledge, Split, Trajectory
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from oel_core.distillation.records import StepRecord
 from oel_core.jsonl import read_jsonl
 from oel_core.manifest import Manifest, read_record
 from oel_core.prompts.extraction.base import transcript
+from oel_core.selection_records import SCORES
 from oel_core.stages.accumulate import FLAGGED
 from oel_core.stages.common import CHECKPOINT, EPISODES, REPORT, TRAJECTORIES
 from oel_core.stages.distill import STEPS
 from oel_core.stages.review import REVIEW
 from oel_core.stages.saturation import CURVE, SaturationCurve
-from oel_core.stages.select import SCORES
 from oel_core.summary import summarise_round
 from oel_core.types import EvalReport, Trajectory
 from tasks.datasets import experience, measured

@@ -18,8 +18,9 @@ from oel_core.config import OelConfig
 from oel_core.distillation import trainer
 from oel_core.distillation.run import distill
 from oel_core.estimate import generation_memory, training_memory
-from oel_core.policies.base import Request, Sampling
+from oel_core.policies.base import Request
 from oel_core.policies.transformers import TransformersPolicy
+from oel_core.sampling_config import Sampling
 from oel_core.types import Knowledge, Message, PartialRollout
 from tests.builders import item
 from tests.fakes import byte_tokenizer

@@ -9,8 +9,9 @@ import pytest
 from oel_core.config import ExtractConfig, KnowledgeConfig
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PolicyError, PromptTooLongError
 from oel_core.extraction import ExtractionResult, RawOutput, extract_replicas
-from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.policies.base import Completion, Request
 from oel_core.prompts.extraction.itemised import MARKER
+from oel_core.sampling_config import Sampling
 from oel_core.types import Knowledge, StopReason, Trajectory
 from tests.builders import episode, item, knowledge_of
 

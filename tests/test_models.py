@@ -10,8 +10,9 @@ import torch
 from oel_core import checkpoints, models
 from oel_core.config import LoraConfig, ModelConfig
 from oel_core.errors import ArtifactError, ConfigError
-from oel_core.policies.base import Request, Sampling
+from oel_core.policies.base import Request
 from oel_core.policies.transformers import TransformersPolicy
+from oel_core.sampling_config import Sampling
 from oel_core.types import Message
 from tests.fakes import byte_tokenizer, tiny_model, tiny_model_folder
 

@@ -9,22 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oel_core import envs
-from oel_core.config import ModelConfig, PlayConfig, SamplingConfig
+from oel_core.config import ModelConfig, PlayConfig
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
 from oel_core.knowledge_config import InjectionConfig
 from oel_core.manifest import digest_bytes
-from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.policies.base import Completion, Request
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.policies.transformers import TransformersPolicy
 from oel_core.prompts import play as prompts
 from oel_core.rollout import EpisodePlan, groups, plan_episodes, play_episodes, prompt_digest
+from oel_core.sampling_config import Sampling
 from oel_core.seeds import derive_seed
 from oel_core.types import Message, Split, Trajectory
 from tests.fakes import CORRIDOR, CorridorEnv, byte_tokenizer, tiny_model
 
 SPEC = EnvSpec("corridor", max_turns=4)
-PLAY = PlayConfig(sampling=SamplingConfig(max_tokens=40))
+PLAY = PlayConfig(sampling=Sampling(max_tokens=40))
 
 
 @pytest.fixture(autouse=True)

@@ -11,18 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oel_core import envs
-from oel_core.config import PlayConfig, SamplingConfig
+from oel_core.config import PlayConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
-from oel_core.policies.base import Completion, Policy, Request, Sampling, StreamingPolicy
+from oel_core.policies.base import Completion, Policy, Request, StreamingPolicy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.rollout import EpisodePlan, play_episodes, unfinished
+from oel_core.sampling_config import Sampling
 from oel_core.seeds import derive_seed
 from oel_core.types import Message, Split, Trajectory
 from tests.fakes import CORRIDOR, CorridorEnv
 
 SPEC = EnvSpec("corridor", max_turns=4)
-PLAY = PlayConfig(sampling=SamplingConfig(max_tokens=40))
+PLAY = PlayConfig(sampling=Sampling(max_tokens=40))
 Pick = Callable[[Sequence[Request]], int]
 
 

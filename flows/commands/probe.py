@@ -25,7 +25,7 @@ def probe(
     policy = load_policy(config.model.path, config.model)
     loaded = time.perf_counter()
     try:
-        sampling = config.play.sampling.build()
+        sampling = config.play.sampling
         (answer,) = policy.generate([Request((Message(role="user", content=prompt),), config.seed)], sampling)
         abilities = getattr(policy, "abilities", None)
         values = {

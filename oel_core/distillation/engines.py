@@ -29,8 +29,9 @@ from oel_core.distillation.rollouts import Rollout, Sampler, Tokens
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError, ServiceError
 from oel_core.models import current_weights, is_lora, write_weights
 from oel_core.policies import check_backend
-from oel_core.policies.base import Completion, Sampling
+from oel_core.policies.base import Completion
 from oel_core.rollout_config import rollout_model
+from oel_core.sampling_config import Sampling
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from oel_core.distillation.dataset import Sample
-from oel_core.policies.base import Sampling
 from oel_core.policies.decoding import sample_responses
+from oel_core.sampling_config import Sampling
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from oel_core.config import OelConfig
+
 
 @dataclass(frozen=True)
 class EnvSpec:
@@ -12,6 +14,12 @@ class EnvSpec:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     max_turns: int = 5
+
+
+def env_spec(config: OelConfig) -> EnvSpec:
+    """The environment of a run."""
+    environment = config.environment
+    return EnvSpec(environment.name, environment.options, environment.max_turns)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Protocol
 
 from oel_core import envs
-from oel_core.config import OelConfig, PlayConfig, SamplingConfig
+from oel_core.config import OelConfig, PlayConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation.stats import wilson
@@ -15,6 +15,7 @@ from oel_core.knowledge_config import InjectionConfig
 from oel_core.policies.base import Policy
 from oel_core.prompts.injection import GLOBAL
 from oel_core.rollout import EpisodePlan, KnowledgeFor, count_layouts, plan_episodes, play_episodes, unfinished
+from oel_core.sampling_config import Sampling
 from oel_core.seeds import SEEDINGS
 from oel_core.types import EvalReport, Split, StopReason, Trajectory
 
@@ -90,7 +91,7 @@ class HeldOutPlay:
         return summarise(suite, policy.name, played, layouts=count_layouts(self.spec, self.plans))
 
 
-def held_out(config: OelConfig, spec: EnvSpec, sampling: SamplingConfig, episodes: int) -> HeldOutPlay:
+def held_out(config: OelConfig, spec: EnvSpec, sampling: Sampling, episodes: int) -> HeldOutPlay:
     """The first `episodes` held-out seeds of the run, in the world `spec`."""
     plans = plan_episodes(
         spec,

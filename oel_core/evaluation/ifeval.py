@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import AliasChoices, ConfigDict, Field, ValidationError, model_validator
 
-from oel_core.config import Count, OelConfig, SamplingConfig, Section
+from oel_core.config import Count, OelConfig, Section
 from oel_core.errors import ConfigError
 from oel_core.evaluation import lm_harness
 from oel_core.evaluation.base import OnEpisode, ignore, summarise
@@ -23,6 +23,7 @@ from oel_core.evaluation.options import parse_options
 from oel_core.evaluation.questions import Asking, Question, Score, pick, visible
 from oel_core.evaluation.stats import Estimate, clustered_share, wilson
 from oel_core.policies.base import Policy
+from oel_core.sampling_config import Sampling
 from oel_core.seeds import derive_seed
 from oel_core.types import EvalReport, Message, Record, Trajectory
 
@@ -42,7 +43,7 @@ class IfevalOptions(Section):
     """Of the sampling; the same in every round."""
     thinking: bool = False
     """Let the model think aloud; what it thought is not checked."""
-    sampling: SamplingConfig = SamplingConfig(top_p=0.8, top_k=20, max_tokens=1280)
+    sampling: Sampling = Sampling(top_p=0.8, top_k=20, max_tokens=1280)
 
 
 class IfevalPrompt(Record):
@@ -97,7 +98,7 @@ class Ifeval:
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """See `Suite.run`. `pass_rate` is the prompt-level strict accuracy; the other three are in `extra`."""
         lm_harness.require(self.name)
-        asking = Asking("ifeval", tuple(map(self._question, self.prompts)), self.options.sampling.build(), self._score)
+        asking = Asking("ifeval", tuple(map(self._question, self.prompts)), self.options.sampling, self._score)
         episodes = asking.run(policy, done, on_episode)
         report = summarise(self.name, policy.name, episodes, layouts=len(self.prompts))
         return report.model_copy(update={"extra": self._extra(episodes)})

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from oel_core.errors import ConfigError
-from oel_core.policies.base import Sampling
+from oel_core.sampling_config import Sampling
 from oel_core.types import Message
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import AliasChoices, ConfigDict, Field
 
-from oel_core.config import Count, OelConfig, SamplingConfig, Section
+from oel_core.config import Count, OelConfig, Section
 from oel_core.errors import ConfigError
 from oel_core.evaluation import lm_harness
 from oel_core.evaluation.base import OnEpisode, ignore, summarise
@@ -16,6 +16,7 @@ from oel_core.evaluation.lm_harness import HarnessTask
 from oel_core.evaluation.options import parse_options
 from oel_core.evaluation.questions import Asking, Question, Score, visible
 from oel_core.policies.base import Policy
+from oel_core.sampling_config import Sampling
 from oel_core.seeds import derive_seed
 from oel_core.types import EvalReport, Trajectory
 
@@ -34,7 +35,7 @@ class LmTaskOptions(Section):
     seed: int = Field(default=42, ge=0)
     thinking: bool = False
     """Let the model think aloud; what it thought is not scored."""
-    sampling: SamplingConfig | None = None
+    sampling: Sampling | None = None
     """Null is the task's own, which is greedy for most."""
 
 
@@ -79,7 +80,7 @@ class LmTask:
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """See `Suite.run`. An answer passes where the headline metric is 1; the task's figures are in `extra`."""
         chosen = self.options.sampling
-        sampling = chosen.build() if chosen is not None else self.opened.sampling
+        sampling = chosen if chosen is not None else self.opened.sampling
         asking = Asking(self.task, self._questions(), sampling, self._score)
         episodes = asking.run(policy, done, on_episode)
         report = summarise(self.name, policy.name, episodes, layouts=len(episodes))

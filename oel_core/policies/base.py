@@ -5,20 +5,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from oel_core.sampling_config import Sampling
 from oel_core.types import IdSource, Message, StopReason
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to draw a response."""
-
-    temperature: float = 0.7
-    """0 is greedy."""
-    top_p: float = 1.0
-    top_k: int = 0
-    """0 keeps the whole vocabulary."""
-    max_tokens: int = 1024
-    """Most response tokens, the end token counted."""
 
 
 @dataclass(frozen=True)

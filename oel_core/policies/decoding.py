@@ -14,10 +14,10 @@ from transformers import DynamicCache
 
 from oel_core.attention import attending_by
 from oel_core.errors import PolicyError
-from oel_core.policies.base import Sampling
 from oel_core.policies.grouped_attention import NAME as GROUPED
 from oel_core.policies.roomy_cache import roomy_cache
 from oel_core.policies.sampling import draw, uniforms
+from oel_core.sampling_config import Sampling
 
 WORTH_SHARING = 8
 """Shared leading tokens from which on reading them apart is cheaper than reading them in every row."""

@@ -7,7 +7,8 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from oel_core.errors import PromptTooLongError
-from oel_core.policies.base import Completion, Request, Sampling, StreamingPolicy
+from oel_core.policies.base import Completion, Request, StreamingPolicy
+from oel_core.sampling_config import Sampling
 
 Item = TypeVar("Item")
 

@@ -8,8 +8,9 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from oel_core.errors import PolicyError, PromptTooLongError
-from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.policies.base import Completion, Request
 from oel_core.policies.chat import Chat
+from oel_core.sampling_config import Sampling
 
 Result = TypeVar("Result")
 

@@ -15,11 +15,12 @@ from oel_core.checkpoints import is_adapter, model_digest, resolve_model
 from oel_core.config import ModelConfig
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
 from oel_core.policies.api_client import ApiClient, ServerRefusal
-from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.policies.base import Completion, Request
 from oel_core.policies.chat import Chat, checkpoint_name
 from oel_core.policies.in_flight import BackgroundLoop, InFlightPolicy
 from oel_core.policies.managed_server import server_for
 from oel_core.policies.openai_probe import TOO_LONG, Abilities, chat_body, extras, probe
+from oel_core.sampling_config import Sampling
 from oel_core.types import IdSource, StopReason
 
 log = logging.getLogger(__name__)

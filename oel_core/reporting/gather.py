@@ -11,12 +11,12 @@ from oel_core.distillation.records import StepRecord, read_steps
 from oel_core.jsonl import read_jsonl
 from oel_core.manifest import Manifest, read_record
 from oel_core.promotion import Verdict
+from oel_core.selection_records import SCORES, Selection
 from oel_core.stages.common import EPISODES
 from oel_core.stages.distill import STEPS
 from oel_core.stages.gate import STAGE as GATE
 from oel_core.stages.gate import read_verdict
 from oel_core.stages.saturation import CURVE, SaturationCurve
-from oel_core.stages.select import SCORES, Selection
 from oel_core.summary import RoundSummary, report, summarise_round
 from oel_core.types import EvalReport, Trajectory
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from oel_core.artifacts import RunFolder, round_name, stage_key
 from oel_core.config import OelConfig
+from oel_core.envs.base import env_spec
 from oel_core.files import write_atomic
 from oel_core.inbox import INBOX, SOURCES, EpisodeSource, deal
 from oel_core.jsonl import jsonl_bytes, read_jsonl
@@ -16,13 +17,7 @@ from oel_core.manifest import Manifest, digest_file
 from oel_core.rollout import EpisodePlan, plan_episodes
 from oel_core.round_start import read_start
 from oel_core.seeds import SEEDINGS
-from oel_core.stages.common import (
-    NOTHING,
-    TRAJECTORIES,
-    Given,
-    env_spec,
-    start_digest,
-)
+from oel_core.stages.common import NOTHING, TRAJECTORIES, Given, start_digest
 from oel_core.stages.playing import play_into
 from oel_core.types import Split, Trajectory
 

@@ -6,23 +6,17 @@ from dataclasses import dataclass
 from oel_core.artifacts import RunFolder
 from oel_core.checkpoints import model_digest
 from oel_core.config import ModelConfig, OelConfig
-from oel_core.envs.base import EnvSpec
 from oel_core.jsonl import read_jsonl
 from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
+from oel_core.progress import Progress, silent
 from oel_core.round_start import parent_of
 from oel_core.types import Split, Trajectory
 
-Progress = Callable[[int, int], None]
-"""Called with how much of a stage's work is done, and how much there is."""
 LoadPolicy = Callable[[str, ModelConfig], Policy]
 """Gives the policy of a checkpoint. Stages do not close it, so that the next one finds it loaded."""
 
 TRAJECTORIES, EPISODES, CHECKPOINT, REPORT = "trajectories.jsonl", "episodes.jsonl", "checkpoint", "report.json"
-
-
-def silent(done: int, total: int) -> None:
-    """The progress callback of a caller who does not look."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +33,6 @@ class Given:
 
 NOTHING = Given()
 """Policies are loaded as usual, and nobody looks."""
-
-
-def env_spec(config: OelConfig) -> EnvSpec:
-    """The world of the run."""
-    world = config.environment
-    return EnvSpec(world.name, world.options, world.max_turns)
 
 
 def model_after(config: OelConfig, run: RunFolder, round_index: int) -> str:

@@ -16,17 +16,9 @@ from oel_core.files import write_atomic
 from oel_core.jsonl import JsonlWriter, recover_jsonl
 from oel_core.manifest import Manifest
 from oel_core.policies.base import Policy
+from oel_core.progress import Progress
 from oel_core.round_start import parent_of
-from oel_core.stages.common import (
-    EPISODES,
-    NOTHING,
-    REPORT,
-    Given,
-    Progress,
-    digest_after,
-    load_trajectories,
-    model_after,
-)
+from oel_core.stages.common import EPISODES, NOTHING, REPORT, Given, digest_after, load_trajectories, model_after
 from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import Split, Trajectory
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from oel_core.config import OelConfig
 from oel_core.envs import prepare_envs
+from oel_core.envs.base import env_spec
 from oel_core.jsonl import JsonlWriter, recover_jsonl
 from oel_core.policies.base import Policy
+from oel_core.progress import Progress
 from oel_core.rollout import EpisodePlan, KnowledgeFor, play_episodes, unfinished
-from oel_core.stages.common import Progress, env_spec
 from oel_core.types import Trajectory
 
 

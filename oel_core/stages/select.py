@@ -13,39 +13,14 @@ from oel_core.files import write_atomic
 from oel_core.knowledge import write_knowledge
 from oel_core.manifest import Manifest
 from oel_core.selection import Choice, Scored, choose
+from oel_core.selection_records import SCORES, FileScore, Score, Selection
 from oel_core.stages.common import EPISODES, NOTHING, Given, start_digest
 from oel_core.stages.settled import SETTLED_SECTIONS, load_settled, settled_digest
-from oel_core.types import Knowledge, Record
-from oel_core.validation import Candidate, Score, candidate, score_texts, validation_layouts
+from oel_core.types import Knowledge
+from oel_core.validation import Candidate, candidate, score_texts, validation_layouts
 
-STAGE, SCORES = "select", "scores.json"
+STAGE = "select"
 SECTIONS = ("seed", "model", "environment", "play", *SETTLED_SECTIONS, "knowledge.selection", "knowledge.injection")
-
-
-class FileScore(Record):
-    """One knowledge file's score, and whether it is distilled."""
-
-    replica: int
-    tokens: int
-    score: Score
-    chosen: bool
-    weight: float
-    """Probability that a sample's teacher reads this file."""
-
-
-class Selection(Record):
-    """`scores.json`."""
-
-    use: str
-    layouts: int
-    """Distinct boards among the validation episodes."""
-    without: Score
-    """The same policy without knowledge: what a file has to beat to be of use."""
-    files: tuple[FileScore, ...]
-
-    @property
-    def chosen(self) -> tuple[FileScore, ...]:
-        return tuple(file for file in self.files if file.chosen)
 
 
 def select(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:

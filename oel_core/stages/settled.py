@@ -5,13 +5,15 @@ from oel_core.config import OelConfig
 from oel_core.knowledge import load_knowledge, replicas
 from oel_core.types import Knowledge
 
+ACCUMULATE, REVIEW, SELECT = "accumulate", "review", "select"
+"""The stages that leave knowledge files."""
 SETTLED_SECTIONS = ("collect.replicas", "knowledge.max_tokens", "review.mode")
 """What a stage depends on that reads these texts, besides their digest."""
 
 
 def settled_stage(config: OelConfig) -> str:
     """The stage whose texts count."""
-    return "review" if config.review.mode == "required" else "accumulate"
+    return REVIEW if config.review.mode == "required" else ACCUMULATE
 
 
 def settled_digest(config: OelConfig, run: RunFolder, round_index: int) -> str:

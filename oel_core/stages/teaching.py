@@ -8,8 +8,8 @@ from oel_core.knowledge import load_knowledge
 from oel_core.manifest import read_record
 from oel_core.seeds import derive_seed
 from oel_core.selection import draw_file
-from oel_core.stages import select
-from oel_core.stages.settled import load_all, settled_stage
+from oel_core.selection_records import SCORES, Selection
+from oel_core.stages.settled import ACCUMULATE, REVIEW, SELECT, load_all, settled_stage
 from oel_core.types import Knowledge
 
 
@@ -37,13 +37,13 @@ class Teaching:
 
 def teaching_stage(config: OelConfig) -> str:
     """The stage that leaves the knowledge which is distilled."""
-    return settled_stage(config) if config.knowledge.selection.use == "all" else select.STAGE
+    return settled_stage(config) if config.knowledge.selection.use == "all" else SELECT
 
 
 def taught_by(run: RunFolder, round_index: int) -> str:
     """The same of a round that is over, whatever its settings were: they may have changed since."""
-    left = (stage for stage in (select.STAGE, "review") if run.has(round_index, stage))
-    return next(left, "accumulate")
+    left = (stage for stage in (SELECT, REVIEW) if run.has(round_index, stage))
+    return next(left, ACCUMULATE)
 
 
 def teaching_digest(config: OelConfig, run: RunFolder, round_index: int) -> str:
@@ -62,10 +62,10 @@ def load_teaching(config: OelConfig, run: RunFolder, round_index: int) -> Teachi
 
 def load_from(config: OelConfig, run: RunFolder, round_index: int, stage: str) -> Teaching:
     """As `load_teaching`, from the stage named."""
-    if stage != select.STAGE:
+    if stage != SELECT:
         return Teaching(load_all(config, run, round_index, stage), None)
     folder, cap = run.stage_path(round_index, stage), config.knowledge_cap
-    selection: select.Selection = read_record(folder / select.SCORES, select.Selection)
+    selection: Selection = read_record(folder / SCORES, Selection)
     files = [load_knowledge(folder, file.replica, max_tokens=cap) for file in selection.chosen]
     weighted = selection.use == "weighted"
     return Teaching(files, tuple(file.weight for file in selection.chosen) if weighted else None)

@@ -8,9 +8,10 @@ from oel_core.artifacts import adopt_config, open_run
 from oel_core.distillation.records import StepRecord
 from oel_core.manifest import Manifest
 from oel_core.policies import load_policy, release
+from oel_core.progress import Progress, silent
 from oel_core.stages import accumulate, extract, select
 from oel_core.stages.collect import collect
-from oel_core.stages.common import Given, LoadPolicy, Progress, silent
+from oel_core.stages.common import Given, LoadPolicy
 from oel_core.stages.distill import distill
 from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.evaluate import stage_name as evaluation

@@ -28,17 +28,17 @@ from transformers import DynamicCache
 
 from oel_core import envs
 from oel_core.checkpoints import SEED_LM
-from oel_core.config import ExtractConfig, KnowledgeConfig, ModelConfig, PlayConfig, SamplingConfig, load_config
-from oel_core.envs.base import EnvSpec
+from oel_core.config import ExtractConfig, KnowledgeConfig, ModelConfig, PlayConfig, load_config
+from oel_core.envs.base import EnvSpec, env_spec
 from oel_core.extraction import extract_replicas
 from oel_core.models import load_model, load_tokenizer
-from oel_core.policies.base import Completion, Policy, Request, Sampling
+from oel_core.policies.base import Completion, Policy, Request
 from oel_core.policies.chat import Chat, base_of
 from oel_core.policies.decoding import sample_responses
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.policies.transformers import TransformersPolicy, stop_token_ids
 from oel_core.rollout import plan_episodes, play_episodes
-from oel_core.stages.common import env_spec
+from oel_core.sampling_config import Sampling
 from oel_core.types import Split, Trajectory
 from tests.benchmarks.workload import ModelShape, Workload, load_random_model, save_random_model
 
@@ -47,9 +47,7 @@ WORLD = env_spec(QUICKSTART)
 WORLDS = (WORLD, EnvSpec("frozen_lake", {}, 5), EnvSpec("sokoban", {}, 5), EnvSpec("textworld_coin", {}, 5))
 LIVE, TOKENS, TYPICAL, REPLICAS = 32, 48, 256, 8
 CONTEXTS = (256, 1024)
-PLAY = PlayConfig(
-    sampling=SamplingConfig(temperature=0, max_tokens=TOKENS), history_turns=QUICKSTART.play.history_turns
-)
+PLAY = PlayConfig(sampling=Sampling(temperature=0, max_tokens=TOKENS), history_turns=QUICKSTART.play.history_turns)
 
 
 class OneAtATime:
@@ -232,7 +230,7 @@ def environments(repeats: int) -> None:
         turns = sum(len(episode.turns) for episode in episodes)
         (taken,) = turn_about(repeats, lambda world=world: play(free, world))  # type: ignore[misc]
         requests = [Request(episode.turns[-1].messages, 0) for episode in episodes]
-        answering = 1000 * seconds(partial(slow.generate, requests, PLAY.sampling.build())) / len(requests)
+        answering = 1000 * seconds(partial(slow.generate, requests, PLAY.sampling)) / len(requests)
         own = [1000 * s / turns for s in taken]
         least = statistics.median(own)
         share, limit = least / (least + answering), 0.05 / 0.95 * TYPICAL / least * 1000
@@ -243,7 +241,7 @@ def extraction(repeats: int) -> None:
     """Each episode is read with what its replica knows so far, so that only replicas can go side by side."""
     policy, config = (
         language_model(),
-        ExtractConfig(sampling=SamplingConfig(temperature=0, max_tokens=64)),
+        ExtractConfig(sampling=Sampling(temperature=0, max_tokens=64)),
     )
     free = ScriptedPolicy(lambda messages, seed: "[up]", batch_size=LIVE)
     played = play(free, episodes=REPLICAS * 2)

@@ -11,7 +11,8 @@ from oel_core.distillation.dataset import Sample
 from oel_core.distillation.job import Job
 from oel_core.distillation.ranks import Alone
 from oel_core.distillation.rollouts import Sampler
-from oel_core.policies.base import Request, Sampling
+from oel_core.policies.base import Request
+from oel_core.sampling_config import Sampling
 from oel_core.types import PartialRollout
 from tests.distillation.builders import knowledge
 

@@ -20,9 +20,10 @@ from oel_core.distillation.run import distill
 from oel_core.errors import ArtifactError, ConfigError, PolicyError, PromptTooLongError, ServiceError
 from oel_core.models import load_model
 from oel_core.policies import release
-from oel_core.policies.base import Completion, Sampling
+from oel_core.policies.base import Completion
 from oel_core.policies.decoding import sample_responses
 from oel_core.policies.openai_server import OpenAIPolicy
+from oel_core.sampling_config import Sampling
 from oel_core.types import StopReason
 from tasks.retries import can_help
 from tests.distillation.builders import arguments

@@ -7,8 +7,8 @@ from oel_core.config import DistillConfig, OelConfig
 from oel_core.distillation.run import distill
 from oel_core.errors import ConfigError, DistillationError
 from oel_core.models import load_model
-from oel_core.policies.base import Sampling
 from oel_core.policies.decoding import sample_responses
+from oel_core.sampling_config import Sampling
 from oel_core.stages.prompts import plan_prompts
 from tests.builders import episode, turn
 from tests.distillation.builders import arguments

@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from oel_core.config import ModelConfig
-from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.policies.base import Completion, Request
 from oel_core.policies.chat import Chat
+from oel_core.sampling_config import Sampling
 from oel_core.types import Message
 from tests.fakes import byte_tokenizer
 

@@ -8,8 +8,8 @@ import torch
 from transformers import Qwen3ForCausalLM
 
 from oel_core.errors import PolicyError
-from oel_core.policies.base import Sampling
 from oel_core.policies.decoding import pad_left, sample_responses, shared_prefix
+from oel_core.sampling_config import Sampling
 from tests.fakes import tiny_model
 
 GREEDY = Sampling(temperature=0, max_tokens=12)

@@ -10,8 +10,9 @@ import pytest
 from oel_core.config import ModelConfig
 from oel_core.errors import ConfigError, OelError, PolicyError, PromptTooLongError
 from oel_core.policies import check_backend
-from oel_core.policies.base import Sampling, StreamingPolicy
+from oel_core.policies.base import StreamingPolicy
 from oel_core.policies.openai_server import OpenAIPolicy
+from oel_core.sampling_config import Sampling
 from oel_core.types import IdSource, StopReason
 from tests.fakes import tiny_model_folder
 from tests.policies.fake_server import MODEL, PLAYER, FakeServer, Reply, ask, hang, running

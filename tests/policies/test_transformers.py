@@ -7,9 +7,10 @@ import torch
 
 from oel_core.config import ModelConfig
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
-from oel_core.policies.base import Completion, Request, Sampling
+from oel_core.policies.base import Completion, Request
 from oel_core.policies.chat import prompt_ids
 from oel_core.policies.transformers import TransformersPolicy, stop_token_ids
+from oel_core.sampling_config import Sampling
 from oel_core.types import Message, StopReason
 from tests.fakes import byte_tokenizer, tiny_model, tiny_model_folder
 

@@ -11,9 +11,9 @@ from oel_core.errors import ConfigError, PolicyError
 from oel_core.models import add_lora, load_model, save_model
 from oel_core.policies import check_backend, load_policy
 from oel_core.policies import vllm as vllm_module
-from oel_core.policies.base import Sampling
 from oel_core.policies.vllm import VllmPolicy
 from oel_core.policies.vllm_settings import adapter_rank, engine_arguments
+from oel_core.sampling_config import Sampling
 from tests.fakes import tiny_model_folder
 from tests.policies.fake_vllm import EngineDeadError, FakeVllm
 

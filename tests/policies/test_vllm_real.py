@@ -19,15 +19,16 @@ import torch
 from oel_core import envs
 from oel_core.artifacts import RunFolder, open_run
 from oel_core.checkpoints import SEED_LM
-from oel_core.config import LoraConfig, ModelConfig, PlayConfig, SamplingConfig, VllmConfig, parse_config
+from oel_core.config import LoraConfig, ModelConfig, PlayConfig, VllmConfig, parse_config
 from oel_core.errors import PolicyError
 from oel_core.jsonl import read_jsonl
 from oel_core.models import add_lora, load_model, save_model
 from oel_core.policies import load_policy, release
-from oel_core.policies.base import Completion, Request, Sampling, StreamingPolicy
+from oel_core.policies.base import Completion, Request, StreamingPolicy
 from oel_core.policies.transformers import TransformersPolicy
 from oel_core.policies.watchman import descendants
 from oel_core.rollout import plan_episodes, play_episodes
+from oel_core.sampling_config import Sampling
 from oel_core.stages.collect import collect, consolidation_plans, extraction_plans
 from oel_core.stages.common import Given
 from oel_core.types import Split, StopReason, Trajectory
@@ -109,7 +110,7 @@ def test_a_seed_decides_the_draw_and_the_cap_ends_it(config: ModelConfig, reques
 def test_episodes_are_played(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Greedy play is the same play, whoever generates and in whatever order episodes end."""
     monkeypatch.setitem(envs.REGISTRY, *CORRIDOR)
-    play = PlayConfig(sampling=SamplingConfig(temperature=0, max_tokens=32))
+    play = PlayConfig(sampling=Sampling(temperature=0, max_tokens=32))
     plans = plan_episodes(SPEC, 0, Split.VALIDATION, 0, 0, 24, False)
 
     def content(policy: object) -> list[dict[str, object]]:

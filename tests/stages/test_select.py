@@ -16,6 +16,7 @@ from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.preflight import check
 from oel_core.seeds import derive_seed, reference_seed
+from oel_core.selection_records import Selection
 from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.carried import previous_input, previous_knowledge
@@ -24,7 +25,7 @@ from oel_core.stages.common import Given
 from oel_core.stages.evaluate import evaluate
 from oel_core.stages.extract import extract
 from oel_core.stages.saturation import SaturationCurve, points, saturation
-from oel_core.stages.select import Selection, select
+from oel_core.stages.select import select
 from oel_core.stages.teaching import load_teaching
 from oel_core.types import Message, Split, Trajectory
 from oel_core.validation import validation_plans

@@ -14,8 +14,9 @@ from oel_core.config import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError
 from oel_core.jsonl import read_jsonl
 from oel_core.knowledge import load_knowledge
-from oel_core.policies.base import Completion, Policy, Request, Sampling
+from oel_core.policies.base import Completion, Policy, Request
 from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.sampling_config import Sampling
 from oel_core.seeds import derive_seed
 from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
