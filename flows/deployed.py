@@ -3,6 +3,7 @@
 `deployments/prefect.yaml` registers them. The text of `Args:` is what the UI's form shows beside each field.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,12 +18,14 @@ from flows.gate_report import outcome_line
 from flows.learning_loop import learning_loop
 from flows.next_round import next_round
 from flows.outages import through_outages
+from flows.outcomes import SHOWN
 from flows.parameters import Preset, WhenBusy, patience, resolve, run_root, trigger_id
 from flows.report import outcome_key, outcome_markdown
 from flows.stopping import under_worker
 from oel_core.artifacts import RunFolder
+from oel_core.errors import OelError
 from oel_core.summary import RoundSummary
-from oel_core.triggers import Trigger
+from oel_core.triggers import Trigger, settled
 from oel_core.types import EvalReport
 
 QUICKSTART = Preset("quickstart")
@@ -73,12 +76,29 @@ def deployed_next_round(
     run = RunFolder(root / project)
     with under_worker(root, project):
         id, wait_s = trigger_id(trigger), patience(when_busy)
-        found = through_outages(lambda: next_round(config, project, id, root, wait_s=wait_s))
+        found = through_outages(lambda: _came_of(run, id, lambda: next_round(config, project, id, root, wait_s=wait_s)))
         page, line = outcome_markdown(run, found), outcome_line(found)
         through_outages(lambda: create_markdown_artifact(page, key=outcome_key(run), description=line))
-    if found.outcome == "failed":
-        return Failed(message=line)
-    return Completed(message=line, data=found)
+    return outcome_state(found)
+
+
+def outcome_state(trigger: Trigger) -> State[Trigger]:
+    """The last state of the flow run of a trigger that has an outcome."""
+    shown, line = SHOWN[trigger.outcome], outcome_line(trigger)
+    if shown.kind == "FAILED":
+        return Failed(name=shown.state, message=line)
+    return Completed(name=shown.state, message=line, data=trigger)
+
+
+def _came_of(run: RunFolder, id: str, work: Callable[[], Trigger]) -> Trigger:
+    """What the work returns; where it raised and its round has ended for that, how it ended."""
+    try:
+        return work()
+    except OelError:
+        found = settled(run, id)
+        if found is None:
+            raise
+        return found
 
 
 @flow(name="collect-only", flow_run_name="{project} collect")

@@ -22,7 +22,7 @@ from oel_core.preflight import check
 from oel_core.promotion import Verdict
 from oel_core.round_start import parent_of
 from oel_core.stages.evaluate import own_parts, stage_name
-from oel_core.triggers import Outcome, Trigger, begin, end, join, open_round, settled
+from oel_core.triggers import Outcome, Trigger, begin, end, join, open_round, settled, undecided
 from tasks.promote import gate, promote
 from tasks.registry import registry_of
 from tasks.report import report
@@ -72,8 +72,8 @@ def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, s
             learning_round(config, run, round_index, settings)
             verdict = gate(config, run, round_index, settings)
             outcome, detail = _decide(run, round_index, verdict, settings)
-    except UndecidedError:
-        raise  # the round stays open for the reviewer
+    except UndecidedError as error:
+        return undecided(run, trigger, round_index, str(error))
     except (ExtractionError, DistillationError) as error:
         _end(run, trigger, round_index, "failed", str(error), settings)
         raise

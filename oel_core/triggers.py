@@ -19,7 +19,9 @@ from oel_core.manifest import read_if_there
 from oel_core.round_start import RoundStart, inbox_read_to, last_begun, read_start, write_start
 from oel_core.types import Record
 
-Outcome = Literal["begun", "waiting", "promoted", "refused", "failed"]
+Outcome = Literal["begun", "undecided", "waiting", "unusable", "promoted", "refused", "failed"]
+OPEN: tuple[Outcome, ...] = ("begun", "undecided")
+"""Outcomes after which the same trigger goes on."""
 OUTCOME, TRIGGERS = "outcome.json", "triggers"
 MOST_ROUNDS = 63
 
@@ -29,7 +31,9 @@ class Trigger(Record):
 
     id: str
     outcome: Outcome
-    """`begun` is not over; `waiting` had too little new experience; the others are a round's end."""
+    """`begun`: the round runs, or was killed. `undecided`: it waits for a review. `waiting`: no round, too little new
+    experience. `unusable`: no round, every new line of the inbox was left out. The others are a round's end:
+    `promoted`, `refused` (by the gate) and `failed` (it could not be finished)."""
     round: int | None = None
     champion: int | None = None
     """Round of the champion when the trigger was over; 0 is the base model."""
@@ -39,7 +43,7 @@ class Trigger(Record):
 
     @property
     def over(self) -> bool:
-        return self.outcome != "begun"
+        return self.outcome not in OPEN
 
 
 def file_stem(id: str) -> str:
@@ -134,12 +138,20 @@ def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int) -> Tri
         have, need = len(found.episodes), config.experience.min_episodes
         left = "".join(f"\nleft out: {line}" for line in found.left_out[:20])
         if have < need:
+            outcome: Outcome = "unusable" if found.left_out and not have else "waiting"
             detail = f"{have} of {need} new episodes in {config.experience.inbox}{left}"
-            return note(run, Trigger(id=trigger, outcome="waiting", champion=champion, detail=detail, at=time.time()))
+            return note(run, Trigger(id=trigger, outcome=outcome, champion=champion, detail=detail, at=time.time()))
         write_atomic(run.path / round_name(number) / INBOX, jsonl_bytes(found.episodes))
         start = start.model_copy(update={"inbox_episodes": have, "inbox_read_to": found.read_to})
     write_start(run, number, start)
     return join(run, trigger, number)
+
+
+def undecided(run: RunFolder, trigger: str, round_index: int, detail: str) -> Trigger:
+    """Notes that a trigger's round waits for a reviewer, and stays open."""
+    return note(
+        run, Trigger(id=trigger, outcome="undecided", round=round_index, champion=None, detail=detail, at=time.time())
+    )
 
 
 def join(run: RunFolder, trigger: str, round_index: int) -> Trigger:

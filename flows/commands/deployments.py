@@ -77,11 +77,15 @@ def trigger(
     trigger_id: Annotated[
         str | None, typer.Option("--id", help="Id of this request: the same again does not run twice.")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until it is over; exit code 1 when it fails.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until it is over; the exit code says what came of it.")
+    ] = False,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Start a run of the deployment now."""
+    """Start a run of the deployment now. With --wait the exit code is 0: promoted, or completed; 1: failed; 3: refused
+    by the gate; 4: too little new experience; 5: waits for review; 6: no line of the inbox is usable."""
+    from flows.outcomes import exit_code, goes_on
     from flows.services.client import prefect_client, use_services
 
     use_services(root)
@@ -92,7 +96,8 @@ def trigger(
             parameters["trigger"] = trigger_id
         key = _key(trigger_id, parameters)
         run = client.create_flow_run_from_deployment(found.id, parameters=parameters, idempotency_key=key)
-        if run.state and run.state.is_final() and not run.state.is_completed():  # go on with what failed
+        over = run.state if key is not None and run.state and run.state.is_final() else None
+        if over is not None and goes_on(over.name, completed=over.is_completed()):
             run = client.create_flow_run_from_deployment(found.id, parameters=parameters)
         if wait:
             run = _wait(client, run, err if as_json else out)
@@ -104,8 +109,8 @@ def trigger(
         _say(f"{row['name']}: {row['state']}  {row['flow_run']}")
     if wait and state is not None and state.message and not as_json:
         _say(state.message)
-    if wait and not (state is not None and state.is_completed()):
-        raise typer.Exit(1)
+    if wait and (code := exit_code(state.name, completed=state.is_completed()) if state is not None else 1):
+        raise typer.Exit(code)
 
 
 def _wait(client: "SyncPrefectClient", run: Any, console: "Console") -> Any:

@@ -25,8 +25,8 @@ def test_a_trigger_completes_a_round_and_the_same_id_does_nothing_more(services:
     project = services.project("tiny")
     assert services.states() == {"prefect": "running", "mlflow": "running", "oel-cpu": "running"}
     command = ("trigger", "next-round", "--set", "project=tiny", "--id", "first", "--wait")
-    assert "round 1 refused: the gate refuses it: episodes, better" in services.oel(*command)
-    assert "Completed" in services.oel(*command)
+    assert "round 1 refused: the gate refuses it: episodes, better" in services.oel(*command, code=3)
+    assert "Refused" in services.oel(*command, code=3)
     assert project.run.rounds() == [0, 1]
     assert project.run.has(1, "gate")
     assert project.lease() is None

@@ -3,18 +3,23 @@
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 import yaml
+from prefect import State
+from prefect.client.schemas.objects import StateType
 
 import flows.deployed
 from flows.cli import call
 from flows.commands.deployments import parameters_of
+from flows.deployed import outcome_state
+from flows.outcomes import SHOWN
 from flows.services.client import PREFECT_FILE
 from oel_core.config import preset_names
 from oel_core.errors import ConfigError
+from oel_core.triggers import Outcome, Trigger
 
 DEPLOYMENTS = {entry["name"]: entry for entry in yaml.safe_load(PREFECT_FILE.read_text())["deployments"]}
 
@@ -79,6 +84,7 @@ class Server:
             id="d", name="next-round", parameter_openapi_schema=form("next-round"), schedules=list(schedules)
         )
         self.runs: dict[str, Any] = {}
+        self.ends_as = State(type=StateType.COMPLETED, message="round 1 promoted")
 
     def __enter__(self) -> Any:
         return self
@@ -93,10 +99,7 @@ class Server:
         if parameters.get("when_busy") == "sometimes":
             answer = httpx.Response(409, json={"detail": "'sometimes' is not one of"}, request=REQUEST)
             raise httpx.HTTPStatusError("409", request=REQUEST, response=answer)
-        state = SimpleNamespace(
-            is_final=lambda: True, is_completed=lambda: True, name="Completed", message="round 1 refused"
-        )
-        new = SimpleNamespace(id=f"run-{len(self.runs)}", name=parameters.get("project"), state=state)
+        new = SimpleNamespace(id=f"run-{len(self.runs)}", name=parameters.get("project"), state=self.ends_as)
         return self.runs.setdefault(idempotency_key or str(len(self.runs)), new)
 
     def create_deployment_schedules(self, id: str, schedules: Any, *, parameters: Any) -> None:
@@ -112,10 +115,14 @@ Oel = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def oel(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Oel:
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def oel(server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Oel:
     """A command against one server."""
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    server = Server()
     monkeypatch.setattr("prefect.client.orchestration.get_client", lambda **options: server)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -134,6 +141,47 @@ def test_ids_are_each_projects_own(oel: Oel) -> None:
     first = started("--set", "project=lake")
     assert started("--set", "project=lake") == first
     assert started("--set", "project=pond") != first
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [("promoted", 0), ("failed", 1), ("refused", 3), ("waiting", 4), ("undecided", 5), ("unusable", 6)],
+)
+def test_every_outcome_has_a_state_and_an_exit_code_of_its_own(
+    oel: Oel, server: Server, outcome: Outcome, code: int
+) -> None:
+    server.ends_as = outcome_state(Trigger(id="one", outcome=outcome, detail="for a reason", at=1.0))
+    assert oel("trigger", "next-round", "--wait")[:2] == (
+        code,
+        f"None: {SHOWN[outcome].state}  run-0\n{outcome}: for a reason\n",
+    )
+    assert oel("trigger", "next-round")[0] == 0
+
+
+def test_no_two_outcomes_look_alike() -> None:
+    assert set(SHOWN) | {"begun"} == set(get_args(Outcome))
+    assert len({shown.state for shown in SHOWN.values()}) == len({s.exit_code for s in SHOWN.values()}) == len(SHOWN)
+    assert 2 not in {shown.exit_code for shown in SHOWN.values()}, "that is wrong usage"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(StateType.COMPLETED, 0), (StateType.CRASHED, 1), (StateType.CANCELLED, 1), (StateType.FAILED, 1)],
+)
+def test_a_flow_run_that_says_no_outcome_is_done_or_failed(
+    oel: Oel, server: Server, kind: StateType, code: int
+) -> None:
+    server.ends_as = State(type=kind)
+    assert oel("trigger", "collect-only", "--wait")[0] == code
+
+
+@pytest.mark.parametrize(("outcome", "again"), [("refused", False), ("undecided", True), ("failed", True)])
+def test_the_same_id_goes_on_where_there_is_something_to_go_on_with(
+    oel: Oel, server: Server, outcome: Outcome, again: bool
+) -> None:
+    server.ends_as = outcome_state(Trigger(id="one", outcome=outcome, at=1.0))
+    first, second = (json.loads(oel("trigger", "next-round", "--id", "one", "--json")[1]) for _ in range(2))
+    assert (first["flow_run"] != second["flow_run"]) is again
 
 
 def test_what_the_server_refuses_is_said(oel: Oel) -> None:
