@@ -13,7 +13,7 @@ from oel_core.envs.base import env_spec
 from oel_core.errors import ConfigError, OelError
 from oel_core.estimate import StageNeed, estimate, trained_parameters, transient_disk
 from oel_core.evaluation import make_suite
-from oel_core.preflight import check_engines, check_replay
+from oel_core.preflight import check_adapter, check_engines, check_replay
 
 GIB = 2**30
 HUB_PATIENCE_S = 5.0
@@ -163,7 +163,8 @@ def _missing_suites(config: OelConfig) -> list[str]:
 def _missing_inputs(config: OelConfig) -> list[str]:
     """What answers prompts, and what a distillation reads beside its prompts."""
     missing = []
-    for name, look in (("engine", check_engines), ("replay", check_replay)):
+    looks = {"adapter": lambda config: check_adapter(config.model), "engine": check_engines, "replay": check_replay}
+    for name, look in looks.items():
         try:
             look(config)
         except OelError as error:

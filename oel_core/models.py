@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from oel_core.checkpoints import (
@@ -29,6 +29,7 @@ from oel_core.checkpoints import (
 )
 from oel_core.config import LoraConfig, ModelConfig
 from oel_core.errors import ArtifactError, ConfigError, PolicyError
+from oel_core.tying import find_tied_adapter
 
 __all__ = [
     "add_lora",
@@ -43,6 +44,7 @@ __all__ = [
     "plain_model",
     "resolve_model",
     "save_model",
+    "skeleton",
     "use_adapter",
     "write_weights",
 ]
@@ -115,9 +117,14 @@ def _load_adapter(folder: Path, config: ModelConfig) -> Any:
     if read_json(folder / ADAPTER_CONFIG).get("megatron_config"):
         raise ArtifactError(f"{folder / ADAPTER_CONFIG}: megatron_config is set, which names code to import: remove it")
     try:
-        return PeftModel.from_pretrained(_load_base(base, config), str(folder), adapter_name=ADAPTER, is_trainable=True)
+        model = PeftModel.from_pretrained(
+            _load_base(base, config), str(folder), adapter_name=ADAPTER, is_trainable=True
+        )
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"the adapter in {folder} does not fit its base {base}: {error}") from error
+    if (problem := find_tied_adapter(model.get_base_model())) is not None:
+        raise ArtifactError(f"the adapter in {folder} cannot be used: {problem}")
+    return model
 
 
 def load_model(path: str, config: ModelConfig) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -137,6 +144,24 @@ def load_model(path: str, config: ModelConfig) -> tuple[Any, PreTrainedTokenizer
     return model.eval(), load_tokenizer(path)
 
 
+def skeleton(path: str) -> PreTrainedModel | None:
+    """The model on the meta device, which has shapes and no numbers; None where its configuration is not here.
+
+    Raises:
+        ArtifactError, PolicyError: as `resolve_model`.
+    """
+    source = resolve_model(path)
+    if isinstance(source, Path) and is_adapter(source):
+        return skeleton(adapter_base(source))
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):  # not here, or not known: loading it will say so
+        return None
+    return model
+
+
 def is_lora(model: Any) -> bool:
     """Whether the model carries an adapter."""
     from peft import PeftModel
@@ -151,7 +176,11 @@ def plain_model(model: Any) -> PreTrainedModel:
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
-    """The model with a new adapter whose output is zero at first; only the adapter's weights are trainable."""
+    """The model with a new adapter whose output is zero at first; only the adapter's weights are trainable.
+
+    Raises:
+        ConfigError: the model lacks a named module, or shares that module's weights with another one.
+    """
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
@@ -164,9 +193,12 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, wanted, adapter_name=ADAPTER)
+        adapted = get_peft_model(model, wanted, adapter_name=ADAPTER)
     except ValueError as error:
         raise ConfigError(f"model.lora does not fit this model: {error}") from error
+    if (problem := find_tied_adapter(model)) is not None:
+        raise ConfigError(f"model.lora.target_modules: {problem}")
+    return adapted
 
 
 def copy_adapter(model: Any, name: str) -> None:

@@ -1,7 +1,8 @@
 """What can be refused before anything is started: cheap checks of a configuration against this installation."""
 
+from oel_core.architectures import KNOWN
 from oel_core.checkpoints import resolve_model
-from oel_core.config import OelConfig
+from oel_core.config import ModelConfig, OelConfig
 from oel_core.distillation.replay import read_replay
 from oel_core.envs import check_spec
 from oel_core.envs.base import env_spec
@@ -10,6 +11,7 @@ from oel_core.evaluation import check_suites
 from oel_core.policies import check_backend
 from oel_core.prompts.extraction import get_format
 from oel_core.rollout_config import rollout_model
+from oel_core.tying import EMBEDDINGS, tied_message
 from oel_core.validation import require_validation
 
 
@@ -21,6 +23,7 @@ def check(config: OelConfig) -> None:
             that is not measured, or knowledge is to be scored on validation episodes and the environment has none.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
         PolicyError, ConfigError: as `check_engines`.
+        ConfigError: as `check_adapter`.
         ArtifactError, DistillationError: as `check_replay`.
     """
     check_spec(env_spec(config))
@@ -29,8 +32,32 @@ def check(config: OelConfig) -> None:
     _require_known_tolerances(config)
     require_validation(config)
     resolve_model(config.model.path)
+    check_adapter(config.model)
     check_engines(config)
     check_replay(config)
+
+
+def check_adapter(model: ModelConfig) -> None:
+    """Whether the adapter that a run trains fits its model, found out without weights.
+
+    A hub id whose configuration is not on this machine, and that is none of the known architectures, is left to
+    `models.add_lora`, which refuses the same once the weights are there.
+
+    Raises:
+        ConfigError: the model lacks a named module, or shares that module's weights with another one.
+        ArtifactError, PolicyError: as `resolve_model`.
+    """
+    if model.lora is None or model.lora.target_modules == "all-linear":
+        return  # the linear layers of the blocks: never an embedding
+    from oel_core.models import add_lora, skeleton  # torch takes a second to import
+
+    bare = skeleton(model.path)
+    if bare is not None:
+        add_lora(bare, model.lora)
+    elif model.path in KNOWN and KNOWN[model.path].tied:
+        for target in model.lora.target_modules:
+            if target.rpartition(".")[2] in EMBEDDINGS:
+                raise ConfigError(f"model.lora.target_modules: {tied_message(target, 'the other embedding')}")
 
 
 def check_engines(config: OelConfig) -> None:
