@@ -52,6 +52,22 @@ def paired_bootstrap(first: Sequence[bool], second: Sequence[bool], *, seed: int
     return Estimate(fmean(differences), means[int(0.025 * draws)], means[min(draws - 1, int(0.975 * draws))])
 
 
+def sign_test(won: int, lost: int) -> float:
+    """Two-sided exact probability of a split at least this uneven, if an episode were as likely to be won as lost.
+
+    `won` and `lost` count the episodes that only one of two models passed; those that both passed or both lost say
+    nothing about which is better. 1.0 when there are none.
+
+    Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
+    Psychometrika 12, 1947, in its exact form.
+    """
+    if won < 0 or lost < 0:
+        raise ValueError(f"{won} won and {lost} lost episodes cannot be counted")
+    discordant = won + lost
+    tail = sum(math.comb(discordant, count) for count in range(min(won, lost) + 1))
+    return min(1.0, 2 * tail / 2**discordant)
+
+
 def mean_over_seeds(values: Sequence[float]) -> Estimate:
     """Mean over loop seeds with the t interval of their spread; one seed alone has an infinite interval."""
     if not values:

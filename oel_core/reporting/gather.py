@@ -1,6 +1,6 @@
 """What a report shows, read from the files of a run. Whatever has not finished is left out, never guessed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -11,9 +11,16 @@ from oel_core.distillation.records import StepRecord, read_steps
 from oel_core.jsonl import read_jsonl
 from oel_core.manifest import Manifest, read_record
 from oel_core.promotion import Verdict
+from oel_core.reporting.assessment import Assessment, assess
+from oel_core.reporting.champions import reigns
+from oel_core.reporting.efforts import Effort, effort
+from oel_core.reporting.failures import failures
+from oel_core.reporting.standings import HELD_OUT, left_out, standings
+from oel_core.round_start import parent_of
 from oel_core.selection_records import SCORES, Selection
 from oel_core.stages.common import EPISODES
 from oel_core.stages.distill import STEPS
+from oel_core.stages.evaluate import stage_name
 from oel_core.stages.gate import STAGE as GATE
 from oel_core.stages.gate import read_verdict
 from oel_core.stages.saturation import CURVE, SaturationCurve
@@ -36,8 +43,9 @@ class RoundView:
     steps: list[StepRecord]
     selection: Selection | None
     saturation: SaturationCurve | None
-    seconds: dict[str, float]
-    """Stage → how long it took; the parts of a stage together."""
+    effort: Effort
+    failures: Mapping[str, int]
+    """Kind of failure → held-out episodes that were lost in this way."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +67,16 @@ def _round(config: OelConfig, run: RunFolder, number: int) -> RoundView:
     parts = ["held_out", "in_context", "raw", *(f"ood/{suite}" for suite in config.evaluate.ood)]
     reports = {part: found for part in parts if (found := report(run, number, part)) is not None}
     distilled, folder = run.has(number, "distill"), run.stage_path(number, "distill")
-    seconds: dict[str, float] = {}
-    for manifest in _manifests(run, number):
-        stage = manifest.key.stage.split("/")[1]
-        seconds[stage] = seconds.get(stage, 0) + manifest.counts.get("seconds", 0)
+    steps = read_steps(folder / STEPS) if distilled else []
     return RoundView(
         number=number,
         summary=summarise_round(config, run, number),
         reports=reports,
-        steps=read_steps(folder / STEPS) if distilled else [],
+        steps=steps,
         selection=_record(run, number, "select", SCORES, Selection),
         saturation=_record(run, number, "saturation", CURVE, SaturationCurve),
-        seconds=seconds,
+        effort=effort(_manifests(run, number), steps, reports.values()),
+        failures=failures(_held_out(run, number)) if HELD_OUT in reports else {},
     )
 
 
@@ -83,6 +89,20 @@ def _manifests(run: RunFolder, number: int) -> Iterator[Manifest]:
         yield read_record(folder / MANIFEST, Manifest)
 
 
+def assessed(config: OelConfig, run: RunFolder, found: Sequence[RoundView]) -> tuple[Assessment | None, list[int]]:
+    """The assessment, if there is something to compare, and the rounds it leaves out for being measured otherwise."""
+    reports = {view.number: view.reports for view in found}
+    compared, decided = standings(run, reports), reigns(run)
+    assessment = assess(
+        compared,
+        {standing.round: parent_of(run, standing.round) for standing in compared},
+        config.gate,
+        champion=decided[-1].champion if decided else None,
+        seed=config.seed,
+    )
+    return assessment, left_out(reports, compared)
+
+
 def last_finished(run: RunFolder) -> float | None:
     """When the newest stage was finished, seconds since 1970."""
     times = [read_record(folder / MANIFEST, Manifest).finished_at for folder in run.stages()]
@@ -93,7 +113,8 @@ def episode_pairs(run: RunFolder, last: int) -> list[EpisodePair]:
     """Held-out episodes that the newest model newly won, newly lost, won again and lost again; a few of each."""
     if last < 1 or not run.has(0, "evaluate/held_out"):
         return []
-    before, after = (_held_out(run, number) for number in (0, last))
+    played = (_held_out(run, number) for number in (0, last))
+    before, after = ({(episode.id, episode.seed): episode for episode in found} for found in played)
     shared = [(before[key], after[key]) for key in before if key in after]
     chosen = []
     for kind, outcome in KINDS.items():
@@ -110,9 +131,8 @@ KINDS = {
 }
 
 
-def _held_out(run: RunFolder, number: int) -> dict[tuple[str, int], Trajectory]:
-    path = run.stage_path(number, "evaluate/held_out") / EPISODES
-    return {(episode.id, episode.seed): episode for episode in read_jsonl(path, Trajectory)}
+def _held_out(run: RunFolder, number: int) -> Iterator[Trajectory]:
+    return read_jsonl(run.stage_path(number, stage_name(HELD_OUT)) / EPISODES, Trajectory)
 
 
 def gates(run: RunFolder) -> list[Verdict]:

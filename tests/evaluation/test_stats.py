@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oel_core.evaluation.stats import mean_over_seeds, paired_bootstrap, wilson
+from oel_core.evaluation.stats import mean_over_seeds, paired_bootstrap, sign_test, wilson
 
 
 def test_wilson_against_published_values() -> None:
@@ -78,3 +78,18 @@ def test_one_seed_says_nothing_about_the_spread() -> None:
     assert (found.value, found.low, found.high) == (0.5, -math.inf, math.inf)
     with pytest.raises(ValueError, match="at least one"):
         mean_over_seeds([])
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "expected"),
+    [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 2 / 32), (6, 0, 2 / 64), (3, 3, 1.0), (8, 2, 2 * (1 + 10 + 45) / 1024)],
+)
+def test_the_sign_test_is_exact(won: int, lost: int, expected: float) -> None:
+    assert sign_test(won, lost) == pytest.approx(expected, rel=1e-12)
+    assert sign_test(lost, won) == sign_test(won, lost)
+
+
+def test_the_sign_test_takes_many_episodes_and_no_negative_ones() -> None:
+    assert 0.0 <= sign_test(5000, 1) < 1e-300
+    with pytest.raises(ValueError, match="cannot be counted"):
+        sign_test(-1, 2)

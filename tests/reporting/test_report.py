@@ -1,5 +1,6 @@
 """The report: everything is in it, nothing hostile is live in it, and it loads nothing."""
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.promotion import judge
 from oel_core.reporting import write_report
+from oel_core.reporting.gather import assessed, rounds
 from oel_core.reporting.learned import learned
 from oel_core.reporting.render import render
 from oel_core.review import Decision, decide
@@ -32,6 +34,7 @@ from oel_core.stages.gate import VERDICT
 from oel_core.stages.review import review
 from oel_core.stages.saturation import saturation
 from oel_core.stages.select import select
+from oel_core.triggers import Trigger, end
 from oel_core.types import Message
 from tests.builders import step_record
 from tests.test_promotion import played, rate, standing
@@ -162,6 +165,75 @@ def test_every_part_is_there(run: RunFolder) -> None:
     for text in ("flagged by hygiene", "instruction", "best, 1 of 2 files distilled", "r01-extract-k00-e0000", "torch"):
         assert text in reader.text
     assert "won both times" in reader.text or "lost both times" in reader.text
+
+
+def cells(reader: Reader) -> list[dict[str, str | None]]:
+    return [attributes for tag, attributes in reader.tags if tag == "td" and attributes.get("role") == "cell"]
+
+
+def test_the_verdict_comes_first_and_in_words(run: RunFolder) -> None:
+    text = read(render(run)).text
+    first = text.index("Is it better than before?")
+    assert first < text.index("Is that more than chance?") < text.index("Which round to serve?") < text.index("Rounds")
+    assert "Too little data beside the base model" in text  # 12 episodes, and the gate asks for 32
+    assert "Two-sided probability of so uneven a split" in text
+
+
+def test_every_cell_of_a_table_names_its_column_for_a_narrow_screen(run: RunFolder) -> None:
+    judged(run, "other_symbols")
+    found = cells(read(render(run)))
+    assert len(found) > 40
+    assert all("data-label" in attributes for attributes in found)
+    assert {"pass rate", "difference", "newly won", "tokens trained on", "condition"} <= {
+        str(attributes["data-label"]) for attributes in found
+    }
+
+
+def test_what_ended_lost_episodes_and_what_a_round_took_is_shown(run: RunFolder) -> None:
+    text = read(render(run)).text
+    lost = [view.failures for view in rounds(config(), run)]
+    assert sum(lost[0].values()) + sum(lost[1].values()) > 0
+    for kind in {*lost[0], *lost[1]}:
+        assert kind in text
+    assert "tokens trained on" in text
+    assert rounds(config(), run)[1].effort.trained == 2 * 8
+
+
+def test_loss_and_divergence_are_drawn_once_where_they_are_the_same(run: RunFolder) -> None:
+    (steps,) = [view.steps for view in rounds(config(), run) if view.steps]
+    assert any(step.loss != step.kl for step in steps)
+    assert "Divergence from the teacher, nats a token" in read(render(run)).text
+    path = run.stage_path(1, "distill") / "steps.jsonl"
+    path.write_bytes(jsonl_bytes([step.model_copy(update={"kl": step.loss}) for step in steps]))
+    text = read(render(run)).text
+    assert "Divergence from the teacher, nats a token" not in text
+    assert text.count("Loss: divergence from the teacher, nats a token") == 1
+
+
+def test_champions_are_shown_over_time_and_the_last_one_is_to_be_served(run: RunFolder) -> None:
+    assert "Champion over time" not in read(render(run)).text
+    over = Trigger(id="t", outcome="refused", round=1, champion=0, detail=HOSTILE, at=0.0)
+    end(run, over, 1)
+    html = render(run)
+    reader = read(html)
+    assert "Champion over time" in reader.text
+    assert "1970-01-01 00:00 UTC" in reader.text
+    assert "It is the champion after the newest trigger" in reader.text
+    assert "<script>alert(1)</script>" in reader.text
+    assert "<script" not in html
+
+
+def test_rounds_measured_with_other_settings_are_named_and_not_compared(run: RunFolder) -> None:
+    path = run.stage_path(1, "evaluate/held_out") / "manifest.json"
+    found = json.loads(path.read_text())
+    found["key"]["config"]["play.history_turns"] = 7
+    path.write_text(json.dumps(found))
+    assessment, apart = assessed(config(), run, rounds(config(), run))
+    assert assessment is None
+    assert apart == [1]
+    text = read(render(run)).text
+    assert "Which round to serve?" not in text
+    assert "Not compared, since measured with other settings than the base model: round 1." in text
 
 
 def test_a_review_is_shown_with_its_author(run: RunFolder) -> None:
