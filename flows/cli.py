@@ -23,6 +23,7 @@ from flows.commands import (
 )
 from flows.commands.shared import err
 from oel_core.errors import ArtifactError, ConfigError, OelError
+from oel_core.visible import visible
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -72,7 +73,7 @@ def call(arguments: Sequence[str]) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    err.print(visible(message), style="red", markup=False, highlight=False, soft_wrap=True)
     return code
 
 

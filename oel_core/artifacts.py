@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from oel_core import __version__
-from oel_core.config import OelConfig, dump_config, parse_config
+from oel_core.config import OelConfig, dump_config, read_config
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.files import sync_folder, write_atomic
 from oel_core.jsonl import require_json_lines
@@ -83,13 +81,9 @@ class RunFolder:
     def config(self) -> OelConfig:
         """The resolved configuration that the run was last called with."""
         path = self.path / CONFIG
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ArtifactError(f"{self.path} is not a run: it has no {CONFIG}") from error
-        except yaml.YAMLError as error:
-            raise ArtifactError(f"{path} is not YAML: {error}") from error
-        return parse_config(values if isinstance(values, dict) else {}, str(path))
+        if not path.is_file():
+            raise ArtifactError(f"{self.path} is not a run: it has no {CONFIG}")
+        return read_config(path)
 
     def manifest(self, round_index: int, stage: str) -> Manifest:
         """The manifest of a finished stage, or ArtifactError that says which stage has to run first."""

@@ -8,16 +8,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from oel_core.config_base import Count, CountOrZero, Section
+from oel_core.config_base import Count, CountOrZero, Options, Section
 from oel_core.distill_config import DistillConfig
 from oel_core.errors import ConfigError
+from oel_core.fields import check, nearest, shown, validate
 from oel_core.knowledge_config import KnowledgeConfig, ReviewConfig
 from oel_core.operation import ExperienceConfig, GateConfig
+from oel_core.overrides import Override, apply_overrides, parse_override
 from oel_core.policy_config import Backend, OpenAIConfig, VllmConfig
 from oel_core.sampling_config import Sampling
+from oel_core.yaml_text import Place, YamlText, dump_yaml, parse_yaml, read_yaml
 
 PRESETS = resources.files("deployments") / "presets"
 
@@ -64,7 +66,7 @@ class EnvironmentConfig(Section):
     """The world that experience comes from."""
 
     name: str = "lake"
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Options of that environment; `oel envs` lists them."""
     max_turns: Count = 5
     """Turns after which an episode is truncated."""
@@ -124,7 +126,7 @@ class EvaluateConfig(Section):
     """What is measured after each round."""
 
     games: GameSuite = GameSuite()
-    ood: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    ood: dict[str, Options] = Field(default_factory=dict)
     """Out-of-distribution suites: name of the suite → its options."""
 
 
@@ -196,86 +198,67 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=3, cutoff=0.4)
-    return f"did you mean {', '.join(near)}? " if near else ""
-
-
-def _read_yaml(preset: str) -> tuple[str, Any]:
+def _read(preset: str) -> YamlText:
+    """What a preset's name or a file's path says: a mapping."""
     if preset in preset_names():
-        source, text = f"preset {preset}", (PRESETS / f"{preset}.yaml").read_text(encoding="utf-8")
-    elif Path(preset).is_file():
-        source, text = preset, Path(preset).read_text(encoding="utf-8")
-    else:
-        known = preset_names()
-        raise ConfigError(
-            f"unknown preset '{preset}': {_nearest(preset, known)}known are {', '.join(known)}, or a path"
-        )
-    try:
-        return source, yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not YAML: {error}") from error
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    path, separator, raw = override.partition("=")
-    keys = path.strip().split(".")
-    if not separator or not all(keys):
-        raise ConfigError(f"--set {override}: write it as section.field=value, like distill.learning_rate=1e-4")
-    target = values
-    for key in keys[:-1]:
-        target = target.setdefault(key, {})
-        if not isinstance(target, dict):
-            raise ConfigError(f"--set {override}: {key} is a value, not a section")
-    try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
-    target[keys[-1]] = _number(value)
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads `1e-4` as a string; people mean a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    if isinstance(value, dict):
-        return {key: _number(entry) for key, entry in value.items()}
-    return value
+        return parse_yaml((PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}")
+    elif "\0" not in preset and Path(preset).is_file():
+        return read_yaml(Path(preset))
+    known = preset_names()
+    raise ConfigError(
+        f"unknown preset '{shown(preset)}': {nearest(preset, known)}known are {', '.join(known)}, or a path"
+    )
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> OelConfig:
     """Builds the configuration, or raises ConfigError with every problem and its path."""
-    try:
-        return OelConfig.model_validate(values)
-    except ValidationError as error:
-        problems = [
-            f"  {'.'.join(str(part) for part in problem['loc']) or '(whole)'}: {problem['msg']}"
-            + (f" (got {problem['input']!r})" if problem["type"] != "missing" and problem["loc"] else "")
-            for problem in error.errors()
-        ]
-        raise ConfigError(f"{source} has {len(problems)} problem(s):\n" + "\n".join(problems)) from error
+    return validate(OelConfig, values, source, lambda place: source)
+
+
+def read_config(path: Path) -> OelConfig:
+    """The configuration in a file, whose path is not taken for a preset's name. Raises ConfigError as `load_config`."""
+    return _build(read_yaml(path), ())
 
 
 def load_config(preset: str, overrides: Sequence[str] = ()) -> OelConfig:
     """A preset's name or a YAML file's path, with `section.field=value` overrides applied in order.
 
     Raises:
-        ConfigError: unknown preset, bad YAML, or fields that do not validate (all of them in one message).
+        ConfigError: unknown preset, bad YAML, or fields that do not validate (all of them in one message, each with
+            its line or its override).
     """
-    source, values = _read_yaml(preset)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source} must hold sections with fields, not a {type(values).__name__}")
-    values = _number(values)
+    return _build(_read(preset), [parse_override(OelConfig, override) for override in overrides])
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuses overrides that no preset could take, before they are stored anywhere: wrong names, types and addresses.
+
+    Raises:
+        ConfigError: as `load_config`; what depends on other settings is not looked at.
+    """
     for override in overrides:
-        _apply_override(values, override)
-    return parse_config(values, source)
+        parsed = parse_override(OelConfig, override)
+        values: dict[str, Any] = {}
+        apply_overrides(values, [parsed])
+        wrong = [problem for problem in check(OelConfig, values) if problem.place[: len(parsed.place)] == parsed.place]
+        if wrong:
+            raise ConfigError(f"{parsed.source}: {wrong[0]}")
+
+
+def _build(read: YamlText, overrides: Sequence[Override]) -> OelConfig:
+    values = read.mapping()
+    apply_overrides(values, overrides)
+
+    def where(place: Place) -> str:
+        """The last override that set the value; where several values do not go together, the file and all of them."""
+        about = [override for override in overrides if override.about(place)]
+        own = [one.source for one in about if len(one.place) <= len(place) or (place not in read.lines and place)]
+        others = ", ".join(override.source for override in about)
+        return own[-1] if own else f"{read.where(place)} with {others}" if others else read.where(place)
+
+    return validate(OelConfig, values, read.source, where)
 
 
 def dump_config(config: OelConfig) -> str:
     """The resolved configuration as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))

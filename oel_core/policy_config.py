@@ -4,11 +4,12 @@ What is played is decided by `model.backend`, the checkpoint, and the fields tha
 how fast and from where, so a run goes on after they were changed.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from oel_core.config_base import Count, CountOrZero, Section, Share
+from oel_core.urls import check_base_url
 
 Backend = Literal["transformers", "vllm", "openai"]
 
@@ -42,8 +43,8 @@ class VllmConfig(Section):
 class OpenAIConfig(Section):
     """A server that speaks the OpenAI API: vLLM, SGLang, llama.cpp or a hosted endpoint."""
 
-    base_url: str | None = None
-    """Like `http://127.0.0.1:8000/v1`; null only with `managed`."""
+    base_url: Annotated[str, AfterValidator(check_base_url)] | None = None
+    """Like `http://127.0.0.1:8000/v1`, without user, password and query; null only with `managed`."""
     managed: bool = False
     """Start `vllm serve` on loopback, with the `model.vllm` settings, and end it with the run."""
     model: str | None = None
@@ -69,8 +70,6 @@ class OpenAIConfig(Section):
     def _one_server(self) -> Self:
         if self.managed and (self.base_url is not None or self.api_key_env is not None):
             raise ValueError("managed starts a server of its own: leave base_url and api_key_env out, or managed")
-        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url is '{self.base_url}': it must start with http:// or https://")
         return self
 
 

@@ -25,8 +25,9 @@ from oel_core.config import OelConfig
 from oel_core.files import write_atomic
 from oel_core.manifest import flatten, read_record
 from oel_core.types import Record
+from oel_core.urls import without_secrets
 from tasks.patience import PatientClient, patiently
-from tasks.tracking_settings import TrackingSettings, without_password
+from tasks.tracking_settings import TrackingSettings
 
 IDS = "mlflow.json"
 KEY, ROUND, LOGGED, PARENT = "oel.key", "oel.round", "oel.logged", "mlflow.parentRunId"
@@ -116,7 +117,7 @@ class Tracker:
     def _noted(self) -> TrackedRun:
         """The run folder's note; ids of another tracking server are left out."""
         noted = tracked_run(self.run)
-        uri = without_password(self.settings.tracking_uri)
+        uri = without_secrets(self.settings.tracking_uri)
         return noted if noted.tracking_uri == uri else TrackedRun(key=noted.key, tracking_uri=uri)
 
     def _exists(self, run_id: str) -> bool:

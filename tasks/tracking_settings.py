@@ -1,15 +1,15 @@
 """What `mlflow.yaml` may say. Read without importing MLflow."""
 
 import os
-import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from oel_core.config import CountOrZero, Section
 from oel_core.errors import ConfigError
+from oel_core.fields import validate
+from oel_core.yaml_text import read_yaml
 
 FILE = "mlflow.yaml"
 
@@ -59,11 +59,6 @@ def load_settings(path: Path | None = None) -> TrackingSettings:
     return settings.model_copy(update={"tracking_uri": uri}) if uri else settings
 
 
-def without_password(uri: str) -> str:
-    """A URI that may be shown and written down."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", uri)
-
-
 def _from_file(path: Path | None) -> TrackingSettings:
     named = path or (Path(os.environ["OEL_MLFLOW"]) if os.environ.get("OEL_MLFLOW") else None)
     places = [named] if named else [Path(FILE), Path(__file__).parent.parent / FILE]
@@ -72,15 +67,5 @@ def _from_file(path: Path | None) -> TrackingSettings:
         if named:
             raise ConfigError(f"{named} is not a file: name a {FILE}")
         return TrackingSettings()
-    return _parse(found)
-
-
-def _parse(path: Path) -> TrackingSettings:
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return TrackingSettings.model_validate(values)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    except ValidationError as error:
-        problems = [f"  {'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
-        raise ConfigError(f"{path} has {len(problems)} problem(s):\n" + "\n".join(problems)) from error
+    read = read_yaml(found)
+    return validate(TrackingSettings, read.mapping(), str(found), read.where)

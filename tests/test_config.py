@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from oel_core.config import dump_config, load_config, preset_names
 from oel_core.errors import ConfigError
 from oel_core.preflight import check
+from oel_core.yaml_text import parse_yaml
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -60,7 +60,7 @@ def test_files_that_are_no_configuration_are_refused(text: str, tmp_path: Path) 
 
 
 def test_the_resolved_form_says_every_field() -> None:
-    resolved = yaml.safe_load(dump_config(load_config("quickstart")))
+    resolved = parse_yaml(dump_config(load_config("quickstart")), "resolved").values
     assert resolved["distill"]["weight_decay"] == 0.01
     assert resolved["model"]["lora"] is None
 

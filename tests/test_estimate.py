@@ -107,7 +107,7 @@ def needs(**overrides: Any) -> dict[str, Any]:
             "extract": {"with_previous": False, "sampling": {"max_tokens": 50}},
             "knowledge": {"max_tokens": 200},
             "distill": {"steps": 5, "episodes_per_step": 4, "turns_per_episode": 2, "max_response_tokens": 100},
-            "evaluate": {"games": {"episodes": 10, "arms": ["in_context"], "sampling": {"max_tokens": 100}}},
+            "evaluate": {"games": {"episodes": 10, "arms": ("in_context",), "sampling": {"max_tokens": 100}}},
             **overrides,
         }
     )
@@ -177,8 +177,8 @@ def test_prompts_stop_at_what_the_model_reads_and_at_the_history() -> None:
 
 
 def test_suites_are_counted_by_their_own_numbers() -> None:
-    whole = needs(evaluate={"games": {"episodes": 10, "arms": []}, "ood": {"ifeval": {}}})["evaluate"]
-    part = needs(evaluate={"games": {"episodes": 10, "arms": []}, "ood": {"ifeval": {"subset": 41}}})["evaluate"]
+    whole = needs(evaluate={"games": {"episodes": 10, "arms": ()}, "ood": {"ifeval": {}}})["evaluate"]
+    part = needs(evaluate={"games": {"episodes": 10, "arms": ()}, "ood": {"ifeval": {"subset": 41}}})["evaluate"]
     assert whole.calls - part.calls == 500
 
 

@@ -159,27 +159,27 @@ def parameters_of(found: "DeploymentResponse", settings: Sequence[str]) -> dict[
     """Parameters from NAME=VALUE; what is no parameter of the deployment overrides a field of the configuration.
 
     Raises:
-        ConfigError: no name, a value that is not YAML, or a field that the configuration does not have.
+        ConfigError: no name, a value that is not YAML, or a field that the configuration does not have or that cannot
+            have this value.
     """
-    import yaml
-
-    from oel_core.config import OelConfig
+    from oel_core.config import OelConfig, check_overrides
     from oel_core.errors import ConfigError
+    from oel_core.fields import shown
+    from oel_core.yaml_text import parse_yaml
 
     chosen: dict[str, Any] = {}
     overrides: list[str] = []
     for setting in settings:
         name, separator, value = setting.partition("=")
         if separator and name in _properties(found):
-            try:
-                chosen[name] = value if _is_text(_properties(found)[name]) else yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                raise ConfigError(f"--set {setting}: the value is not YAML: {error}") from error
+            is_text = _is_text(_properties(found)[name])
+            chosen[name] = value if is_text else parse_yaml(value, f"--set {shown(setting)}").values
         elif separator and name.split(".")[0] in OelConfig.model_fields:
             overrides.append(setting)
         else:
             known = ", ".join(_properties(found))
-            raise ConfigError(f"--set {setting}: neither a parameter ({known}) nor a field of the configuration")
+            raise ConfigError(f"--set {shown(setting)}: neither a parameter ({known}) nor a field of the configuration")
+    check_overrides(overrides)
     return chosen | ({"overrides": [*chosen.get("overrides", []), *overrides]} if overrides else {})
 
 

@@ -70,19 +70,15 @@ def _folder(out: Path | None) -> "Iterator[Path]":
 
 def _options(episodes: int | None, data: str | None, more: "Sequence[str]") -> dict[str, Any]:
     """The suite's options from the command line."""
-    import yaml
-
     from oel_core.errors import ConfigError
+    from oel_core.yaml_text import parse_yaml
 
     options: dict[str, Any] = {}
     for entry in more:
         name, separator, value = entry.partition("=")
-        try:
-            options[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            separator = ""
         if not separator or not name:
             raise ConfigError(f"--option {entry}: write it as name=value, like environment=sokoban")
+        options[name] = parse_yaml(value, f"--option {entry}").values
     if episodes is not None:
         options["episodes"] = episodes
     if data is not None:

@@ -88,8 +88,9 @@ def _show(rows: "Sequence[RoundSummary]", as_json: bool) -> None:
 
 
 def _where(folder: "RunFolder") -> None:
+    from oel_core.urls import without_secrets
     from tasks.tracking import LOOP, tracked_run
-    from tasks.tracking_settings import load_settings, without_password
+    from tasks.tracking_settings import load_settings
 
     tracked, settings = tracked_run(folder), load_settings().resolved(folder.path.parent, folder.name)
     knowledge = sorted(str(path.relative_to(folder.path)) for path in folder.path.glob("round_*/accumulate"))
@@ -98,7 +99,7 @@ def _where(folder: "RunFolder") -> None:
     out.print(f"Report       {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
     out.print(
         f"MLflow run   {tracked.runs.get(LOOP, '')} in experiment {settings.experiment}: "
-        f"mlflow ui --backend-store-uri {without_password(settings.tracking_uri)}",
+        f"mlflow ui --backend-store-uri {without_secrets(settings.tracking_uri)}",
         highlight=False,
         soft_wrap=True,
     )

@@ -7,7 +7,7 @@ import asyncio
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from oel_core.errors import ConfigError, ServiceError
-from tasks.tracking_settings import without_password
+from oel_core.urls import without_secrets
 
 DATABASES = {"prefect": "oel_prefect", "mlflow": "oel_mlflow"}
 
@@ -17,7 +17,7 @@ def check_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("postgresql", "postgres") or not (parts.hostname or "host=" in parts.query):
         raise ConfigError(
-            f"--postgres {without_password(url)}: write it as postgresql://user:password@host:5432/database"
+            f"--postgres {without_secrets(url)}: write it as postgresql://user:password@host:5432/database"
         )
 
 
@@ -57,6 +57,6 @@ async def _ensure(url: str) -> None:
             await connection.close()
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ServiceError(
-            f"PostgreSQL at {without_password(url)}: {error}. It must be reachable, and either this user may create "
+            f"PostgreSQL at {without_secrets(url)}: {error}. It must be reachable, and either this user may create "
             f"databases or {' and '.join(DATABASES.values())} exist"
         ) from error

@@ -4,16 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from oel_core.config_base import Section
 from oel_core.envs.base import EnvSpec
-from oel_core.errors import ConfigError
+from oel_core.fields import validate
 
 
-class EnvOptions(BaseModel):
-    """Base of every environment's options: frozen, unknown names refused, no silent conversion of types."""
+class EnvOptions(Section):
+    """Base of every environment's options; their docstrings are what `oel envs` says about them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
@@ -35,14 +36,8 @@ def parse_options(model: type[OptionsT], spec: EnvSpec) -> OptionsT:
     Raises:
         ConfigError: one or more options are unknown or out of range; the message names each of them.
     """
-    try:
-        return model.model_validate(dict(spec.options))
-    except ValidationError as error:
-        problems = [_problem(entry) for entry in error.errors()]
-        known = ", ".join(model.model_fields)
-        raise ConfigError(
-            f"environment '{spec.name}' has {len(problems)} bad option(s), known are {known}:\n" + "\n".join(problems)
-        ) from error
+    what = f"environment '{spec.name}'"
+    return validate(model, spec.options, what, lambda place: what)
 
 
 def option_infos(model: type[BaseModel]) -> Iterator[OptionInfo]:
@@ -51,9 +46,3 @@ def option_infos(model: type[BaseModel]) -> Iterator[OptionInfo]:
         annotation = field.annotation
         shown = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
         yield OptionInfo(name, shown, field.get_default(call_default_factory=True), field.description or "")
-
-
-def _problem(entry: Any) -> str:
-    where = ".".join(str(part) for part in entry["loc"]) or "(together)"
-    got = f" (got {entry['input']!r})" if entry["loc"] else ""
-    return f"  {where}: {entry['msg']}{got}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from oel_core.config import Count, OelConfig, Section
+from oel_core.config import Count, OelConfig, Options, Section
 from oel_core.envs import check_spec
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ConfigError
@@ -24,7 +24,7 @@ class CrossGameOptions(Section):
 
     environment: str
     """The other world; `oel envs` lists them."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Options of that world."""
     max_turns: Count | None = None
     """Null is the run's own `environment.max_turns`."""

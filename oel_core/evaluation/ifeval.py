@@ -33,7 +33,7 @@ HUB_DATA = "google/IFEval"
 class IfevalOptions(Section):
     """Options of the `ifeval` suite; the defaults are the paper's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     data: str | None = None
     """JSONL file with the prompts; null takes them from the hub."""

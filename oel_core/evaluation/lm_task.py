@@ -24,7 +24,7 @@ from oel_core.types import EvalReport, Trajectory
 class LmTaskOptions(Section):
     """Options of a suite that is an lm-eval task."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     subset: Count | None = Field(default=None, validation_alias=AliasChoices("subset", "episodes"))
     """Documents asked, the first ones as in lm-eval's `limit`; null asks all. Also: `episodes`."""

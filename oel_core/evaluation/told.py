@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from oel_core.config import Count, OelConfig, Section
+from oel_core.config import Count, OelConfig, Options, Section
 from oel_core.envs import check_spec
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.errors import EnvironmentError_
@@ -21,7 +21,7 @@ class ToldOptions(Section):
 
     episodes: Count = 128
     """Held-out episodes."""
-    world: dict[str, Any] = Field(default_factory=dict)
+    world: Options = Field(default_factory=dict)
     """Options of that world that replace those of the run's own, where it is the same; `symbols` is the suite's."""
 
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import yaml
-
 from oel_core.artifacts import CONFIG
 from oel_core.errors import ConfigError
 from oel_core.files import write_atomic
@@ -11,14 +9,14 @@ from oel_core.study.plan import StudyPlan
 from oel_core.study.plots import FOLDER, draw_all
 from oel_core.study.results import StudyResult
 from oel_core.study.tables import markdown
+from oel_core.yaml_text import dump_yaml
 
 PLAN, JSON, PAGE = "study.yaml", "study.json", "study.md"
 
 
 def write_plan(folder: Path, plan: StudyPlan) -> None:
     """Notes what the study was called with."""
-    text = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_atomic(folder / PLAN, text.encode())
+    write_atomic(folder / PLAN, dump_yaml(plan.model_dump(mode="json")).encode())
 
 
 def write_results(folder: Path, result: StudyResult) -> list[Path]:

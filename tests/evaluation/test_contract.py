@@ -93,10 +93,15 @@ def test_episodes_of_something_else_are_refused(suite: Suite) -> None:
 @pytest.mark.parametrize("name", SUITES)
 @pytest.mark.parametrize(
     ("options", "problem"),
-    [({"episode": 3}, "episode: Extra"), ({"episodes": 0}, "episodes: .*greater"), ({"episodes": "x"}, "episodes: ")],
+    [
+        ({"episode": 3}, "episode: no such setting: did you mean episodes"),
+        ({"episodes": 0}, "episodes: .*greater"),
+        ({"episodes": "x"}, "episodes: "),
+        ({"episodes": True}, "episodes: .*got true"),
+    ],
 )
 def test_wrong_options_are_named(name: str, options: dict[str, Any], problem: str) -> None:
-    with pytest.raises(ConfigError, match=f"(?s)options of suite {name} .*{problem}"):
+    with pytest.raises(ConfigError, match=f"(?s)^suite {name}.*: {problem}"):
         make_suite(name, options, small_config())
 
 

@@ -46,7 +46,7 @@ def test_every_round_plays_the_same_boards() -> None:
         ({"environment": "lake", "options": LAKE}, "the run's own world"),
         ({"environment": "laek"}, "did you mean lake"),
         ({"environment": "lake", "options": {"sise": 3}}, "sise"),
-        ({}, "environment: Field required"),
+        ({}, "environment: is missing"),
     ],
 )
 def test_worlds_that_cannot_be_crossed_into(options: dict[str, Any], problem: str) -> None:

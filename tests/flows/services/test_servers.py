@@ -12,7 +12,8 @@ from flows.services.ports import is_loopback, require_free, require_loopback
 from flows.services.postgres import check_url, database_url
 from flows.services.servers import UpSettings, read_settings, services, write_settings
 from oel_core.errors import ConfigError
-from tasks.tracking_settings import load_settings, without_password
+from oel_core.urls import without_secrets
+from tasks.tracking_settings import load_settings
 
 URL = "postgresql://me:hunter2@db.example:5433/postgres?sslmode=require"
 
@@ -94,8 +95,8 @@ def test_its_address_is_asked_for_again_and_its_password_never_shown(
         postgres_address(None, read_settings(tmp_path))
     monkeypatch.setenv("OEL_POSTGRES", URL)
     assert postgres_address(None, read_settings(tmp_path)) == URL
-    assert without_password(URL) == "postgresql://me@db.example:5433/postgres?sslmode=require"
-    assert without_password("sqlite:////a/b:c@d.db") == "sqlite:////a/b:c@d.db"
+    assert without_secrets(URL) == "postgresql://me@db.example:5433/postgres?sslmode=require"
+    assert without_secrets("sqlite:////a/b:c@d.db") == "sqlite:////a/b:c@d.db"
     monkeypatch.setenv("OEL_TRACKING_URI", database_url(URL, "mlflow"))
     assert load_settings().tracking_uri == database_url(URL, "mlflow")
 

@@ -1,0 +1,35 @@
+"""Addresses that may hold secrets: refused where they would be kept, made harmless where they are shown."""
+
+import re
+from urllib.parse import urlsplit
+
+_WEB_USER = re.compile(r"(https?://)\S*@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/\s]*@")
+_SECRET_QUERY = re.compile(
+    r"([?&#][^=&#\s]*(?:key|token|secret|passw|pwd|auth|sig|credential)[^=&#\s]*)=[^&#\s]*", re.IGNORECASE
+)
+
+
+def without_secrets(text: str) -> str:
+    """Text that may be shown and written down: no password, user of a web address or key in a query is left in it."""
+    return _SECRET_QUERY.sub(r"\1=***", _PASSWORD.sub(r"\1@", _WEB_USER.sub(r"\1***@", text)))
+
+
+def check_base_url(url: str) -> str:
+    """The address of an API, without anything that belongs in no file.
+
+    Raises:
+        ValueError: not an address that paths can be appended to, or one with a user, a password, a query or a fragment.
+    """
+    if "@" in url:
+        raise ValueError("a user or password in the address would be printed and stored: use api_key_env for the key")
+    if "?" in url or "#" in url:
+        raise ValueError("a query would be printed and stored: end at the path, and use api_key_env for the key")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ValueError("must be the address of an API: http:// or https://, a host, a port if need be, a path")
+    return url
