@@ -7,6 +7,7 @@ safetensors only: other formats may run code when read.
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 from oel_core.errors import ArtifactError, PolicyError
 from oel_core.fetched import MODELS, fetched_folder
+from oel_core.fields import nearest
+from oel_core.hub import require_hub
 
 SEED_LM, SEED_LM_TWO_WORLDS = "seed-lm", "seed-lm-two-worlds"
 SEED_LM_WEIGHTS = Path(__file__).parent / "seed_lm" / "weights"
@@ -22,7 +25,7 @@ WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "c
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COUNTED = (
     *("*.safetensors", INDEX, CONFIG, "generation_config.json", ADAPTER_CONFIG, "chat_template.jinja"),
     *("tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
@@ -39,7 +42,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a checkpoint, or ArtifactError naming the file."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
         raise ArtifactError(f"{path} must hold one JSON object, not a {type(values).__name__}")
@@ -107,13 +110,25 @@ def resolve_model(path: str) -> Path | str:
             raise PolicyError(f"{path} is not in {fetched_folder(path)} yet: run `oel models fetch {path}`")
         return check_folder(fetched_folder(path))
     folder = Path(path).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return check_folder(folder)
-    if folder.exists():
+    if os.path.exists(folder):
         raise ArtifactError(f"{path} is a file: a model is a folder, a hub id or `{SEED_LM}`")
     if not _HUB_ID.fullmatch(path):
-        raise ArtifactError(f"no model in {path}: there is no such folder, and it cannot be a hub id")
+        raise ArtifactError(
+            f"no model in {path}: there is no such folder, and a hub id is owner/name: {_near_models(folder)}"
+            f"known by name are {', '.join([*embedded(), *MODELS])}"
+        )
     return path
+
+
+def _near_models(missing: Path) -> str:
+    """The named models and the folders beside a missing one that are spelt nearly the same."""
+    try:
+        beside = [str(path) for path in missing.parent.iterdir() if path.is_dir()]
+    except OSError:
+        beside = []
+    return nearest(str(missing), [*embedded(), *MODELS, *beside])
 
 
 def counted_files(folder: Path) -> list[Path]:
@@ -163,6 +178,7 @@ def _folder_digest(folder: Path, _stamp: tuple[object, ...]) -> str:
 def _hub_revision(hub_id: str) -> str:
     from transformers import AutoConfig
 
+    require_hub(hub_id)
     try:
         commit = getattr(AutoConfig.from_pretrained(hub_id, trust_remote_code=False), "_commit_hash", None)
     except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 A preset is one YAML file in `deployments/presets/`. `load_config` reports all problems at once, each with its path.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -202,7 +203,7 @@ def _read(preset: str) -> YamlText:
     """What a preset's name or a file's path says: a mapping."""
     if preset in preset_names():
         return parse_yaml((PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}")
-    elif "\0" not in preset and Path(preset).is_file():
+    if os.path.isfile(preset):
         return read_yaml(Path(preset))
     known = preset_names()
     raise ConfigError(

@@ -13,10 +13,10 @@ from oel_core.envs.base import env_spec
 from oel_core.errors import ConfigError, OelError
 from oel_core.estimate import StageNeed, estimate, trained_parameters, transient_disk
 from oel_core.evaluation import make_suite
+from oel_core.hub import HUB_PATIENCE_S, cached_file, hub_answers
 from oel_core.preflight import check_adapter, check_engines, check_replay
 
 GIB = 2**30
-HUB_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def find_architecture(path: str) -> tuple[Architecture | None, str]:
         if is_adapter(source):
             return find_architecture(adapter_base(source))
         return read_architecture(read_json(source / CONFIG)), path if path in embedded() else str(source / CONFIG)
-    cached = _cached(source, CONFIG)
+    cached = cached_file(source, CONFIG)
     if cached is not None:
         return read_architecture(read_json(cached)), str(cached)
     if source in KNOWN:
@@ -111,19 +111,14 @@ def find_architecture(path: str) -> tuple[Architecture | None, str]:
     return None, "unknown"
 
 
-def _cached(hub_id: str, name: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(hub_id, name)
-    return Path(found) if isinstance(found, str) else None
-
-
 def _from_hub(hub_id: str) -> Path | None:
     from huggingface_hub import hf_hub_download
 
+    if not hub_answers():
+        return None
     try:
         return Path(hf_hub_download(hub_id, CONFIG, etag_timeout=HUB_PATIENCE_S))
-    except Exception:  # whatever keeps the hub from answering, the answer is the same
+    except Exception:  # whatever keeps the hub from giving it, the answer is the same
         return None
 
 
@@ -132,7 +127,7 @@ def _missing_model(config: OelConfig) -> list[str]:
         source = resolve_model(config.model.path)
     except OelError as error:
         return [f"model: {error}"]
-    if isinstance(source, Path) or any(_cached(source, name) for name in (WEIGHTS, INDEX)) or _hub_gives(source):
+    if isinstance(source, Path) or any(cached_file(source, name) for name in (WEIGHTS, INDEX)) or _hub_gives(source):
         return []
     return [
         f"model: {source} is not in the local hub cache, and the hub cannot be reached: download it where it can, "
@@ -143,6 +138,8 @@ def _missing_model(config: OelConfig) -> list[str]:
 def _hub_gives(hub_id: str) -> bool:
     from huggingface_hub import HfApi
 
+    if not hub_answers():
+        return False
     try:
         HfApi().model_info(hub_id, timeout=HUB_PATIENCE_S)
     except Exception:  # as above

@@ -28,7 +28,8 @@ from oel_core.checkpoints import (
     resolve_model,
 )
 from oel_core.config import LoraConfig, ModelConfig
-from oel_core.errors import ArtifactError, ConfigError, PolicyError
+from oel_core.errors import ArtifactError, ConfigError, OelError, PolicyError
+from oel_core.hub import require_hub
 from oel_core.tying import find_tied_adapter
 
 __all__ = [
@@ -77,7 +78,10 @@ def pick_device(config: ModelConfig) -> torch.device:
 def _load_base(source: Path | str, config: ModelConfig) -> PreTrainedModel:
     from safetensors import SafetensorError
 
-    failure = ArtifactError if isinstance(source, Path) else PolicyError
+    failure: type[OelError] = ArtifactError
+    if isinstance(source, str):
+        require_hub(source)
+        failure = PolicyError
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=getattr(torch, config.dtype), use_safetensors=True, trust_remote_code=False
@@ -96,10 +100,13 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     source = resolve_model(path)
     if isinstance(source, Path) and is_adapter(source) and not any((source / f).is_file() for f in TOKENIZER_FILES):
         return load_tokenizer(adapter_base(source))
+    failure: type[OelError] = ArtifactError
+    if isinstance(source, str):
+        require_hub(source)
+        failure = PolicyError
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, padding_side="left")
     except (OSError, ValueError, KeyError) as error:
-        failure = ArtifactError if isinstance(source, Path) else PolicyError
         raise failure(f"no tokenizer can be loaded from {source}: {error}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -67,13 +67,23 @@ def test_pickled_weights_are_refused_with_a_way_out(folder: Path) -> None:
         resolve_model(str(folder))
 
 
-@pytest.mark.parametrize("path", ["/no/such/folder", "runs/one/round_01", "../x", "~nobody/x", "a b", ""])
+@pytest.mark.parametrize(
+    "path", ["/no/such/folder", "runs/one/round_01", "../x", "~nobody/x", "a b", "", "nosuch", "x" * 5000, "\0"]
+)
 def test_what_cannot_be_a_hub_id_is_a_missing_folder(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtifactError):
         resolve_model(path)
+
+
+def test_a_slip_in_a_models_name_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "my-model").mkdir()
+    with pytest.raises(ArtifactError, match=r"did you mean seed-lm.* known by name are seed-lm, "):
+        resolve_model("sed-lm")
+    with pytest.raises(ArtifactError, match=f"did you mean {tmp_path / 'my-model'}"):
+        resolve_model(str(tmp_path / "my-modl"))
 
 
 def test_a_file_is_no_model(folder: Path) -> None:
@@ -124,6 +134,7 @@ def test_a_hub_ids_digest_is_of_its_revision(monkeypatch: pytest.MonkeyPatch) ->
     revision: list[str | None] = ["abc"]
     reply = lambda *_, **__: SimpleNamespace(_commit_hash=revision[0])  # noqa: E731
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", reply)
+    monkeypatch.setattr(checkpoints, "require_hub", lambda hub_id: None)
     first = model_digest("someone/model")
     revision[0] = "abd"
     assert model_digest("someone/model") != first

@@ -19,7 +19,7 @@ LARGE = Machine("cpu", 10**15, 10**15)
 
 @pytest.fixture(autouse=True)
 def _no_hub_and_a_large_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_cached", lambda hub_id, name: None)
+    monkeypatch.setattr(module, "cached_file", lambda hub_id, name: None)
     monkeypatch.setattr(module, "_from_hub", lambda hub_id: None)
     monkeypatch.setattr(module, "_hub_gives", lambda hub_id: False)
     monkeypatch.setattr(module, "look_around", lambda config, root: LARGE)
@@ -61,7 +61,7 @@ def test_a_model_in_the_hub_cache_or_on_the_hub_is_not_missing(monkeypatch: pyte
     assert look("paper-frozen-lake-4b", ood, "model.device=cpu").missing == ()
     monkeypatch.setattr(module, "_hub_gives", lambda hub_id: False)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    monkeypatch.setattr(module, "_cached", lambda hub_id, name: tmp_path / name)
+    monkeypatch.setattr(module, "cached_file", lambda hub_id, name: tmp_path / name)
     assert look("paper-frozen-lake-4b", ood, "model.device=cpu").missing == ()
 
 
