@@ -3,7 +3,7 @@
 `deployments/prefect.yaml` registers them. The text of `Args:` is what the UI's form shows beside each field.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,16 +14,16 @@ from pydantic import Field
 
 from flows.collect_only import collect_only
 from flows.evaluate_model import Suite, evaluate_model
-from flows.gate_report import outcome_line
+from flows.gate_report import outcome_details, outcome_line
 from flows.learning_loop import learning_loop
 from flows.next_round import next_round
 from flows.outages import through_outages
 from flows.outcomes import SHOWN
-from flows.parameters import Preset, WhenBusy, patience, resolve, run_root, trigger_id
+from flows.parameters import Preset, WhenBusy, asked_of, patience, resolve, resolve_for, run_root, trigger_id
 from flows.report import outcome_key, outcome_markdown
 from flows.stopping import under_worker
 from oel_core.artifacts import RunFolder
-from oel_core.errors import OelError
+from oel_core.markdown import escaped
 from oel_core.summary import RoundSummary
 from oel_core.triggers import Trigger, settled
 from oel_core.types import EvalReport
@@ -56,7 +56,7 @@ def deployed_loop(
 @flow(name="next-round", flow_run_name="{project}")
 def deployed_next_round(
     project: str = "quickstart",
-    preset: Preset = QUICKSTART,
+    preset: Preset | None = None,
     preset_file: str | None = None,
     overrides: list[str] = [],  # noqa: B006
     when_busy: WhenBusy = WhenBusy.refuse,
@@ -66,35 +66,35 @@ def deployed_next_round(
 
     Args:
         project: Name of the run folder whose rounds grow.
-        preset: Configuration of the project.
-        preset_file: A YAML file on the worker instead of the preset.
-        overrides: Settings to change, one a line, like gate.margin=0.02 or experience.inbox=/data/inbox.
+        preset: In place of the project's configuration, from now on. Empty: its own; quickstart for a new project.
+        preset_file: A YAML file on the worker instead of a preset.
+        overrides: Settings that the project changes now, one a line, like gate.margin=0.02.
         when_busy: While another round of the project runs: refuse, or queue until it is done.
         trigger: Id of this request; the same id again gives the same outcome. Empty: the flow run's own.
     """
-    config, root = resolve(preset, preset_file, overrides), run_root()
+    asked, root = asked_of(preset, preset_file, overrides), run_root()
     run = RunFolder(root / project)
     with under_worker(root, project):
         id, wait_s = trigger_id(trigger), patience(when_busy)
-        found = through_outages(lambda: _came_of(run, id, lambda: next_round(config, project, id, root, wait_s=wait_s)))
-        page, line = outcome_markdown(run, found), outcome_line(found)
+        found = through_outages(lambda: _came_of(run, id, lambda: next_round(asked, project, id, root, wait_s=wait_s)))
+        page, line = outcome_markdown(run, found), escaped(outcome_line(found))
         through_outages(lambda: create_markdown_artifact(page, key=outcome_key(run), description=line))
-    return outcome_state(found)
+    return outcome_state(found, outcome_details(run, found))
 
 
-def outcome_state(trigger: Trigger) -> State[Trigger]:
-    """The last state of the flow run of a trigger that has an outcome."""
-    shown, line = SHOWN[trigger.outcome], outcome_line(trigger)
+def outcome_state(trigger: Trigger, details: Sequence[str] = ()) -> State[Trigger]:
+    """The last state of the flow run of a trigger that has an outcome; its message has a line for each detail."""
+    shown, message = SHOWN[trigger.outcome], "\n".join([outcome_line(trigger), *details])
     if shown.kind == "FAILED":
-        return Failed(name=shown.state, message=line)
-    return Completed(name=shown.state, message=line, data=trigger)
+        return Failed(name=shown.state, message=message)
+    return Completed(name=shown.state, message=message, data=trigger)
 
 
 def _came_of(run: RunFolder, id: str, work: Callable[[], Trigger]) -> Trigger:
     """What the work returns; where it raised and its round has ended for that, how it ended."""
     try:
         return work()
-    except OelError:
+    except Exception:
         found = settled(run, id)
         if found is None:
             raise
@@ -106,7 +106,7 @@ def deployed_collect_only(
     project: str = "quickstart",
     inbox: str = "inbox",
     episodes: Annotated[int, Field(ge=1)] = 64,
-    preset: Preset = QUICKSTART,
+    preset: Preset | None = None,
     preset_file: str | None = None,
     overrides: list[str] = [],  # noqa: B006
     trigger: str | None = None,
@@ -117,12 +117,13 @@ def deployed_collect_only(
         project: Name of the run folder whose champion plays.
         inbox: Folder for the episodes; a relative one lies under the run root.
         episodes: How many to play.
-        preset: Configuration of the project.
-        preset_file: A YAML file on the worker instead of the preset.
-        overrides: Settings to change, one a line, like play.sampling.temperature=1.0.
+        preset: In place of the project's configuration, this once. Empty: its own; quickstart for a new project.
+        preset_file: A YAML file on the worker instead of a preset.
+        overrides: Settings to change this once, one a line, like play.sampling.temperature=1.0.
         trigger: Id of this request; the same id again plays nothing new. Empty: the flow run's own.
     """
-    config, root = resolve(preset, preset_file, overrides), run_root()
+    root = run_root()
+    config = resolve_for(root, project, preset, preset_file, overrides)
     with under_worker(root, project):
         id = trigger_id(trigger)
         return through_outages(lambda: collect_only(config, project, root / inbox, episodes, id, root))
@@ -134,7 +135,7 @@ def deployed_evaluate_model(
     project: str = "quickstart",
     suite: Suite = Suite("games"),  # noqa: B008 - a member of an Enum
     episodes: Annotated[int, Field(ge=1)] | None = None,
-    preset: Preset = QUICKSTART,
+    preset: Preset | None = None,
     preset_file: str | None = None,
     overrides: list[str] = [],  # noqa: B006
 ) -> EvalReport:
@@ -145,10 +146,11 @@ def deployed_evaluate_model(
         project: Name of the run folder whose registry is asked.
         suite: What to measure it on.
         episodes: Held-out episodes; empty is the suite's own number.
-        preset: World and sampling.
-        preset_file: A YAML file on the worker instead of the preset.
-        overrides: Settings to change, one a line.
+        preset: World and sampling. Empty: the project's own; quickstart for a new project.
+        preset_file: A YAML file on the worker instead of a preset.
+        overrides: Settings to change this once, one a line.
     """
-    config, root = resolve(preset, preset_file, overrides), run_root()
+    root = run_root()
+    config = resolve_for(root, project, preset, preset_file, overrides)
     with under_worker(root, project):
         return through_outages(lambda: evaluate_model(config, model, project, suite, episodes, root))

@@ -3,10 +3,13 @@
 import re
 
 from oel_core.artifacts import RunFolder
-from oel_core.markdown import table
+from oel_core.markdown import MOST, escaped, table
+from oel_core.project import told_changes
 from oel_core.promotion import Verdict
+from oel_core.round_start import read_start
 from oel_core.triggers import Trigger
 from oel_core.verdict_text import CHECKS, COMPARED, NOTE, check_rows, compared_rows, title
+from oel_core.visible import visible_line
 
 
 def slug(run: RunFolder) -> str:
@@ -23,7 +26,7 @@ def gate_markdown(run: RunFolder, verdict: Verdict, detail: str) -> str:
     """The verdict on a round."""
     parts = [
         f"# {run.name}: {title(verdict)}",
-        f"**{'Promote' if verdict.promote else 'Refuse'}**: {detail}",
+        f"**{'Promote' if verdict.promote else 'Refuse'}**: {escaped(detail)}",
         table(CHECKS, check_rows(verdict)),
         table(COMPARED, compared_rows(verdict)),
         NOTE,
@@ -34,4 +37,16 @@ def gate_markdown(run: RunFolder, verdict: Verdict, detail: str) -> str:
 def outcome_line(trigger: Trigger) -> str:
     """What came of a trigger, in one line."""
     which = f"round {trigger.round} {trigger.outcome}" if trigger.round is not None else trigger.outcome
-    return f"{which}: {trigger.detail}" if trigger.detail else which
+    first, _, _ = trigger.detail.partition("\n")
+    return f"{which}: {visible_line(first, MOST)}" if first else which
+
+
+def outcome_details(run: RunFolder, trigger: Trigger) -> list[str]:
+    """What else there is to say of it: which settings it changed, which lines of the inbox were left out and why."""
+    start = read_start(run, trigger.round) if trigger.round is not None else None
+    left_out = start.inbox_left_out if start is not None else ()
+    return [visible_line(line, MOST) for line in [*told_changes(run, trigger.id), *left_out, *_more(trigger)]]
+
+
+def _more(trigger: Trigger) -> list[str]:
+    return trigger.detail.split("\n")[1:]

@@ -15,24 +15,38 @@ from flows.abandoned import take_over
 from flows.evaluate_round import evaluate_round
 from flows.gate_report import gate_key, gate_markdown
 from flows.learning_round import learning_round
+from oel_core.admission import Admission
 from oel_core.artifacts import RunFolder, adopt_config, open_run
 from oel_core.config import OelConfig
-from oel_core.errors import ArtifactError, BusyError, DistillationError, ExtractionError, UndecidedError
+from oel_core.errors import (
+    ArtifactError,
+    BusyError,
+    DistillationError,
+    ExtractionError,
+    OelError,
+    PromptTooLongError,
+    UndecidedError,
+)
 from oel_core.preflight import check
+from oel_core.project import Asked, asked_config, change_of, keep_config
 from oel_core.promotion import Verdict
+from oel_core.round_failure import happened_before
+from oel_core.round_inbox import set_aside
 from oel_core.round_start import parent_of
+from oel_core.stages.common import model_after
 from oel_core.stages.evaluate import own_parts, stage_name
 from oel_core.triggers import Outcome, Trigger, begin, end, join, open_round, settled, undecided
 from tasks.promote import gate, promote
 from tasks.registry import registry_of
 from tasks.report import report
+from tasks.retries import can_help
 from tasks.tracking import LOOP, tracker_of
 from tasks.tracking_settings import TrackingSettings, load_settings
 
 
 @flow(name="next-round", flow_run_name="{name} next round")
 def next_round(
-    config: OelConfig,
+    asked: Asked,
     name: str,
     trigger: str,
     root: Path = Path("runs"),
@@ -41,9 +55,10 @@ def next_round(
 ) -> Trigger:
     """Runs the project's next round, or goes on with the one that is open, and says what came of it.
 
+    The settings are the project's own but for what is `asked`, and that is the project's own from then on.
     `wait_s`: how long to wait for another round of the project to end before refusing.
     """
-    check(config)
+    check(asked_config(RunFolder(root / name), asked))
     run = open_run(root, name)
     settings = tracking or load_settings()
     with run.leased(f"next-round, trigger {trigger}", wait_s=wait_s):
@@ -52,17 +67,30 @@ def next_round(
         over = settled(run, trigger)
         if over is not None:
             return over
+        config = asked_config(run, asked)
+        change = change_of(run, config, asked, trigger)
         current = open_round(run)
-        begun = (
-            join(run, trigger, current) if current else begin(config, run, trigger, champion.round if champion else 0)
-        )
-        return begun if begun.round is None else _finish(config, run, begun.round, trigger, settings)
+        if current is None:
+            keep_config(run, config, change)
+            begun = _begin(config, run, trigger, champion.round if champion else 0)
+        else:
+            begun = join(run, trigger, current)
+        if begun.round is None:
+            return begun
+        config = config.model_copy(update={"rounds": begun.round})
+        adopt_config(run, config, since=begun.round)
+        keep_config(run, config, change)  # of a round that was open only what goes with its stages
+        return _finish(config, run, begun.round, trigger, settings)
+
+
+def _begin(config: OelConfig, run: RunFolder, trigger: str, champion: int) -> Trigger:
+    """Begins a round with what the champion's model can learn from, or says why there is none."""
+    admission = Admission(config, model_after(config, run, champion))
+    return begin(config, run, trigger, champion, admission.require)
 
 
 def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, settings: TrackingSettings) -> Trigger:
     """Everything that the round still lacks."""
-    config = config.model_copy(update={"rounds": round_index})
-    adopt_config(run, config, since=round_index)
     tracker = tracker_of(settings, run)
     tracker.log_config(config)
     try:
@@ -74,8 +102,10 @@ def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, s
             outcome, detail = _decide(run, round_index, verdict, settings)
     except UndecidedError as error:
         return undecided(run, trigger, round_index, str(error))
-    except (ExtractionError, DistillationError) as error:
-        _end(run, trigger, round_index, "failed", str(error), settings)
+    except Exception as error:
+        if _ends_round(run, round_index, error):
+            aside = set_aside(config, run, round_index, str(error))
+            _end(run, trigger, round_index, "failed", "\n".join([_what(error), *aside]), settings)
         raise
     create_markdown_artifact(
         gate_markdown(run, verdict, detail),
@@ -84,6 +114,23 @@ def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, s
     )
     report(run, settings)
     return _end(run, trigger, round_index, outcome, detail, settings)
+
+
+def _ends_round(run: RunFolder, round_index: int, error: Exception) -> bool:
+    """Whether the round cannot be finished: nothing to learn from or with, or the same error as an attempt before.
+
+    What a busy project, a disk, a network or a server may be the cause of leaves the round open, however often.
+    """
+    if isinstance(error, (ExtractionError, DistillationError, PromptTooLongError)):
+        return True
+    if isinstance(error, BusyError) or can_help(error) or type(error).__module__.split(".")[0] == "prefect":
+        return False
+    return happened_before(run, round_index, error)
+
+
+def _what(error: Exception) -> str:
+    """The error in words; one that this project does not raise on purpose is named by its type."""
+    return str(error) if isinstance(error, OelError) else f"{type(error).__name__}: {error}"
 
 
 def _measure(config: OelConfig, run: RunFolder, earlier: int, settings: TrackingSettings) -> None:

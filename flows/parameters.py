@@ -7,7 +7,9 @@ from pathlib import Path
 
 from prefect.runtime import flow_run
 
+from oel_core.artifacts import RunFolder, require_run_name
 from oel_core.config import OelConfig, load_config, preset_names
+from oel_core.project import Asked, asked_config
 
 Preset = Enum("Preset", {name: name for name in preset_names()}, type=str)  # type: ignore[misc]
 """The presets that ship with the project."""
@@ -27,6 +29,19 @@ QUEUE_S = 24 * 3600.0
 def resolve(preset: Enum, preset_file: str | None, overrides: Sequence[str]) -> OelConfig:
     """The configuration that a form describes; a file goes before a preset's name."""
     return load_config(preset_file or str(preset.value), overrides)
+
+
+def asked_of(preset: Enum | None, preset_file: str | None, overrides: Sequence[str]) -> Asked:
+    """What a project's form names; a file goes before a preset's name."""
+    return Asked(preset=preset_file or (str(preset.value) if preset is not None else None), overrides=tuple(overrides))
+
+
+def resolve_for(
+    root: Path, project: str, preset: Enum | None, preset_file: str | None, overrides: Sequence[str]
+) -> OelConfig:
+    """The project's own configuration but for what its form names, which the project does not keep."""
+    require_run_name(project)
+    return asked_config(RunFolder(root / project), asked_of(preset, preset_file, overrides))
 
 
 def run_root() -> Path:

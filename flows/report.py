@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.gate_report import gate_key, outcome_line, slug
+from flows.gate_report import gate_key, outcome_details, outcome_line, slug
 from oel_core.artifacts import RunFolder
 from oel_core.config import OelConfig
 from oel_core.knowledge import KnowledgeDiff, diff
+from oel_core.markdown import escaped
 from oel_core.markdown import table as markdown_table
 from oel_core.reporting.learned import before_and_after, known_replicas
 from oel_core.review import ReviewItem, review_list
@@ -67,7 +68,9 @@ def outcome_key(run: RunFolder) -> str:
 
 def outcome_markdown(run: RunFolder, trigger: Trigger) -> str:
     """What came of a trigger, the rounds so far, and where one reads on."""
-    parts = [f"# {run.name}: {outcome_line(trigger)}"]
+    parts = [f"# {run.name}: {escaped(outcome_line(trigger))}"]
+    details = outcome_details(run, trigger)
+    parts += ["\n".join(f"- {escaped(line)}" for line in details)] if details else []
     if trigger.round is not None:
         parts += [table(summarise_run(run)), _report_link(run.path / "report.html")]
         keys = f"`{gate_key(run, trigger.round)}` and `{artifact_key(run, trigger.round)}`"

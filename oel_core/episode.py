@@ -1,12 +1,13 @@
 """One episode under way: its prompts, its environment, its turns, and the record that it becomes."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from oel_core import envs
-from oel_core.envs.base import Environment, EnvSpec
-from oel_core.errors import ConfigError
+from oel_core.envs.base import Environment, EnvSpec, Step
+from oel_core.errors import ConfigError, EnvironmentError_
 from oel_core.knowledge_config import InjectionConfig
 from oel_core.manifest import digest_bytes
 from oel_core.planning import EpisodePlan
@@ -15,6 +16,7 @@ from oel_core.prompts import play as prompts
 from oel_core.prompts.injection import GLOBAL, inject
 from oel_core.seeds import derive_seed
 from oel_core.types import Message, Trajectory, Turn
+from oel_core.visible import well_formed
 
 KnowledgeFor = Callable[[EpisodePlan, Environment], str]
 """The knowledge text that an episode's prompts carry; an empty string is none."""
@@ -23,6 +25,13 @@ KnowledgeFor = Callable[[EpisodePlan, Environment], str]
 def prompt_digest(ids: Sequence[int]) -> str:
     """`digest_bytes` over token ids written in decimal with single spaces between them."""
     return digest_bytes(" ".join(map(str, ids)).encode())
+
+
+def _checked(step: Step) -> Step:
+    """The step as a record can hold it. EnvironmentError_ when its reward is not a finite number."""
+    if not math.isfinite(step.reward):
+        raise EnvironmentError_(f"the environment gave the reward {step.reward}, which is not a finite number")
+    return replace(step, observation=well_formed(step.observation))
 
 
 @dataclass
@@ -50,11 +59,11 @@ class Episode:
         """Makes the environment and the first prompt."""
         try:
             self.environment = envs.make_env(self.spec, self.plan.seed)
-            observation = self.environment.start()
+            observation = well_formed(self.environment.start())
         except Exception as error:
             self.fail(error)
             return
-        self.messages = prompts.first_messages(self.environment.intro, observation)
+        self.messages = prompts.first_messages(well_formed(self.environment.intro), observation)
         if knowledge is not None:
             self.knowledge = knowledge(self.plan, self.environment)
 
@@ -69,7 +78,7 @@ class Episode:
         started = time.perf_counter()
         try:
             action = self.environment.parse(completion.text)
-            step = self.environment.step(action)
+            step = _checked(self.environment.step(action))
         except Exception as error:
             self.fail(error)
             return
@@ -96,7 +105,7 @@ class Episode:
     def _end(self, *, terminated: bool) -> None:
         assert self.environment is not None
         try:
-            self.feedback = self.environment.feedback(truncated=not terminated)
+            self.feedback = well_formed(self.environment.feedback(truncated=not terminated))
         except Exception as error:
             self.fail(error)
             return
@@ -106,7 +115,7 @@ class Episode:
         """Makes a failure of this episode data. What is wrong for every episode alike is raised instead."""
         if isinstance(error, (ConfigError, MemoryError)):
             raise error
-        self.error = f"{type(error).__name__}: {error}"
+        self.error = well_formed(f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Frees the environment; an episode that cannot even close has already said what there was to say."""
@@ -122,7 +131,7 @@ class Episode:
             env=self.spec.name,
             policy=policy,
             knowledge_digest=digest_bytes(self.knowledge.encode()) if self.knowledge else None,
-            intro=intro,
+            intro=well_formed(intro),
             turns=tuple(self.turns),
             terminated=self.terminated,
             truncated=self.truncated,

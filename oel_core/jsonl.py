@@ -5,7 +5,6 @@ works, that line is cut off and its record made again; in a finished file every 
 file and the line.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from oel_core.errors import ArtifactError
 from oel_core.types import Record
@@ -24,17 +24,32 @@ SYNC_SECONDS = 0.5
 R = TypeVar("R", bound=Record)
 
 
-def _problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return f"{field}: {first['msg']}" if field else str(first["msg"])
+class LineError(ValueError):
+    """A line that is no record: the field that is wrong (empty: the line itself) and why."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field, self.reason = field, reason
+        super().__init__(f"{field}: {reason}" if field else reason)
+
+
+def parse_line(line: bytes, kind: type[R]) -> R:
+    """The record of one line; values are taken in the types that they have, so `"1"` is no number.
+
+    Raises:
+        LineError: the line is not UTF-8, not JSON or not such a record.
+    """
+    try:
+        return kind.model_validate_json(line, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise LineError(".".join(str(part) for part in first["loc"]), str(first["msg"])) from error
 
 
 def _parse(kind: type[R], path: Path, number: int, line: bytes) -> R:
     try:
-        return kind.model_validate_json(line)
-    except ValidationError as error:
-        raise _bad_line(path, number, f"is not a whole {kind.__name__} ({_problem(error)})") from error
+        return parse_line(line, kind)
+    except LineError as error:
+        raise _bad_line(path, number, f"is not a whole {kind.__name__} ({error})") from error
 
 
 def _bad_line(path: Path, number: int, problem: str) -> ArtifactError:
@@ -68,7 +83,7 @@ def require_json_lines(path: Path) -> None:
     """Raises ArtifactError that names the first line which is torn or not JSON; says nothing of what a line holds."""
     for number, line in enumerate(_lines(path), start=1):
         try:
-            json.loads(line)
+            from_json(line, allow_inf_nan=False)
         except ValueError as error:
             raise _bad_line(path, number, f"is not JSON ({error})") from error
         if not line.endswith(b"\n"):

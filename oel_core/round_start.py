@@ -4,8 +4,6 @@ A round that nobody decided about starts from the round before it, as `oel run` 
 the champion, which need not be the round before it: what a gate refused is not built upon.
 """
 
-from collections.abc import Mapping
-
 from pydantic import Field
 
 from oel_core.artifacts import MANIFEST, STARTED, RunFolder, round_name
@@ -30,6 +28,8 @@ class RoundStart(Record):
     """Episodes taken from the inbox; None: the round plays its own."""
     inbox_read_to: dict[str, int] = Field(default_factory=dict)
     """File of the inbox → bytes of it that this round and those before it have read."""
+    inbox_left_out: tuple[str, ...] = ()
+    """What was wrong with lines of the inbox that the round does not use, each with how many lines it was."""
 
 
 def read_start(run: RunFolder, round_index: int) -> RoundStart | None:
@@ -77,13 +77,3 @@ def require_ungated(run: RunFolder, rounds: int) -> None:
 def _is_begun(run: RunFolder, round_index: int) -> bool:
     folder = run.path / round_name(round_index)
     return (folder / START).exists() or any(any(folder.rglob(name)) for name in (MANIFEST, STARTED))
-
-
-def inbox_read_to(run: RunFolder) -> Mapping[str, int]:
-    """How far the rounds so far have read each file of the inbox, in bytes."""
-    read: dict[str, int] = {}
-    for index in run.rounds():
-        start = read_start(run, index)
-        for name, end in (start.inbox_read_to if start is not None else {}).items():
-            read[name] = max(end, read.get(name, 0))
-    return read

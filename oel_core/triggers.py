@@ -13,10 +13,12 @@ from oel_core.artifacts import RunFolder, round_name
 from oel_core.config import OelConfig
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.files import write_atomic
-from oel_core.inbox import INBOX, new_experience
+from oel_core.inbox import INBOX, NewExperience, Require, anything
 from oel_core.jsonl import jsonl_bytes
 from oel_core.manifest import read_if_there
-from oel_core.round_start import RoundStart, inbox_read_to, last_begun, read_start, write_start
+from oel_core.quarantine import left_out_lines
+from oel_core.round_inbox import read_inbox, write_read_to
+from oel_core.round_start import RoundStart, last_begun, read_start, write_start
 from oel_core.types import Record
 
 Outcome = Literal["begun", "undecided", "waiting", "unusable", "promoted", "refused", "failed"]
@@ -117,14 +119,15 @@ def open_round(run: RunFolder) -> int | None:
     return None
 
 
-def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int) -> Trigger:
+def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, require: Require = anything) -> Trigger:
     """Begins the next round from the champion's model, or says that it is too early.
 
     The experience is frozen in the round's folder before the round exists, so a kill at any moment loses none of it.
+    `require` raises LineError for an episode of the inbox that the champion's model cannot learn from.
 
     Raises:
         ConfigError: the project has as many rounds as there are seeds for.
-        ArtifactError: the inbox cannot be read.
+        ArtifactError: the inbox cannot be read, or what is left out of it cannot be kept.
     """
     number = last_begun(run) + 1
     if number > MOST_ROUNDS:
@@ -134,17 +137,30 @@ def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int) -> Tri
         )
     start = RoundStart(parent=champion, knowledge=_knowledge(config, run, number, champion), trigger=trigger)
     if config.experience.inbox is not None:
-        found = new_experience(Path(config.experience.inbox), inbox_read_to(run), config.environment.name)
-        have, need = len(found.episodes), config.experience.min_episodes
-        left = "".join(f"\nleft out: {line}" for line in found.left_out[:20])
+        found = read_inbox(config, run, require)
+        have, need = len(found.received), config.experience.min_episodes
         if have < need:
-            outcome: Outcome = "unusable" if found.left_out and not have else "waiting"
-            detail = f"{have} of {need} new episodes in {config.experience.inbox}{left}"
-            return note(run, Trigger(id=trigger, outcome=outcome, champion=champion, detail=detail, at=time.time()))
-        write_atomic(run.path / round_name(number) / INBOX, jsonl_bytes(found.episodes))
+            return _too_few(
+                run, trigger, champion, found, f"{have} of {need} new episodes in {config.experience.inbox}"
+            )
+        write_atomic(run.path / round_name(number) / INBOX, jsonl_bytes(found.received))
         start = start.model_copy(update={"inbox_episodes": have, "inbox_read_to": found.read_to})
+        start = start.model_copy(update={"inbox_left_out": tuple(left_out_lines(found.left_out))})
     write_start(run, number, start)
     return join(run, trigger, number)
+
+
+def _too_few(run: RunFolder, trigger: str, champion: int, found: NewExperience, have: str) -> Trigger:
+    """Notes that there is no round: too little has come yet, or lines have and none of them can be used.
+
+    Lines that were all refused are not met again: they are in the quarantine, and the trigger says so once.
+    """
+    outcome: Outcome = "unusable" if found.left_out and not found.received else "waiting"
+    detail = "\n".join([have, *left_out_lines(found.left_out)])
+    noted = note(run, Trigger(id=trigger, outcome=outcome, champion=champion, detail=detail, at=time.time()))
+    if outcome == "unusable":
+        write_read_to(run, found.read_to)
+    return noted
 
 
 def undecided(run: RunFolder, trigger: str, round_index: int, detail: str) -> Trigger:

@@ -4,16 +4,54 @@ Vocabulary: an *episode* is one play of one environment seed; its record is a `T
 rollout* is the prompt of a turn whose response was dropped (arXiv 2603.16856, section on consolidation).
 """
 
+import math
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticSerializationError
+
+from oel_core.errors import ArtifactError
 
 
 class Record(BaseModel):
-    """A frozen row of a JSONL file. Unknown fields are refused so that a foreign file is noticed."""
+    """A frozen row of a JSONL file. Unknown fields are refused so that a foreign file is noticed.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Floats are finite: JSON has no other numbers, and pydantic would write them as null, which cannot be read again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def model_dump_json(self, **options: Any) -> str:
+        """The record as JSON.
+
+        Raises:
+            ArtifactError: a float that came in unchecked (`model_copy`, a field of type Any) is not finite, or a text
+                has half a surrogate pair, which UTF-8 cannot hold.
+        """
+        for path, value in _floats(self, type(self).__name__):
+            if not math.isfinite(value):
+                raise ArtifactError(f"{path} is {value}: records hold finite numbers only, so it is not written")
+        try:
+            return super().model_dump_json(**options)
+        except PydanticSerializationError as error:
+            raise ArtifactError(f"{type(self).__name__} cannot be written: {error}") from error
+
+
+def _floats(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Every float within a value, with its dotted path."""
+    if isinstance(value, float):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        yield from _floats(vars(value), path)
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _floats(entry, f"{path}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for number, entry in enumerate(value):
+            if not isinstance(entry, (int, str)):  # token ids are many
+                yield from _floats(entry, f"{path}.{number}")
 
 
 class StopReason(StrEnum):
@@ -41,6 +79,9 @@ class Split(StrEnum):
     HELD_OUT = "held_out"
 
 
+TokenId = Annotated[int, Field(ge=0)]
+
+
 class Message(Record):
     """One chat message."""
 
@@ -51,13 +92,13 @@ class Message(Record):
 class Turn(Record):
     """One prompt, one response, one step of the environment."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = Field(min_length=1)
     """The student's prompt: never contains knowledge, whatever the policy was shown."""
     prompt_ids_digest: str
     """SHA-256 (first 16 hex digits) over the token ids that the policy really read."""
     prompt_tokens: int = Field(ge=0)
     response: str
-    response_ids: tuple[int, ...]
+    response_ids: tuple[TokenId, ...]
     """Exact sampled token ids, end token included when one was sampled, unless `id_source` says otherwise."""
     stop_reason: StopReason
     action: str | None
@@ -97,6 +138,12 @@ class Trajectory(Record):
     """Final feedback as the extractor reads it."""
     error: str | None = None
 
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.terminated and self.truncated:
+            raise ValueError("terminated and truncated are both true: an episode has one end")
+        return self
+
     @property
     def passed(self) -> bool:
         """The paper's pass criterion."""
@@ -108,7 +155,7 @@ class PartialRollout(Record):
 
     trajectory_id: str
     turn: int = Field(ge=0)
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = Field(min_length=1)
 
 
 class ExperienceItem(Record):

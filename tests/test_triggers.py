@@ -9,8 +9,8 @@ from oel_core.artifacts import MANIFEST, RunFolder, open_run, round_name
 from oel_core.config import OelConfig, parse_config
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.manifest import Manifest, StageKey
+from oel_core.round_inbox import inbox_read_to
 from oel_core.round_start import (
-    inbox_read_to,
     knowledge_before,
     last_begun,
     parent_of,

@@ -2,17 +2,32 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-out = Console(width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True)
+from oel_core.visible import visible, visible_json
+
+
+class PlainConsole(Console):
+    """A console for untrusted text: what is printed is neither markup nor able to steer the terminal."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text), style, control)
+
+
+out = PlainConsole(width=None if sys.stdout.isatty() else 120)
+err = PlainConsole(stderr=True)
 
 Root = Annotated[Path, typer.Option("--root", help="Folder that holds the runs.")]
 Overrides = Annotated[
@@ -25,7 +40,7 @@ RUNS = Path("runs")
 def print_json(rows: Sequence[Mapping[str, Any]]) -> None:
     """One JSON object a line on the standard output."""
     for row in rows:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        sys.stdout.write(visible_json(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -17,6 +17,7 @@ import httpx
 
 from oel_core.errors import PolicyError
 from oel_core.policy_config import OpenAIConfig
+from oel_core.visible import visible_line
 
 Result = TypeVar("Result")
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
@@ -99,7 +100,7 @@ def said(response: httpx.Response) -> str:
         inner = values.get("error", values)
         values = inner.get("message", inner) if isinstance(inner, Mapping) else inner
         values = values.get("detail", values) if isinstance(values, Mapping) else values
-    return " ".join(str(values).split())[:500] or "(nothing)"
+    return visible_line(" ".join(str(values).split()), 500) or "(nothing)"
 
 
 class ApiClient:

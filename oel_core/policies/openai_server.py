@@ -22,6 +22,7 @@ from oel_core.policies.managed_server import server_for
 from oel_core.policies.openai_probe import TOO_LONG, Abilities, chat_body, extras, probe
 from oel_core.sampling_config import Sampling
 from oel_core.types import IdSource, StopReason
+from oel_core.visible import well_formed
 
 log = logging.getLogger(__name__)
 
@@ -129,11 +130,14 @@ class OpenAIPolicy(InFlightPolicy):
         ids = choice.get("token_ids")
         if ids is not None:
             read = choice.get("prompt_token_ids") or answer.get("prompt_token_ids") or prompt
-            exact = tuple(map(int, ids))
-            return Completion(self._chat.text(exact), tuple(map(int, read)), exact, reason)
+            exact, read = tuple(map(int, ids)), tuple(map(int, read))
+            if not all(0 <= token < 2**31 for token in (*exact, *read)):
+                raise ValueError("a token id is out of range")
+            return Completion(self._chat.text(exact), read, exact, reason)
         text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
         if not isinstance(text, str):
             raise TypeError(f"the response is a {type(text).__name__}, not text")
+        text = well_formed(text)
         return Completion(text, tuple(prompt), tuple(self._chat.encode(text)), reason, IdSource.RETOKENISED)
 
     def _explained(self, error: ServerRefusal) -> PolicyError | ConfigError:

@@ -11,7 +11,7 @@ from oel_core.artifacts import RunFolder, round_name, stage_key
 from oel_core.config import OelConfig
 from oel_core.envs.base import env_spec
 from oel_core.files import write_atomic
-from oel_core.inbox import INBOX, SOURCES, EpisodeSource, deal
+from oel_core.inbox import INBOX, SOURCES, Received, deal
 from oel_core.jsonl import jsonl_bytes, read_jsonl
 from oel_core.manifest import Manifest, digest_file
 from oel_core.rollout import EpisodePlan, plan_episodes
@@ -73,9 +73,8 @@ def _plans(config: OelConfig, split: Split, round_index: int, replica: int, coun
 
 def _take(config: OelConfig, inbox: Path, round_index: int, folder: Path) -> list[Trajectory]:
     """The episodes that the round was given, instead of playing any."""
-    dealt = deal(config, list(read_jsonl(inbox, Trajectory)), round_index)
-    sources = [EpisodeSource(id=episode.id, source=source) for episode, source in dealt]
-    write_atomic(folder / SOURCES, jsonl_bytes(sources))
+    dealt = deal(config, list(read_jsonl(inbox, Received)), round_index)
+    write_atomic(folder / SOURCES, jsonl_bytes(source for _, source in dealt))
     write_atomic(folder / TRAJECTORIES, jsonl_bytes(episode for episode, _ in dealt))
     return [episode for episode, _ in dealt]
 

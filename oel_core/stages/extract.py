@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from oel_core.artifacts import RunFolder, replica_name, stage_key
-from oel_core.config import OelConfig
+from oel_core.config import ExtractConfig, OelConfig
 from oel_core.extraction import ExtractionResult, RawOutput, extract_replicas
 from oel_core.files import write_atomic
 from oel_core.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
@@ -84,7 +84,7 @@ def extract(config: OelConfig, run: RunFolder, round_index: int, given: Given = 
             results = extract_replicas(
                 policy,
                 {replica: episodes[replica] for replica in replicas},
-                config.extract,
+                _within(config.extract, min(map(len, episodes.values()))),
                 previous={replica: knowledge for replica, knowledge in known.items() if knowledge is not None},
                 cap=config.knowledge,
                 round_index=round_index,
@@ -97,6 +97,11 @@ def extract(config: OelConfig, run: RunFolder, round_index: int, given: Given = 
         return _counts(list(results.values()))
 
     return run.perform(key, work)
+
+
+def _within(config: ExtractConfig, episodes: int) -> ExtractConfig:
+    """The same with no more episodes to use than a replica has: an inbox may hold fewer than a round asks for."""
+    return config.model_copy(update={"use_after": min(config.use_after, episodes)}) if config.use_after else config
 
 
 def _by_replica(episodes: list[Trajectory]) -> dict[int, list[Trajectory]]:

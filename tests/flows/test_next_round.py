@@ -10,8 +10,9 @@ from prefect.testing.utilities import prefect_test_harness
 from flows import next_round as module
 from flows.next_round import next_round
 from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig, parse_config
-from oel_core.errors import ExtractionError
+from oel_core.config import OelConfig, dump_config, parse_config
+from oel_core.errors import DistillationError, ExtractionError, PolicyError
+from oel_core.project import Asked, settings_changes
 from oel_core.promotion import Verdict, judge
 from oel_core.review import Decision, decide
 from oel_core.stages import gate
@@ -61,8 +62,13 @@ def settings(root: Path) -> TrackingSettings:
     return TrackingSettings(tracking_uri=f"sqlite:///{root}/mlflow.db", artifact_location=(root / "artifacts").as_uri())
 
 
-def triggered(config: OelConfig, root: Path, id: str) -> Trigger:
-    return next_round(config, "project", id, root, settings(root))
+def triggered(config: OelConfig | None, root: Path, id: str, *overrides: str) -> Trigger:
+    """Names a preset with these settings, or none."""
+    path = root / "named.yaml"
+    if config is not None:
+        path.write_text(dump_config(config))
+    asked = Asked(preset=str(path) if config is not None else None, overrides=overrides)
+    return next_round(asked, "project", id, root, settings(root))
 
 
 def champion(root: Path) -> int:
@@ -86,7 +92,7 @@ def test_a_project_goes_on_after_a_kill_and_after_its_settings_changed(
     assert champion(tmp_path) == 0
     assert outcome_of(run, 1) is None
 
-    found = triggered(config, tmp_path, "another")
+    found = triggered(None, tmp_path, "another")  # the project knows its settings
     assert (found.outcome, found.round, found.champion, champion(tmp_path)) == ("promoted", 1, 1, 1)
     again = triggered(config, tmp_path, "killed")
     assert (again.id, again.outcome, again.round) == ("killed", "promoted", 1)
@@ -102,6 +108,38 @@ def test_a_project_goes_on_after_a_kill_and_after_its_settings_changed(
     found = triggered(later, tmp_path, "later")
     assert (found.outcome, found.round) == ("promoted", 2)
     assert all(run.has(number, "evaluate/ood/swapped_roles") for number in (0, 1, 2))
+    assert [change.trigger for change in settings_changes(run)] == ["killed", "later"]
+    assert "collect.replicas: 2 → 3" in settings_changes(run)[1].changes
+
+
+def test_the_same_error_twice_ends_a_round_and_a_hiccup_never_does(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = short_config(model, rounds=1), RunFolder(tmp_path / "project")
+    errors: list[Exception] = [
+        PolicyError("away"),
+        PolicyError("away"),
+        IndexError("x"),
+        IndexError("y"),
+        IndexError("x"),
+    ]
+
+    def broken(*arguments: object) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(module, "learning_round", broken)
+    monkeypatch.setattr(module, "_measure", lambda *arguments: None)
+    for attempt in range(5):
+        assert outcome_of(run, 1) is None
+        with pytest.raises((PolicyError, IndexError)):
+            triggered(config, tmp_path, f"t{attempt}")
+    ended = outcome_of(run, 1)
+    assert ended is not None
+    assert (ended.outcome, ended.detail) == ("failed", "IndexError: x")
+    errors.append(DistillationError("a loss that is not a number"))
+    with pytest.raises(DistillationError):
+        triggered(config, tmp_path, "next")
+    assert read_trigger(run, "next") == outcome_of(run, 2)
 
 
 def test_a_round_that_nobody_has_decided_about_stays_open(
