@@ -115,6 +115,34 @@ def test_lengths_and_truncation_have_bounds(after: dict[str, int], refused: list
     assert found.refusals == refused
 
 
+@pytest.mark.parametrize(
+    ("settings", "after"),
+    [
+        ({"ood_tolerance": 0.05}, {}),
+        ({"truncation_rise": 0.05}, {"cut": 5}),
+        ({"response_ratio": (0.5, 1.0)}, {"tokens": 5}),
+        ({"response_ratio": (1.0, 1.2)}, {"tokens": 12}),
+        ({"response_ratio": (1.0, 1.0)}, {}),
+    ],
+    ids=["tolerance", "truncation", "shorter", "longer", "same length"],
+)
+def test_a_value_on_its_bound_passes(settings: dict[str, object], after: dict[str, int]) -> None:
+    """Suite: 95 against 100 of 100."""
+    candidate = standing(2, played(rate(90, 100), **after), s=rate(95, 100))  # type: ignore[arg-type]
+    assert verdict(candidate, standing(1, played(rate(20, 100)), s=rate(100, 100)), **settings).promote
+
+
+def test_truncation_counts_from_the_champions_own_rate() -> None:
+    found = verdict(standing(2, played(rate(90), cut=66)), standing(1, played(rate(20), cut=64)))
+    assert found.promote
+    assert found.checks[-1].value == 2 / 128
+
+
+def test_beside_a_champion_without_a_response_any_length_will_do() -> None:
+    found = verdict(standing(2, played(rate(90), tokens=500)), standing(1, played(rate(20), tokens=0)))
+    assert found.promote
+
+
 def test_too_few_episodes_are_refused_however_clear() -> None:
     sides = standing(2, played(rate(8, 8))), standing(1, played(rate(0, 8)))
     assert verdict(*sides).refusals == ["episodes"]
