@@ -1,21 +1,27 @@
 """The flows as they are deployed: parameters that a schedule, the Prefect UI or `oel trigger` fill in.
 
-`deployments/prefect.yaml` registers them. The text of `Args:` is what the UI's form shows beside each field.
+`deployments/prefect.yaml` registers them. The text of `Args:` is what the UI's form shows beside each field. None of
+them names its flow run: Prefect would replace the name it was made with (`flows/run_names.py`) when it starts.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, Failed
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import Abort
+from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.collect_only import collect_only
 from flows.evaluate_model import Suite, evaluate_model
 from flows.gate_report import outcome_details, outcome_line
 from flows.learning_loop import learning_loop
+from flows.links import report_place
 from flows.next_round import next_round
 from flows.outages import through_outages
 from flows.outcomes import SHOWN
@@ -27,11 +33,12 @@ from oel_core.markdown import escaped
 from oel_core.summary import RoundSummary
 from oel_core.triggers import Trigger, settled
 from oel_core.types import EvalReport
+from tasks.tracking_settings import load_settings
 
 QUICKSTART = Preset("quickstart")
 
 
-@flow(name="learning-loop", flow_run_name="{name}")
+@flow(name="learning-loop")
 def deployed_loop(
     name: str = "quickstart",
     preset: Preset = QUICKSTART,
@@ -53,7 +60,7 @@ def deployed_loop(
         return through_outages(lambda: learning_loop(config, name, root, wait_s=patience(when_busy)))
 
 
-@flow(name="next-round", flow_run_name="{project}")
+@flow(name="next-round")
 def deployed_next_round(
     project: str = "quickstart",
     preset: Preset | None = None,
@@ -61,7 +68,7 @@ def deployed_next_round(
     overrides: list[str] = [],  # noqa: B006
     when_busy: WhenBusy = WhenBusy.refuse,
     trigger: str | None = None,
-) -> State[Trigger]:
+) -> State[None]:
     """One round of a project: from the champion's model, if there is enough new experience, through the gate.
 
     Args:
@@ -77,17 +84,34 @@ def deployed_next_round(
     with under_worker(root, project):
         id, wait_s = trigger_id(trigger), patience(when_busy)
         found = through_outages(lambda: _came_of(run, id, lambda: next_round(asked, project, id, root, wait_s=wait_s)))
-        page, line = outcome_markdown(run, found), escaped(outcome_line(found))
+        page = through_outages(lambda: outcome_markdown(run, found, report_place(run, load_settings())))
+        line = escaped(outcome_line(found))
         through_outages(lambda: create_markdown_artifact(page, key=outcome_key(run), description=line))
-    return outcome_state(found, outcome_details(run, found))
+    return ended_in(outcome_state(found, outcome_details(run, found)))
 
 
-def outcome_state(trigger: Trigger, details: Sequence[str] = ()) -> State[Trigger]:
+def outcome_state(trigger: Trigger, details: Sequence[str] = ()) -> State[None]:
     """The last state of the flow run of a trigger that has an outcome; its message has a line for each detail."""
     shown, message = SHOWN[trigger.outcome], "\n".join([outcome_line(trigger), *details])
-    if shown.kind == "FAILED":
-        return Failed(name=shown.state, message=message)
-    return Completed(name=shown.state, message=message, data=trigger)
+    return State(type=StateType(shown.kind), name=shown.state, message=message)
+
+
+def ended_in(state: State[None]) -> State[None]:
+    """The state, for a flow to return; one of type cancelled is set here, and the flow ends by Prefect's own signal.
+
+    Returned, that type is raised as an exception, and the worker reports a process that broke off.
+    """
+    if not state.is_cancelled():
+        return state
+    through_outages(lambda: _set(state))
+    signal = Abort(state.message)
+    signal.state = state  # type: ignore[attr-defined]  # the engine takes it as what has been set
+    raise signal
+
+
+def _set(state: State[None]) -> None:
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(str(flow_run.id)), state, force=True)
 
 
 def _came_of(run: RunFolder, id: str, work: Callable[[], Trigger]) -> Trigger:
@@ -101,7 +125,7 @@ def _came_of(run: RunFolder, id: str, work: Callable[[], Trigger]) -> Trigger:
         return found
 
 
-@flow(name="collect-only", flow_run_name="{project} collect")
+@flow(name="collect-only")
 def deployed_collect_only(
     project: str = "quickstart",
     inbox: str = "inbox",
@@ -129,7 +153,7 @@ def deployed_collect_only(
         return through_outages(lambda: collect_only(config, project, root / inbox, episodes, id, root))
 
 
-@flow(name="evaluate-model", flow_run_name="{model} {suite.value}")
+@flow(name="evaluate-model")
 def deployed_evaluate_model(
     model: str = "champion",
     project: str = "quickstart",

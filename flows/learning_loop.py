@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from flows.abandoned import take_over
 from flows.evaluate_round import evaluate_round
 from flows.learning_round import learning_round
+from flows.links import report_place
 from flows.report import report_key, report_markdown
 from oel_core.artifacts import adopt_config, open_run
 from oel_core.config import OelConfig
@@ -47,8 +48,7 @@ def learning_loop(
                 evaluate_round(config, run, 0, parts(config, 0), settings)
             for round_index in range(1, config.rounds + 1):
                 learning_round(config, run, round_index, settings)
-            written = report(run, settings)
-            create_markdown_artifact(
-                report_markdown(run, written), key=report_key(run), description=f"Where the report on {run.name} lies"
-            )
+            report(run, settings)
+            page = report_markdown(run, report_place(run, settings))
+            create_markdown_artifact(page, key=report_key(run), description=f"Where the report on {run.name} is")
         return summarise_run(run)

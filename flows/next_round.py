@@ -30,6 +30,7 @@ from oel_core.errors import (
 from oel_core.preflight import check
 from oel_core.project import Asked, asked_config, change_of, keep_config
 from oel_core.promotion import Verdict
+from oel_core.reporting import REPORT_FILE
 from oel_core.round_failure import happened_before
 from oel_core.round_inbox import set_aside
 from oel_core.round_start import parent_of
@@ -66,6 +67,8 @@ def next_round(
         champion = registry_of(settings, run).champion()
         over = settled(run, trigger)
         if over is not None:
+            if _lacks_report(run, over):
+                report(run, settings)
             return over
         config = asked_config(run, asked)
         change = change_of(run, config, asked, trigger)
@@ -112,8 +115,15 @@ def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, s
         key=gate_key(run, round_index),
         description=f"Gate of round {round_index} of {run.name}: {outcome}",
     )
-    report(run, settings)
-    return _end(run, trigger, round_index, outcome, detail, settings)
+    ended = _end(run, trigger, round_index, outcome, detail, settings)
+    report(run, settings)  # after the outcome, which says who is champion
+    return ended
+
+
+def _lacks_report(run: RunFolder, over: Trigger) -> bool:
+    """Whether a kill came between the end of the trigger's round and its report."""
+    path = run.path / REPORT_FILE
+    return over.outcome in ("promoted", "refused") and not (path.exists() and path.stat().st_mtime >= over.at)
 
 
 def _ends_round(run: RunFolder, round_index: int, error: Exception) -> bool:

@@ -1,6 +1,8 @@
 """How a recurring round's outcome shows: name and type of its flow run's last state, exit code of `oel trigger --wait`.
 
-The state's type gives the colour in the Prefect UI, and says whether an automation sees a success or a failure.
+The state's type gives the colour in the Prefect UI, and says whether an automation sees a success or a failure. Of the
+types a flow run can end in, completed (green) is for a new champion, cancelled (grey) for an end without one at which
+nothing is wrong, failed (red) for what somebody has to look at.
 """
 
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ class Shown:
 
     state: str
     """Name of the flow run's last state."""
-    kind: Literal["COMPLETED", "FAILED"]
+    kind: Literal["COMPLETED", "CANCELLED", "FAILED"]
     """Type of that state."""
     exit_code: int
 
@@ -24,9 +26,9 @@ class Shown:
 SHOWN: Mapping[Outcome, Shown] = {
     "promoted": Shown("Promoted", "COMPLETED", 0),
     "failed": Shown("Failed", "FAILED", 1),
-    "refused": Shown("Refused", "COMPLETED", 3),
-    "waiting": Shown("AwaitingExperience", "COMPLETED", 4),
-    "undecided": Shown("AwaitingReview", "COMPLETED", 5),
+    "refused": Shown("Refused", "CANCELLED", 3),
+    "waiting": Shown("AwaitingExperience", "CANCELLED", 4),
+    "undecided": Shown("AwaitingReview", "CANCELLED", 5),
     "unusable": Shown("InboxUnusable", "FAILED", 6),
 }
 """Every outcome with which a flow run can end. 2 is left out: it is the exit code of wrong usage."""
@@ -42,4 +44,5 @@ def exit_code(state_name: str | None, *, completed: bool) -> int:
 
 def goes_on(state_name: str | None, *, completed: bool) -> bool:
     """Whether the same trigger id starts another flow run after one that ended in this state."""
-    return not completed or state_name == SHOWN["undecided"].state
+    shown = _BY_STATE.get(state_name or "")
+    return not completed if shown is None else shown.kind == "FAILED" or shown is SHOWN["undecided"]

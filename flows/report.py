@@ -1,7 +1,6 @@
 """What a round looks like in Markdown: its row beside the base model's, and what its knowledge gained and lost."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from flows.gate_report import gate_key, outcome_details, outcome_line, slug
 from oel_core.artifacts import RunFolder
@@ -52,13 +51,15 @@ def review_lines(entry: ReviewItem) -> list[str]:
     return [head, *(f"       {line}" for line in rest), tail]
 
 
-def report_markdown(run: RunFolder, path: Path) -> str:
-    """The rounds as a table and where the whole report lies: in the run's folder and among its MLflow artifacts."""
-    return f"# Report on {run.name}\n\n{_report_link(path)}\n\n{table(summarise_run(run))}\n"
+def report_markdown(run: RunFolder, place: str) -> str:
+    """The rounds as a table and where the whole report is: `place` is an address or a path."""
+    return f"# Report on {run.name}\n\n{_report_link(place)}\n\n{table(summarise_run(run))}\n"
 
 
-def _report_link(path: Path) -> str:
-    return f"Report: [{path.name}](<{path.resolve().as_uri()}>), also an artifact of the loop's MLflow run"
+def _report_link(place: str) -> str:
+    if place.startswith(("http://", "https://")):
+        return f"[The whole report](<{place}>)"
+    return f"The whole report: {escaped(place)} on the machine that wrote it. `oel up` starts a server that shows it."
 
 
 def outcome_key(run: RunFolder) -> str:
@@ -66,13 +67,13 @@ def outcome_key(run: RunFolder) -> str:
     return f"{slug(run)}-outcome"
 
 
-def outcome_markdown(run: RunFolder, trigger: Trigger) -> str:
-    """What came of a trigger, the rounds so far, and where one reads on."""
+def outcome_markdown(run: RunFolder, trigger: Trigger, place: str) -> str:
+    """What came of a trigger, the rounds so far, and where one reads on; `place` is the report's."""
     parts = [f"# {run.name}: {escaped(outcome_line(trigger))}"]
     details = outcome_details(run, trigger)
     parts += ["\n".join(f"- {escaped(line)}" for line in details)] if details else []
     if trigger.round is not None:
-        parts += [table(summarise_run(run)), _report_link(run.path / "report.html")]
+        parts += [table(summarise_run(run)), _report_link(place)]
         keys = f"`{gate_key(run, trigger.round)}` and `{artifact_key(run, trigger.round)}`"
         parts.append(f"The gate's figures and what the round learned are the artifacts {keys}.")
     parts.append(f"Who became champion and why: `oel history {run.name}`")

@@ -102,7 +102,9 @@ def _evaluated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index:
     _transcripts(tracker, folder / EPISODES, round_index, stage)
     row = summarise_round(config, run, round_index)
     figures = row.model_dump(exclude={"round", "ci95", "ood"}) | {f"ood/{name}": rate for name, rate in row.ood.items()}
-    tracker.log_metrics(LOOP, ((key, value, round_index) for key, value in figures.items() if value is not None))
+    rows = [(key, value, round_index) for key, value in figures.items() if value is not None]
+    for where in (LOOP, name):  # beside the rounds' own long names, since these are the table's columns
+        tracker.log_metrics(where, rows)
 
 
 def own_figures(report: EvalReport) -> list[tuple[str, float]]:

@@ -6,8 +6,9 @@ from prefect import task
 
 from oel_core.artifacts import RunFolder
 from oel_core.reporting import write_report
+from oel_core.reporting.notes import note
 from tasks.base import STAGE_OPTIONS
-from tasks.tracking import LOOP, tracker_of
+from tasks.tracking import LOOP, MAX_VALUE, tracker_of
 from tasks.tracking_settings import TrackingSettings
 
 
@@ -15,5 +16,7 @@ from tasks.tracking_settings import TrackingSettings
 def report(run: RunFolder, tracking: TrackingSettings) -> Path:
     """See `oel_core.reporting`."""
     path = write_report(run)
-    tracker_of(tracking, run).log_file(LOOP, path, "")
+    tracker = tracker_of(tracking, run)
+    tracker.log_file(LOOP, path, "")
+    tracker.describe(LOOP, note(run, most=MAX_VALUE))
     return path

@@ -20,12 +20,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import Field
 
+from oel_core import __version__
 from oel_core.artifacts import CONFIG, RunFolder
 from oel_core.config import OelConfig
 from oel_core.files import write_atomic
 from oel_core.manifest import flatten, read_record
+from oel_core.processes import user_name
 from oel_core.types import Record
 from oel_core.urls import without_secrets
+from tasks.pages import view_tag
 from tasks.patience import PatientClient, patiently
 from tasks.tracking_settings import TrackingSettings
 
@@ -33,6 +36,7 @@ IDS = "mlflow.json"
 KEY, ROUND, LOGGED, PARENT = "oel.key", "oel.round", "oel.logged", "mlflow.parentRunId"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Has the UI open with the runs and their metrics."""
+NOTE, SOURCE, SOURCE_TYPE, USER = "mlflow.note.content", "mlflow.source.name", "mlflow.source.type", "mlflow.user"
 MAX_VALUE, MAX_PARAMS, MAX_METRICS = 6000, 100, 1000
 LOOP = "loop"
 CANDIDATE = "candidate"
@@ -94,15 +98,7 @@ class Tracker:
         self._metrics: dict[tuple[str, str], dict[int, float]] = {}
 
     def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(self.settings.experiment)
-        if found is None:
-            location = self.settings.artifact_location
-            if location and "://" not in location:
-                location = Path(location).as_uri()
-            return str(self.client.create_experiment(self.settings.experiment, artifact_location=location, tags=KIND))
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        return ensure_experiment(self.settings, self.client)
 
     def run_id(self, name: str) -> str:
         """The MLflow run of the loop (`loop`), of a round (its number) or of a study's run; found again or made."""
@@ -135,6 +131,7 @@ class Tracker:
         if found:
             return str(found[0].info.run_id)
         tags = {KEY: key, ROUND: name, "oel.folder": str(self.run.path.resolve())}
+        tags |= {SOURCE: f"oel {__version__}", SOURCE_TYPE: "LOCAL", USER: user_name()}
         if name != LOOP:
             tags[PARENT] = self.run_id(LOOP)
         title = self.run.name if name == LOOP else f"{self.run.name} {f'round {name}' if name.isdigit() else name}"
@@ -155,6 +152,10 @@ class Tracker:
             self.client.set_terminated(run_id, "KILLED")
             raise
         self.client.set_terminated(run_id, "FINISHED")
+
+    def describe(self, name: str, text: str) -> None:
+        """Makes a Markdown text the description that the UI shows with the run; at most `MAX_VALUE` characters."""
+        self.client.set_tag(self.run_id(name), NOTE, text[:MAX_VALUE])
 
     def log_config(self, config: OelConfig) -> None:
         """The resolved configuration as parameters of the loop and as a file. What changes later becomes a tag."""
@@ -250,6 +251,28 @@ class Tracker:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def ensure_experiment(settings: TrackingSettings, client: Any) -> str:
+    """The id of the experiment, made or brought back where need be, with the view of its runs."""
+    found = client.get_experiment_by_name(settings.experiment)
+    if found is None:
+        location = settings.artifact_location
+        if location and "://" not in location:
+            location = Path(location).as_uri()
+        return str(client.create_experiment(settings.experiment, artifact_location=location, tags=KIND | view_tag()))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    for tag, value in view_tag().items():
+        if found.tags.get(tag) != value:
+            client.set_experiment_tag(found.experiment_id, tag, value)
+    return str(found.experiment_id)
+
+
+def experiment_of(settings: TrackingSettings) -> str:
+    """The id of the experiment of resolved settings; it is made where there is none yet."""
+    client: Any = PatientClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
+    return patiently(lambda: ensure_experiment(settings, client))
 
 
 def mark_killed(settings: TrackingSettings, run: RunFolder) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from oel_core.config import OelConfig
     from oel_core.summary import RoundSummary
 
+MLFLOW_UI = "http://127.0.0.1:5000"
+"""Where `mlflow ui` listens."""
+
 
 def run(
     preset: Annotated[str, typer.Argument(help="Preset name or YAML file.")] = "quickstart",
@@ -88,18 +91,18 @@ def _show(rows: "Sequence[RoundSummary]", as_json: bool) -> None:
 
 
 def _where(folder: "RunFolder") -> None:
+    from flows.links import all_runs, mlflow_server
     from oel_core.urls import without_secrets
-    from tasks.tracking import LOOP, tracked_run
     from tasks.tracking_settings import load_settings
 
-    tracked, settings = tracked_run(folder), load_settings().resolved(folder.path.parent, folder.name)
+    root = folder.path.parent
+    settings = load_settings().resolved(root, folder.name)
+    server = mlflow_server(root, settings)
     knowledge = sorted(str(path.relative_to(folder.path)) for path in folder.path.glob("round_*/accumulate"))
     out.print(f"Run folder   {folder.path}", highlight=False, soft_wrap=True)
     out.print(f"Knowledge    {folder.path}/{{{','.join(knowledge)}}}/knowledge_*.md", highlight=False, soft_wrap=True)
     out.print(f"Report       {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
-    out.print(
-        f"MLflow run   {tracked.runs.get(LOOP, '')} in experiment {settings.experiment}: "
-        f"mlflow ui --backend-store-uri {without_secrets(settings.tracking_uri)}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    if server is None:
+        uri = without_secrets(settings.tracking_uri)
+        out.print(f"MLflow       mlflow ui --backend-store-uri {uri}", highlight=False, soft_wrap=True)
+    out.print(f"Runs         {all_runs(root, server or MLFLOW_UI)}", highlight=False, soft_wrap=True)

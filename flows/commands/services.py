@@ -45,11 +45,12 @@ def up(
     use_services(where)
     use_tracking(where, address)
     from flows.abandoned import mark_dead
+    from flows.links import all_runs
 
     for name in mark_dead(where, nothing_ran=nothing_ran):
         _say(f"flow run {name}: its process is gone, marked as crashed")
     _say(f"UI       {settings.prefect_url}")
-    _say(f"MLflow   {settings.mlflow_url}")
+    _say(f"MLflow   {all_runs(where, settings.mlflow_url)}")
     _say(f"Data     {where}")
     _say(f"Next     oel deploy --root {root}")
 

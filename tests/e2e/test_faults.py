@@ -62,7 +62,7 @@ def test_a_round_outlasts_a_locked_database(services: Services, name: str, secon
     flow_run = project.in_the_middle("one", 1)
     with locked(services.root / name):
         time.sleep(seconds)
-    assert services.ended(flow_run)["type"] == "COMPLETED"
+    assert services.ended(flow_run)["name"] == "Refused"
     assert project.outcome("one") == "refused"
     require_sound(services, project, [0, 1])
 
@@ -78,15 +78,15 @@ def test_two_rounds_triggered_at_once_become_one(services: Services) -> None:
             thread.start()
         for thread in ask:
             thread.join()
-        ends = sorted(services.ended(flow_run)["type"] for flow_run in asked)
+        ends = sorted(services.ended(flow_run)["name"] for flow_run in asked)
     finally:
         services.api("work_pools/oel-cpu", {"concurrency_limit": 1}, "PATCH")
     outcomes = sorted([project.outcome("a"), project.outcome("b")])
-    if ends == ["COMPLETED", "FAILED"]:
+    if ends == ["Failed", "Refused"]:
         assert outcomes == ["refused", "unknown"]
         require_sound(services, project, [0, 1])
     else:  # the second came when the first was over
-        assert (ends, outcomes) == (["COMPLETED", "COMPLETED"], ["refused", "refused"])
+        assert (ends, outcomes) == (["Refused", "Refused"], ["refused", "refused"])
         require_sound(services, project, [0, 1, 2])
 
 
@@ -107,7 +107,7 @@ def test_sigkill_of_the_trainer_alone(services: Services) -> None:
     assert is_alive(trainer) is False
     assert services.well()
     collected = (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes()
-    assert services.ended(project.trigger("one", f"distill.steps={STEPS}"))["type"] == "COMPLETED"
+    assert services.ended(project.trigger("one", f"distill.steps={STEPS}"))["name"] == "Refused"
     assert project.outcome("one") == "refused"
     assert (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes() == collected
     require_sound(services, project, [0, 1])
@@ -141,7 +141,7 @@ def test_a_full_disk(services: Services) -> None:
     if not services.well():
         services.up()
     assert services.ended(flow_run)["type"] in ("FAILED", "CRASHED")
-    assert services.ended(project.trigger("one", f"distill.steps={STEPS}"))["type"] == "COMPLETED"
+    assert services.ended(project.trigger("one", f"distill.steps={STEPS}"))["name"] == "Refused"
     assert project.outcome("one") == "refused"
     assert (project.run.path / "round_01" / "collect" / "manifest.json").read_bytes() == collected
     require_sound(services, project, [0, 1])

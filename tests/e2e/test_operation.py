@@ -106,7 +106,7 @@ def test_a_round_survives_sigkill_of_worker_and_both_servers(services: Services)
     assert project.outcome("one") == "begun"
     assert services.up().count("restarting, it had died") == 3
     until(lambda: project.outcome("one") == "refused", "the round is over")
-    assert services.ended(flow_run)["type"] == "COMPLETED"
+    assert services.ended(flow_run)["name"] == "Refused"
     assert services.open_runs() == []
 
 

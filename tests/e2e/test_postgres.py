@@ -108,7 +108,7 @@ def test_a_round_outlasts_a_restart_of_postgres(on_postgres: Services, postgres:
     postgres.start()
     ended = on_postgres.ended(flow_run)
     assert on_postgres.well(), on_postgres.logs()
-    assert (ended["type"], project.outcome("one")) == ("COMPLETED", "refused"), f"{trainer} {ended}"
+    assert (ended["name"], project.outcome("one")) == ("Refused", "refused"), f"{trainer} {ended}"
     assert project.run.rounds() == [0, 1]
     on_postgres.oel("promote", "lake", "--force", "--reason", "for the test")
     assert "promote" in on_postgres.oel("history", "lake")

@@ -16,6 +16,7 @@ from flows.cli import call
 from flows.commands.deployments import parameters_of
 from flows.deployed import outcome_state
 from flows.outcomes import SHOWN
+from flows.run_names import run_name
 from flows.services.client import PREFECT_FILE
 from oel_core.config import preset_names
 from oel_core.errors import ConfigError
@@ -53,6 +54,26 @@ def test_forms_are_typed_described_and_filled_in(name: str) -> None:
         assert entry.get("description"), f"{name}: {field} has no description"
         assert "default" in entry, f"{name}: {field} has no default"
     assert schema["definitions"]["Preset"]["enum"] == preset_names()
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_no_flow_renames_the_flow_run_that_a_deployment_made(name: str) -> None:
+    assert flow_of(name).flow_run_name is None
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("next-round", {"project": "lake"}, "lake"),
+        ("next-round", {}, "quickstart"),
+        ("collect-only", {"project": "lake"}, "lake collect"),
+        ("evaluate-model", {"suite": "ifeval"}, "champion ifeval"),
+        ("learning-loop", {"name": "{project}"}, "{project}"),
+        ("somebody-elses", {"project": "lake"}, None),
+    ],
+)
+def test_a_flow_run_is_named_when_it_is_made(name: str, given: dict[str, Any], expected: str | None) -> None:
+    assert run_name(name, form(name) if name in DEPLOYMENTS else {}, given) == expected
 
 
 def test_choices_are_enums() -> None:
@@ -95,11 +116,13 @@ class Server:
     def read_deployment_by_name(self, name: str) -> Any:
         return SimpleNamespace(**{**vars(self.found), "schedules": list(self.found.schedules)})
 
-    def create_flow_run_from_deployment(self, id: str, *, parameters: Any, idempotency_key: str | None = None) -> Any:
+    def create_flow_run_from_deployment(
+        self, id: str, *, parameters: Any, name: str | None, idempotency_key: str | None = None
+    ) -> Any:
         if parameters.get("when_busy") == "sometimes":
             answer = httpx.Response(409, json={"detail": "'sometimes' is not one of"}, request=REQUEST)
             raise httpx.HTTPStatusError("409", request=REQUEST, response=answer)
-        new = SimpleNamespace(id=f"run-{len(self.runs)}", name=parameters.get("project"), state=self.ends_as)
+        new = SimpleNamespace(id=f"run-{len(self.runs)}", name=name, state=self.ends_as)
         return self.runs.setdefault(idempotency_key or str(len(self.runs)), new)
 
     def create_deployment_schedules(self, id: str, schedules: Any, *, parameters: Any) -> None:
@@ -153,7 +176,7 @@ def test_every_outcome_has_a_state_and_an_exit_code_of_its_own(
     server.ends_as = outcome_state(Trigger(id="one", outcome=outcome, detail="for a reason", at=1.0))
     assert oel("trigger", "next-round", "--wait")[:2] == (
         code,
-        f"None: {SHOWN[outcome].state}  run-0\n{outcome}: for a reason\n",
+        f"quickstart: {SHOWN[outcome].state}  run-0\n{outcome}: for a reason\n",
     )
     assert oel("trigger", "next-round")[0] == 0
 
@@ -161,6 +184,9 @@ def test_every_outcome_has_a_state_and_an_exit_code_of_its_own(
 def test_no_two_outcomes_look_alike() -> None:
     assert set(SHOWN) | {"begun"} == set(get_args(Outcome))
     assert len({shown.state for shown in SHOWN.values()}) == len({s.exit_code for s in SHOWN.values()}) == len(SHOWN)
+    kinds = [SHOWN[outcome].kind for outcome in ("promoted", "refused", "failed")]
+    assert len(set(kinds)) == 3, "the type is the colour"
+    assert SHOWN["waiting"].kind != SHOWN["promoted"].kind
     assert 2 not in {shown.exit_code for shown in SHOWN.values()}, "that is wrong usage"
 
 
@@ -175,7 +201,10 @@ def test_a_flow_run_that_says_no_outcome_is_done_or_failed(
     assert oel("trigger", "collect-only", "--wait")[0] == code
 
 
-@pytest.mark.parametrize(("outcome", "again"), [("refused", False), ("undecided", True), ("failed", True)])
+@pytest.mark.parametrize(
+    ("outcome", "again"),
+    [("promoted", False), ("refused", False), ("waiting", False), ("undecided", True), ("failed", True)],
+)
 def test_the_same_id_goes_on_where_there_is_something_to_go_on_with(
     oel: Oel, server: Server, outcome: Outcome, again: bool
 ) -> None:

@@ -20,6 +20,7 @@ from oel_core.promotion import judge
 from oel_core.reporting import write_report
 from oel_core.reporting.gather import assessed, rounds
 from oel_core.reporting.learned import learned
+from oel_core.reporting.notes import note
 from oel_core.reporting.render import render
 from oel_core.review import Decision, decide
 from oel_core.round_start import RoundStart, write_start
@@ -234,6 +235,15 @@ def test_rounds_measured_with_other_settings_are_named_and_not_compared(run: Run
     text = read(render(run)).text
     assert "Which round to serve?" not in text
     assert "Not compared, since measured with other settings than the base model: round 1." in text
+
+
+def test_the_note_holds_the_verdict_and_the_newest_rounds_that_fit(run: RunFolder) -> None:
+    whole = note(run, most=6000)
+    assert whole.startswith("**Is it better than before?** Too little data beside the base model.")
+    assert [line.split(" | ")[0] for line in whole.splitlines() if line.startswith("| ")][2:] == ["| 0", "| 1"]
+    shorter = note(run, most=len(whole) - 1)
+    assert [line.split(" | ")[0] for line in shorter.splitlines() if line.startswith("| ")][2:] == ["| 1"]
+    assert len(note(run, most=50)) == 50
 
 
 def test_a_review_is_shown_with_its_author(run: RunFolder) -> None:

@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from oel_core import __version__
 from oel_core.artifacts import RunFolder, adopt_config, open_run
 from oel_core.config import OelConfig, parse_config
 from oel_core.errors import ConfigError, ExtractionError
+from oel_core.processes import user_name
+from oel_core.summary import RoundSummary
 from tasks import tracking
-from tasks.tracking import LOOP, Tracker, tracked_run
+from tasks.pages import COLUMNS, VIEW
+from tasks.report import report
+from tasks.tracking import LOOP, Tracker, experiment_of, tracked_run, tracker_of
 from tasks.tracking_settings import TrackingSettings, load_settings
 
 
@@ -166,3 +171,34 @@ def test_parameters_of_a_child_are_logged_once_and_later_changes_become_tags(tra
     data = tracker.client.get_run(tracker.run_id("seed-1-sft")).data
     assert data.params == {"arm": "sft", "distill.regime": "sft"}
     assert data.tags["oel.now.distill.regime"] == "on_policy"
+
+
+def test_a_run_says_who_made_it_with_what(tracker: Tracker) -> None:
+    for name in (LOOP, "1"):
+        tags = tracker.client.get_run(tracker.run_id(name)).data.tags
+        assert tags["mlflow.user"] == user_name()
+        assert tags["mlflow.source.name"] == f"oel {__version__}"
+        assert tags["mlflow.source.type"] == "LOCAL"
+
+
+def test_the_table_of_runs_opens_with_few_metrics(tracker: Tracker, settings: TrackingSettings) -> None:
+    """MLflow 3 shows no metric of its own accord; a view that was shared is a tag of the experiment."""
+    tag = f"mlflow.sharedViewState.{VIEW}"
+    experiment = experiment_of(settings)
+    assert experiment == tracker.experiment
+    shown = json.loads(tracker.client.get_experiment(experiment).tags[tag])
+    assert shown["selectedColumns"] == shown["columnOrder"] == [f"metrics.`{name}`" for name in COLUMNS]
+    assert set(COLUMNS) <= set(RoundSummary.model_fields)
+    tracker.client.set_experiment_tag(experiment, tag, "{}")  # as an older version left it
+    assert experiment_of(settings) == experiment
+    assert json.loads(tracker.client.get_experiment(experiment).tags[tag]) == shown
+
+
+def test_the_report_makes_the_verdict_the_description(
+    tracker: Tracker, settings: TrackingSettings, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.report.note", lambda of, most: f"{of.name}: at most {most}")
+    report.fn(run, settings)
+    run_id = tracker_of(settings, run).run_id(LOOP)
+    assert client(settings).get_run(run_id).data.tags["mlflow.note.content"] == f"run: at most {tracking.MAX_VALUE}"
+    assert "report.html" in [file.path for file in client(settings).list_artifacts(run_id)]
