@@ -1,7 +1,8 @@
 """`oel`: the command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 
@@ -21,42 +22,71 @@ from flows.commands import (
     services,
     study,
 )
+from flows.commands.help import GroupedCommands, example
 from flows.commands.shared import err
+from oel_core import __version__
 from oel_core.errors import ArtifactError, ConfigError, OelError
 from oel_core.visible import visible
 
 DONE, FAILED, USAGE = 0, 1, 2
 
+LEARN, LOOK, PROJECTS, SERVE, HERE = (
+    "Learn",
+    "Look at runs",
+    "Projects",
+    "Servers and schedules",
+    "What there is here",
+)
 app = typer.Typer(
-    help="Online Experiential Learning: language models that learn from their own deployment, round by round.",
+    cls=GroupedCommands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("run")(runs.run)
-app.command("rounds")(runs.rounds)
-app.command("study")(study.study)
-app.command("report")(report.report)
-app.command("review")(review.review)
-app.add_typer(knowledge.app, name="knowledge")
-app.command("eval")(evaluate.evaluate)
-app.add_typer(configs.app, name="config")
-app.command("presets")(configs.presets)
-app.command("envs")(configs.envs)
-app.add_typer(models.app, name="models")
-app.add_typer(seed_lm.app, name="seed-lm")
-app.command("probe")(probe.probe)
-app.command("doctor")(doctor.doctor)
-app.command("up")(services.up)
-app.command("down")(services.down)
-app.command("status")(services.status)
-app.command("deploy")(deployments.deploy)
-app.command("schedule")(deployments.schedule)
-app.command("trigger")(deployments.trigger)
-app.command("promote")(promotion.promote)
-app.command("rollback")(promotion.rollback)
-app.command("history")(promotion.history)
+
+
+def _add(panel: str, name: str, command: Callable[..., None], shown: str) -> None:
+    app.command(name, rich_help_panel=panel, epilog=example(shown))(command)
+
+
+_add(LEARN, "run", runs.run, "oel run quickstart --name lake --rounds 2")
+_add(LEARN, "study", study.study, "oel study quickstart --seeds 3 --arms own,sft")
+_add(LEARN, "eval", evaluate.evaluate, "oel eval runs/lake/round_02/distill/checkpoint --suite games")
+_add(LEARN, "probe", probe.probe, "oel probe quickstart --prompt 'Say one word.'")
+_add(LOOK, "rounds", runs.rounds, "oel rounds lake --json")
+_add(LOOK, "report", report.report, "oel report lake --out lake.html")
+_add(LOOK, "review", review.review, "oel review lake --approve --drop 3,7")
+_add(PROJECTS, "promote", promotion.promote, "oel promote lake --round 2")
+_add(PROJECTS, "rollback", promotion.rollback, "oel rollback lake --reason 'too slow'")
+_add(PROJECTS, "history", promotion.history, "oel history lake --json")
+_add(PROJECTS, "trigger", deployments.trigger, "oel trigger next-round --set project=lake --wait")
+_add(SERVE, "up", services.up, "oel up --pool oel-cpu")
+_add(SERVE, "down", services.down, "oel down --grace 30")
+_add(SERVE, "status", services.status, "oel status --json")
+_add(SERVE, "deploy", deployments.deploy, "oel deploy --pool oel-gpu")
+_add(SERVE, "schedule", deployments.schedule, "oel schedule next-round --cron '0 3 * * *' --set project=lake")
+_add(HERE, "presets", configs.presets, "oel presets --json")
+_add(HERE, "envs", configs.envs, "oel envs")
+_add(HERE, "doctor", doctor.doctor, "oel doctor --root runs")
+app.add_typer(knowledge.app, name="knowledge", rich_help_panel=LOOK)
+app.add_typer(configs.app, name="config", rich_help_panel=HERE)
+app.add_typer(models.app, name="models", rich_help_panel=HERE)
+app.add_typer(seed_lm.app, name="seed-lm", rich_help_panel=HERE)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"oel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def oel(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Online Experiential Learning: language models that learn from their own deployment, round by round."""
 
 
 def call(arguments: Sequence[str]) -> int:

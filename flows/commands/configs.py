@@ -1,20 +1,65 @@
 """`oel config`, `oel presets`, `oel envs`: what can be run."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.shared import AsJson, Overrides, out, print_json
+from flows.commands import complete
+from flows.commands.help import example
+from flows.commands.shared import RUNS, AsJson, Overrides, PresetName, Root, out, print_json, print_table
+
+if TYPE_CHECKING:
+    from oel_core.config import OelConfig
 
 app = typer.Typer(help="Configurations.", no_args_is_help=True)
+Either = Annotated[
+    str, typer.Argument(help="Preset, YAML file, or folder of a run.", autocompletion=complete.configurations)
+]
 
 
-@app.command("show")
-def show(preset: Annotated[str, typer.Argument(help="Preset name or YAML file.")], overrides: Overrides = None) -> None:
+@app.command("show", epilog=example("oel config show quickstart --set distill.steps=5"))
+def show(preset: PresetName, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Print the resolved configuration as YAML."""
     from oel_core.config import dump_config, load_config
 
-    typer.echo(dump_config(load_config(preset, overrides or ())), nl=False)
+    config = load_config(preset, overrides or ())
+    if as_json:
+        print_json([config.model_dump(mode="json")])
+    else:
+        typer.echo(dump_config(config), nl=False)
+
+
+@app.command("diff", epilog=example("oel config diff quickstart runs/lake"))
+def diff(first: Either, second: Either, root: Root = RUNS, as_json: AsJson = False) -> None:
+    """Print the settings in which two presets, files or runs differ."""
+    from oel_core.manifest import flatten
+
+    old, new = (flatten(_config_of(name, root).model_dump(mode="json")) for name in (first, second))
+    fields = [field for field in sorted(old.keys() | new.keys()) if old.get(field) != new.get(field)]
+    if as_json:
+        print_json([{"field": field, "first": old.get(field), "second": new.get(field)} for field in fields])
+    elif fields:
+        rows = [(field, _shown(old.get(field)), _shown(new.get(field))) for field in fields]
+        print_table("", ("field", first, second), rows)
+    else:
+        out.print(f"{first} and {second} say the same", markup=False, highlight=False, soft_wrap=True)
+
+
+def _config_of(name: str, root: Path) -> "OelConfig":
+    """The configuration of a run's folder, of a preset or file, or of a run under `root`, in this order."""
+    from oel_core.artifacts import find_run
+    from oel_core.config import load_config, preset_names
+
+    if name in preset_names() or Path(name).is_file():
+        return load_config(name)
+    if Path(name).is_dir() or (root / name).is_dir():
+        return find_run(root, name).config()
+    return load_config(name)
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else str(value)
 
 
 def presets(as_json: AsJson = False) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.commands import complete
+from flows.commands.next_times import show_schedules
 from flows.commands.shared import RUNS, AsJson, Root, err, out, print_json
 
 if TYPE_CHECKING:
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
     from rich.console import Console
 
-Deployment = Annotated[str, typer.Argument(help="learning-loop, next-round, collect-only or evaluate-model.")]
+Deployment = Annotated[
+    str,
+    typer.Argument(
+        help="learning-loop, next-round, collect-only or evaluate-model.", autocompletion=complete.deployments
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the deployment, or a field of the configuration."),
@@ -27,6 +34,7 @@ def deploy(
     root: Root = RUNS,
     pool: Annotated[str | None, typer.Option(help="Work pool; oel-gpu if this root has a worker for it.")] = None,
     file: Annotated[Path | None, typer.Option(help="A Prefect file of your own; deployments/prefect.yaml.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Register the deployments with the Prefect server. Schedules and runs that exist are left alone."""
     from flows.services.client import PREFECT_FILE, register_deployments, use_services
@@ -36,7 +44,11 @@ def deploy(
     settings = read_settings(root.resolve()) or UpSettings()
     chosen = pool or (POOLS[1] if POOLS[1] in settings.pools else POOLS[0])
     said = register_deployments(file or PREFECT_FILE, chosen)
-    for name in re.findall(r"Deployment '([^']+)'", said):
+    names = re.findall(r"Deployment '([^']+)'", said)
+    if as_json:
+        print_json([{"deployment": name, "pool": chosen} for name in names])
+        return
+    for name in names:
         _say(f"{name}  in pool {chosen}")
     _say(f"UI  {settings.prefect_url}/deployments")
 
@@ -48,8 +60,9 @@ def schedule(
     off: Annotated[bool, typer.Option("--off", help="Remove its schedules; only those of --set project=NAME.")] = False,
     settings: Set = None,
     root: Root = RUNS,
+    as_json: AsJson = False,
 ) -> None:
-    """Set the deployment's cron schedule for a project, remove it, or show all. --set: what its runs are given."""
+    """Set the deployment's cron schedule for a project, remove it, or show all with their next times."""
     from flows.services.client import prefect_client, use_services
     from oel_core.errors import ConfigError
 
@@ -59,7 +72,7 @@ def schedule(
     with prefect_client() as client:
         found = _find(client, deployment)
         if cron is None and not off:
-            _show_schedules(found)
+            show_schedules(found, as_json)
             return
         parameters = parameters_of(found, settings or ())
         wanted = _cron(cron, timezone)
@@ -68,7 +81,7 @@ def schedule(
         for old in found.schedules:
             if _about(old.parameters or {}) == _about(parameters) or (off and _about(parameters) is None):
                 client.delete_deployment_schedule(found.id, old.id)
-        _show_schedules(_find(client, deployment))
+        show_schedules(_find(client, deployment), as_json)
 
 
 def trigger(
@@ -199,15 +212,6 @@ def _cron(cron: str | None, timezone: str) -> Any:
         return CronSchedule(cron=cron, timezone=timezone) if cron is not None else None
     except ValidationError as error:
         raise ConfigError(f'--cron "{cron}" --timezone {timezone}: {error.errors()[0]["msg"]}') from error
-
-
-def _show_schedules(found: "DeploymentResponse") -> None:
-    if not found.schedules:
-        _say(f"{found.name}: no schedule")
-    for one in found.schedules:
-        when = getattr(one.schedule, "cron", str(one.schedule))
-        zone = getattr(one.schedule, "timezone", "") or ""
-        _say(f"{found.name}: {when} {zone} {'' if one.active else '(paused) '}{one.parameters or ''}".rstrip())
 
 
 def _say(line: str, console: "Console" = out) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.commands import complete
 from flows.commands.live import live_progress
 from flows.commands.shared import AsJson, Overrides, err, print_json, print_table
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Checkpoint folder, hub id, or seed-lm.")],
-    suite: Annotated[str, typer.Option(help="games, another suite, or a task of lm-evaluation-harness.")] = "games",
+    suite: Annotated[
+        str,
+        typer.Option(help="games, another suite, or a task of lm-evaluation-harness.", autocompletion=complete.suites),
+    ] = "games",
     episodes: Annotated[
         int | None, typer.Option(min=1, help="Episodes or questions; the suite's own number if not given.")
     ] = None,
@@ -26,7 +30,9 @@ def evaluate(
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the suite, like environment=sokoban.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Preset or YAML file with the world and the sampling.")] = "quickstart",
+    preset: Annotated[
+        str, typer.Option(help="Preset or YAML file with the world and the sampling.", autocompletion=complete.presets)
+    ] = "quickstart",
     knowledge: Annotated[Path | None, typer.Option(help="Text file put before the model (suite games).")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder that keeps answers and report; the same command goes on there.")

@@ -4,16 +4,16 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.shared import RUNS, AsJson, Root, out, print_json
+from flows.commands.help import example
+from flows.commands.shared import RUNS, AsJson, Root, RunName, out, print_json
 
 app = typer.Typer(help="Knowledge files of a run.", no_args_is_help=True)
-Run = Annotated[str, typer.Argument(help="Name of a run under --root, or its path.")]
 Round = Annotated[int, typer.Argument(min=1, help="Round, from 1.")]
 Replica = Annotated[int | None, typer.Option(min=0, help="One replica; all if not given.")]
 
 
-@app.command("show")
-def show(run: Run, round_index: Round, replica: Replica = None, root: Root = RUNS, as_json: AsJson = False) -> None:
+@app.command("show", epilog=example("oel knowledge show lake 2"))
+def show(run: RunName, round_index: Round, replica: Replica = None, root: Root = RUNS, as_json: AsJson = False) -> None:
     """Print the knowledge as a model reads it, with code points in place of characters that hide or steer."""
     from oel_core.artifacts import find_run
     from oel_core.knowledge import load_knowledge
@@ -32,9 +32,9 @@ def show(run: Run, round_index: Round, replica: Replica = None, root: Root = RUN
         typer.echo(visible(knowledge.text))
 
 
-@app.command("diff")
+@app.command("diff", epilog=example("oel knowledge diff lake 1 2"))
 def diff(
-    run: Run, first: Round, second: Round, replica: Replica = None, root: Root = RUNS, as_json: AsJson = False
+    run: RunName, first: Round, second: Round, replica: Replica = None, root: Root = RUNS, as_json: AsJson = False
 ) -> None:
     """Print what a later round's knowledge gained and lost."""
     from oel_core.artifacts import find_run

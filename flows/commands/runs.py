@@ -9,7 +9,7 @@ import typer
 from flows.commands.dry_run import show_needs
 from flows.commands.interrupt import leaving_at_once
 from flows.commands.live import live_progress
-from flows.commands.shared import RUNS, AsJson, Overrides, Root, err, out, print_json, print_table
+from flows.commands.shared import RUNS, AsJson, Overrides, PresetName, Root, RunName, err, out, print_json, print_table
 
 if TYPE_CHECKING:
     from oel_core.artifacts import RunFolder
@@ -21,7 +21,7 @@ MLFLOW_UI = "http://127.0.0.1:5000"
 
 
 def run(
-    preset: Annotated[str, typer.Argument(help="Preset name or YAML file.")] = "quickstart",
+    preset: PresetName = "quickstart",
     rounds: Annotated[int | None, typer.Option(help="Rounds in all; more than before goes on.")] = None,
     overrides: Overrides = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the preset's name if not given.")] = None,
@@ -50,7 +50,7 @@ def run(
         rows = learning_loop(config, folder.name, root)
     _show(rows, as_json)
     if not as_json:
-        _where(folder)
+        where(folder)
 
 
 def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
@@ -70,7 +70,7 @@ def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
 
 
 def rounds(
-    run: Annotated[str, typer.Argument(help="Name of a run under --root, or its path.")],
+    run: RunName,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +90,8 @@ def _show(rows: "Sequence[RoundSummary]", as_json: bool) -> None:
         print_table("", columns(rows), [cells(row, rows) for row in rows])
 
 
-def _where(folder: "RunFolder") -> None:
+def where(folder: "RunFolder") -> None:
+    """Prints where everything of a run lies, so that a shell finds it."""
     from flows.links import all_runs, mlflow_server
     from oel_core.urls import without_secrets
     from tasks.tracking_settings import load_settings
@@ -98,9 +99,8 @@ def _where(folder: "RunFolder") -> None:
     root = folder.path.parent
     settings = load_settings().resolved(root, folder.name)
     server = mlflow_server(root, settings)
-    knowledge = sorted(str(path.relative_to(folder.path)) for path in folder.path.glob("round_*/accumulate"))
     out.print(f"Run folder   {folder.path}", highlight=False, soft_wrap=True)
-    out.print(f"Knowledge    {folder.path}/{{{','.join(knowledge)}}}/knowledge_*.md", highlight=False, soft_wrap=True)
+    out.print(f"Knowledge    {folder.path}/round_*/accumulate/knowledge_*.md", highlight=False, soft_wrap=True)
     out.print(f"Report       {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
     if server is None:
         uri = without_secrets(settings.tracking_uri)

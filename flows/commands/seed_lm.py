@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.help import example
+
 app = typer.Typer(help="The embedded seed model.", no_args_is_help=True)
 
 
@@ -13,7 +15,7 @@ def seed_lm() -> None:
     """The embedded seed model."""
 
 
-@app.command("train")
+@app.command("train", epilog=example("oel seed-lm train --out my-model --steps 500"))
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Batches; 6000 if not given.")] = None,

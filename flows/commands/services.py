@@ -12,6 +12,7 @@ from flows.commands.shared import RUNS, AsJson, Root, err, out, print_json, prin
 
 if TYPE_CHECKING:
     from flows.services.servers import UpSettings
+    from oel_core.holders import Holder
 
 PREFECT_PORT = Annotated[int | None, typer.Option(help="Port of the Prefect server; 4200 if never given.")]
 MLFLOW_PORT = Annotated[int | None, typer.Option(help="Port of the MLflow server; 5000 if never given.")]
@@ -30,6 +31,7 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if never given.")] = None,
     expose: Annotated[bool, typer.Option("--expose", help="Allow an address that other machines can reach.")] = False,
     patience: Annotated[float, typer.Option(help="Seconds that a service may take to come up.")] = 300.0,
+    as_json: AsJson = False,
 ) -> None:
     """Start the Prefect server, the MLflow server and the workers, or those of them that have died."""
     from flows.services import control
@@ -41,14 +43,18 @@ def up(
     address = control.postgres_address(postgres, before)
     settings = _settings(before, host, prefect_port, mlflow_port, pool, address is not None)
     nothing_ran = control.nothing_lives(where)
-    control.up(where, settings, address, expose=expose, patience_s=patience, say=_say)
+    say = _quiet if as_json else _say
+    control.up(where, settings, address, expose=expose, patience_s=patience, say=say)
     use_services(where)
     use_tracking(where, address)
     from flows.abandoned import mark_dead
     from flows.links import all_runs
 
     for name in mark_dead(where, nothing_ran=nothing_ran):
-        _say(f"flow run {name}: its process is gone, marked as crashed")
+        say(f"flow run {name}: its process is gone, marked as crashed")
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in control.status(where)])
+        return
     _say(f"UI       {settings.prefect_url}")
     _say(f"MLflow   {all_runs(where, settings.mlflow_url)}")
     _say(f"Data     {where}")
@@ -86,22 +92,26 @@ def default_pools() -> tuple[str, ...]:
 def down(
     root: Root = RUNS,
     grace: Annotated[float, typer.Option(help="Seconds before what has not ended is killed.")] = 10.0,
+    as_json: AsJson = False,
 ) -> None:
     """End everything that `oel up` started. Data stay; a round that was running is gone on with later."""
     from flows.services import control
 
-    if not control.down(root.resolve(), grace_s=grace, say=_say):
+    ended = control.down(root.resolve(), grace_s=grace, say=_quiet if as_json else _say)
+    if as_json:
+        print_json([{"name": name, "state": "ended"} for name in ended])
+    elif not ended:
         _say(f"nothing was running for {root}")
 
 
 def status(root: Root = RUNS, as_json: AsJson = False) -> None:
     """Say how the services are, and who works on which run. Exit code 1 when a service is dead or does not answer."""
     from flows.services import control
+    from oel_core.holders import holders
 
-    found = control.status(root.resolve())
-    busy = _busy(root)
+    found, busy = control.status(root.resolve()), holders(root)
     if as_json:
-        print_json([one.model_dump(mode="json") for one in found] + busy)
+        print_json([one.model_dump(mode="json") for one in (*found, *busy)])
     elif not found:
         _say(f"nothing was started for {root}: oel up --root {root}")
     else:
@@ -110,26 +120,18 @@ def status(root: Root = RUNS, as_json: AsJson = False) -> None:
         ]
         print_table("", ("service", "state", "pid", "up", "address", "log"), rows)
     if not as_json:
-        for row in busy:
-            _say(f"{row['run']}: {row['holder']}{'' if row['alive'] else ', which is dead: the next one goes on'}")
+        for one in busy:
+            _say(_holding(one))
     if any(one.state in ("dead", "unhealthy") for one in found):
         err.print("A service is not well: `oel up` starts it again; its log says more.", style="red")
         raise typer.Exit(1)
 
 
-def _busy(root: Path) -> list[dict[str, object]]:
-    """Runs that somebody works on."""
-    from oel_core.artifacts import LEASE
-    from oel_core.lease import describe, read_lease
-    from oel_core.processes import is_alive
-
-    found: list[dict[str, object]] = []
-    for path in sorted(root.glob(f"*/{LEASE}")):
-        lease = read_lease(path)
-        if lease is not None:
-            alive = is_alive(lease.holder) is not False
-            found.append({"run": path.parent.name, "holder": describe(lease), "alive": alive})
-    return found
+def _holding(one: "Holder") -> str:
+    if one.state == "alive":
+        return f"{one.run}: {one.holder}"
+    left = "ended without letting go" if one.state == "dead" else f"no heartbeat for {_age(time.time() - one.silent_s)}"
+    return f"{one.run}: nobody works on it ({left}: {one.holder}); the next run or trigger takes over"
 
 
 def _age(since: float | None) -> str:
@@ -137,6 +139,11 @@ def _age(since: float | None) -> str:
         return "-"
     minutes = int(max(0.0, time.time() - since) // 60)
     return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def _quiet(line: str) -> None:
+    """Lines go to the standard error where the standard output is for a program."""
+    err.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _say(line: str) -> None:

@@ -12,6 +12,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from flows.commands import complete
 from oel_core.visible import visible, visible_json
 
 
@@ -29,7 +30,13 @@ class PlainConsole(Console):
 out = PlainConsole(width=None if sys.stdout.isatty() else 120)
 err = PlainConsole(stderr=True)
 
-Root = Annotated[Path, typer.Option("--root", help="Folder that holds the runs.")]
+Root = Annotated[Path, typer.Option("--root", help="Folder that holds the runs.", is_eager=True)]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Name of a run under --root, or its path.", autocompletion=complete.run_names),
+]
+PRESET_HELP = "Preset name or YAML file."
+PresetName = Annotated[str, typer.Argument(help=PRESET_HELP, autocompletion=complete.presets)]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, like distill.steps=5.")
 ]

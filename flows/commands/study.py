@@ -7,7 +7,7 @@ import typer
 
 from flows.commands.interrupt import leaving_at_once
 from flows.commands.live import live_progress
-from flows.commands.shared import RUNS, AsJson, Overrides, Root, err, out, print_json, print_table
+from flows.commands.shared import RUNS, AsJson, Overrides, PresetName, Root, err, out, print_json, print_table
 
 if TYPE_CHECKING:
     from oel_core.artifacts import RunFolder
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def study(
-    preset: Annotated[str, typer.Argument(help="Preset name or YAML file.")] = "quickstart",
+    preset: PresetName = "quickstart",
     seeds: Annotated[int, typer.Option(min=1, help="Loop seeds, from the preset's `seed` on.")] = 3,
     arms: Annotated[
         str | None,

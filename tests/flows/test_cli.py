@@ -1,6 +1,7 @@
 """The `oel` command: exit codes, messages, and how little it takes to start."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from flows.cli import call
-from oel_core.artifacts import adopt_config, open_run
+from flows.commands.runs import where
+from oel_core.artifacts import LEASE, adopt_config, open_run
 from oel_core.config import load_config
+from oel_core.lease import read_lease
 from oel_core.study.plan import make_plan
 from oel_core.study.writing import write_plan
+from tasks.registry import registry_of
+from tasks.tracking import tracker_of
+from tasks.tracking_settings import load_settings
 
 Oel = Callable[..., tuple[int, str, str]]
 
@@ -192,3 +198,61 @@ def test_models_are_listed_and_unknown_ones_refused(oel: Oel) -> None:
     assert json.loads(out)["model"] == "smollm2-135m"
     code, _, err = oel("models", "fetch", "smollm3")
     assert (code, "there are smollm2-135m" in err) == (2, True)
+
+
+def test_two_configurations_are_compared_field_by_field(oel: Oel, tmp_path: Path) -> None:
+    adopt_config(open_run(tmp_path, "lake"), load_config("quickstart", ["distill.steps=5", "seed=3"]))
+    code, out, _ = oel("config", "diff", "quickstart", "lake", "--root", tmp_path, "--json")
+    found = {row["field"]: (row["first"], row["second"]) for row in map(json.loads, out.splitlines())}
+    assert (code, found) == (0, {"distill.steps": (14, 5), "seed": (0, 3)})
+    code, out, _ = oel("config", "diff", tmp_path / "lake", "lake", "--root", tmp_path)
+    assert (code, "say the same" in out) == (0, True)
+    code, _, err = oel("config", "diff", "quickstart", "lak", "--root", tmp_path)
+    assert (code, "unknown preset 'lak'" in err) == (2, True)
+
+
+def test_a_history_without_a_promotion_has_the_rounds_and_one_with_versions_names_them(
+    oel: Oel, tmp_path: Path
+) -> None:
+    run = open_run(tmp_path, "lake")
+    adopt_config(run, load_config("quickstart"))
+    code, out, _ = oel("history", "lake", "--root", tmp_path, "--json")
+    assert code == 0
+    assert [(row["kind"], row["round"], row["version"]) for row in map(json.loads, out.splitlines())] == [
+        ("round", 0, None)
+    ]
+    (run.path / "checkpoint").mkdir()
+    tracker_of(load_settings(), run).register("1", run.path / "checkpoint", "digest")
+    registry = registry_of(load_settings(), run)
+    registry.promote(registry.version_of_round(1), id="one", reason="try it")
+    rows = [json.loads(line) for line in oel("history", "lake", "--root", tmp_path, "--json")[1].splitlines()]
+    assert [(row["round"], row["version"], row["aliases"]) for row in rows if row["kind"] == "round"] == [
+        (0, None, []),
+        (1, "1", ["candidate", "champion"]),
+    ]
+    assert [(row["champion"], row["champion_round"]) for row in rows if row["kind"] == "move"] == [("1", 1)]
+
+
+def test_the_files_of_a_run_are_named_so_that_a_shell_finds_them(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = open_run(tmp_path, "lake")
+    (run.path / "round_01" / "accumulate").mkdir(parents=True)
+    (run.path / "round_01" / "accumulate" / "knowledge_00.md").write_text("1. Ice is slippery.")
+    where(run)
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("Knowledge")]
+    shown = subprocess.run(["bash", "-c", f"cat {line.split()[1]}"], capture_output=True, text=True, check=True)
+    assert shown.stdout == "1. Ice is slippery."
+
+
+def test_status_tells_a_dead_holder_from_one_that_works(oel: Oel, tmp_path: Path) -> None:
+    run = open_run(tmp_path, "lake")
+    with run.leased("a test"):
+        code, out, _ = oel("status", "--root", tmp_path)
+        assert (code, "nobody" in out, f"lake: process {os.getpid()}" in out) == (0, False, True)
+        lease = read_lease(run.path / LEASE)
+    assert lease is not None
+    gone = lease.holder.model_copy(update={"born": "7"})
+    (run.path / LEASE).write_text(lease.model_copy(update={"holder": gone}).model_dump_json())
+    assert "lake: nobody works on it (ended without letting go" in oel("status", "--root", tmp_path)[1]
+    assert json.loads(oel("status", "--root", tmp_path, "--json")[1])["state"] == "dead"

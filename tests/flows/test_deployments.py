@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -9,11 +10,13 @@ import httpx
 import pytest
 import yaml
 from prefect import State
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import DeploymentSchedule, StateType
+from prefect.client.schemas.schedules import CronSchedule
 
 import flows.deployed
 from flows.cli import call
 from flows.commands.deployments import parameters_of
+from flows.commands.next_times import next_times, show_schedules
 from flows.deployed import outcome_state
 from flows.outcomes import SHOWN
 from flows.run_names import run_name
@@ -222,7 +225,9 @@ def test_every_project_has_a_schedule_of_its_own(oel: Oel) -> None:
     oel("schedule", "next-round", "--cron", "0 3 * * *", "--set", "project=lake")
     oel("schedule", "next-round", "--cron", "0 4 * * *", "--set", "project=pond")
     _, out, _ = oel("schedule", "next-round", "--cron", "0 5 * * *", "--set", "project=lake")
-    assert [line.split()[2] for line in sorted(out.splitlines())] == ["4", "5"]
+    schedules = [line for line in out.splitlines() if not line.startswith("  next: ")]
+    assert [line.split()[2] for line in sorted(schedules)] == ["4", "5"]
+    assert len(out.splitlines()) == 2 * len(schedules), "each with its next times"
     _, out, _ = oel("schedule", "next-round", "--off", "--set", "project=lake")
     assert "0 4" in out
     assert "0 5" not in out
@@ -242,3 +247,26 @@ def test_a_server_that_is_away_is_said(oel: Oel, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("prefect.client.orchestration.get_client", refused)
     code, _, said = oel("trigger", "next-round")
     assert (code, "does not answer" in said, "Traceback" in said) == (1, True, False)
+
+
+def test_schedules_are_shown_with_their_next_times_in_their_own_zone(capfd: pytest.CaptureFixture[str]) -> None:
+    nightly = DeploymentSchedule(
+        schedule=CronSchedule(cron="0 3 * * *", timezone="Europe/Berlin"), active=True, parameters={"project": "lake"}
+    )
+    paused = nightly.model_copy(update={"active": False})
+    summer = datetime(2026, 10, 23, 12, tzinfo=UTC)
+    assert [time.isoformat() for time in next_times(nightly, summer)] == [
+        "2026-10-24T03:00:00+02:00",
+        "2026-10-25T03:00:00+01:00",
+        "2026-10-26T03:00:00+01:00",
+    ]
+    assert next_times(paused, summer) == []
+    found: Any = SimpleNamespace(name="next-round", schedules=[nightly, paused])
+    show_schedules(found, as_json=True)
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(row["cron"], row["active"], len(row["next"])) for row in rows] == [
+        ("0 3 * * *", True, 3),
+        ("0 3 * * *", False, 0),
+    ]
+    show_schedules(found, as_json=False)
+    assert "  next: " in capfd.readouterr().out

@@ -1,0 +1,37 @@
+"""How `oel --help` is laid out: commands under headings, each with its whole first sentence, however narrow it gets."""
+
+import re
+from typing import Any
+
+from typer import Context
+from typer.core import TyperGroup
+
+OTHERS = "Commands"
+
+
+class GroupedCommands(TyperGroup):
+    """Lists commands under their `rich_help_panel`. Without Rich, Typer would cut sentences and leave panels out."""
+
+    def format_commands(self, ctx: Context, formatter: Any) -> None:  # type: ignore[override]
+        """Writes a section for each panel, in the order in which the commands were registered."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                panel = getattr(command, "rich_help_panel", None)
+                rows = panels.setdefault(panel if isinstance(panel, str) else OTHERS, [])
+                rows.append((name, first_sentence(command.help or "")))
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that a space or the end follows; one line."""
+    line = " ".join(text.split("\n\n", 1)[0].split())
+    return re.split(r"(?<=\.)\s+(?=[A-Z`])", line, maxsplit=1)[0]
+
+
+def example(command: str) -> str:
+    """The epilogue of a command's help."""
+    return f"Example:  {command}"
