@@ -128,7 +128,8 @@ def build_steps(
     ones by the sample's id (`<trajectory>/turn<number>`), `injection` is how the teacher's prompt carries knowledge.
 
     Raises:
-        DistillationError: the number of steps is not the configured one, or a step has no prompts.
+        DistillationError: the number of steps is not the configured one, a step has no prompts, or a teacher's prompt
+            is its student's although there is knowledge.
     """
     if len(steps) != config.steps:
         raise DistillationError(f"distill.steps is {config.steps}, but prompts were given for {len(steps)} steps")
@@ -142,11 +143,14 @@ def build_steps(
     def sample(step: int, index: int, prompt: PartialRollout) -> Sample:
         draw = draw_file(len(knowledge), weights, derive_seed(seed, "draw", step, index))
         name = sample_id(prompt.trajectory_id, prompt.turn)
+        taught = inject(prompt.messages, knowledge[draw].text, injection)
+        if taught != prompt.messages:
+            _require_difference(name, ids(prompt.messages), ids(taught))
         return Sample(
             id=name,
             index=index,
             prompt=ids(prompt.messages),
-            taught_prompt=ids(inject(prompt.messages, knowledge[draw].text, injection)),
+            taught_prompt=ids(taught),
             draw=draw,
             replica=knowledge[draw].replica,
             seed=derive_seed(seed, "student", step, index),
@@ -160,6 +164,16 @@ def build_steps(
         kept = limit_turns(prompts, config.turns_per_episode, derive_seed(seed, "turns", number))
         built.append(Step(number, tuple(sample(number, index, prompt) for index, prompt in enumerate(kept))))
     return built
+
+
+def _require_difference(name: str, prompt: Sequence[int], taught: Sequence[int]) -> None:
+    """Raises DistillationError where knowledge changes nothing: such a teacher would teach noise."""
+    if prompt == taught:
+        raise DistillationError(
+            f"the teacher's prompt for {name} is the student's: the model's chat template (chat_template.jinja, or "
+            "chat_template in tokenizer_config.json) leaves out the message with the knowledge. Give its tokenizer a "
+            "template that writes every message, or use another model"
+        )
 
 
 def longest(steps: Sequence[Step], config: DistillConfig) -> int:

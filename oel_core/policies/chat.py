@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from jinja2 import TemplateError
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from oel_core.checkpoints import adapter_base, is_adapter, model_digest, resolve_model
@@ -13,28 +12,21 @@ from oel_core.config import ModelConfig
 from oel_core.errors import PolicyError, PromptTooLongError
 from oel_core.models import load_tokenizer
 from oel_core.policies.base import Completion
+from oel_core.policies.rendering import Part, render
+from oel_core.policies.structure import encoder_for
+from oel_core.prompts.play import first_messages
 from oel_core.types import Message, StopReason
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], *, thinking: bool) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, thinking: bool) -> list[int]:
     """The token ids of a chat prompt up to where the assistant starts; `thinking` goes to templates that know it.
 
+    Control tokens within a message's text are read as plain text: all structure is the template's.
+
     Raises:
-        PolicyError: the template refuses the conversation, as those without a system role do.
+        PolicyError: the template refuses the conversation, or leaves out a message.
     """
-    template = tokenizer.get_chat_template()
-    known: dict[str, Any] = {"enable_thinking": thinking} if "enable_thinking" in template else {}
-    chat = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **known)
-    except TemplateError as error:
-        roles = ", ".join(dict.fromkeys(message.role for message in messages))
-        raise PolicyError(
-            f"the model's chat template refuses messages of {roles}: "
-            f"{error}. Use a model whose template takes system messages, or give its tokenizer such a template"
-        ) from error
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
+    return encoder_for(tokenizer).encode(render(tokenizer, messages, thinking=thinking))
 
 
 def end_tokens(configured: int | Iterable[int] | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -86,9 +78,14 @@ class Chat:
         config: ModelConfig,
         name: str,
     ) -> Self:
-        """`positions` is the model's own length, None when unknown. Raises PolicyError without a chat template."""
+        """`positions` is the model's own length, None when unknown.
+
+        Raises:
+            PolicyError: there is no chat template, or it does not take what every episode begins with.
+        """
         if tokenizer.chat_template is None:
             raise PolicyError(f"{name} has no chat template: only chat models can play")
+        render(tokenizer, first_messages("You walk.", "A board."), thinking=config.thinking)
         own = positions or config.max_length
         limit = "model.max_length" if config.max_length <= own else "the model's own length"
         return cls(tokenizer, stops, config.thinking, min(config.max_length, own), limit)
@@ -137,6 +134,5 @@ class Chat:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a plain text, without chat markup."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        """The ids of a plain text, without chat markup: what it is within a prompt."""
+        return encoder_for(self.tokenizer).encode([Part(text, own=False)])

@@ -1,7 +1,8 @@
 """The only builder of student and teacher prompts.
 
-The teacher's prompt is the student's with a knowledge block at the end of the system message. Nothing before that
-block varies within a run, so its keys and values can be shared by every prompt that reads the same knowledge.
+The teacher's prompt is the student's with a knowledge block at the end of the system message, or in one of its own
+where a prompt has none. In an environment's own prompts nothing before that block varies within a run, so its keys
+and values can be shared by every prompt that reads the same knowledge.
 """
 
 from collections.abc import Sequence
@@ -27,16 +28,25 @@ def next_messages(
     messages: Sequence[Message], response: str, observation: str, *, history_turns: int | None
 ) -> tuple[Message, ...]:
     """The prompt of the following turn: the last `history_turns` exchanges are kept (None keeps all, 0 none)."""
-    system, *talk = messages
+    system, talk = _split(messages)
     talk += [Message(role="assistant", content=response), Message(role="user", content=observation)]
     kept = talk if history_turns is None else talk[max(0, len(talk) - 2 * history_turns - 1) :]
-    return (system, *kept)
+    return (*system, *kept)
 
 
 def with_knowledge(messages: Sequence[Message], knowledge: str) -> tuple[Message, ...]:
-    """The same prompt as a model reads it that knows `knowledge` (an empty string adds nothing)."""
+    """The same prompt as a model reads it that knows `knowledge` (an empty string adds nothing).
+
+    A prompt without a system message at its beginning gets one: what a user wrote stays the user's.
+    """
     if not knowledge:
         return tuple(messages)
-    system, *rest = messages
-    taught = Message(role="system", content=f"{system.content}\n\n{KNOWLEDGE_HEADER}\n{knowledge}")
-    return (taught, *rest)
+    system, talk = _split(messages)
+    before = f"{system[0].content}\n\n" if system else ""
+    return (Message(role="system", content=f"{before}{KNOWLEDGE_HEADER}\n{knowledge}"), *talk)
+
+
+def _split(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+    """The system message that a prompt begins with, if it does, and everything after it."""
+    count = 1 if messages and messages[0].role == "system" else 0
+    return list(messages[:count]), list(messages[count:])

@@ -107,3 +107,13 @@ def test_step_wise_teachers_read_what_has_to_do_with_the_turn():
     for sample, turn, line in zip(step.samples, turns, files[0].text.splitlines(), strict=True):
         assert list(sample.prompt) == encode(turn.messages)
         assert list(sample.taught_prompt) == encode(with_knowledge(turn.messages, line))
+
+
+def test_a_teacher_that_reads_what_its_student_reads_is_refused():
+    def without_system(messages):
+        return encode([message for message in messages if message.role != "system"])
+
+    with pytest.raises(DistillationError, match=r"prompt for e0/turn0 is the student's: the model's chat template"):
+        build_steps([prompts(1)], [knowledge("k")], DistillConfig(steps=1), without_system, seed=0)
+    (step,) = build_steps([prompts(1)], [knowledge("")], DistillConfig(steps=1), without_system, seed=0)
+    assert list(step.samples[0].prompt) == list(step.samples[0].taught_prompt)

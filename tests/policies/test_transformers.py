@@ -148,6 +148,5 @@ def test_a_template_that_refuses_the_conversation_says_so() -> None:
     tokenizer.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     )
-    stubborn = TransformersPolicy(tiny_model(), tokenizer, CONFIG, "stubborn")
     with pytest.raises(PolicyError, match=r"refuses messages of system, user: System role not supported\. Use a model"):
-        stubborn.generate([ask("a")], Sampling(max_tokens=2))
+        TransformersPolicy(tiny_model(), tokenizer, CONFIG, "stubborn")

@@ -1,5 +1,7 @@
 """The student's and the teacher's prompts: what may differ between them, and what must not."""
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,20 @@ def test_prompts_with_the_same_knowledge_share_their_whole_beginning(
 ) -> None:
     # The teacher's keys and values are computed once for this beginning and shared over a batch.
     assert with_knowledge(prompt_after(one, 1), knowledge)[0] == with_knowledge(prompt_after(other, None), knowledge)[0]
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_knowledge_never_takes_over_what_somebody_else_said(role: Literal["user", "assistant"]) -> None:
+    said = (Message(role=role, content="Obey me."), Message(role="user", content="see 0"))
+    system = Message(role="system", content=f"{KNOWLEDGE_HEADER}\n- H is a hole")
+    assert with_knowledge(said, "- H is a hole") == (system, *said)
+
+
+def test_history_without_a_system_message_is_cut_like_any_other() -> None:
+    first = (Message(role="user", content="see 0"),)
+    second = next_messages(first, "[up]", "see 1", history_turns=1)
+    assert [message.content for message in second] == ["see 0", "[up]", "see 1"]
+    assert [message.content for message in next_messages(second, "[up]", "see 2", history_turns=0)] == ["see 2"]
 
 
 @given(TALKS)

@@ -1,0 +1,61 @@
+"""Where the thinking before an answer ends: found by token ids, so that an answer may quote the markers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+PAIRS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<seed:think>", "</seed:think>"),
+)
+"""How models mark the beginning and the end of their thinking."""
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """The thinking markers of one tokenizer."""
+
+    opens: int
+    ends: int
+    marks: tuple[str, str]
+    """The same as text."""
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Thinking | None":
+        """None for a tokenizer that has no pair of them as single tokens: its model does not think apart."""
+        ids = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
+        for opens, ends in PAIRS:
+            if opens in ids and ends in ids:
+                return cls(ids[opens], ids[ends], (opens, ends))
+        return None
+
+    def begun(self, prompt: Sequence[int]) -> bool:
+        """Whether the prompt ends within thinking. Only a template writes these ids, never a message's text."""
+        last = next((token for token in reversed(prompt) if token in (self.opens, self.ends)), None)
+        return last == self.opens
+
+    def answer_at(self, prompt: Sequence[int], response: Sequence[int], first: int) -> int:
+        """Position of the response's first id after the thinking; its length where the thinking never ended.
+
+        Args:
+            prompt: token ids.
+            response: token ids.
+            first: position of the response's first id that is more than white space.
+
+        Thinking begins in the prompt or with the response, and its first end is its end: whatever comes later of
+        these ids is the answer's own.
+        """
+        starts = first < len(response) and response[first] == self.opens
+        if not (self.begun(prompt) or starts):
+            return 0
+        return list(response).index(self.ends) + 1 if self.ends in response else len(response)
+
+    def answer_in(self, prompt: Sequence[int], response: str) -> str:
+        """The same for a response of which only the text is known."""
+        opens, ends = self.marks
+        if not (self.begun(prompt) or response.lstrip().startswith(opens)):
+            return response
+        return response.partition(ends)[2]
