@@ -9,6 +9,7 @@ import base64
 import binascii
 import re
 
+from oel_core.hygiene.markers import has_marker
 from oel_core.hygiene.text import folded, readings
 
 _OBJECT = (
@@ -17,6 +18,7 @@ _OBJECT = (
 _SAY = r"\b(?:say|write|add|include|mention|recommend|praise|append|insert|begin|start)\b"
 _ANSWERS = r"(?:answer|response|reply|message|question|prompt|request|conversation)s?\b"
 _PLACE = r"(?:the |my |this |our )?(?:server|address|endpoint|webhook|url|attacker|channel|inbox)"
+_MARKERS = "holds markers of a chat template"
 _PATTERNS: tuple[tuple[str, str], ...] = (
     (
         "asks to set instructions aside",
@@ -25,7 +27,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ),
     (
         "asks to set instructions aside",
-        r"\b(?:do not|don'?t|never|stop) (?:follow|obey|listen to|heed|comply with)\w*\b.{0,30}"
+        r"\b(?:do not|don'?t|never|stop) (?:follow|obey|listen to|heed|comply with)\w{0,8}\b.{0,30}"
         r"(?:instruction|prompt|guideline|system|developer|user|operator)",
     ),
     (
@@ -41,15 +43,15 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ),
     ("speaks of the system prompt", r"\b(?:system prompt|developer message|system message|developer mode|jailbreak)"),
     (
-        "holds markers of a chat template",
-        r"<\|[^|]{1,40}\|>|\[/?inst\]|<</?sys>>|</?(?:think|tool_call|system|assistant|user|instructions?)>"
-        r"|#{2,} ?(?:instruction|system|assistant|user|response)s?\b ?:?|^(?:system|assistant|user|developer|human) ?:"
+        _MARKERS,
+        r"(?<!#)#{2,6} ?(?:instruction|system|assistant|user|response)s?\b ?:?"
+        r"|^(?:system|assistant|user|developer|human) ?:"
         r"|\b(?:begin|end) (?:of )?(?:system|new|admin) (?:prompt|instructions?|message)",
     ),
     (
         "asks to hide something",
         r"\b(?:do not|don'?t|never|without) (?:tell|inform|mention|reveal|show|report|alert|telling|informing|alerting)"
-        r"\w*\b.{0,40}\b(?:user|operator|human|developer|anyone|reviewer|person|owner|administrator)",
+        r"\w{0,8}\b.{0,40}\b(?:user|operator|human|developer|anyone|reviewer|person|owner|administrator)",
     ),
     (
         "asks to run or call something",
@@ -60,7 +62,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (
         "asks to send data away",
         r"\b(?:send|post|upload|forward|exfiltrate|e-?mail|transmit|submit|leak|copy)\b.{0,60}"
-        rf"\bto (?:https?:|www\.|\S+@|{_PLACE})",
+        rf"\bto (?:https?:|www\.|\S{{1,64}}@|{_PLACE})",
     ),
     (
         "dictates the reader's answers",
@@ -85,7 +87,8 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ),
     (
         "asks to set instructions aside, in another language",
-        r"ignorier\w* (?:alle )?(?:vorherigen|bisherigen|obigen)|ignore[zs]? (?:toutes )?les (?:instructions|consignes)"
+        r"ignorier\w{0,8} (?:alle )?(?:vorherigen|bisherigen|obigen)"
+        r"|ignore[zs]? (?:toutes )?les (?:instructions|consignes)"
         r"|ignora (?:todas )?(?:las|le) (?:instrucciones|istruzioni)|ignore (?:todas )?as instrucoes"
         rf"|忽略(?:之前|以上|所有|前面)|無視して|{folded('игнорируй')}|zignoruj",
     ),
@@ -98,7 +101,8 @@ def instruction_reasons(text: str) -> list[str]:
     """Why the text reads like instructions to its reader, each reason once; also looks into Base64."""
     forms = readings(text)
     forms |= {form for hidden in _decoded(text) for form in readings(hidden)}
-    return list(dict.fromkeys(reason for reason, pattern in _COMPILED for form in forms if pattern.search(form)))
+    found = [reason for reason, pattern in _COMPILED for form in forms if pattern.search(form)]
+    return list(dict.fromkeys([*found, *([_MARKERS] if any(map(has_marker, forms)) else [])]))
 
 
 def _decoded(text: str) -> list[str]:

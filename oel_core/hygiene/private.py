@@ -25,31 +25,31 @@ _SECRETS: tuple[tuple[str, str], ...] = (
     ("a GitLab token", r"\bglpat-[\w-]{16,}"),
     ("a Slack token", r"\bxox[abeoprs]-[\w-]{10,}"),
     ("a Google API key", r"\bAIza[\w-]{30,}"),
-    ("an API key", r"\b(?:sk|pk|rk)[-_](?:[a-z]+[-_])*[A-Za-z0-9_-]{16,}"),
+    ("an API key", r"\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}"),
     ("a Hugging Face token", r"\bhf_[A-Za-z0-9]{20,}"),
     ("a package registry token", r"\b(?:npm_[A-Za-z0-9]{20,}|pypi-[\w-]{20,})"),
-    ("a JSON web token", r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
-    ("a password in an address", r"\b[a-z][a-z0-9+.-]*://[^\s/:@]+:[^\s/@]+@"),
+    ("a JSON web token", r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
+    ("a password in an address", r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@]{1,200}:[^\s/@]{1,200}@"),
     (
         "an assigned credential",
-        r"(?i)\b\w*(?:password|passwd|pwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|bearer)\w*"
-        r"[\"']?\s*(?::=|=|:)\s*[\"']?[^\s\"']{6,}",
+        r"(?i)(?:password|passwd|pwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|bearer)\w{0,40}"
+        r"[\"']?\s{0,9}(?::=|=|:)\s{0,9}[\"']?[^\s\"']{6,}",
     ),
-    ("an authorisation header", r"(?i)\b(?:bearer|basic)\s+[A-Za-z0-9+/._~-]{16,}"),
+    ("an authorisation header", r"(?i)\b(?:bearer|basic)\s{1,9}[A-Za-z0-9+/._~-]{16,}"),
 )
 _LINKS: tuple[tuple[str, str], ...] = (
     ("a link", r"(?i)\b(?:https?|ftps?|file|wss?|ssh)://\S+"),
     ("a link", r"(?i)\b(?:hxxps?|data:[a-z]+/|mailto:|javascript:)\S*"),
     ("a link", r"(?i)\bwww\d?\.\S+\.\S+"),
-    ("a link", r"!?\[[^\]]*\]\(\s*[^)\s]+\s*\)"),
+    ("a link", r"!?\[[^\[\]]*\]\(\s{0,9}[^()\[\s]+\s{0,9}\)"),
     (
         "a domain name",
-        r"(?i)\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|dev|app|info|biz|xyz|top|site|online|ru|cn|de|fr|uk|co|me|sh|ly|gl"
+        r"(?i)(?<![\w.-])[a-z0-9-][a-z0-9.-]*\.(?:com|net|org|io|ai|dev|app|info|biz|xyz|top|site|online|ru|cn|de|fr|uk|co|me|sh|ly|gl"
         r"|onion)(?:/\S*)?(?![\w.])",
     ),
     ("an IP address", r"\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?::\d+)?\b"),
 )
-_EMAIL = r"\b[\w.+-]+\s?(?:@|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)+"
+_EMAIL = r"(?<![\w.+-])[\w.+-]+\s?(?:@|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)+"
 _PHONE = (
     r"(?<![\w.])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?(?:\d[ .-]?){6,13}\d|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4})(?!\w)"
 )

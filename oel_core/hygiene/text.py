@@ -9,7 +9,7 @@ _LOOK_ALIKES = str.maketrans(
 )
 _LEET = str.maketrans("013457@$!", "oieastasi")
 _SPACED = re.compile(r"(?:\b\w[ .\-_*|]){3,}\w\b")
-_MARKER = re.compile(r"^\s*-?\s*EXPERIENCE ITEM:\s*")
+_MARKER = re.compile(r"^\s*(?:-\s*)?EXPERIENCE ITEM:\s*")
 WORD = re.compile(r"\w+(?:['’]\w+)?")  # noqa: RUF001
 
 

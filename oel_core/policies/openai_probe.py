@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from oel_core.errors import ConfigError, PolicyError
+from oel_core.hygiene.markers import defused
 from oel_core.policies.api_client import ApiClient, ServerRefusal
 from oel_core.policies.chat import Chat
 from oel_core.policy_config import OpenAIConfig
@@ -54,8 +55,9 @@ def extras(chat: Chat) -> dict[str, Any]:
 
 
 def chat_body(model: str, messages: Sequence[Message]) -> dict[str, Any]:
-    """A chat request's model and messages."""
-    return {"model": model, "messages": [message.model_dump() for message in messages]}
+    """A chat request's model and messages. The server reads the texts, so control tokens in them are made harmless."""
+    safe = [{"role": message.role, "content": defused(message.content)} for message in messages]
+    return {"model": model, "messages": safe}
 
 
 async def probe(client: ApiClient, config: OpenAIConfig, chat: Chat) -> Abilities:

@@ -90,6 +90,8 @@ class OpenAIPolicy(InFlightPolicy):
         log.info("%s: %s", client.base_url, abilities.describe())
         if abilities.same_prompt is False:
             log.warning("%s: set model.openai.tokenizer to the served model's own", abilities.describe())
+        if abilities.api == "chat":
+            log.warning("%s reads the texts itself, so control tokens in them are sent with a space inside", name)
         return cls(name, _shortened(chat, abilities), client, abilities, server.close if server else lambda: None)
 
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
