@@ -80,7 +80,7 @@ class Architecture:
 def read_architecture(values: Mapping[str, Any]) -> Architecture | None:
     """The architecture that a `config.json` describes, or None where it is not of the family or lacks a number."""
     kind = values.get("model_type")
-    if kind not in FAMILY:
+    if not isinstance(kind, str) or kind not in FAMILY:
         return None
     try:
         hidden, heads = int(values["hidden_size"]), int(values["num_attention_heads"])
@@ -100,7 +100,7 @@ def read_architecture(values: Mapping[str, Any]) -> Architecture | None:
             mlp_bias=bool(values.get("mlp_bias", False)),
             positions=int(values.get("max_position_embeddings") or 0),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
 
 

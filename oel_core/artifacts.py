@@ -90,8 +90,7 @@ class RunFolder:
         path = self.stage_path(round_index, stage) / MANIFEST
         if not path.exists():
             raise ArtifactError(f"{path} is missing: {round_name(round_index)}/{stage} has not finished")
-        manifest: Manifest = read_record(path, Manifest)
-        return manifest
+        return stage_manifest(self, path.parent)
 
     def has(self, round_index: int, stage: str) -> bool:
         """Whether the stage has finished."""
@@ -231,20 +230,47 @@ def adopt_config(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
     """
     settings = _settings(config)
     for folder in run.stages():
-        manifest: Manifest = read_record(folder / MANIFEST, Manifest)
+        manifest = stage_manifest(run, folder)
         if round_of(manifest.key) >= since:
             require_same(manifest.key, _with_settings(manifest.key, settings), folder)
         verify_outputs(folder, manifest)
     for started in sorted(run.path.glob(f"round_*/**/{STARTED}")):
         key: StageKey = read_record(started, StageKey)
+        _require_place(key, run, started.parent)
         if round_of(key) >= since:
             require_same(key, _with_settings(key, settings), started.parent)
     write_atomic(run.path / CONFIG, dump_config(config).encode())
 
 
 def round_of(key: StageKey) -> int:
-    """The round that a stage belongs to."""
-    return int(key.stage.split("/")[0].removeprefix("round_"))
+    """The round that a stage belongs to. Raises ArtifactError for a name that no stage has."""
+    named = re.fullmatch(r"round_(\d{1,9})/.+", key.stage)
+    if named is None:
+        raise ArtifactError(f"'{key.stage}' is no stage of a run, like {round_name(1)}/collect: restore its manifest")
+    return int(named[1])
+
+
+def stage_manifest(run: RunFolder, folder: Path) -> Manifest:
+    """The manifest in a finished stage's folder.
+
+    Raises:
+        ArtifactError: it cannot be read, or it is of another stage than the folder's name says.
+    """
+    manifest: Manifest = read_record(folder / MANIFEST, Manifest)
+    _require_place(manifest.key, run, folder)
+    return manifest
+
+
+def _require_place(key: StageKey, run: RunFolder, folder: Path) -> None:
+    name = folder.name
+    if _is_partial(Path(name)):
+        name = name.removeprefix(".").removesuffix(".partial")
+    place = folder.with_name(name).relative_to(run.path).as_posix()
+    if key.stage != place:
+        raise ArtifactError(
+            f"{folder}: its record is of stage '{key.stage}', not {place}: give the folder its name back, restore the "
+            "record from a copy, or delete the folder and run again"
+        )
 
 
 def _with_settings(key: StageKey, settings: Mapping[str, Any]) -> StageKey:

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from oel_core.errors import ArtifactError, PolicyError
 from oel_core.fetched import MODELS, fetched_folder
 from oel_core.fields import nearest
@@ -41,8 +43,8 @@ def embedded() -> dict[str, Path]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a checkpoint, or ArtifactError naming the file."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = from_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
         raise ArtifactError(f"{path} must hold one JSON object, not a {type(values).__name__}")
@@ -72,8 +74,10 @@ def _missing(folder: Path) -> list[str]:
         return [] if (folder / ADAPTER_WEIGHTS).is_file() else [ADAPTER_WEIGHTS]
     missing = [] if (folder / CONFIG).is_file() else [f"{CONFIG} (or {ADAPTER_CONFIG} of an adapter)"]
     if (folder / INDEX).is_file():
-        shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-        missing += [str(shard) for shard in shards if not (folder / str(shard)).is_file()]
+        shards = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+            raise ArtifactError(f"{folder / INDEX}: weight_map must say which file holds each tensor: restore the file")
+        missing += [shard for shard in sorted(set(shards.values())) if not os.path.isfile(folder / shard)]
     elif not (folder / WEIGHTS).is_file():
         others = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
         hint = f" (found {', '.join(others)}: convert it, only safetensors are read)" if others else ""
@@ -148,7 +152,7 @@ def stamp(path: str) -> tuple[object, ...]:
 
 def canonical_adapter_config(values: dict[str, Any]) -> str:
     """An adapter's configuration as JSON with sorted keys and sorted module names (peft writes a set's order)."""
-    ordered = {key: sorted(value) if isinstance(value, list) else value for key, value in values.items()}
+    ordered = {key: sorted(value, key=str) if isinstance(value, list) else value for key, value in values.items()}
     return json.dumps(ordered, sort_keys=True, indent=2) + "\n"
 
 

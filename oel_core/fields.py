@@ -89,7 +89,7 @@ def dotted(place: Place) -> str:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """ "did you mean a, b? " with the nearest known names, or nothing where none is near."""
-    near = get_close_matches(name[:SHOWN], known, n=3, cutoff=0.4)
+    near = get_close_matches(name[:SHOWN], known, n=3)
     return f"did you mean {', '.join(near)}? " if near else ""
 
 

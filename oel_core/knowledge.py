@@ -202,6 +202,8 @@ def _decode(path: Path) -> str:
         return path.read_bytes().decode()
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} is missing. Run the accumulate stage again, or restore the file") from error
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}). Restore the file") from error
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path} is not UTF-8 text ({error}). Run the accumulate stage again") from error
 

@@ -183,6 +183,25 @@ def test_a_foreign_manifest_is_named_with_its_field(run: RunFolder) -> None:
         read_record(path, Manifest)
 
 
+@pytest.mark.parametrize("name", ["round_x/collect", "collect", "round_01/other", "../../x", ""])
+def test_a_record_of_another_stage_is_named(run: RunFolder, name: str) -> None:
+    run.perform(key(), write_rows)
+    path = run.stage_path(1, "collect") / "manifest.json"
+    path.write_text(path.read_text().replace('"round_01/collect"', f'"{name}"'))
+    for read in (lambda: adopt_config(run, CONFIG), lambda: run.manifest(1, "collect")):
+        with pytest.raises(ArtifactError, match=f"its record is of stage '{name}', not round_01/collect"):
+            read()
+
+
+@pytest.mark.parametrize("folder", ["round_x/collect", "round_01/colect"])
+def test_a_renamed_folder_of_a_stage_is_named(run: RunFolder, folder: str) -> None:
+    run.perform(key(), write_rows)
+    (run.path / folder).parent.mkdir(exist_ok=True)
+    run.stage_path(1, "collect").rename(run.path / folder)
+    with pytest.raises(ArtifactError, match=f"{folder}: its record is of stage 'round_01/collect'"):
+        adopt_config(run, CONFIG)
+
+
 def _hold(path: Path, ready: Any) -> None:
     with exclusive(path):
         ready.set()

@@ -5,7 +5,6 @@ The prompts come from the hub (`google/IFEval`) or from a local JSONL file in th
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import AliasChoices, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from oel_core.config import Count, OelConfig, Section
 from oel_core.errors import ConfigError
@@ -182,7 +182,7 @@ def read_prompts(path: Path) -> tuple[IfevalPrompt, ...]:
 
 def _parse(path: Path, number: int, line: str) -> IfevalPrompt:
     try:
-        values = json.loads(line)
+        values = from_json(line)
         return IfevalPrompt.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from oel_core.artifacts import MANIFEST, RunFolder
+from oel_core.artifacts import MANIFEST, RunFolder, stage_manifest
 from oel_core.config import OelConfig
 from oel_core.distillation.records import StepRecord, read_steps
 from oel_core.jsonl import read_jsonl
@@ -86,7 +86,7 @@ def _record(run: RunFolder, number: int, stage: str, file: str, kind: Any) -> An
 
 def _manifests(run: RunFolder, number: int) -> Iterator[Manifest]:
     for folder in run.stages(number):
-        yield read_record(folder / MANIFEST, Manifest)
+        yield stage_manifest(run, folder)
 
 
 def assessed(config: OelConfig, run: RunFolder, found: Sequence[RoundView]) -> tuple[Assessment | None, list[int]]:
