@@ -16,12 +16,14 @@ from oel_core.policies import load_policy
 from oel_core.preflight import check
 from oel_core.rollout import play_episodes
 from oel_core.round_start import last_begun
+from oel_core.seeds import SEEDINGS
 from oel_core.triggers import file_stem
 from oel_core.types import Split
 from tasks.registry import CHAMPION
 
 REPLICA = 127
-"""Of the seeds used here, so that they are none of those that rounds play themselves."""
+"""Of the seeds used here, so that they are none of those that rounds play themselves. With `environment.seeds: paper`
+all replicas play the same boards, and so do these episodes."""
 
 
 @flow(name="collect-only", flow_run_name="{name} collect")
@@ -45,6 +47,7 @@ def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigg
             REPLICA,
             first + episodes,
             split_by_layout=config.environment.split_by_layout,
+            seeding=SEEDINGS[config.environment.seeds],
         )[first:]
         policy = load_policy(model_path(config, CHAMPION, name, root), config.model)
         played = list(play_episodes(policy, env_spec(config), plans, config.play, seed=config.seed))

@@ -14,6 +14,7 @@ from oel_core.evaluation.base import HeldOutPlay, OnEpisode, ignore
 from oel_core.evaluation.options import parse_options
 from oel_core.policies.base import Policy
 from oel_core.rollout import plan_episodes
+from oel_core.seeds import SEEDINGS
 from oel_core.types import EvalReport, Split, Trajectory
 
 CROSS_GAME = "cross_game"
@@ -66,7 +67,8 @@ def make_cross_game(name: str, options: Mapping[str, Any], config: OelConfig) ->
     check_spec(spec)
     if (spec.name, dict(spec.options)) == (own.name, dict(own.options)):
         raise ConfigError(f"suite {name}: {spec.name} with these options is the run's own world; name another one")
-    plans = plan_episodes(spec, config.seed, Split.HELD_OUT, 0, 0, chosen.episodes, chosen.split_by_layout)
+    seeding = SEEDINGS[own.seeds]
+    plans = plan_episodes(spec, config.seed, Split.HELD_OUT, 0, 0, chosen.episodes, chosen.split_by_layout, seeding)
     play = config.play.model_copy(update={"sampling": config.evaluate.games.sampling})
     label = f"{CROSS_GAME}_{spec.name}" if name == CROSS_GAME else name
     return CrossGame(label, HeldOutPlay(spec, tuple(plans), play, config.seed))

@@ -1,9 +1,9 @@
 """Chat prompts as token ids and back: what all policies that hold a tokenizer have in common."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
@@ -29,13 +29,21 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], 
     return encoder_for(tokenizer).encode(render(tokenizer, messages, thinking=thinking))
 
 
-def end_tokens(configured: int | Iterable[int] | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every id that ends a response: the generation configuration's `eos_token_id` and the tokenizer's.
+def end_tokens(generation: Any, config: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every id that ends a response, for whoever samples.
+
+    Args:
+        generation: the model's generation configuration, None where it has none.
+        config: the model's configuration. Its `eos_token_id` counts where the generation configuration names none.
+        tokenizer: its end token is always among them.
 
     Raises:
         PolicyError: there is none, so no response could ever end.
     """
-    ids = [configured] if configured is None or isinstance(configured, int) else list(configured)
+    own = config.get_text_config() if hasattr(config, "get_text_config") else config
+    named = (getattr(source, "eos_token_id", None) for source in (generation, config, own))
+    configured = next((ids for ids in named if ids is not None), ())
+    ids = [configured] if isinstance(configured, int) else list(configured)
     found = frozenset(int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None)
     if not found:
         raise PolicyError("the model names no end token: set eos_token_id in its generation_config.json")
@@ -94,14 +102,14 @@ class Chat:
     def load(cls, path: str, config: ModelConfig, positions: int | None = None) -> Self:
         """The chat format of a checkpoint whose weights stay where they are. Raises as `models.load_tokenizer`."""
         tokenizer, base = load_tokenizer(path), base_of(path)
+        own = AutoConfig.from_pretrained(base, trust_remote_code=False)
         try:
-            ends = GenerationConfig.from_pretrained(base).eos_token_id
-        except OSError:  # a model without that file: the tokenizer's own end token is all there is
-            ends = None
+            generation = GenerationConfig.from_pretrained(base)
+        except OSError:  # a model without that file
+            generation = None
         if positions is None:
-            text = AutoConfig.from_pretrained(base, trust_remote_code=False).get_text_config()
-            positions = getattr(text, "max_position_embeddings", None)
-        return cls.build(tokenizer, end_tokens(ends, tokenizer), positions, config, path)
+            positions = getattr(own.get_text_config(), "max_position_embeddings", None)
+        return cls.build(tokenizer, end_tokens(generation, own, tokenizer), positions, config, path)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """The prompt's token ids up to where the assistant starts."""

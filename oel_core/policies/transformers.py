@@ -16,7 +16,7 @@ from oel_core.sampling_config import Sampling
 
 def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Every id that ends a response of a loaded model. Raises as `chat.end_tokens`."""
-    return end_tokens(getattr(model.generation_config, "eos_token_id", None), tokenizer)
+    return end_tokens(model.generation_config, model.config, tokenizer)
 
 
 class TransformersPolicy:

@@ -6,7 +6,8 @@ import pytest
 
 from oel_core.errors import ConfigError
 from oel_core.evaluation import make_suite
-from oel_core.types import Trajectory
+from oel_core.seeds import reference_seed
+from oel_core.types import Split, Trajectory
 from tests.evaluation.players import LAKE, parrot, small_config, wanderer
 
 
@@ -38,6 +39,16 @@ def test_every_round_plays_the_same_boards() -> None:
         suite.run(policy, on_episode=played.append)
         found.append(sorted(episode.seed for episode in played))
     assert found[0] == found[1]
+
+
+def test_the_papers_seeds_are_played_where_the_run_plays_them() -> None:
+    config = small_config()
+    paper = config.model_copy(update={"environment": config.environment.model_copy(update={"seeds": "paper"})})
+    suite = make_suite("cross_game", {"environment": "lake", "options": {"size": 5}, "episodes": 3}, paper)
+    played: list[Trajectory] = []
+    suite.run(parrot(), on_episode=played.append)
+    expected = [reference_seed(paper.seed, Split.HELD_OUT, 0, 0, index) for index in range(3)]
+    assert sorted(episode.seed for episode in played) == sorted(expected)
 
 
 @pytest.mark.parametrize(

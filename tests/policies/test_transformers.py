@@ -1,5 +1,6 @@
 """The policy around the decode loop: templates, stop tokens, lengths, records."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 
 from oel_core.config import ModelConfig
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
+from oel_core.models import load_model
 from oel_core.policies.base import Completion, Request
-from oel_core.policies.chat import prompt_ids
+from oel_core.policies.chat import Chat, prompt_ids
 from oel_core.policies.transformers import TransformersPolicy, stop_token_ids
 from oel_core.sampling_config import Sampling
 from oel_core.types import Message, StopReason
@@ -84,8 +86,24 @@ def test_every_end_token_stops() -> None:
     model.generation_config.eos_token_id = None
     assert stop_token_ids(model, tokenizer) == {2}
     tokenizer.eos_token = None
+    assert stop_token_ids(model, tokenizer) == {2}, "the model's configuration names it too"
+    model.config.eos_token_id = None
     with pytest.raises(PolicyError, match="no end token"):
         stop_token_ids(model, tokenizer)
+
+
+@pytest.mark.parametrize("generation", [None, {}, {"eos_token_id": [70, 71]}])
+def test_all_backends_stop_at_the_same_tokens(tmp_path: Path, generation: dict[str, list[int]] | None) -> None:
+    folder = tiny_model_folder(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": [68, 69]}))
+    (folder / "generation_config.json").unlink()
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    stops = {2, 70, 71} if generation else {2, 68, 69}
+    assert Chat.load(str(folder), CONFIG).stops == stops
+    model, tokenizer = load_model(str(folder), CONFIG)
+    assert stop_token_ids(model, tokenizer) == stops
 
 
 def test_prompts_that_do_not_fit_are_named_with_what_is_too_much() -> None:
