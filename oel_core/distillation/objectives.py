@@ -110,7 +110,7 @@ class Objective:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What its log-probabilities are computed in."""
+        """What its log-probabilities are computed in, unless the logits are finer."""
         return torch.float64 if self.per_token is tail_reverse_kl else torch.float32
 
     @property
@@ -131,16 +131,16 @@ OBJECTIVES: dict[str, tuple[Literal["top_k", "sampled", "all"], PerToken]] = {
 
 
 class Scored(NamedTuple):
-    """What an objective says about N response tokens."""
+    """What an objective says about N response tokens; float32, or float64 where the logits are."""
 
     divergence: Tensor
-    """Nats, before the clip; float32, shape (N,)."""
+    """Nats, before the clip; shape (N,)."""
     loss: Tensor
-    """What is minimised: the divergence after the clip; float32, shape (N,)."""
+    """What is minimised: the divergence after the clip; shape (N,)."""
     entropy: Tensor
-    """Of the student at the objective's temperature, nats; float32, shape (N,)."""
+    """Of the student at the objective's temperature, nats; shape (N,)."""
     gradient: Tensor
-    """Of each token's loss with respect to its student logits; float32, shape (N, V)."""
+    """Of each token's loss with respect to its student logits; shape (N, V)."""
 
 
 @torch.no_grad()
@@ -153,12 +153,13 @@ def score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor, 
         teacher_logits: shape (N, V).
         sampled: the response tokens themselves, shape (N,).
     """
-    gradient = torch.empty_like(student_logits, dtype=torch.float32)
+    kind = torch.promote_types(student_logits.dtype, torch.float32)
+    gradient = torch.empty_like(student_logits, dtype=kind)
     parts = []
     for rows in _blocks(student_logits):
         *values, gradient[rows] = _score(objective, student_logits[rows], teacher_logits[rows], sampled[rows])
         parts.append(values)
-    divergence, loss, entropy = (torch.cat(part).float() for part in zip(*parts, strict=True))
+    divergence, loss, entropy = (torch.cat(part).to(kind) for part in zip(*parts, strict=True))
     return Scored(divergence, loss, entropy, gradient)
 
 
@@ -172,12 +173,13 @@ def _blocks(logits: Tensor) -> Iterator[slice]:
 def _score(
     objective: Objective, student_logits: Tensor, teacher_logits: Tensor, sampled: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `score`, of one block, in the objective's type."""
-    student = student_logits.to(objective.dtype) / objective.temperature
+    """As `score`, of one block, in the objective's type or the logits', whichever is finer."""
+    kind = torch.promote_types(student_logits.dtype, objective.dtype)
+    student = student_logits.to(kind) / objective.temperature
     probabilities, log_sum = _softmax(student)
     indices = _indices(objective, student, sampled)
     chosen = _at(student, indices) - log_sum
-    teacher = teacher_logits.to(objective.dtype) / objective.temperature
+    teacher = teacher_logits.to(kind) / objective.temperature
     taught = _at(teacher, indices) - _softmax(teacher)[1]
     divergence, loss, slope = _differentiate(objective, chosen, taught)
     entropy = log_sum[:, 0] - torch.linalg.vecdot(probabilities, student)

@@ -171,15 +171,15 @@ def attend_with_lse(
         causal: without a mask: query i sees keys 0 to i.
 
     Returns:
-        (1, Hq, n, D) in the query's dtype and (1, Hq, n) in float32.
+        (1, Hq, n, D) in the query's dtype and (1, Hq, n) in float32 or better.
     """
     causal = causal and mask is None
-    if query.device.type == "cpu" and query.dtype in (torch.float32, torch.bfloat16):
+    if query.device.type == "cpu" and query.dtype in (torch.float64, torch.float32, torch.bfloat16):
         added = None if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, causal, attn_mask=added, scale=scale
         )
-        return out, lse.float()
+        return out, lse.to(torch.promote_types(query.dtype, torch.float32))
     if query.device.type == "cuda" and mask is None and query.dtype in (torch.float16, torch.bfloat16):
         heads = query.shape[1]
         found = torch.ops.aten._scaled_dot_product_flash_attention(
@@ -201,7 +201,8 @@ def _plain_with_lse(
     block = max(1, _SCORES // (heads * key.shape[2]))
     for start in range(0, length, block):
         rows = slice(start, start + block)
-        scores = torch.einsum("bhgnd,bhmd->bhgnm", folded[..., rows, :], key).float() * scale
+        scores = torch.einsum("bhgnd,bhmd->bhgnm", folded[..., rows, :], key)
+        scores = scores.to(torch.promote_types(query.dtype, torch.float32)) * scale
         if mask is not None:
             scores = scores.masked_fill(~mask[rows], -torch.inf)
         lse = scores.logsumexp(-1)

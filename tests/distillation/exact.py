@@ -14,6 +14,7 @@ from oel_core.distillation.shared_prefix import find_prefixes
 from oel_core.distillation.student import Student
 from oel_core.distillation.teacher import FrozenCopy
 from oel_core.distillation.update import Scores, accumulate_gradients
+from tests.rounding import chain, rounding
 
 
 def make_rollouts(
@@ -42,12 +43,12 @@ def plain_loss(
     student: Any, teacher: Any, rollouts: Sequence[Rollout], *, top_k: int, temperature: float
 ) -> tuple[Tensor, list[Tensor]]:
     """Sample by sample, full forwards, full logits, one log_softmax each. Gives the mean loss and each token's."""
-    each = []
+    each, kind = [], torch.promote_types(next(student.parameters()).dtype, torch.float32)
     for rollout in rollouts:
         prompt, taught = list(rollout.sample.prompt), list(rollout.sample.taught_prompt)
-        p = student(torch.tensor([prompt + rollout.response])).logits[0, len(prompt) - 1 : -1].float()
+        p = student(torch.tensor([prompt + rollout.response])).logits[0, len(prompt) - 1 : -1].to(kind)
         with torch.no_grad():
-            q = teacher(torch.tensor([taught + rollout.response])).logits[0, len(taught) - 1 : -1].float()
+            q = teacher(torch.tensor([taught + rollout.response])).logits[0, len(taught) - 1 : -1].to(kind)
         p, q = (p / temperature).log_softmax(-1), (q / temperature).log_softmax(-1)
         kept = torch.zeros_like(p).scatter(-1, p.detach().topk(min(top_k, p.shape[-1])).indices, 1.0)
         each.append((p.exp() * (p - q) * kept).sum(-1))
@@ -58,11 +59,27 @@ def gradients(model: Any) -> dict[str, Tensor]:
     return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
+def update_rounding(model: Any, rollouts: Sequence[Rollout], each: Sequence[Tensor] = ()) -> float:
+    """Bound on the relative difference of two ways to an update's gradient, and on that of its losses in nats.
+
+    A gradient adds up terms p (1 + log p - log q), so its magnitude is that of the largest log-ratio.
+
+    Args:
+        model: the student, in the type it computes in.
+        rollouts: of the update.
+        each: losses of the response tokens, in nats; below one nat the 1 counts.
+    """
+    lengths = [len(rollout.sample.taught_prompt) + len(rollout.response) for rollout in rollouts]
+    nats = max([1.0, *(float(part.abs().max()) for part in each)])
+    return rounding(nats, chain(model, max(lengths), sum(lengths)), next(model.parameters()).dtype)
+
+
 def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float) -> None:
-    """Each parameter's gradient, relative to its own norm."""
+    """Each parameter's gradient, relative to its own norm, and where that nearly vanishes to the mean one."""
     assert found.keys() == wanted.keys()
+    mean = sum(float(gradient.norm()) for gradient in wanted.values()) / len(wanted)
     for name, gradient in wanted.items():
-        assert (found[name] - gradient).norm() <= tolerance * gradient.norm() + 1e-9, name
+        assert (found[name] - gradient).norm() <= tolerance * max(float(gradient.norm()), mean), name
 
 
 def make_teacher(model: Any, rollouts: Sequence[Rollout], config: DistillConfig) -> FrozenCopy:
