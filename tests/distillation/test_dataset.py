@@ -3,7 +3,15 @@
 import pytest
 
 from oel_core.config import DistillConfig
-from oel_core.distillation.dataset import build_steps, check_context, check_knowledge, limit_turns
+from oel_core.distillation.dataset import (
+    Sample,
+    Step,
+    build_steps,
+    check_context,
+    check_knowledge,
+    limit_turns,
+    longest,
+)
 from oel_core.errors import DistillationError, ExtractionError
 from oel_core.knowledge_config import InjectionConfig
 from oel_core.prompts.play import first_messages, with_knowledge
@@ -90,10 +98,28 @@ def test_missing_and_empty_knowledge_is_refused_unless_wanted():
 
 def test_too_long_prompts_are_refused_by_how_many_tokens():
     steps = build_steps([prompts(3)], [knowledge("k" * 50, replica=5)], DistillConfig(steps=1), encode, seed=0)
-    longest = max(len(sample.taught_prompt) for sample in steps[0].samples)
-    check_context(steps, 10, longest + 10)
+    most = max(len(sample.taught_prompt) for sample in steps[0].samples)
+    check_context(steps, 10, most + 10)
     with pytest.raises(DistillationError, match=r"replica 5, is 4 tokens over.*model.max_length"):
-        check_context(steps, 10, longest + 6)
+        check_context(steps, 10, most + 6)
+
+
+def sample(index, prompt, taught):
+    return Sample(f"e{index}/turn0", index, [1] * prompt, [1] * taught, draw=0, replica=5, seed=0)
+
+
+def test_too_long_prompts_are_counted_and_the_longest_is_taken_apart():
+    steps = [Step(1, (sample(0, 10, 40), sample(1, 12, 41), sample(2, 12, 40))), Step(2, (sample(3, 9, 40),))]
+    said = r"1 of 4 .*e1/turn0 .* is 1 tokens over: prompt 12 \+ knowledge 29 \+ response 10\."
+    with pytest.raises(DistillationError, match=said):
+        check_context(steps, 10, 50)
+
+
+def test_the_longest_sequence_may_be_a_replayed_one():
+    config = DistillConfig(max_response_tokens=10)
+    step = Step(1, (sample(0, 10, 40), sample(1, 12, 30)))
+    assert longest([step], config) == 50
+    assert longest([step, Step(2, (sample(2, 1, 2),), replay=(sample(3, 45, 45),))], config) == 55
 
 
 def test_step_wise_teachers_read_what_has_to_do_with_the_turn():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oel_core.config import DistillConfig
-from oel_core.distillation.objectives import OBJECTIVES, Objective, score
+from oel_core.distillation.objectives import OBJECTIVES, Objective, _blocks, score
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "oel_vectors.json").read_text())["reverse_kl_top_k"]
 FULL = ("reverse_kl", "forward_kl", "generalised_jsd")
@@ -183,3 +183,13 @@ def test_infinite_logits_show_in_the_loss():
     teacher[1, 2] = math.nan
     found = score(objective(), student, teacher, torch.zeros(2, dtype=torch.long)).loss
     assert torch.isfinite(found).tolist() == [True, False]
+
+
+def test_blocks_of_rows_fit_the_cache_and_cover_all_rows_in_order(monkeypatch):
+    monkeypatch.setattr("oel_core.distillation.objectives._CACHED_VALUES", 15)
+    logits = torch.arange(8.0)[:, None].expand(8, 5)
+    assert [logits[rows, 0].tolist() for rows in _blocks(logits)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert [len(logits[rows]) for rows in _blocks(logits.repeat(1, 4))] == [1] * 8  # a row is more than the cache
+    elsewhere = torch.empty(8, 5, device="meta")
+    assert list(_blocks(elsewhere)) == [slice(0, 8)]
+    assert list(_blocks(elsewhere[:0])) == []

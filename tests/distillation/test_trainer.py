@@ -108,7 +108,15 @@ def test_end_token_counts_and_ends_a_response(start, tmp_path):
     trainer.training_step(trainer.model, {"step": step})
     record = trainer._tally.record(1.0, 1.0)
     assert (record.response_tokens, record.response_length, record.truncation_rate) == (3, 1.5, 0.5)
+    assert record.tokens == 3 + sum(len(sample.prompt) for sample in step.samples)
     assert record.draws == tuple(sample.replica for sample in step.samples)
     assert sum(stats.kl_mean * stats.samples for stats in record.draw_kl) == pytest.approx(
         sum(trainer._tally.sample_kl()), rel=1e-5
     )
+
+
+def test_an_error_names_eight_samples_and_counts_the_others(start, tmp_path):
+    trainer, step = make_trainer(start, tmp_path)
+    names = [f"s{number}" for number in range(10)]
+    assert "Samples: s0, s1, s2, s3, s4, s5, s6, s7 and 2 more. " in str(trainer._stopped(step, names, "why"))
+    assert "Samples: s0, s1, s2, s3, s4, s5, s6, s7. " in str(trainer._stopped(step, names[:8], "why"))

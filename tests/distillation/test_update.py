@@ -21,10 +21,11 @@ from transformers import (
 
 import oel_core.distillation.update as update_module
 from oel_core.config import DistillConfig
+from oel_core.distillation.objectives import Objective
 from oel_core.distillation.packed_attention import NAME
 from oel_core.distillation.rollouts import Rollout
 from oel_core.distillation.student import Student
-from oel_core.distillation.update import accumulate_gradients
+from oel_core.distillation.update import accumulate_gradients, check_rollouts, chunks
 from oel_core.errors import DistillationError
 from tests.distillation.exact import (
     assert_same_gradients,
@@ -111,6 +112,24 @@ def test_chunks_of_the_vocabulary_projection_change_nothing(monkeypatch, layout,
     torch.testing.assert_close(torch.cat(again.losses), torch.cat(scores.losses), rtol=0, atol=bound)
     torch.testing.assert_close(torch.cat(again.entropy), torch.cat(scores.entropy), rtol=0, atol=bound)
     assert_same_gradients(gradients(chunked), gradients(whole), bound)
+
+
+@pytest.mark.parametrize(
+    ("room", "tokens", "sizes"), [(8, 20, [7, 7, 6]), (8, 8, [8]), (8, 9, [5, 4]), (8, 1, [1]), (0.5, 3, [1, 1, 1])]
+)
+def test_chunks_are_as_few_as_there_is_room_for_and_evenly_spread(monkeypatch, room, tokens, sizes):
+    objective = Objective.named(DistillConfig())
+    monkeypatch.setitem(update_module.CHUNK_BYTES, "cpu", int(4 * 100 * objective.passes * room))
+    found = list(chunks(tokens, 100, objective, torch.device("cpu")))
+    assert [len(range(tokens)[rows]) for rows in found] == sizes
+    assert [place for rows in found for place in range(tokens)[rows]] == list(range(tokens))
+
+
+def test_empty_responses_are_named_eight_at_most():
+    empty = [Rollout(one.sample, [], truncated=True) for one in make_rollouts([(2, 1)] * 9)]
+    with pytest.raises(DistillationError) as error:
+        check_rollouts(empty)
+    assert str(error.value).count(",") == 7
 
 
 def test_each_response_position_is_projected_once_and_few_at_a_time(monkeypatch):
