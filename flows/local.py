@@ -14,6 +14,7 @@ from pathlib import Path
 
 from flows.services.client import join_services, use_tracking
 from flows.services.servers import UpSettings, prefect_server
+from oel_core.artifacts import require_root
 from oel_core.errors import OelError
 from oel_core.policies.guardian import guarded
 
@@ -36,8 +37,9 @@ def use_local_services(root: Path, *, verbose: bool) -> None:
     errors.
 
     Raises:
-        ConfigError: this root is tracked in PostgreSQL, and nobody says where.
+        ConfigError: this root is tracked in PostgreSQL, and nobody says where; or as `require_root`.
     """
+    require_root(root)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
     use_tracking(root)

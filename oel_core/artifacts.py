@@ -33,10 +33,13 @@ from oel_core.manifest import (
     require_same,
 )
 from oel_core.policy_config import decides
+from oel_core.visible import visible
 
 MANIFEST, STARTED, LOCK, CONFIG = "manifest.json", "started.json", ".lock", "config.yaml"
 LEASE = "lease.json"
 WEIGHTS = (".safetensors",)
+
+_NO_ADDRESS = re.compile(r"[?\x00-\x1f\x7f\ud800-\udfff]|%[0-9a-fA-F]{2}")
 
 Work = Callable[[Path], Mapping[str, float]]
 """Does a stage's work in the given folder, which may hold what a killed attempt left, and returns counts."""
@@ -189,6 +192,21 @@ def require_run_name(name: str) -> None:
         raise ConfigError(f"run name '{name}': use letters, digits, dot, dash and underscore, first a letter or digit")
 
 
+def require_root(root: Path) -> None:
+    """Raises ConfigError for a run root that the databases in it could not be addressed by, before anything is written.
+
+    Prefect and MLflow name their SQLite files in URLs. SQLAlchemy has no way to quote a `?` there, and MLflow reads
+    `%20` as a space, quoted or not: both would write beside the root instead of into it.
+    """
+    path = str(root.resolve())
+    found = _NO_ADDRESS.search(path)
+    if found is not None:
+        raise ConfigError(
+            f"{visible(path)}: a run root holds databases that are named in URLs, so its path may not contain "
+            f"'{visible(found[0])}': choose another --root"
+        )
+
+
 def open_run(root: Path, name: str) -> RunFolder:
     """Makes a run's folder, or takes the one of that name; `adopt_config` then says whether settings go together.
 
@@ -196,6 +214,7 @@ def open_run(root: Path, name: str) -> RunFolder:
         ConfigError: the name cannot be a folder's, or the root cannot be written.
     """
     require_run_name(name)
+    require_root(root)
     run = RunFolder(root / name)
     probe = run.path / ".writable"
     try:

@@ -1,6 +1,7 @@
 """What `mlflow.yaml` may say. Read without importing MLflow."""
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -38,11 +39,16 @@ class TrackingSettings(Section):
 
     def resolved(self, root: Path, run: str) -> "TrackingSettings":
         """The same with `{root}` and `{run}` filled in."""
-        values = self.model_dump()
-        for field in ("tracking_uri", "registry_uri", "artifact_location", "experiment", "registered_model"):
-            if values[field] is not None:
-                values[field] = values[field].replace("{root}", str(root.resolve())).replace("{run}", run)
-        return TrackingSettings.model_validate(values)
+        given = {"{root}": str(root.resolve()), "{run}": run}
+        fields = ("tracking_uri", "registry_uri", "artifact_location", "experiment", "registered_model")
+        values = {field: getattr(self, field) for field in fields}
+        return self.model_copy(
+            update={
+                field: re.sub(r"\{root\}|\{run\}", lambda found: given[found[0]], text)
+                for field, text in values.items()
+                if text is not None
+            }
+        )
 
 
 def load_settings(path: Path | None = None) -> TrackingSettings:

@@ -233,6 +233,18 @@ def test_names_that_cannot_be_folders_are_refused(tmp_path: Path, name: str) -> 
         open_run(tmp_path, name)
 
 
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a\nb", "a\x1bb", "a\udcffb"])
+def test_a_root_that_no_url_can_name_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="may not contain"):
+        open_run(tmp_path / name, "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "a#b", "100 %", "{run}", "{root}", "é"])
+def test_other_signs_in_a_root_are_fine(tmp_path: Path, name: str) -> None:
+    assert open_run(tmp_path / name, "run").path.is_dir()
+
+
 def test_an_unwritable_root_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ConfigError, match="cannot write"):

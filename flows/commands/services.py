@@ -37,7 +37,9 @@ def up(
     from flows.services import control
     from flows.services.client import use_services, use_tracking
     from flows.services.servers import read_settings
+    from oel_core.artifacts import require_root
 
+    require_root(root)
     where = root.resolve()
     before = read_settings(where)
     address = control.postgres_address(postgres, before)

@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 
 from flows import local
+from flows.cli import call
 from flows.local import kill_temporary_server, start_temporary_server, use_local_services, wait_until_it_answers
 from flows.services.process import Service
 from flows.services.servers import UpSettings, write_settings
 from oel_core.errors import ConfigError, OelError
 from oel_core.processes import group_members
-from tasks.tracking_settings import load_settings
+from tasks.tracking_settings import TrackingSettings, load_settings
 
 STARTER = """
 import sys, time
 from pathlib import Path
 from flows import local
+from flows.cli import call
 from flows.services.process import Service
 sleeper = Service("prefect", ["sleep", "60"], {"PREFECT_API_URL": "http://127.0.0.1:1/api", "NO_PROXY": ""}, "", bool)
 local.prefect_server = lambda *arguments: sleeper
@@ -101,3 +103,40 @@ def test_a_run_is_tracked_where_its_roots_services_are(tmp_path: Path, monkeypat
     monkeypatch.setenv("OEL_POSTGRES", "postgresql://me@db.example/postgres")
     use_local_services(tmp_path, verbose=False)
     assert load_settings().tracking_uri == "postgresql+psycopg2://me@db.example/oel_mlflow"
+
+
+ODD = "a b #c {run} {root} % é"
+
+
+@pytest.mark.slow
+def test_a_root_with_odd_signs_gets_its_databases_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    root = tmp_path / "runs" / ODD
+    monkeypatch.setenv("PREFECT_HOME", str(root / ".prefect"))
+    (root / ".prefect").mkdir(parents=True)
+    start_temporary_server(root)
+    wait_until_it_answers()
+    settings = TrackingSettings().resolved(root, "first")
+    client = MlflowClient(settings.tracking_uri)
+    experiment = client.create_experiment("one", artifact_location=settings.artifact_location)
+    client.log_text(client.create_run(experiment).info.run_id, "text", "a.txt")
+    assert {path.name for path in root.iterdir()} == {".prefect", "mlflow.db", "mlartifacts"}
+    assert (root / ".prefect" / "prefect.db").stat().st_size > 0
+    assert len(list((root / "mlartifacts").rglob("a.txt"))) == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [ODD]
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b"])
+def test_a_root_that_no_url_can_name_is_refused_first(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="may not contain"):
+        use_local_services(tmp_path / name, verbose=False)
+    assert call(["up", "--root", str(tmp_path / name)]) == 2
+    assert not list(tmp_path.glob("a*"))
+
+
+def test_names_in_templates_are_filled_in_once(tmp_path: Path) -> None:
+    settings = TrackingSettings(experiment="{run} {root}").resolved(tmp_path / "{run}", "{root}")
+    assert settings.tracking_uri == f"sqlite:///{tmp_path}/{{run}}/mlflow.db"
+    assert settings.experiment == f"{{root}} {tmp_path}/{{run}}"
+    assert settings.registered_model == "oel-{root}"
