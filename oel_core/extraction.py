@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 from oel_core.config import ExtractConfig, KnowledgeConfig
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PromptTooLongError
-from oel_core.extraction_records import ExtractionResult, RawOutput
+from oel_core.extraction_records import Dropped, ExtractionResult, RawOutput
 from oel_core.hygiene import screen
 from oel_core.knowledge import empty, merge
 from oel_core.policies.base import Completion, Policy, Request
 from oel_core.prompts.extraction import get_format
-from oel_core.prompts.extraction.base import ExtractionFormat, extraction_messages
+from oel_core.prompts.extraction.base import ExtractionFormat, extraction_messages, without_thinking
 from oel_core.seeds import derive_seed
-from oel_core.types import ExperienceItem, Knowledge, Trajectory
+from oel_core.types import ExperienceItem, Knowledge, StopReason, Trajectory
 
 __all__ = ["ExtractionResult", "RawOutput", "extract_replicas"]
 
@@ -175,14 +175,25 @@ class _Reader:
             return RawOutput(trajectory_id=episode.id, skipped=episode.error)
         if isinstance(answer, str):
             return RawOutput(trajectory_id=episode.id, error=answer)
-        return RawOutput(
+        row = RawOutput(
             trajectory_id=episode.id,
             output=answer.text,
+            answer=None if answer.answer == answer.text else answer.answer,
             stop_reason=answer.stop_reason,
             prompt_tokens=len(answer.prompt_ids),
             response_tokens=len(answer.response_ids),
-            items=len(self.form.parse(answer.text)),
         )
+        return row.model_copy(update={"items": len(self._items(row)), "dropped": self._dropped(row)})
+
+    def _items(self, row: RawOutput) -> list[str]:
+        """Item texts of an answer, without one that the token cap cut."""
+        cut = row.stop_reason is StopReason.LENGTH
+        return self.form.parse(self.form.finished(row.said) if cut else row.said)
+
+    def _dropped(self, row: RawOutput) -> Dropped | None:
+        if row.stop_reason is StopReason.LENGTH and not without_thinking(row.said).strip():
+            return Dropped.UNFINISHED_THINKING
+        return Dropped.UNFINISHED_ITEM if self.form.parse(row.said) != self._items(row) else None
 
     def absorb(self, replica: _Replica, row: RawOutput) -> None:
         """Parses a row's output and merges what hygiene leaves of it, since the next prompt may show it."""
@@ -194,7 +205,7 @@ class _Reader:
                 format=self.form.name,
                 model=self.policy.name,
             )
-            for text in self.form.parse(row.output)
+            for text in self._items(row)
         ]
         kept, _ = screen(items, replica.knowledge.items, self.cap.hygiene, replica.number)
         replica.knowledge = merge(

@@ -1,10 +1,20 @@
 """What an extraction leaves: one row an episode, and what the rows of a replica add up to."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pydantic import Field
 
 from oel_core.types import ExperienceItem, Knowledge, Record, StopReason
+
+
+class Dropped(StrEnum):
+    """Why a part of an answer is no knowledge."""
+
+    UNFINISHED_THINKING = "unfinished_thinking"
+    """The token cap ended the answer within its thinking."""
+    UNFINISHED_ITEM = "unfinished_item"
+    """The token cap cut the last item, or the last line of free text."""
 
 
 class RawOutput(Record):
@@ -15,12 +25,21 @@ class RawOutput(Record):
     stop_reason: StopReason | None = None
     prompt_tokens: int = Field(default=0, ge=0)
     response_tokens: int = Field(default=0, ge=0)
+    answer: str | None = None
+    """The output after the thinking, where the policy could tell by token ids or its server gave it apart."""
     items: int = Field(default=0, ge=0)
-    """Items the format found in the output, before duplicates and the cap."""
+    """Items the format found in what is whole, before duplicates and the cap."""
+    dropped: Dropped | None = None
+    """Why something that was written is not among the items."""
     skipped: str | None = None
     """The episode's own error, when it had one: nothing was asked."""
     error: str | None = None
     """Why the extractor could not answer: the prompt is too long for it."""
+
+    @property
+    def said(self) -> str:
+        """What items are read from."""
+        return self.output if self.answer is None else self.answer
 
     @property
     def empty(self) -> bool:
@@ -61,5 +80,9 @@ class ExtractionResult:
 
     @property
     def truncated(self) -> int:
-        """Answers that hit the token cap; their last item may be cut short."""
+        """Answers that hit the token cap."""
         return sum(row.stop_reason is StopReason.LENGTH for row in self.raw)
+
+    def dropped(self, reason: Dropped) -> int:
+        """Answers of which a part was dropped for this reason."""
+        return sum(row.dropped is reason for row in self.raw)

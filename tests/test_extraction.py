@@ -9,6 +9,7 @@ import pytest
 from oel_core.config import ExtractConfig, KnowledgeConfig
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PolicyError, PromptTooLongError
 from oel_core.extraction import ExtractionResult, RawOutput, extract_replicas
+from oel_core.extraction_records import Dropped
 from oel_core.policies.base import Completion, Request
 from oel_core.prompts.extraction.itemised import MARKER
 from oel_core.sampling_config import Sampling
@@ -158,9 +159,35 @@ def test_failed_episodes_are_skipped_and_empty_answers_counted() -> None:
     assert len(policy.prompts) == 3
 
 
-def test_cut_answers_are_counted() -> None:
+def test_what_the_token_cap_cut_is_no_knowledge_and_is_counted_with_its_reason() -> None:
     config = ExtractConfig.model_validate({"sampling": {"max_tokens": 3}})
-    assert read(Extractor(), episodes(2), config=config).truncated == 2
+    said = [f"{MARKER} fact one\n{MARKER} fact tw", f"{MARKER} one\n", f"<think> {MARKER} draft\n{MARKER} more"]
+    policy = Extractor(rule=lambda request: said[int(number_of(request))])
+    result = read(policy, episodes(3), config=config)
+    assert [row.dropped for row in result.raw] == ["unfinished_item", None, "unfinished_thinking"]
+    assert [row.items for row in result.raw] == [1, 1, 0]
+    assert [entry.text for entry in result.items] == [f"{MARKER} fact one", f"{MARKER} one"]
+    assert result.truncated == 3
+    assert [result.dropped(reason) for reason in Dropped] == [1, 1]
+    again = read(Extractor(), episodes(3), config=config, done=result.raw)
+    assert again == result
+
+
+def test_items_are_read_from_the_answer_where_the_policy_tells_it_from_the_thinking() -> None:
+    @dataclass
+    class Thinker(Extractor):
+        def _answer(self, request: Request, sampling: Sampling) -> Completion:
+            return Completion(f"{MARKER} draft</think>{MARKER} said </think>", (1,), (2,), reason, answer=said)
+
+    said, reason = f"{MARKER} said </think>", StopReason.EOS
+    result = read(Thinker(), episodes(1))
+    assert [entry.text for entry in result.items] == [said]
+    assert (result.raw[0].answer, result.raw[0].dropped) == (said, None)
+    said = ""
+    assert read(Thinker(), episodes(1)).raw[0].dropped is None
+    reason = StopReason.LENGTH
+    result = read(Thinker(), episodes(1))
+    assert (result.items, result.raw[0].dropped) == ((), Dropped.UNFINISHED_THINKING)
 
 
 def test_a_prompt_that_is_too_long_is_data_and_spares_its_batch() -> None:

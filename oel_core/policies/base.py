@@ -29,6 +29,8 @@ class Completion:
     stop_reason: StopReason
     id_source: IdSource = IdSource.SAMPLED
     """Whether the ids are the model's own."""
+    answer: str | None = None
+    """The text after the thinking; empty where that never ended, None where only the text itself can tell."""
 
 
 class Policy(Protocol):

@@ -14,6 +14,7 @@ from oel_core.models import load_tokenizer
 from oel_core.policies.base import Completion
 from oel_core.policies.rendering import Part, render
 from oel_core.policies.structure import encoder_for
+from oel_core.policies.thinking import Thinking
 from oel_core.prompts.play import first_messages
 from oel_core.types import Message, StopReason
 
@@ -135,7 +136,20 @@ class Chat:
             prompt_ids=tuple(prompt),
             response_ids=tuple(response),
             stop_reason=StopReason.EOS if ended else StopReason.LENGTH,
+            answer=self.answer(prompt, response),
         )
+
+    def answer(self, prompt: Sequence[int], response: Sequence[int]) -> str | None:
+        """The response's text after the thinking, told by ids; None for a model without thinking tokens."""
+        thinking = Thinking.of(self.tokenizer)
+        if thinking is None:
+            return None
+        return self.text(response[thinking.answer_at(prompt, response, lambda token: not self.text([token]).strip()) :])
+
+    def answer_in(self, prompt: Sequence[int], text: str) -> str | None:
+        """The same for a response that came as text."""
+        thinking = Thinking.of(self.tokenizer)
+        return None if thinking is None else thinking.answer_in(prompt, text)
 
     def text(self, ids: Sequence[int]) -> str:
         """Decoded, special tokens left out."""

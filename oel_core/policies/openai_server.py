@@ -135,12 +135,14 @@ class OpenAIPolicy(InFlightPolicy):
             exact, read = tuple(map(int, ids)), tuple(map(int, read))
             if not all(0 <= token < 2**31 for token in (*exact, *read)):
                 raise ValueError("a token id is out of range")
-            return Completion(self._chat.text(exact), read, exact, reason)
+            return Completion(self._chat.text(exact), read, exact, reason, answer=self._chat.answer(read, exact))
         text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
         if not isinstance(text, str):
             raise TypeError(f"the response is a {type(text).__name__}, not text")
-        text = well_formed(text)
-        return Completion(text, tuple(prompt), tuple(self._chat.encode(text)), reason, IdSource.RETOKENISED)
+        text, apart = well_formed(text), _thought_apart(choice)
+        ids = tuple(self._chat.encode(text))
+        answer = text if apart else self._chat.answer_in(prompt, text)
+        return Completion(text, tuple(prompt), ids, reason, IdSource.RETOKENISED, answer)
 
     def _explained(self, error: ServerRefusal) -> PolicyError | ConfigError:
         if error.status in (400, 413, 422) and TOO_LONG.search(error.said):
@@ -173,6 +175,12 @@ class OpenAIPolicy(InFlightPolicy):
         self.closed = True
         self._loop.run(self._client.close())
         self._on_close()
+
+
+def _thought_apart(choice: Any) -> bool:
+    """Whether the server gives thinking in a field of its own, so that the content is all answer."""
+    message = choice.get("message") or {}
+    return any(message.get(field) for field in ("reasoning_content", "reasoning"))
 
 
 def _shortened(chat: Chat, abilities: Abilities) -> Chat:

@@ -1,6 +1,6 @@
 """Where the thinking before an answer ends: found by token ids, so that an answer may quote the markers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -37,19 +37,19 @@ class Thinking:
         last = next((token for token in reversed(prompt) if token in (self.opens, self.ends)), None)
         return last == self.opens
 
-    def answer_at(self, prompt: Sequence[int], response: Sequence[int], first: int) -> int:
+    def answer_at(self, prompt: Sequence[int], response: Sequence[int], blank: Callable[[int], bool]) -> int:
         """Position of the response's first id after the thinking; its length where the thinking never ended.
 
         Args:
             prompt: token ids.
             response: token ids.
-            first: position of the response's first id that is more than white space.
+            blank: whether an id is white space, which may stand before the thinking.
 
         Thinking begins in the prompt or with the response, and its first end is its end: whatever comes later of
         these ids is the answer's own.
         """
-        starts = first < len(response) and response[first] == self.opens
-        if not (self.begun(prompt) or starts):
+        first = next((token for token in response if token == self.opens or not blank(token)), None)
+        if not (self.begun(prompt) or first == self.opens):
             return 0
         return list(response).index(self.ends) + 1 if self.ends in response else len(response)
 

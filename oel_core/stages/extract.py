@@ -11,6 +11,7 @@ from pathlib import Path
 from oel_core.artifacts import RunFolder, replica_name, stage_key
 from oel_core.config import ExtractConfig, OelConfig
 from oel_core.extraction import ExtractionResult, RawOutput, extract_replicas
+from oel_core.extraction_records import Dropped
 from oel_core.files import write_atomic
 from oel_core.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
 from oel_core.manifest import Manifest
@@ -130,4 +131,5 @@ def _counts(results: list[ExtractionResult]) -> dict[str, float]:
         "failed": sum(result.failed for result in results),
         "skipped": sum(result.skipped for result in results),
         "truncated": sum(result.truncated for result in results),
+        **{reason.value: sum(result.dropped(reason) for result in results) for reason in Dropped},
     }

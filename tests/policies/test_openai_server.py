@@ -79,6 +79,15 @@ def test_text_only_is_recorded_as_such(opened: Any, strict: bool) -> None:
     assert list(one.prompt_ids) == PLAYER.chat.prompt_ids(ask("a").messages)
 
 
+def test_thinking_that_a_server_gives_apart_is_no_part_of_the_answer(opened: Any) -> None:
+    message = {"content": "- EXPERIENCE ITEM: x </think>", "reasoning_content": "hm"}
+    reply = {"choices": [{"finish_reason": "length", "message": message}]}
+    with running(FakeServer(takes_ids=False)) as server:
+        server.trouble = lambda number, body: (200, reply, {})
+        one = opened(server).generate([ask("a")], SAMPLING)[0]
+    assert (one.text, one.answer, one.stop_reason) == (message["content"], message["content"], StopReason.LENGTH)
+
+
 def test_control_tokens_in_a_text_leave_nothing_to_the_servers_tokenizer(
     opened: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -286,7 +295,7 @@ def test_static_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong, said in [
         ({"backend": "openai"}, "needs openai.base_url"),
         ({"openai": {"managed": True, "base_url": "http://x"}}, "leave base_url"),
-        ({"openai": {"base_url": "models.example"}}, "must start with http"),
+        ({"openai": {"base_url": "models.example"}}, "must be the address of an API: http:// or https://"),
     ]:
         with pytest.raises(ValueError, match=said):
             ModelConfig(**wrong)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def test_itemised_items_are_single_marked_lines_that_parse_to_themselves(output:
     assert FORMATS["itemised"].parse("\n".join(items)) == items
 
 
-@given(HOSTILE)
+@given(HOSTILE.filter(lambda text: "</think>" not in text))
 def test_itemised_reads_nothing_from_the_thinking(thoughts: str) -> None:
     parsed = FORMATS["itemised"].parse(f"<think>{thoughts}\n{MARKER} secret</think>\n{MARKER} said")
     assert parsed == [f"{MARKER} said"]
@@ -71,13 +71,46 @@ def test_free_text_is_one_stripped_item_without_thinking(output: str) -> None:
     assert len(items) <= 1
     for item in items:
         assert item == item.strip() != ""
-        assert "</think>" not in item
         assert FORMATS["free_text"].parse(item) == [item]
 
 
-def test_free_text_keeps_everything_after_the_last_thinking() -> None:
-    assert FORMATS["free_text"].parse("a</think>b</think>\n one \n two \n") == ["one \n two"]
-    assert FORMATS["free_text"].parse("all of it </think>  ") == []
+def test_free_text_keeps_everything_after_the_thinking() -> None:
+    assert FORMATS["free_text"].parse("<think>a</think>\n one \n two \n") == ["one \n two"]
+    assert FORMATS["free_text"].parse("<think>all of it </think>  ") == []
+
+
+@pytest.mark.parametrize("before", ["", "<think>hm</think>\n"])
+def test_a_quoted_end_of_thinking_deletes_nothing(before: str) -> None:
+    items = [f"{MARKER} one", f"{MARKER} never write </think> twice", f"{MARKER} three"]
+    assert FORMATS["itemised"].parse(before + "\n".join(items)) == items
+    assert FORMATS["free_text"].parse(before + "\n".join(items)) == ["\n".join(items)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_thinking_that_never_ended_says_nothing(name: str) -> None:
+    assert FORMATS[name].parse(f"<think>\n{MARKER} a draft\n{MARKER} and") == []
+
+
+@pytest.mark.parametrize(
+    ("output", "kept"),
+    [
+        (f"{MARKER} one\n{MARKER} tw", [f"{MARKER} one"]),
+        (f"{MARKER} one\n{MARKER} two\n", [f"{MARKER} one", f"{MARKER} two"]),
+        (f"{MARKER} one {MARKER} two {MARKER} th", [f"{MARKER} one", f"{MARKER} two"]),
+        (f"{MARKER} one\n- EXPERIEN", [f"{MARKER} one"]),
+        (f"{MARKER} o", []),
+        ("", []),
+    ],
+)
+def test_an_item_that_the_token_cap_cut_is_left_out(output: str, kept: list[str]) -> None:
+    form = FORMATS["itemised"]
+    assert form.parse(form.finished(output)) == kept
+
+
+@pytest.mark.parametrize(("output", "kept"), [("one\ntwo\nth", ["one\ntwo"]), ("on", []), ("one\n", ["one"])])
+def test_a_line_of_free_text_that_the_token_cap_cut_is_left_out(output: str, kept: list[str]) -> None:
+    form = FORMATS["free_text"]
+    assert form.parse(form.finished(output)) == kept
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -17,8 +17,18 @@ class ExtractionFormat:
     """System message: what to write and how."""
     parse: Callable[[str], list[str]]
     """Raw extractor output → item texts, in order."""
+    finished: Callable[[str], str]
+    """Output that was cut at the token cap → what of it is whole."""
     truncate: Callable[[str, int, CountTokens], str]
     """(knowledge text, cap in tokens, token counter) → the newest part that fits, cut at the format's own seams."""
+
+
+def without_thinking(output: str) -> str:
+    """What follows the thinking in an output of which only the text is known, nothing where that never ended.
+
+    Thinking stands at the beginning and its first end is its end; later markers are quoted ones.
+    """
+    return output.partition("</think>")[2] if output.lstrip().startswith("<think>") else output
 
 
 def transcript(trajectory: Trajectory, turns_shown: int | None) -> str:

@@ -1,6 +1,6 @@
 """Free-text knowledge: whatever the extractor wrote after its thinking (the paper's format v3)."""
 
-from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
+from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat, without_thinking
 
 TASK = (
     "You study one finished episode of a world whose rules nobody has told you. Work out from what happened what is "
@@ -11,8 +11,13 @@ TASK = (
 
 def parse(output: str) -> list[str]:
     """Everything after the thinking as one item, or nothing."""
-    visible = output.rpartition("</think>")[2].strip()
+    visible = without_thinking(output).strip()
     return [visible] if visible else []
+
+
+def finished(output: str) -> str:
+    """All lines that ended."""
+    return output[: output.rfind("\n") + 1]
 
 
 def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
@@ -25,4 +30,4 @@ def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
     return ""
 
 
-FORMAT = ExtractionFormat(name="free_text", task=TASK, parse=parse, truncate=truncate)
+FORMAT = ExtractionFormat(name="free_text", task=TASK, parse=parse, finished=finished, truncate=truncate)

@@ -2,7 +2,7 @@
 
 import re
 
-from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
+from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat, without_thinking
 
 MARKER = "- EXPERIENCE ITEM:"
 
@@ -15,13 +15,20 @@ TASK = (
 
 def parse(output: str) -> list[str]:
     """Items of an extractor's raw output, thinking dropped, empty items dropped, several on one line split."""
-    visible = output.rpartition("</think>")[2]
     items = []
-    for line in visible.splitlines():
+    for line in without_thinking(output).splitlines():
         if line.strip().startswith(MARKER):
             texts = (part.strip() for part in line.split(MARKER)[1:])
             items += [f"{MARKER} {text}" for text in texts if text]
     return items
+
+
+def finished(output: str) -> str:
+    """All lines that ended, and of the last one the items before its last: an item ends with its line or the next."""
+    *lines, last = output.splitlines(keepends=True) or [""]
+    if last.splitlines() != [last]:  # it has its line end
+        return output
+    return "".join(lines) + last.rpartition(MARKER)[0]
 
 
 def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
@@ -34,4 +41,4 @@ def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
     return ""
 
 
-FORMAT = ExtractionFormat(name="itemised", task=TASK, parse=parse, truncate=truncate)
+FORMAT = ExtractionFormat(name="itemised", task=TASK, parse=parse, finished=finished, truncate=truncate)
