@@ -7,12 +7,18 @@ from typing import Annotated
 import typer
 
 from flows.commands import (
+    abandon,
+    cancel,
     configs,
     deployments,
     doctor,
     evaluate,
+    init,
     knowledge,
+    list_runs,
+    logs,
     models,
+    open_run,
     probe,
     promotion,
     report,
@@ -53,13 +59,20 @@ _add(LEARN, "run", runs.run, "oel run quickstart --name lake --rounds 2")
 _add(LEARN, "study", study.study, "oel study quickstart --seeds 3 --arms own,sft")
 _add(LEARN, "eval", evaluate.evaluate, "oel eval runs/lake/round_02/distill/checkpoint --suite games")
 _add(LEARN, "probe", probe.probe, "oel probe quickstart --prompt 'Say one word.'")
+_add(LOOK, "runs", list_runs.runs, "oel runs --json")
 _add(LOOK, "rounds", runs.rounds, "oel rounds lake --json")
 _add(LOOK, "report", report.report, "oel report lake --out lake.html")
 _add(LOOK, "review", review.review, "oel review lake --approve --drop 3,7")
+_add(LOOK, "open", open_run.open_page, "oel open lake --page mlflow")
+_add(LOOK, "logs", logs.logs, "oel logs lake --follow")
+_add(LOOK, "clean", list_runs.clean, "oel clean lake --yes")
+_add(PROJECTS, "init", init.init, "oel init lake --preset tiny")
 _add(PROJECTS, "promote", promotion.promote, "oel promote lake --round 2")
 _add(PROJECTS, "rollback", promotion.rollback, "oel rollback lake --reason 'too slow'")
 _add(PROJECTS, "history", promotion.history, "oel history lake --json")
 _add(PROJECTS, "trigger", deployments.trigger, "oel trigger next-round --set project=lake --wait")
+_add(PROJECTS, "cancel", cancel.cancel, "oel cancel lake")
+_add(PROJECTS, "abandon", abandon.abandon, "oel abandon lake 4 --reason 'its inbox was wrong'")
 _add(SERVE, "up", services.up, "oel up --pool oel-cpu")
 _add(SERVE, "down", services.down, "oel down --grace 30")
 _add(SERVE, "status", services.status, "oel status --json")

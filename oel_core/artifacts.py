@@ -19,6 +19,7 @@ from oel_core import __version__
 from oel_core.config import OelConfig, dump_config, read_config
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.files import sync_folder, write_atomic
+from oel_core.freed import freed_files
 from oel_core.jsonl import require_json_lines
 from oel_core.lease import Waiting, held, say_nothing
 from oel_core.locks import exclusive
@@ -300,10 +301,13 @@ def _with_settings(key: StageKey, settings: Mapping[str, Any]) -> StageKey:
 def verify_outputs(folder: Path, manifest: Manifest) -> None:
     """Raises ArtifactError when a finished file is gone or changed. Weights are compared by size alone.
 
-    In a JSONL file the bad line is named when there is one.
+    In a JSONL file the bad line is named when there is one. What `oel clean` removed is not missed.
     """
+    freed = freed_files(folder)
     for name, entry in manifest.outputs.items():
         path = folder / name
+        if name in freed and not path.exists():
+            continue
         if not path.is_file():
             raise ArtifactError(f"{path} is missing: restore it, or delete {folder} and run again")
         same_size = path.stat().st_size == entry.bytes

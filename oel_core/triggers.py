@@ -179,3 +179,21 @@ def _knowledge(config: OelConfig, run: RunFolder, number: int, champion: int) ->
     if config.gate.refused_knowledge == "drop":
         return champion or None
     return max((index for index in range(1, number) if run.has(index, "distill")), default=None)
+
+
+def abandon(run: RunFolder, round_index: int, detail: str) -> Trigger:
+    """Ends the newest round as failed, whoever began it. Call it with the lease held.
+
+    Raises:
+        ConfigError: it is not the newest round, or is over.
+    """
+    last, ended = last_begun(run), outcome_of(run, round_index)
+    if ended is not None:
+        raise ConfigError(f"round {round_index} of {run.path} is over already: {ended.outcome}")
+    if round_index != last or (read_start(run, last) is None and run.has(last, "evaluate/held_out")):
+        raise ConfigError(f"round {round_index} of {run.path} is not open: the newest is round {last}")
+    start = read_start(run, round_index)
+    id = start.trigger if start is not None else f"abandoned-round-{round_index}"
+    champion = start.parent if start is not None else None
+    ended = Trigger(id=id, outcome="failed", round=round_index, champion=champion, detail=detail, at=time.time())
+    return end(run, ended, round_index)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from oel_core.artifacts import RunFolder
 from oel_core.checkpoints import model_digest
 from oel_core.config import ModelConfig, OelConfig
+from oel_core.errors import ArtifactError
+from oel_core.freed import freed_files
 from oel_core.jsonl import read_jsonl
 from oel_core.policies import load_policy
 from oel_core.policies.base import Policy
@@ -40,7 +42,10 @@ def model_after(config: OelConfig, run: RunFolder, round_index: int) -> str:
     if round_index == 0:
         return config.model.path
     run.manifest(round_index, "distill")
-    return str(run.stage_path(round_index, "distill") / CHECKPOINT)
+    stage = run.stage_path(round_index, "distill")
+    if freed_files(stage):
+        raise ArtifactError(f"the weights of round {round_index} of {run.path} were removed by `oel clean`")
+    return str(stage / CHECKPOINT)
 
 
 def digest_after(config: OelConfig, run: RunFolder, round_index: int) -> str:
