@@ -127,12 +127,28 @@ def _missing_model(config: OelConfig) -> list[str]:
         source = resolve_model(config.model.path)
     except OelError as error:
         return [f"model: {error}"]
-    if isinstance(source, Path) or any(cached_file(source, name) for name in (WEIGHTS, INDEX)) or _hub_gives(source):
+    if isinstance(source, Path):
+        return _missing_chat(config)
+    if any(cached_file(source, name) for name in (WEIGHTS, INDEX)) or _hub_gives(source):
         return []
     return [
         f"model: {source} is not in the local hub cache, and the hub cannot be reached: download it where it can, "
         "and name its folder with --set model.path=FOLDER"
     ]
+
+
+def _missing_chat(config: OelConfig) -> list[str]:
+    """A tokenizer, and a template that takes what every episode begins with. Of a model in a folder."""
+    # transformers takes a second to import
+    from oel_core.models import load_tokenizer
+    from oel_core.policies.chat import check_template
+
+    path = config.model.openai.tokenizer or config.model.path
+    try:
+        check_template(load_tokenizer(path), config.model, path)
+    except OelError as error:
+        return [f"model: {error}"]
+    return []
 
 
 def _hub_gives(hub_id: str) -> bool:

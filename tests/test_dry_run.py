@@ -139,3 +139,11 @@ def test_replayed_prompts_are_looked_for(tmp_path: Path) -> None:
     assert "holds no prompts" in line
     general.write_text('{"messages": [{"role": "user", "content": "Count."}]}\n')
     assert look("quickstart", use).missing == ()
+
+
+def test_a_chat_template_that_loses_what_an_episode_says_is_found(tmp_path: Path) -> None:
+    folder = tiny_model_folder(tmp_path)
+    assert look("quickstart", f"model.path={folder}").missing == ()
+    (folder / "chat_template.jinja").write_text("{{ 'Hello' }}")
+    (missing,) = look("quickstart", f"model.path={folder}").missing
+    assert missing.startswith("model: the model's chat template, given messages of system, user, leaves out")

@@ -65,6 +65,11 @@ def visible(response: str) -> str:
     return "" if before or response.lstrip().startswith("<think>") else response
 
 
+def _scored(completion: Completion) -> str:
+    """What of a response is scored."""
+    return visible(completion.text) if completion.answer is None else completion.answer.lstrip()
+
+
 def pick(items: Sequence[Item], count: int | None, order: Callable[[Item], object]) -> list[Item]:
     """`count` items spread over all of them: those whose `order` is smallest, in their old order (None: all).
 
@@ -168,7 +173,7 @@ class Asking:
             response=completion.text,
             response_ids=completion.response_ids,
             stop_reason=completion.stop_reason,
-            action="answer" if visible(completion.text).strip() else None,
+            action="answer" if _scored(completion).strip() else None,
             observation="",
             reward=score.reward,
             wall_s=wall_s,
@@ -180,7 +185,7 @@ class Asking:
     ) -> Trajectory:
         if isinstance(answer, PromptTooLongError):
             return self._record(policy, plan, (), Score(0.0, ""), f"PromptTooLongError: {answer}")
-        score = self.score(plan.index, visible(answer.text))
+        score = self.score(plan.index, _scored(answer))
         return self._record(policy, plan, (self._turn(plan, answer, score, wall_s),), score, None)
 
     def _record(

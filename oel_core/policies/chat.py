@@ -30,6 +30,13 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], 
     return encoder_for(tokenizer).encode(render(tokenizer, messages, thinking=thinking))
 
 
+def check_template(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, name: str) -> None:
+    """Raises PolicyError without a chat template, or with one that does not take what every episode begins with."""
+    if tokenizer.chat_template is None:
+        raise PolicyError(f"{name} has no chat template: only chat models can play")
+    render(tokenizer, first_messages("You walk.", "A board."), thinking=config.thinking)
+
+
 def end_tokens(generation: Any, config: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Every id that ends a response, for whoever samples.
 
@@ -90,11 +97,9 @@ class Chat:
         """`positions` is the model's own length, None when unknown.
 
         Raises:
-            PolicyError: there is no chat template, or it does not take what every episode begins with.
+            PolicyError: as `check_template`.
         """
-        if tokenizer.chat_template is None:
-            raise PolicyError(f"{name} has no chat template: only chat models can play")
-        render(tokenizer, first_messages("You walk.", "A board."), thinking=config.thinking)
+        check_template(tokenizer, config, name)
         own = positions or config.max_length
         limit = "model.max_length" if config.max_length <= own else "the model's own length"
         return cls(tokenizer, stops, config.thinking, min(config.max_length, own), limit)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from oel_core.config import ModelConfig
 from oel_core.errors import ArtifactError, PromptTooLongError
-from oel_core.evaluation.questions import Asking, Question, Score, model_settings, pick, visible
+from oel_core.evaluation.questions import Asking, Question, Score, _scored, model_settings, pick, visible
 from oel_core.policies.base import Completion, Request
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.sampling_config import Sampling
-from oel_core.types import IdSource, Message, Trajectory
+from oel_core.types import IdSource, Message, StopReason, Trajectory
 
 SAMPLING = Sampling(max_tokens=64)
 
@@ -150,3 +150,9 @@ def test_question_suites_choose_thinking_and_game_suites_do_not() -> None:
 
     assert model_settings(Quiz(), thinking).thinking is False  # type: ignore[arg-type]
     assert model_settings(object(), thinking) is thinking  # type: ignore[arg-type]
+
+
+def test_an_answer_that_quotes_the_end_of_thinking_is_scored_whole_where_ids_tell_it() -> None:
+    told = Completion("hm</think>no </think>1!", (1,), (2,), StopReason.EOS, answer="no </think>1!")
+    assert _scored(told) == "no </think>1!"
+    assert _scored(Completion("hm</think> 1!", (1,), (2,), StopReason.EOS)) == "1!"
