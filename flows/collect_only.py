@@ -17,6 +17,7 @@ from oel_core.preflight import check
 from oel_core.rollout import play_episodes
 from oel_core.round_start import last_begun
 from oel_core.seeds import SEEDINGS
+from oel_core.threads import settle_threads
 from oel_core.triggers import file_stem
 from oel_core.types import Split
 from tasks.registry import CHAMPION
@@ -37,6 +38,7 @@ def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigg
         done = _left(inbox, name, stem)
         if done is not None:
             return done
+        settle_threads(run.path, config.model)
         round_index = min(last_begun(run) + 1, 63)
         first = _played(inbox, name, round_index)
         plans = plan_episodes(

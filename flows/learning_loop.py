@@ -17,6 +17,7 @@ from oel_core.preflight import check
 from oel_core.round_start import require_ungated
 from oel_core.stages.evaluate import parts
 from oel_core.summary import RoundSummary, summarise_run
+from oel_core.threads import settle_threads
 from tasks.report import report
 from tasks.tracking import LOOP, tracker_of
 from tasks.tracking_settings import TrackingSettings, load_settings
@@ -40,6 +41,7 @@ def learning_loop(
     with run.leased("learning-loop", wait_s=wait_s):
         require_ungated(run, config.rounds)
         adopt_config(run, config)
+        settle_threads(run.path, config.model)
         take_over(run, str(flow_run.id))
         tracker = tracker_of(settings, run)
         tracker.log_config(config)

@@ -36,6 +36,7 @@ from oel_core.round_inbox import set_aside
 from oel_core.round_start import parent_of
 from oel_core.stages.common import model_after
 from oel_core.stages.evaluate import own_parts, stage_name
+from oel_core.threads import settle_threads
 from oel_core.triggers import Outcome, Trigger, begin, end, join, open_round, settled, undecided
 from tasks.promote import gate, promote
 from tasks.registry import registry_of
@@ -82,6 +83,7 @@ def next_round(
             return begun
         config = config.model_copy(update={"rounds": begun.round})
         adopt_config(run, config, since=begun.round)
+        settle_threads(run.path, config.model)
         keep_config(run, config, change)  # of a round that was open only what goes with its stages
         return _finish(config, run, begun.round, trigger, settings)
 

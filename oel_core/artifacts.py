@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from oel_core import __version__
+from oel_core.arithmetic import arithmetic
 from oel_core.config import OelConfig, dump_config, read_config
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.files import sync_folder, write_atomic
@@ -167,6 +168,7 @@ def _seal(partial: Path, key: StageKey, counts: Mapping[str, float]) -> None:
         outputs=outputs,
         package_version=__version__,
         finished_at=time.time(),
+        arithmetic=arithmetic(),
     )
     write_atomic(partial / MANIFEST, manifest.model_dump_json(indent=1).encode())
 

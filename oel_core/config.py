@@ -45,6 +45,9 @@ class ModelConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: Count = 64
     """Prompts generated at once."""
+    threads: Count | None = None
+    """CPU threads of one operation; null: what is free and the model has work for, and the same when a run goes on.
+    `OMP_NUM_THREADS` in the environment wins."""
     max_length: Count = 2048
     """Most tokens of prompt and response together."""
     thinking: bool = False

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from oel_core.arithmetic import Arithmetic
 from oel_core.errors import ArtifactError
 from oel_core.types import Record
 
@@ -62,6 +63,8 @@ class Manifest(Record):
     package_version: str
     finished_at: float
     """Seconds since 1970, UTC."""
+    arithmetic: Arithmetic | None = None
+    """How the process that finished it computed; None where it had not imported torch."""
 
     @property
     def digest(self) -> str:

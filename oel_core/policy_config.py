@@ -15,8 +15,8 @@ Backend = Literal["transformers", "vllm", "openai"]
 
 DECIDING = ("model.openai.model", "model.openai.api", "model.openai.managed", "model.openai.tokenizer")
 """Dotted paths of the settings below that decide what a stage writes."""
-_SPREAD = ("distill.processes", "distill.sharding")
-"""How many processes share a distillation changes its result by rounding only."""
+_SPREAD = ("distill.processes", "distill.sharding", "model.threads")
+"""How many processes and threads share the work changes its result by rounding only."""
 
 
 class VllmConfig(Section):

@@ -16,6 +16,8 @@ from oel_core.sampling_config import Sampling
 from oel_core.types import Message
 from tests.fakes import byte_tokenizer, tiny_model, tiny_model_folder
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = ModelConfig(device="cpu")
 IDS = torch.tensor([[5, 6, 7, 8]])
 

@@ -16,6 +16,8 @@ from oel_core.errors import ArtifactError, ConfigError, PolicyError
 from oel_core.policies.transformers import TransformersPolicy
 from tests.fakes import byte_tokenizer, tiny_model, tiny_model_folder
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = ModelConfig(device="cpu")
 IDS = torch.tensor([[5, 6, 7, 8, 60, 61, 62]])
 LONGEST_SUM = 64

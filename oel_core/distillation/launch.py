@@ -80,7 +80,7 @@ def require_devices(model: ModelConfig, config: DistillConfig) -> None:
 def _command(job: Job, folder: Path) -> list[str]:
     name = "fsdp2" if job.config.sharding == "fsdp2" else "ddp"
     settings = resources.files("deployments") / "accelerate" / f"{name}.yaml"
-    threads = max(1, (os.cpu_count() or 1) // job.config.processes)
+    threads = max(1, torch.get_num_threads() // job.config.processes)
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(settings)),
         *("--num_processes", str(job.config.processes), "--num_cpu_threads_per_process", str(threads)),

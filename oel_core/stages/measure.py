@@ -16,6 +16,7 @@ from oel_core.locks import exclusive
 from oel_core.manifest import digest_bytes, flatten, read_record
 from oel_core.stages.common import NOTHING, REPORT, Given
 from oel_core.stages.evaluate import run_suite
+from oel_core.threads import use_threads
 from oel_core.types import EvalReport
 
 SECTIONS = ("seed", "model", "environment", "play", "knowledge.injection", "evaluate.games")
@@ -55,6 +56,7 @@ def measure(
     key = key.model_copy(update={"stage": folder.name, "config": {**key.config, **_chosen(suite, options)}})
 
     def work(partial: Path) -> dict[str, float]:
+        use_threads(config.model.model_copy(update={"path": model}))
         policy = given.load(model, model_settings(made, config.model))
         return run_suite(made, policy, partial, given.on_progress)
 

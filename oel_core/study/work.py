@@ -17,6 +17,7 @@ from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.evaluate import stage_name as evaluation
 from oel_core.study.plan import RUNS, Job
 from oel_core.study.sharing import SharingFolder
+from oel_core.threads import settle_threads
 
 
 def nothing(*arguments: object) -> None:
@@ -53,6 +54,7 @@ def perform(folder: Path, job: Job, watch: Watch) -> None:
     run = open_job(folder, job)
     with run.locked():
         adopt_config(run, job.config)
+        settle_threads(run.path, job.config.model)
         for round_index in job.rounds:
             _Round(job, run, round_index, watch).work()
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from oel_core.config import DistillConfig
 from oel_core.distillation.objectives import OBJECTIVES, Objective, _blocks, score
 
+pytestmark = pytest.mark.numeric
+
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "oel_vectors.json").read_text())["reverse_kl_top_k"]
 FULL = ("reverse_kl", "forward_kl", "generalised_jsd")
 

@@ -17,6 +17,8 @@ from tests.distillation.test_run import files, lines
 from tests.distillation.test_trainer import make_trainer, randomise
 from tests.fakes import tiny_model_folder
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):

@@ -22,6 +22,8 @@ from tests.distillation.test_run import Abort, abort_at, files, lines
 from tests.distillation.test_trainer import make_trainer, randomise
 from tests.fakes import tiny_model, tiny_model_folder
 
+pytestmark = pytest.mark.numeric
+
 LORA = {"r": 4, "alpha": 8}
 GENERAL = ("What is the capital of France?", "Count to five.", "zzzz")
 

@@ -20,6 +20,8 @@ from oel_core.errors import ArtifactError, ConfigError, DistillationError, Extra
 from tests.distillation.builders import arguments, knowledge, prompts
 from tests.fakes import byte_tokenizer, tiny_model, tiny_model_folder
 
+pytestmark = pytest.mark.numeric
+
 LORA = {"r": 4, "alpha": 8, "dropout": 0.2}
 
 

@@ -19,6 +19,8 @@ from tests.distillation.builders import knowledge
 from tests.distillation.exact import assert_same_gradients, gradients, make_rollouts, make_teacher
 from tests.fakes import byte_tokenizer, tiny_model
 
+pytestmark = pytest.mark.numeric
+
 FILES = [knowledge("- H is a hole\n- goals are G"), knowledge("- keys first", replica=1)]
 
 

@@ -12,6 +12,8 @@ from tests.distillation.builders import arguments
 from tests.distillation.exact import assert_same_gradients, gradients, plain_loss
 from tests.fakes import tiny_model, tiny_model_folder
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):

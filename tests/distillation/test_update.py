@@ -39,6 +39,8 @@ from tests.distillation.exact import (
 from tests.fakes import tiny_model
 from tests.rounding import in_float64, require_bfloat16_attention
 
+pytestmark = pytest.mark.numeric
+
 LENGTHS = [(1, 1), (12, 9), (30, 4), (7, 20), (7, 1), (25, 25), (3, 2), (1, 40)]
 LAYOUTS = [
     ("packed", "shared"),

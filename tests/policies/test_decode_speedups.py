@@ -15,6 +15,8 @@ from oel_core.policies.grouped_attention import attend
 from oel_core.policies.roomy_cache import RoomyLayer, roomy_cache
 from tests.fakes import tiny_model
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = Qwen3Config(num_hidden_layers=2)
 LONGEST = 60
 STEPS = st.lists(

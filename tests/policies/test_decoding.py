@@ -12,6 +12,8 @@ from oel_core.policies.decoding import pad_left, sample_responses, shared_prefix
 from oel_core.sampling_config import Sampling
 from tests.fakes import tiny_model
 
+pytestmark = pytest.mark.numeric
+
 GREEDY = Sampling(temperature=0, max_tokens=12)
 DRAWN = Sampling(temperature=1.0, top_p=0.95, top_k=50, max_tokens=24)
 STOPS = range(3, 40)

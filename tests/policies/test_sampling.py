@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from oel_core.policies.sampling import draw, invert, nucleus, uniforms
 from oel_core.sampling_config import Sampling
 
+pytestmark = pytest.mark.numeric
+
 logit_rows = st.lists(
     st.floats(-8, 8, width=32).map(lambda value: round(value, 2)), min_size=2, max_size=12, unique=True
 )
