@@ -32,6 +32,7 @@ from flows.commands.help import GroupedCommands, example
 from flows.commands.shared import err
 from oel_core import __version__
 from oel_core.errors import ArtifactError, ConfigError, OelError
+from oel_core.files import is_full
 from oel_core.visible import visible
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -102,6 +103,9 @@ def oel(
     """Online Experiential Learning: language models that learn from their own deployment, round by round."""
 
 
+_FREE = "free some space and run the same command again, it goes on from what was finished"
+
+
 def call(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code. Expected errors become a message, not a traceback."""
     try:
@@ -112,6 +116,11 @@ def call(arguments: Sequence[str]) -> int:
         return _say(str(error), USAGE)
     except OelError as error:
         return _say(str(error), FAILED)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        place = error.filename or "a file"
+        return _say(f"{place} cannot be written, the disk is full ({error.strerror}): {_FREE}", FAILED)
     return DONE
 
 

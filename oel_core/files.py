@@ -1,7 +1,43 @@
 """Writing files so that a kill at any moment leaves the old file or the new one, never half of one."""
 
+import errno
 import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from oel_core.errors import ArtifactError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk, the user's share of it, or the largest allowed file."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a write failed because the disk takes no more. safetensors says the system's number in words only."""
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+    return number in FULL
+
+
+@contextmanager
+def filling(partial: Path) -> Iterator[None]:
+    """While a folder is filled that will be renamed into place: if that fails, nothing of it stays.
+
+    Raises:
+        ArtifactError: the disk is full; the same call may succeed once it is not.
+    """
+    try:
+        yield
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if is_full(error):
+            raise ArtifactError(
+                f"{partial} cannot be written, the disk is full ({error}): free some space and run the same command "
+                "again, it goes on from what was finished"
+            ) from error
+        raise
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -29,6 +29,7 @@ from oel_core.checkpoints import (
 )
 from oel_core.config import LoraConfig, ModelConfig
 from oel_core.errors import ArtifactError, ConfigError, OelError, PolicyError
+from oel_core.files import filling
 from oel_core.hub import require_hub
 from oel_core.tying import find_tied_adapter
 
@@ -141,14 +142,20 @@ def load_model(path: str, config: ModelConfig) -> tuple[Any, PreTrainedTokenizer
     `config.path` and `config.lora` are not looked at: `path` is what is loaded.
 
     Raises:
-        ArtifactError: a folder that is not a checkpoint, or is damaged.
+        ArtifactError: a folder that is not a checkpoint, is damaged, or has a tokenizer that is larger than the model.
         PolicyError: the embedded model has no weights, or the hub does not give the model.
         ConfigError: the device is not there.
     """
     source = resolve_model(path)
     adapted = isinstance(source, Path) and is_adapter(source)
-    model = _load_adapter(Path(source), config) if adapted else _load_base(source, config)
-    return model.eval(), load_tokenizer(path)
+    model: Any = _load_adapter(Path(source), config) if adapted else _load_base(source, config)
+    tokenizer = load_tokenizer(path)
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ArtifactError(
+            f"{path}: its tokenizer has {len(tokenizer)} tokens, its model only {rows}: they do not belong together"
+        )
+    return model.eval(), tokenizer
 
 
 def skeleton(path: str) -> PreTrainedModel | None:
@@ -251,16 +258,20 @@ def save_model(
 
     A checkpoint that was there is replaced. The folder can be given to `load_model`. `weights` are written instead of
     the model's own, where those are divided among processes.
+
+    Raises:
+        ArtifactError: the disk is full; a checkpoint that was there stays.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    if is_lora(model):
-        model.save_pretrained(str(partial), selected_adapters=[ADAPTER], safe_serialization=True)
-        (partial / "README.md").unlink(missing_ok=True)
-        _portable_adapter_config(partial)
-    else:
-        model.save_pretrained(partial, state_dict=weights)
-    tokenizer.save_pretrained(str(partial))
+    with filling(partial):
+        if is_lora(model):
+            model.save_pretrained(str(partial), selected_adapters=[ADAPTER], safe_serialization=True)
+            (partial / "README.md").unlink(missing_ok=True)
+            _portable_adapter_config(partial)
+        else:
+            model.save_pretrained(partial, state_dict=weights)
+        tokenizer.save_pretrained(str(partial))
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
@@ -290,8 +301,9 @@ def write_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) ->
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(on_cpu, partial / (ADAPTER_WEIGHTS if is_lora(model) else WEIGHTS))
-    if is_lora(model):
-        model.peft_config[model.active_adapter].save_pretrained(str(partial))
-        _portable_adapter_config(partial)
+    with filling(partial):
+        save_file(on_cpu, partial / (ADAPTER_WEIGHTS if is_lora(model) else WEIGHTS))
+        if is_lora(model):
+            model.peft_config[model.active_adapter].save_pretrained(str(partial))
+            _portable_adapter_config(partial)
     partial.rename(folder)

@@ -1,6 +1,9 @@
 """Loading, adapting and saving models."""
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import torch
 
 from oel_core import checkpoints, models
 from oel_core.config import LoraConfig, ModelConfig
+from oel_core.distillation.resume import publish
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.policies.base import Request
 from oel_core.policies.transformers import TransformersPolicy
@@ -160,3 +164,41 @@ def test_damaged_files_are_artifact_errors(folder: Path, name: str) -> None:
 def test_modules_that_are_not_there(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.lora does not fit"):
         models.add_lora(tiny_model(), LoraConfig(target_modules=("nothing",)))
+
+
+def test_a_tokenizer_that_is_larger_than_the_model_is_refused(folder: Path) -> None:
+    tokenizer = models.load_tokenizer(str(folder))
+    tokenizer.add_tokens([f"<extra {number}>" for number in range(500)])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ArtifactError, match=r"its tokenizer has \d+ tokens, its model only \d+"):
+        models.load_model(str(folder), CONFIG)
+
+
+@contextmanager
+def a_full_disk(largest: int) -> Iterator[None]:
+    """No file can grow beyond so many bytes; the system refuses the write as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("largest", [0, 2000, 20_000])
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(folder: Path, tmp_path: Path, largest: int) -> None:
+    model, tokenizer = models.load_model(str(folder), CONFIG)
+    target = models.save_model(model, tokenizer, tmp_path / "saved")
+    before = models.model_digest(str(target))
+    other = tiny_model(seed=1)
+    for write in (
+        lambda: models.save_model(other, tokenizer, target),
+        lambda: models.write_weights(other, models.current_weights(other), tmp_path / "weights"),
+        lambda: publish(tmp_path / "published", other.save_pretrained),
+    ):
+        with a_full_disk(largest), pytest.raises(ArtifactError, match="the disk is full"):
+            write()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "tiny"]
+        assert models.model_digest(str(target)) == before
+    models.save_model(other, tokenizer, target)
+    assert models.model_digest(str(target)) != before

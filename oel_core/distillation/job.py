@@ -19,7 +19,7 @@ from oel_core.distillation.retention import make_anchor
 from oel_core.distillation.rollouts import Tokens
 from oel_core.distillation.shared_prefix import find_prefixes
 from oel_core.distillation.teachers import make_teacher
-from oel_core.errors import ArtifactError, ConfigError, DistillationError
+from oel_core.errors import ArtifactError, ConfigError
 from oel_core.files import write_atomic
 from oel_core.jsonl import jsonl_bytes
 from oel_core.knowledge_config import InjectionConfig
@@ -100,11 +100,6 @@ class Job(Record):
         """The student with its adapter, if it has one, and the tokenizer."""
         loaded = self.model.model_copy(update={"dtype": "float32"}) if self.mixed else self.model
         student, tokenizer = load_model(self.start, loaded)
-        if len(tokenizer) > student.get_input_embeddings().num_embeddings:
-            raise DistillationError(
-                f"{self.start}: the tokenizer has {len(tokenizer)} tokens, the model only "
-                f"{student.get_input_embeddings().num_embeddings}: they do not belong together"
-            )
         return self._with_adapter(student), tokenizer
 
     def _with_adapter(self, student: Any) -> Any:

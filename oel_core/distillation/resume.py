@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from oel_core.errors import ArtifactError
-from oel_core.files import sync_folder
+from oel_core.files import filling, sync_folder
 
 _NAME = re.compile(r"step_(\d{5,})")
 _WEIGHTS, _OPTIMISER, _RNG, _STATE = "weights.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"
@@ -44,14 +44,19 @@ class TrainingState:
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a hidden folder beside `folder`, flushes it to the disk, then renames it into place."""
+    """Lets `write` fill a hidden folder beside `folder`, flushes it to the disk, then renames it into place.
+
+    Raises:
+        ArtifactError: the disk is full; what was at `folder` stays.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    write(beside)
-    for path in [*beside.rglob("*"), beside]:
-        _flush(path)
+    with filling(beside):
+        write(beside)
+        for path in [*beside.rglob("*"), beside]:
+            _flush(path)
     _remove(folder)
     os.rename(beside, folder)
     sync_folder(folder.parent)

@@ -216,7 +216,7 @@ def test_tokenizer_that_is_larger_than_the_model_is_refused(tmp_path):
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens([f"<extra{index}>" for index in range(9)])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(DistillationError, match="tokenizer has 268 tokens, the model only 259"):
+    with pytest.raises(ArtifactError, match="tokenizer has 268 tokens, its model only 259"):
         distill(**arguments(folder, tmp_path / "work"))
 
 

@@ -1,16 +1,19 @@
 """The `oel` command: exit codes, messages, and how little it takes to start."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.cli import call
 from flows.commands.runs import where
+from oel_core import config
 from oel_core.artifacts import LEASE, adopt_config, open_run
 from oel_core.config import load_config
 from oel_core.lease import read_lease
@@ -256,3 +259,26 @@ def test_status_tells_a_dead_holder_from_one_that_works(oel: Oel, tmp_path: Path
     (run.path / LEASE).write_text(lease.model_copy(update={"holder": gone}).model_dump_json())
     assert "lake: nobody works on it (ended without letting go" in oel("status", "--root", tmp_path)[1]
     assert json.loads(oel("status", "--root", tmp_path, "--json")[1])["state"] == "dead"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_sentence(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(number, os.strerror(number), "runs/a/collect.jsonl")
+
+    monkeypatch.setattr(config, "load_config", full)
+    assert call(["config", "show", "quickstart"]) == 1
+    said = capsys.readouterr().err
+    assert "runs/a/collect.jsonl cannot be written, the disk is full" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_other_errors_of_the_system_keep_their_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*arguments: Any) -> None:
+        raise PermissionError(errno.EACCES, "denied", "x")
+
+    monkeypatch.setattr(config, "load_config", denied)
+    with pytest.raises(PermissionError):
+        call(["config", "show", "quickstart"])
