@@ -194,6 +194,21 @@ def test_a_round_gets_what_it_asks_for_however_few_there_are(count: int) -> None
         assert len(set(own)) == len(own)
 
 
+@pytest.mark.parametrize(("share", "read"), [(0.001, 1), (0.25, 5), (0.999, 19)])
+def test_the_share_that_is_read_leaves_at_least_one_on_both_sides(share: float, read: int) -> None:
+    settings = parse_config(
+        {
+            "collect": {"replicas": 1, "extraction_episodes": 50},
+            "distill": {"steps": 1, "episodes_per_step": 50},
+            "experience": {"extract_share": share},
+        },
+        "test",
+    )
+    dealt = deal(settings, received(20), 1)
+    lines = {split: {source.line for one, source in dealt if one.split is split} for split in Split}
+    assert (len(lines[Split.EXTRACT]), len(lines[Split.DISTILL])) == (read, 20 - read)
+
+
 def test_dealing_is_the_same_each_time_and_other_in_another_round() -> None:
     first, again, other = (deal(config(), received(30), number) for number in (1, 1, 2))
     assert first == again

@@ -157,6 +157,7 @@ def test_the_text_file_is_what_a_model_reads_and_the_sidecar_the_rest(tmp_path: 
     write_knowledge(tmp_path, 0, grow(empty(0, 2), *marked("a"), source="r02-extract-k00-e0001"))
     assert (tmp_path / "knowledge_00.md").read_text() == f"{MARKER} a"
     sidecar = json.loads((tmp_path / "knowledge_00.json").read_text())
+    assert sidecar["schema_version"] == 1
     assert sidecar["digest"] == digest_bytes(f"{MARKER} a".encode())
     assert sidecar["items"][0]["sources"] == ["r02-extract-k00-e0001"]
     assert "text" not in sidecar
@@ -206,9 +207,19 @@ def test_another_replicas_files_are_noticed(written: Path) -> None:
         load_knowledge(written, 1)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"digest": 3}', b"\xff\xfe"])
-def test_a_broken_sidecar_is_named(written: Path, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        (b"", r": \(whole file\): "),
+        (b"{", r": \(whole file\): "),
+        (b"[]", r": \(whole file\): "),
+        (b'{"digest": 3}', ": digest: "),
+        (b'{"schema_version": 2}', ": schema_version: "),
+        (b"\xff\xfe", " is not UTF-8 text"),
+    ],
+)
+def test_a_broken_sidecar_is_named(written: Path, data: bytes, field: str) -> None:
     _, sidecar = paths(written, 0)
     sidecar.write_bytes(data)
-    with pytest.raises(ArtifactError, match=r"knowledge_00\.json"):
+    with pytest.raises(ArtifactError, match=rf"knowledge_00\.json{field}"):
         load_knowledge(written, 0)

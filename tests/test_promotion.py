@@ -63,6 +63,13 @@ def test_a_clearly_better_candidate_is_promoted_with_all_figures() -> None:
         "response_length",
         "truncation",
     ]
+    assert [check.bound for check in found.checks] == [
+        "at least 32",
+        "at least 0.95 of the draws are better by more than 0",
+        "at least -0.05 beside 0.406",
+        "0.33 to 1.5 times the champion's 10.0 tokens",
+        "at most 0.05 above the champion's 0.000",
+    ]
 
 
 def test_the_same_model_again_is_not_better() -> None:

@@ -48,3 +48,8 @@ def test_draws_follow_the_weights_and_without_them_are_what_they_always_were() -
     assert counts[1] == 0
     assert abs(counts[0] - 2000) < 150
     assert draw_file(2, (0.5, 0.5), 2**63 - 1) == 1
+
+
+def test_weights_are_relative_to_each_other() -> None:
+    eighths = [eighth * 2**60 for eighth in range(8)]
+    assert [draw_file(2, (1.0, 3.0), seed) for seed in eighths] == [0, 0, 1, 1, 1, 1, 1, 1]

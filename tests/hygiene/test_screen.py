@@ -118,6 +118,28 @@ def luhn_constant(body: str) -> bool:
     return not any(luhn(f"{body}{last}") for last in range(10) if str(last) != body[0])
 
 
+def account(length: int) -> str:
+    """An account number of so many characters with right check digits."""
+    body = "7" * (length - 4)
+    return f"DE{98 - int(body + '131400') % 97:02d}{body}"  # D is 13, E is 14, and the check digits count as 00
+
+
+@pytest.mark.parametrize(("length", "valid"), [(14, False), (15, True), (34, True), (35, False)])
+def test_account_numbers_have_15_to_34_characters(length: int, valid: bool) -> None:
+    assert iban(account(length)) is valid
+
+
+@pytest.mark.parametrize(("words", "flags"), [(5, []), (6, ["6 words, more than 5"])])
+def test_as_many_words_as_allowed_are_not_too_long(words: int, flags: list[str]) -> None:
+    settings = HygieneConfig(policy="flag", max_words=5)
+    assert [flag.detail for flag in inspect(" ".join("abcdef"[:words]), settings)] == flags
+
+
+def test_a_token_that_looks_random_has_two_digits_or_more() -> None:
+    assert looks_random("kJqLwZxVbNmWpRtYc4aBdGh8")
+    assert not looks_random("kJqLwZxVbNmWpRtYc4aBdGhs")
+
+
 def test_check_digits_of_accounts_and_shapes_of_tokens() -> None:
     assert iban("DE89 3704 0044 0532 0130 00")
     assert not iban("DE88 3704 0044 0532 0130 00")

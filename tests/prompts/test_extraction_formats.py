@@ -13,8 +13,8 @@ from oel_core.errors import ConfigError
 from oel_core.prompts.extraction import FORMATS, get_format
 from oel_core.prompts.extraction.base import extraction_messages, transcript
 from oel_core.prompts.extraction.itemised import MARKER
-from oel_core.types import Split
-from tests.builders import episode
+from oel_core.types import Message, Split
+from tests.builders import episode, turn
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parent.parent / "vectors" / "oel_vectors.json").read_text(encoding="utf-8")
@@ -156,6 +156,12 @@ def test_transcript_of_the_last_turns_keeps_their_numbers() -> None:
     assert transcript(played, 1).startswith("## Turn 3\nboard 2\nAnswer: three\n")
     assert transcript(played, 9) == transcript(played, None)
     assert transcript(episode("e", answers=()), None) == ""
+
+
+def test_a_turn_with_history_shows_what_was_seen_last() -> None:
+    messages = [("system", "Act."), ("user", "board 0"), ("assistant", "up"), ("user", "board 1")]
+    played = turn(1).model_copy(update={"messages": tuple(Message(role=role, content=text) for role, text in messages)})
+    assert transcript(episode("e", turns=[played]), None).startswith("## Turn 1\nboard 1\nAnswer: ")
 
 
 @pytest.mark.parametrize("name", FORMATS)
