@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from oel_core.config_base import Count, Section, Share
 from oel_core.policy_config import Backend
+from oel_core.stability_config import StabilityConfig
 
 CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
 """By device: room for the logits of one chunk of response tokens and what is computed of them."""
@@ -125,6 +126,7 @@ class DistillConfig(RegimeConfig):
     """GB (10^9 bytes) on the teacher's device for the keys and values of knowledge files."""
     prefix_spill_gb: float = Field(default=32.0, ge=0)
     """GB of main memory for those that a GPU has no room for; what fits nowhere is computed at each use."""
+    stability: StabilityConfig = StabilityConfig()
     checkpoint_every: Count = 5
     """Steps between resumable checkpoints."""
     keep_checkpoints: Count = 2

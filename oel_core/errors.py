@@ -49,6 +49,10 @@ class DistillationError(OelError, RuntimeError):
     """Consolidation cannot start or cannot go on (wrong inputs, NaN loss)."""
 
 
+class UnstableError(DistillationError):
+    """The student has left the bounds of `distill.stability`."""
+
+
 class BusyError(ArtifactError):
     """Somebody else works on the same run. Exit code 2; try again when they are done."""
 

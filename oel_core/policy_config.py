@@ -17,6 +17,8 @@ DECIDING = ("model.openai.model", "model.openai.api", "model.openai.managed", "m
 """Dotted paths of the settings below that decide what a stage writes."""
 _SPREAD = ("distill.processes", "distill.sharding", "model.threads")
 """How many processes and threads share the work changes its result by rounding only."""
+_BOUNDS = "distill.stability."
+"""When a distillation stops or goes back changes no step that it keeps; its step log says which those are."""
 
 
 class VllmConfig(Section):
@@ -75,4 +77,4 @@ class OpenAIConfig(Section):
 
 def decides(path: str) -> bool:
     """Whether the setting at a dotted path can change what a stage writes."""
-    return path in DECIDING or not path.startswith(("model.vllm.", "model.openai.", *_SPREAD))
+    return path in DECIDING or not path.startswith(("model.vllm.", "model.openai.", _BOUNDS, *_SPREAD))

@@ -18,6 +18,7 @@ def step_record(step: int = 1, **changes: Any) -> StepRecord:
         "response_tokens": 3,
         "response_length": 3.0,
         "truncation_rate": 0.0,
+        "repetition_rate": 0.0,
         "draws": (0,),
         "draw_kl": (),
         "wall_s": 0.1,

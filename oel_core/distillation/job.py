@@ -9,6 +9,7 @@ import torch
 
 from oel_core.checkpoints import read_json
 from oel_core.config import DistillConfig, ModelConfig
+from oel_core.distillation.backtracks import BacktrackLog
 from oel_core.distillation.dataset import Step, build_steps, check_context, longest
 from oel_core.distillation.engines import make_sampler
 from oel_core.distillation.ranks import Ranks
@@ -62,6 +63,10 @@ class Job(Record):
     @property
     def checkpoints(self) -> CheckpointFolder:
         return CheckpointFolder(self.workdir / "resume", self.config.keep_checkpoints)
+
+    @property
+    def backtracks(self) -> BacktrackLog:
+        return BacktrackLog(self.workdir / "backtracks.jsonl")
 
     @property
     def mixed(self) -> bool:
@@ -161,7 +166,7 @@ class Job(Record):
             steps,
             self.config,
             tokens,
-            Outputs(self.log, self.checkpoints, on_step),
+            Outputs(self.log, self.checkpoints, self.backtracks, on_step),
             ranks,
             sampler=make_sampler(self.model, self.start, self.config, tokens, self.workdir),
             mixed=self.mixed,

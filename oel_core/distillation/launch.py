@@ -23,6 +23,7 @@ from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.job import Job
 from oel_core.distillation.ranks import Alone, Ranks, Replicas
 from oel_core.distillation.records import OnStep, StepRecord
+from oel_core.distillation.resume import step_of
 from oel_core.errors import ConfigError, DistillationError, OelError
 from oel_core.files import write_atomic
 from oel_core.manifest import read_record
@@ -55,8 +56,7 @@ def launch(job: Job, on_step: OnStep | None = None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_atomic(folder / _JOB, job.model_dump_json().encode())
-    newest = job.checkpoints.latest()
-    job.log.cut_after(int(newest.name.removeprefix("step_")) if newest else 0)
+    job.log.cut_after(step_of(job.checkpoints.latest()))
     told = job.log.path.stat().st_size
     with _running(job, folder) as process:
         while process.poll() is None:

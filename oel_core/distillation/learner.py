@@ -1,7 +1,7 @@
 """The gradient of one step: the distillation itself on the turns that count, and what holds the student back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -82,4 +82,4 @@ class Learner:
         losses = [part[:0] for part in scores.losses]
         for place, found in zip(kept, learnt.losses, strict=True):
             losses[place] = found
-        return Scores(scores.divergence, losses, scores.entropy)
+        return replace(scores, losses=losses)

@@ -139,6 +139,10 @@ class Scored(NamedTuple):
     """What is minimised: the divergence after the clip; shape (N,)."""
     entropy: Tensor
     """Of the student at the objective's temperature, nats; shape (N,)."""
+    student_mass: Tensor
+    """Probability that the student gives the tokens which the objective looks at; shape (N,)."""
+    teacher_mass: Tensor
+    """The same of the teacher."""
     gradient: Tensor
     """Of each token's loss with respect to its student logits; shape (N, V)."""
 
@@ -159,8 +163,8 @@ def score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor, 
     for rows in _blocks(student_logits):
         *values, gradient[rows] = _score(objective, student_logits[rows], teacher_logits[rows], sampled[rows])
         parts.append(values)
-    divergence, loss, entropy = (torch.cat(part).to(kind) for part in zip(*parts, strict=True))
-    return Scored(divergence, loss, entropy, gradient)
+    divergence, loss, entropy, *masses = (torch.cat(part).to(kind) for part in zip(*parts, strict=True))
+    return Scored(divergence, loss, entropy, masses[0], masses[1], gradient)
 
 
 def _blocks(logits: Tensor) -> Iterator[slice]:
@@ -170,9 +174,7 @@ def _blocks(logits: Tensor) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-def _score(
-    objective: Objective, student_logits: Tensor, teacher_logits: Tensor, sampled: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor, sampled: Tensor) -> tuple[Tensor, ...]:
     """As `score`, of one block, in the objective's type or the logits', whichever is finer."""
     kind = torch.promote_types(student_logits.dtype, objective.dtype)
     student = student_logits.to(kind) / objective.temperature
@@ -186,7 +188,7 @@ def _score(
     slope = slope / objective.temperature
     gradient = probabilities.mul_(-slope.sum(-1, keepdim=True))
     gradient = gradient.add_(slope) if indices is None else gradient.scatter_add_(-1, indices, slope)
-    return divergence, loss, entropy, gradient
+    return divergence, loss, entropy, _mass(chosen, indices), _mass(taught, indices), gradient
 
 
 def _indices(objective: Objective, student: Tensor, sampled: Tensor) -> Tensor | None:
@@ -204,6 +206,11 @@ def _softmax(scaled: Tensor) -> tuple[Tensor, Tensor]:
     powers = (scaled - most).exp_()
     total = powers.sum(-1, keepdim=True)
     return powers.div_(total), most + total.log()
+
+
+def _mass(log_probs: Tensor, indices: Tensor | None) -> Tensor:
+    """Probability of the chosen tokens, (N,); of all it is 1 without adding up."""
+    return log_probs.new_ones(len(log_probs)) if indices is None else log_probs.detach().exp().sum(-1)
 
 
 def _at(values: Tensor, indices: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ between processes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from itertools import accumulate
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ from oel_core.distillation.update import Scores, accumulate_gradients, check_rol
 Answer = Callable[[Sequence[Sample]], list[Rollout]]
 _BUCKET = 2**24
 """Gradient values that are added up in one message."""
-NOTHING = Scores([], [], [])
+NOTHING = Scores.nothing()
 
 
 class Ranks(Protocol):
@@ -207,12 +208,8 @@ class Replicas(Alone):
         mine = divide(rollouts, self.count)[self.index]
         found = work([rollouts[place] for place in mine])
         lengths = [len(rollout.response) for rollout in rollouts]
-        return Scores(
-            *(
-                self._gathered(dict(zip(mine, part, strict=True)), lengths)
-                for part in (found.divergence, found.losses, found.entropy)
-            )
-        )
+        parts = (getattr(found, part.name) for part in fields(Scores))
+        return Scores(*(self._gathered(dict(zip(mine, part, strict=True)), lengths) for part in parts))
 
     def _gathered(self, found: Mapping[int, Tensor], lengths: Sequence[int]) -> list[Tensor]:
         """Each process fills in its own values; the others are zero, so the sum changes nothing."""

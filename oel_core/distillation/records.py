@@ -42,6 +42,14 @@ class StepRecord(Record):
     """Mean response tokens of a sample."""
     truncation_rate: float = Field(ge=0, le=1)
     """Share of responses that hit the token cap."""
+    repetition_rate: float = Field(ge=0, le=1)
+    """Share of the four-grams of all responses that occurred earlier in the same response."""
+    student_mass: float | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
+    """Probability of the student's top-k tokens, mean per response token; only where the objective looks at these."""
+    teacher_mass: float | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
+    """The teacher's probability of the same tokens."""
+    backtracks: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
+    """How often the round had gone back to a checkpoint before this step; each time halved the rate."""
     draws: tuple[int, ...]
     """Replica of the knowledge file that each sample drew, in the order of the samples."""
     draw_kl: tuple[DrawStats, ...]

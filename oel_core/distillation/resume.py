@@ -95,6 +95,14 @@ def restore_rng(states: Mapping[str, Tensor]) -> None:
             torch.cuda.set_rng_state(states[f"cuda{index}"], index)
 
 
+def scale_rate(optimiser: Any, scheduler: Any, factor: float) -> None:
+    """Multiplies the rate of what was loaded from a checkpoint, that of its next step and of all after it."""
+    for group in optimiser.param_groups:
+        group["lr"], group["initial_lr"] = factor * group["lr"], factor * group["initial_lr"]
+    scheduler.base_lrs = [factor * rate for rate in scheduler.base_lrs]
+    scheduler._last_lr = [factor * rate for rate in scheduler._last_lr]
+
+
 def _flatten(optimiser: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimiser's state as tensors named `parameter/key`, and the rest as plain values."""
     tensors, plain = {}, {}
@@ -119,6 +127,11 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
+def step_of(checkpoint: Path | None) -> int:
+    """Steps that a checkpoint's name says were done; 0 for none."""
+    return int(checkpoint.name.removeprefix("step_")) if checkpoint is not None else 0
+
+
 class CheckpointFolder:
     """The resumable checkpoints of one distillation, newest last."""
 
@@ -129,11 +142,21 @@ class CheckpointFolder:
     def all(self) -> list[Path]:
         """Complete checkpoints in the order of their steps."""
         found = [path for path in self.root.glob("step_*") if _NAME.fullmatch(path.name)]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+        return sorted(found, key=step_of)
 
     def latest(self) -> Path | None:
         """The one to resume from."""
         return next(iter(reversed(self.all())), None)
+
+    def newest_before(self, step: int) -> Path | None:
+        """The newest checkpoint of an earlier step."""
+        return next((path for path in reversed(self.all()) if step_of(path) < step), None)
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, the newest first."""
+        for path in reversed(self.all()):
+            if step_of(path) > step:
+                _remove(path)
 
     def sweep(self) -> None:
         """Removes what a killed run left half written."""

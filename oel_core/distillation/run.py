@@ -7,6 +7,7 @@ The folder then holds `checkpoint/`, `steps.jsonl` and `inputs.json` (what the w
 also holds `resume/`: the newest checkpoints of weights, optimiser, schedule, generators and position.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,11 +22,14 @@ from oel_core.distillation.launch import launch, process_job
 from oel_core.distillation.ranks import Alone, Ranks
 from oel_core.distillation.records import OnStep
 from oel_core.distillation.resume import publish
+from oel_core.errors import UnstableError
 from oel_core.knowledge_config import InjectionConfig
 from oel_core.models import save_model
 from oel_core.prompts.injection import GLOBAL
 from oel_core.rollout_config import rollout_model
 from oel_core.types import Knowledge, PartialRollout
+
+logger = logging.getLogger(__name__)
 
 
 def distill(
@@ -68,6 +72,7 @@ def distill(
         ExtractionError: no knowledge, or an empty file that is not wanted.
         DistillationError: no prompts, prompts that do not fit the context, a tokenizer that does not fit the model,
             or a loss that is not finite.
+        UnstableError: the student has left the bounds of `distill.stability`.
         ConfigError: `model.lora` does not go with `start`.
         ArtifactError: the folder was begun with other inputs, or what it holds is damaged.
     """
@@ -87,11 +92,17 @@ def distill(
         injection=injection,
     )
     job.require_same_inputs()
-    if not job.target.exists():
-        if config.processes > 1:
-            launch(job, on_step)
-        else:
-            train(job, Alone(), on_step)
+    while not job.target.exists():
+        returns = len(job.backtracks.read())
+        try:
+            if config.processes > 1:
+                launch(job, on_step)
+            else:
+                train(job, Alone(), on_step)
+        except UnstableError as error:
+            if len(job.backtracks.read()) == returns:
+                raise
+            logger.warning("%s", error)  # everything is loaded again, as after a kill
     job.checkpoints.clear()
     return job.target
 

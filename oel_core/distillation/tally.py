@@ -10,6 +10,7 @@ from torch import Tensor
 from oel_core.distillation.dataset import Step
 from oel_core.distillation.learner import Learnt
 from oel_core.distillation.records import StepRecord, draw_stats
+from oel_core.distillation.repetition import repetition_rate
 from oel_core.distillation.retention import term_values
 from oel_core.distillation.rollouts import Rollout
 from oel_core.distillation.update import Scores
@@ -23,7 +24,7 @@ class StepTally:
         self.step = step
         self.rollouts = tuple(rollouts)
         self.tokens = sum(len(rollout.response) for rollout in rollouts)
-        self.learnt = Learnt(Scores([], [], []))
+        self.learnt = Learnt(Scores.nothing())
         self._started = started
 
     @property
@@ -52,8 +53,15 @@ class StepTally:
         terms = [f"the term {name}" for name, term in self.learnt.terms.items() if not math.isfinite(term.loss)]
         return names + terms
 
-    def record(self, grad_norm: float, lr: float) -> StepRecord:
-        """The step's line, once its update is done."""
+    def record(self, grad_norm: float, lr: float, *, masses: bool, backtracks: int) -> StepRecord:
+        """The step's line, once its update is done.
+
+        Args:
+            grad_norm: before clipping.
+            lr: of the step.
+            masses: the objective looks at the student's top-k, so that the mass there says something.
+            backtracks: how often the round has gone back before this step.
+        """
         replicas = tuple(rollout.sample.replica for rollout in self.rollouts)
         return StepRecord(
             step=self.step.number,
@@ -65,6 +73,10 @@ class StepTally:
             response_tokens=self.tokens,
             response_length=self.tokens / len(self.rollouts),
             truncation_rate=sum(rollout.truncated for rollout in self.rollouts) / len(self.rollouts),
+            repetition_rate=repetition_rate([rollout.response for rollout in self.rollouts]),
+            student_mass=float(torch.cat(self.scores.student_mass).mean()) if masses else None,
+            teacher_mass=float(torch.cat(self.scores.teacher_mass).mean()) if masses else None,
+            backtracks=backtracks,
             draws=replicas,
             draw_kl=draw_stats(replicas, self.sample_kl()),
             wall_s=time.perf_counter() - self._started,

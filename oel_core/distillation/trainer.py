@@ -28,18 +28,28 @@ from transformers import PrinterCallback, TrainingArguments
 from trl.trainer.base_trainer import _BaseTrainer
 
 from oel_core.config import DistillConfig
+from oel_core.distillation.backtracks import RATE, BacktrackLog
 from oel_core.distillation.dataset import Step, longest
 from oel_core.distillation.learner import Learner, Learnt
 from oel_core.distillation.ranks import Ranks
-from oel_core.distillation.records import OnStep, StepLog
+from oel_core.distillation.records import OnStep, StepLog, read_steps
 from oel_core.distillation.regimes import make_regime
-from oel_core.distillation.resume import CheckpointFolder, TrainingState, load_checkpoint, restore_rng, rng_state
+from oel_core.distillation.resume import (
+    CheckpointFolder,
+    TrainingState,
+    load_checkpoint,
+    restore_rng,
+    rng_state,
+    scale_rate,
+    step_of,
+)
 from oel_core.distillation.retention import Retention
 from oel_core.distillation.rollouts import Rollout, Sampler, Tokens
 from oel_core.distillation.sharding import divided_like, divided_optimiser, whole_optimiser
 from oel_core.distillation.tally import StepTally
 from oel_core.distillation.teacher import Teacher
 from oel_core.distillation.update import check_vocabulary
+from oel_core.distillation.watch import Watch
 from oel_core.errors import ArtifactError, DistillationError, PolicyError
 
 logger = logging.getLogger(__name__)
@@ -52,6 +62,7 @@ class Outputs:
 
     log: StepLog
     checkpoints: CheckpointFolder
+    backtracks: BacktrackLog
     on_step: OnStep | None = None
 
 
@@ -105,7 +116,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         disable_base_dropout(student)
         super().__init__(
             model=student,
-            args=_arguments(student, config, len(steps), outputs.checkpoints.root, mixed=mixed, seed=seed),
+            args=_arguments(student, config, len(steps), outputs, mixed=mixed, seed=seed),
             train_dataset=cast(Any, list(steps)),
         )
         self.remove_callback(PrinterCallback)
@@ -115,6 +126,8 @@ class ContextDistillationTrainer(_BaseTrainer):
         retention = Retention(self.student, anchor, config, sampler, ranks) if anchor is not None else None
         self.learner = Learner(self.student, self.regime, retention, config, ranks)
         check_vocabulary(self.student, teacher)
+        vocabulary = self.student.split.vocabulary
+        self.watch = Watch(config, vocabulary, outputs.checkpoints, outputs.backtracks, ranks)
 
     def _send_telemetry(self) -> None:
         """Nothing leaves the machine."""
@@ -180,6 +193,7 @@ class ContextDistillationTrainer(_BaseTrainer):
 
         Raises:
             DistillationError: the gradient was not finite. The spoilt weights are not saved.
+            UnstableError: the student has left its bounds. What it was before is saved.
         """
         if "grad_norm" not in logs:
             return
@@ -188,13 +202,16 @@ class ContextDistillationTrainer(_BaseTrainer):
             names = [sample.id for sample in self._tally.step.samples]
             raise self._stopped(self._tally.step, names, "the gradient is not finite")
         self.teacher.follow()
-        record = self._tally.record(logs["grad_norm"], logs["learning_rate"])
-        if self.ranks.index > 0:
-            return
-        self.outputs.log.append(record)
-        logger.info("step %d: loss %.5f, entropy %.3f", record.step, record.loss, record.entropy)
-        if self.outputs.on_step is not None:
-            self.outputs.on_step(record)
+        masses = self.regime.objective.support == "top_k"
+        record = self._tally.record(
+            logs["grad_norm"], logs["learning_rate"], masses=masses, backtracks=self.watch.backtracks
+        )
+        if self.ranks.index == 0:
+            self.outputs.log.append(record)
+            logger.info("step %d: loss %.5f, entropy %.3f", record.step, record.loss, record.entropy)
+            if self.outputs.on_step is not None:
+                self.outputs.on_step(record)
+        self.watch.look(record)
 
     # ---- checkpoints: same moments as the base's, but no pickle and published whole ----
 
@@ -203,6 +220,9 @@ class ContextDistillationTrainer(_BaseTrainer):
         return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Nothing is saved while a signal is out of its bounds: the checkpoints before it must stay."""
+        if not self.watch.sound:
+            return
         assert self.optimizer is not None
         assert self.lr_scheduler is not None
         state = TrainingState(
@@ -222,8 +242,9 @@ class ContextDistillationTrainer(_BaseTrainer):
         newest = self.outputs.checkpoints.latest()
         if self.ranks.index == 0:
             self.outputs.checkpoints.sweep()
-            self.outputs.log.cut_after(int(newest.name.removeprefix("step_")) if newest else 0)
+            self.outputs.log.cut_after(step_of(newest))
         self.ranks.wait()
+        self.watch.begin(read_steps(self.outputs.log.path))
         self.train(resume_from_checkpoint=str(newest) if newest else None)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -248,6 +269,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         state = load_checkpoint(Path(checkpoint))
         self.optimizer.load_state_dict(divided_optimiser(state.optimiser, self.optimizer))
         self.lr_scheduler.load_state_dict(dict(state.scheduler))
+        scale_rate(self.optimizer, self.lr_scheduler, self.watch.unapplied())
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -260,17 +282,17 @@ def _as_inputs(items: list[Step]) -> dict[str, Step]:
 
 
 def _arguments(
-    student: Any, config: DistillConfig, steps: int, root: Path, *, mixed: bool, seed: int
+    student: Any, config: DistillConfig, steps: int, outputs: Outputs, *, mixed: bool, seed: int
 ) -> TrainingArguments:
     """The base loop's settings; whatever is not named here keeps its default."""
     device = next(student.parameters()).device
     arguments = TrainingArguments(
-        output_dir=str(root),
+        output_dir=str(outputs.checkpoints.root),
         max_steps=steps,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,
         optim="adamw_torch",
-        learning_rate=config.learning_rate,
+        learning_rate=config.learning_rate * RATE ** len(outputs.backtracks.read()),
         lr_scheduler_type=config.schedule,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,

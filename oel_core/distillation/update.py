@@ -12,7 +12,7 @@ gone before the next. Nothing of shape (tokens, vocabulary) exists, and nothing 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -37,6 +37,15 @@ class Scores:
     """The same after it."""
     entropy: list[Tensor]
     """Of the student, nats per response token."""
+    student_mass: list[Tensor]
+    """Probability that the student gives the tokens which the objective looks at, per response token."""
+    teacher_mass: list[Tensor]
+    """The same of the teacher."""
+
+    @classmethod
+    def nothing(cls) -> "Scores":
+        """Of no rollouts."""
+        return cls(*([] for _ in fields(cls)))
 
     @property
     def tokens(self) -> int:
@@ -81,7 +90,7 @@ def accumulate_gradients(
     chosen = objective or Objective.named(config)
     share = weight if weight is not None else 1 / sum(len(rollout.response) for rollout in rollouts)
 
-    def learn(batch: Sequence[Rollout]) -> tuple[Tensor, Tensor, Tensor]:
+    def learn(batch: Sequence[Rollout]) -> tuple[Tensor, ...]:
         taught = teacher.hidden(batch)
         with student.reading():
             return _backward(student, teacher, batch, taught, chosen, share)
@@ -94,17 +103,16 @@ def measure(student: Student, teacher: Teacher, rollouts: Sequence[Rollout], obj
     """The scores alone, without dropout and gradient. Arguments and errors as for `accumulate_gradients`."""
     check_rollouts(rollouts)
 
-    def look(batch: Sequence[Rollout]) -> tuple[Tensor, Tensor, Tensor]:
+    def look(batch: Sequence[Rollout]) -> tuple[Tensor, ...]:
         taught = teacher.hidden(batch)
         with student.reading(), evaluating(student.split.model):
             hidden = student.hidden(batch)
             sampled = torch.tensor([token for rollout in batch for token in rollout.response], device=hidden.device)
             parts = [
-                score(objective, student.split.logits(hidden[rows]), teacher.logits(taught[rows]), sampled[rows])[:3]
+                score(objective, student.split.logits(hidden[rows]), teacher.logits(taught[rows]), sampled[rows])[:-1]
                 for rows in chunks(len(hidden), student.split.vocabulary, objective, hidden.device)
             ]
-        divergence, loss, entropy = (torch.cat(part) for part in zip(*parts, strict=True))
-        return divergence, loss, entropy
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
     return _in_order(student.micro_batches(rollouts), rollouts, look)
 
@@ -112,9 +120,9 @@ def measure(student: Student, teacher: Teacher, rollouts: Sequence[Rollout], obj
 def _in_order(
     batches: Sequence[Sequence[Rollout]],
     rollouts: Sequence[Rollout],
-    visit: Callable[[Sequence[Rollout]], tuple[Tensor, Tensor, Tensor]],
+    visit: Callable[[Sequence[Rollout]], tuple[Tensor, ...]],
 ) -> Scores:
-    """Visits micro-batches, each giving divergence, loss and entropy of its tokens, and sorts these by rollout."""
+    """Visits micro-batches, each giving the parts of `Scores` for its tokens, and sorts these by rollout."""
     found: dict[int, tuple[Tensor, ...]] = {}
     places = {id(rollout): place for place, rollout in enumerate(rollouts)}
     for batch in batches:
@@ -122,13 +130,13 @@ def _in_order(
         each = zip(*(part.split(lengths) for part in visit(batch)), strict=True)
         found.update(zip((places[id(rollout)] for rollout in batch), each, strict=True))
     ordered = [found[place] for place in range(len(rollouts))]
-    return Scores(*([entry[kind] for entry in ordered] for kind in range(3)))
+    return Scores(*(list(part) for part in zip(*ordered, strict=True)))
 
 
 def _backward(
     student: Student, teacher: Teacher, batch: Sequence[Rollout], taught: Tensor, objective: Objective, weight: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One micro-batch's gradient. Gives divergence, loss and entropy, each (N,)."""
+) -> tuple[Tensor, ...]:
+    """One micro-batch's gradient. Gives the parts of `Scores`, each (N,)."""
     hidden = student.hidden(batch)
     leaf = hidden.detach().requires_grad_()
     sampled = torch.tensor([token for rollout in batch for token in rollout.response], device=hidden.device)
@@ -137,12 +145,11 @@ def _backward(
         logits = student.split.logits(leaf[rows])
         scored: Scored = score(objective, logits.detach(), teacher.logits(taught[rows]), sampled[rows])
         logits.backward(scored.gradient.mul_(weight).to(logits.dtype))
-        parts.append(scored[:3])
+        parts.append(scored[:-1])
         del logits, scored
     if hidden.requires_grad:
         hidden.backward(leaf.grad)
-    divergence, loss, entropy = (torch.cat(part) for part in zip(*parts, strict=True))
-    return divergence, loss, entropy
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
 def chunks(tokens: int, vocabulary: int, objective: Objective, device: torch.device) -> Iterator[slice]:

@@ -108,7 +108,7 @@ def test_end_token_counts_and_ends_a_response(start, tmp_path):
     ended, cut = Rollout(step.samples[0], [stop], False), Rollout(step.samples[1], [50, 51], True)
     trainer._roll_out = lambda step: [ended, cut]
     trainer.training_step(trainer.model, {"step": step})
-    record = trainer._tally.record(1.0, 1.0)
+    record = trainer._tally.record(1.0, 1.0, masses=True, backtracks=0)
     assert (record.response_tokens, record.response_length, record.truncation_rate) == (3, 1.5, 0.5)
     assert record.tokens == 3 + sum(len(sample.prompt) for sample in step.samples)
     assert record.draws == tuple(sample.replica for sample in step.samples)

@@ -1,0 +1,16 @@
+"""How much of a response repeats itself."""
+
+from collections.abc import Sequence
+
+GRAM = 4
+"""Tokens of the runs that are compared."""
+
+
+def repetition_rate(responses: Sequence[Sequence[int]]) -> float:
+    """Share of the four-grams of all responses that occurred earlier in the same response; 0 where there are none."""
+    total = repeated = 0
+    for response in responses:
+        grams = [tuple(response[start : start + GRAM]) for start in range(len(response) - GRAM + 1)]
+        total += len(grams)
+        repeated += len(grams) - len(set(grams))
+    return repeated / total if total else 0.0
