@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oel_core.architectures import KNOWN, Architecture, read_architecture
+from oel_core.caution import find_cautions
 from oel_core.checkpoints import CONFIG, INDEX, WEIGHTS, adapter_base, embedded, is_adapter, read_json, resolve_model
 from oel_core.config import OelConfig
 from oel_core.envs import check_spec
@@ -47,6 +48,8 @@ class DryRun:
     """Bytes that the whole run leaves or needs for a while."""
     missing: tuple[str, ...]
     """Empty: the run can start."""
+    cautions: tuple[str, ...]
+    """What is known to go wrong with such settings; the run can start all the same."""
 
     @property
     def memory(self) -> int | None:
@@ -74,6 +77,7 @@ def dry_run(config: OelConfig, root: Path) -> DryRun:
         machine=machine,
         disk=disk,
         missing=(),
+        cautions=tuple(find_cautions(config)),
     )
     missing = [*_missing_model(config), *_missing_suites(config), *_missing_inputs(config)]
     missing += _missing_hardware(config, report)

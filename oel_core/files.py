@@ -22,21 +22,33 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def filling(partial: Path) -> Iterator[None]:
-    """While a folder is filled that will be renamed into place: if that fails, nothing of it stays.
+def writing(path: Path) -> Iterator[None]:
+    """While something is written that a run can go on without.
 
     Raises:
-        ArtifactError: the disk is full; the same call may succeed once it is not.
+        ArtifactError: the disk is full; the same call may succeed once it is not. Other errors pass.
     """
     try:
         yield
+    except ArtifactError:
+        raise  # told by what was called within
     except Exception as error:
+        if not is_full(error):
+            raise
+        raise ArtifactError(
+            f"{path} cannot be written, the disk is full ({error}): free some space and run the same command again, it "
+            "goes on from what was finished"
+        ) from error
+
+
+@contextmanager
+def filling(partial: Path) -> Iterator[None]:
+    """While a folder is filled that will be renamed into place: if that fails, nothing of it stays. As `writing`."""
+    try:
+        with writing(partial):
+            yield
+    except Exception:
         shutil.rmtree(partial, ignore_errors=True)
-        if is_full(error):
-            raise ArtifactError(
-                f"{partial} cannot be written, the disk is full ({error}): free some space and run the same command "
-                "again, it goes on from what was finished"
-            ) from error
         raise
 
 

@@ -24,7 +24,10 @@ from tasks.tracking import LOOP, Tracker, tracker_of
 from tasks.tracking_settings import TrackingSettings
 
 Publish = Callable[[Tracker, OelConfig, RunFolder, int, str], None]
-STEP_METRICS = ("loss", "kl", "entropy", "grad_norm", "lr", "response_length", "truncation_rate", "response_tokens")
+STEP_METRICS = (
+    *("loss", "kl", "entropy", "grad_norm", "lr", "student_mass", "teacher_mass"),
+    *("response_length", "truncation_rate", "repetition_rate", "response_tokens", "backtracks"),
+)
 REPORT_METRICS = ("pass_rate", "response_tokens", "turns", "trajectory_tokens", "truncation_rate", "invalid_rate")
 
 
@@ -47,7 +50,8 @@ def publish_step(settings: TrackingSettings, run: RunFolder, round_index: int, s
 
 
 def _step_rows(step: StepRecord) -> Iterable[tuple[str, float, int]]:
-    return ((f"train/{field}", float(getattr(step, field)), step.step) for field in STEP_METRICS)
+    found = ((field, getattr(step, field)) for field in STEP_METRICS)
+    return ((f"train/{field}", float(value), step.step) for field, value in found if value is not None)
 
 
 def _nothing_more(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:

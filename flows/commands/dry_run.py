@@ -1,5 +1,6 @@
 """What `oel run --dry-run` prints. Exit code 0: the run can start here; 1: something is missing."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,8 +52,15 @@ def _show(preset: str, config: "OelConfig", report: "DryRun") -> None:
     _line("Peak", f"{_gib(report.memory)} GiB of the model's device; {_gib(report.disk)} GiB of disk for the whole run")
     if not report.missing:
         out.print("Everything it needs is here.")
+    show_cautions(report.cautions)
     for problem in report.missing:
         err.print(f"missing  {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_cautions(cautions: Sequence[str]) -> None:
+    """Prints what is known to go wrong with such settings."""
+    for caution in cautions:
+        err.print(f"warning  {caution}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _model(config: "OelConfig", report: "DryRun") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.dry_run import show_needs
+from flows.commands.dry_run import show_cautions, show_needs
 from flows.commands.interrupt import leaving_at_once
 from flows.commands.live import live_progress
 from flows.commands.shared import RUNS, AsJson, Overrides, PresetName, Root, RunName, err, out, print_json, print_table
@@ -56,6 +56,7 @@ def run(
 def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
     """Refuses at once what the flow would refuse after its services have started."""
     from oel_core.artifacts import adopt_config, open_run
+    from oel_core.caution import find_cautions
     from oel_core.preflight import check
     from oel_core.study.writing import require_run
     from tasks.tracking_settings import load_settings
@@ -64,6 +65,7 @@ def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
     require_run(root / name)
     folder = open_run(root, name)
     check(config)
+    show_cautions(find_cautions(config))
     with folder.leased("oel run, before it starts"):
         adopt_config(folder, config)
     return folder

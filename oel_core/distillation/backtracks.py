@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from oel_core.files import write_atomic
+from oel_core.files import write_atomic, writing
 from oel_core.jsonl import jsonl_bytes, read_jsonl
 from oel_core.types import Record
 
@@ -34,5 +34,6 @@ class BacktrackLog:
         return list(read_jsonl(self.path, Backtrack)) if self.path.exists() else []
 
     def append(self, backtrack: Backtrack) -> None:
-        """Adds one, whole or not at all."""
-        write_atomic(self.path, jsonl_bytes([*self.read(), backtrack]))
+        """Adds one, whole or not at all. ArtifactError where the disk is full."""
+        with writing(self.path):
+            write_atomic(self.path, jsonl_bytes([*self.read(), backtrack]))

@@ -21,7 +21,7 @@ from oel_core.distillation.rollouts import Tokens
 from oel_core.distillation.shared_prefix import find_prefixes
 from oel_core.distillation.teachers import make_teacher
 from oel_core.errors import ArtifactError, ConfigError
-from oel_core.files import write_atomic
+from oel_core.files import write_atomic, writing
 from oel_core.jsonl import jsonl_bytes
 from oel_core.knowledge_config import InjectionConfig
 from oel_core.manifest import differences, digest_bytes, flatten
@@ -92,7 +92,8 @@ class Job(Record):
             inputs["replay"] = digest_replay(self.config.retention.replay)
         path = self.workdir / "inputs.json"
         if not path.exists():
-            write_atomic(path, json.dumps(inputs, indent=1).encode())
+            with writing(path):
+                write_atomic(path, json.dumps(inputs, indent=1).encode())
             return
         changes = differences(read_json(path), inputs)
         if changes:

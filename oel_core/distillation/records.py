@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from oel_core.errors import ArtifactError
-from oel_core.files import write_atomic
+from oel_core.files import write_atomic, writing
 from oel_core.jsonl import JsonlWriter, jsonl_bytes, read_jsonl, recover_jsonl
 from oel_core.types import Record
 
@@ -74,8 +74,12 @@ class StepLog:
         self.path = path
 
     def append(self, record: StepRecord) -> None:
-        """Adds a line and flushes it to the disk."""
-        with JsonlWriter(self.path) as writer:
+        """Adds a line and flushes it to the disk.
+
+        Raises:
+            ArtifactError: the disk is full; half a line is cut off by the run that goes on.
+        """
+        with writing(self.path), JsonlWriter(self.path) as writer:
             writer.append(record)
 
     def cut_after(self, step: int) -> None:
@@ -90,7 +94,8 @@ class StepLog:
                 f"{self.path} does not hold steps 1 to {step}, but the checkpoint is of step {step}: restore the file, "
                 "or delete its folder and distil again"
             )
-        write_atomic(self.path, jsonl_bytes(records))
+        with writing(self.path):
+            write_atomic(self.path, jsonl_bytes(records))
 
 
 def read_steps(path: Path) -> list[StepRecord]:

@@ -11,6 +11,12 @@ from oel_core.types import EvalReport
 ARMS = {HELD_OUT: "consolidated (no knowledge)", "in_context": "knowledge in context", "raw": "raw episodes"}
 ENTROPY = "Entropy of the student, nats a token"
 LENGTH = "Response length in training, tokens"
+SHARES = {
+    "student_mass": "Student's probability of its top-k tokens in training",
+    "teacher_mass": "Teacher's probability of the same tokens",
+    "truncation_rate": "Responses cut at the token cap in training",
+    "repetition_rate": "Repeated four-grams within responses in training",
+}
 
 
 def charts(found: Sequence[RoundView], reigns: Sequence[Reign]) -> dict[str, Chart]:
@@ -43,6 +49,7 @@ def _distillation(found: Sequence[RoundView]) -> dict[str, Chart]:
         **divergence,
         "entropy": _training(found, "entropy", ENTROPY),
         "response_length": _training(found, "response_length", LENGTH),
+        **{field: _training(found, field, title, percent=True) for field, title in SHARES.items()},
     }
 
 
@@ -70,9 +77,13 @@ def _saturation(view: RoundView) -> Series:
     return Series(f"round {view.number}", [Point(episodes, rate) for episodes, rate in points])
 
 
-def _training(found: Sequence[RoundView], field: str, title: str) -> Chart:
+def _training(found: Sequence[RoundView], field: str, title: str, *, percent: bool = False) -> Chart:
+    """Steps that lack the field, as the mass where an objective has no top-k, have no point."""
     lines = [
-        Series(f"round {view.number}", [Point(step.step, getattr(step, field)) for step in view.steps])
+        Series(
+            f"round {view.number}",
+            [Point(step.step, value) for step in view.steps if (value := getattr(step, field)) is not None],
+        )
         for view in found
     ]
-    return Chart(title, "optimiser step", lines)
+    return Chart(title, "optimiser step", lines, percent)

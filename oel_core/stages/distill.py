@@ -1,9 +1,11 @@
 """Distill: consolidates a round's knowledge into the weights. Needs no environment, only prompts and knowledge."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from oel_core.artifacts import RunFolder, stage_key
+from oel_core.caution import find_cautions
 from oel_core.config import OelConfig
 from oel_core.distillation.records import StepRecord
 from oel_core.distillation.replay import digest_replay
@@ -16,6 +18,7 @@ from oel_core.stages.prompts import plan_prompts
 from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import Split
 
+logger = logging.getLogger(__name__)
 SECTIONS = (
     "seed",
     "model",
@@ -56,6 +59,8 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
 def _train(config: OelConfig, run: RunFolder, round_index: int, folder: Path, on_step: OnStep) -> dict[str, float]:
     from oel_core.distillation import run as training
 
+    for caution in find_cautions(config):
+        logger.warning("%s", caution)
     teaching = load_teaching(config, run, round_index)
     seed = derive_seed("distill", config.seed, round_index)
     prompts = plan_prompts(config, load_trajectories(run, round_index, Split.DISTILL), seed)
@@ -85,4 +90,5 @@ def _counts(steps: Sequence[StepRecord]) -> dict[str, float]:
         "response_tokens": sum(step.response_tokens for step in steps),
         "first_loss": steps[0].loss,
         "last_loss": steps[-1].loss,
+        "backtracks": steps[-1].backtracks,
     }

@@ -176,6 +176,15 @@ def test_a_dry_run_says_what_a_run_needs_and_writes_nothing(oel: Oel, tmp_path: 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_warns_of_settings_that_are_known_to_come_apart(oel: Oel) -> None:
+    unsafe = ["--set", "distill.top_k=4", "--set", "distill.learning_rate=1e-3"]
+    code, out, err = oel("run", "quickstart", "--dry-run", *unsafe)
+    assert code == 0
+    assert "warning  distill.objective=reverse_kl_top_k counts 4 of 480 tokens" in err
+    code, out, _ = oel("run", "quickstart", "--dry-run", "--json", *unsafe)
+    assert json.loads(out)["cautions"][0].startswith("distill.objective=reverse_kl_top_k")
+
+
 def test_a_dry_run_of_what_cannot_run_here_ends_with_one(oel: Oel, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     overrides = ["--set", f"model.path={tmp_path / 'cache'}", "--set", "model.batch_size=100000000"]

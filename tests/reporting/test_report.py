@@ -115,7 +115,7 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fake_distill(run: RunFolder) -> None:
     """The folder that training would leave, for a player that has no weights."""
-    step = step_record(kl=0.4, lr=1e-4, response_tokens=4, response_length=2, wall_s=0, tokens=8)
+    step = step_record(kl=0.4, student_mass=0.9, lr=1e-4, response_tokens=4, response_length=2, wall_s=0, tokens=8)
 
     def work(folder: Path) -> dict[str, float]:
         folder.mkdir(parents=True, exist_ok=True)
