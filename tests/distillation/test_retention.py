@@ -17,7 +17,7 @@ from oel_core.policies.chat import prompt_ids
 from oel_core.prompts.play import with_knowledge
 from oel_core.types import Message
 from tests.distillation.builders import KNOWLEDGE, arguments, prompts
-from tests.distillation.exact import assert_same_gradients, gradients, plain_loss
+from tests.distillation.exact import assert_same_gradients, gradients, plain_loss, update_rounding
 from tests.distillation.test_run import Abort, abort_at, files, lines
 from tests.distillation.test_trainer import make_trainer, randomise
 from tests.fakes import tiny_model, tiny_model_folder
@@ -57,14 +57,21 @@ def test_in_context_term_is_the_whole_kl_of_both_models_with_knowledge(start, tm
     rollouts, frozen = trainer._tally.rollouts, tiny_model()
 
     trainer.model.zero_grad()
-    distilled, _ = plain_loss(trainer.model, frozen, rollouts, top_k=20, temperature=1.0)
+    distilled, each = plain_loss(trainer.model, frozen, rollouts, top_k=20, temperature=1.0)
     kept = torch.cat([divergence(trainer.model, frozen, r.sample.taught_prompt, r.response) for r in rollouts]).mean()
     (distilled + 0.5 * kept).backward()
+<<<<<<< HEAD
     assert loss.item() == pytest.approx((distilled + 0.5 * kept).item(), rel=1e-4)
     assert trainer._tally.record(1.0, 1.0, masses=True, backtracks=0).terms == {
         "in_context": pytest.approx(kept.item(), rel=1e-4)
     }
     assert_same_gradients(found, gradients(trainer.model), 1e-4)
+=======
+    bound = update_rounding(trainer.model, rollouts, [*each, kept.detach()])
+    assert loss.item() == pytest.approx((distilled + 0.5 * kept).item(), rel=0, abs=bound)
+    assert trainer._tally.record(1.0, 1.0).terms == {"in_context": pytest.approx(kept.item(), rel=0, abs=bound)}
+    assert_same_gradients(found, gradients(trainer.model), bound)
+>>>>>>> bb92f28 (Trainer, regimes, retention and shared prefixes: bounds that follow from the number format)
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
@@ -144,10 +151,11 @@ def test_only_the_turns_that_differ_most_are_trained_on(start, tmp_path):
     trainer.model.zero_grad()
     wanted, _ = plain_loss(trainer.model, frozen, [rollouts[i] for i in sorted(best)], top_k=20, temperature=1.0)
     wanted.backward()
-    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
-    assert_same_gradients(found, gradients(trainer.model), 1e-5)
+    bound = update_rounding(trainer.model, rollouts, each)
+    assert loss.item() == pytest.approx(wanted.item(), rel=0, abs=bound)
+    assert_same_gradients(found, gradients(trainer.model), bound)
     assert record.trained_turns == 2
-    assert record.kl == pytest.approx(float(torch.cat(each).mean()), rel=1e-5)  # of all turns
+    assert record.kl == pytest.approx(float(torch.cat(each).mean()), rel=0, abs=bound)  # of all turns
 
 
 def test_a_long_trajectory_does_not_take_the_places_of_short_ones():

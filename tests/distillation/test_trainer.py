@@ -9,8 +9,9 @@ from oel_core.distillation.ranks import Alone
 from oel_core.distillation.rollouts import Rollout
 from oel_core.models import load_model, merge_lora, save_model
 from tests.distillation.builders import arguments
-from tests.distillation.exact import assert_same_gradients, gradients, plain_loss
+from tests.distillation.exact import assert_same_gradients, gradients, plain_loss, update_rounding
 from tests.fakes import tiny_model, tiny_model_folder
+from tests.rounding import rounding
 
 pytestmark = pytest.mark.numeric
 
@@ -39,11 +40,12 @@ def test_loss_and_gradient_equal_the_plain_computation(start, tmp_path):
     loss = trainer.training_step(trainer.model, {"step": step})
 
     naive, frozen = load_model(str(start), trainer_model_config(start))[0], tiny_model()
-    wanted, _ = plain_loss(naive, frozen, trainer._tally.rollouts, top_k=20, temperature=0.7)
+    wanted, each = plain_loss(naive, frozen, trainer._tally.rollouts, top_k=20, temperature=0.7)
     wanted.backward()
 
-    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
-    assert_same_gradients(gradients(trainer.model), gradients(naive), 1e-5)
+    bound = update_rounding(naive, trainer._tally.rollouts, each)
+    assert loss.item() == pytest.approx(wanted.item(), rel=0, abs=bound)
+    assert_same_gradients(gradients(trainer.model), gradients(naive), bound)
     assert {len(rollout.response) for rollout in trainer._tally.rollouts} != {24}  # some ended by themselves
 
 
@@ -52,9 +54,11 @@ def test_micro_batching_does_not_change_the_result(start, tmp_path):
     for tokens in (1, 250, 10**6):
         trainer, step = make_trainer(start, tmp_path / str(tokens), samples=10, micro_batch_tokens=tokens)
         results.append((trainer.training_step(trainer.model, {"step": step}), trainer))
+    first, other = results[0]
+    bound = update_rounding(other.model, other._tally.rollouts, [first])
     for loss, trainer in results[1:]:
-        assert loss.item() == pytest.approx(results[0][0].item(), rel=1e-6, abs=1e-6)
-        assert_same_gradients(gradients(trainer.model), gradients(results[0][1].model), 1e-5)
+        assert loss.item() == pytest.approx(first.item(), rel=0, abs=bound)
+        assert_same_gradients(gradients(trainer.model), gradients(other.model), bound)
 
 
 def test_responses_do_not_depend_on_the_other_samples_of_the_step(start, tmp_path):
@@ -85,12 +89,13 @@ def test_adapter_teacher_is_the_adapter_of_the_round_start(start, tmp_path, modu
     rollouts = trainer._tally.rollouts
     found = {name: gradient.clone() for name, gradient in gradients(trainer.model).items()}
     trainer.model.zero_grad()
-    wanted, _ = plain_loss(trainer.model, frozen, rollouts, top_k=20, temperature=1.0)
+    wanted, each = plain_loss(trainer.model, frozen, rollouts, top_k=20, temperature=1.0)
     wanted.backward()
     bare, _ = plain_loss(trainer.model, tiny_model(), rollouts, top_k=20, temperature=1.0)
-    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5, abs=1e-5)
-    assert abs(loss.item() - bare.item()) > 0.01
-    assert_same_gradients(found, gradients(trainer.model), 1e-4)  # `frozen` has its adapter merged: other rounding
+    bound = update_rounding(trainer.model, rollouts, each)
+    assert loss.item() == pytest.approx(wanted.item(), rel=0, abs=bound)
+    assert abs(loss.item() - bare.item()) > 0.01 > bound
+    assert_same_gradients(found, gradients(trainer.model), bound)
     assert all(".default." in name for name in found)
     assert trainer.teacher.form == teacher_prefix
 
@@ -112,8 +117,9 @@ def test_end_token_counts_and_ends_a_response(start, tmp_path):
     assert (record.response_tokens, record.response_length, record.truncation_rate) == (3, 1.5, 0.5)
     assert record.tokens == 3 + sum(len(sample.prompt) for sample in step.samples)
     assert record.draws == tuple(sample.replica for sample in step.samples)
+    total = sum(trainer._tally.sample_kl())
     assert sum(stats.kl_mean * stats.samples for stats in record.draw_kl) == pytest.approx(
-        sum(trainer._tally.sample_kl()), rel=1e-5
+        total, rel=0, abs=rounding(max(1.0, abs(total)), len(step.samples))
     )
 
 
