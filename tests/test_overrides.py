@@ -115,3 +115,27 @@ def test_the_whole_configuration_is_strict() -> None:
     sections = [kind for kind in fields.values() if isinstance(kind, type) and hasattr(kind, "model_config")]
     assert len(sections) >= 10
     assert all(kind.model_config["strict"] and not kind.model_config["allow_inf_nan"] for kind in sections)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("environment.options.size=true", "environment 'lake': size: should be a valid integer (got true)"),
+        ("environment.options.size=3.0", "environment 'lake': size: should be a valid integer (got 3.0)"),
+        ("environment.options.sise=3", "environment 'lake': sise: no such setting: did you mean size?"),
+        ("environment.options.symbols.goal=1", "should be a valid string: put it in quotes (got 1)"),
+        ("environment.options.symbols.goal=y", "a different capital letter each"),
+        ("environment.name=laek", "unknown environment 'laek': did you mean lake"),
+    ],
+)
+def test_options_of_the_world_are_strict_where_they_are_shown(
+    override: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["config", "show", "quickstart", "--set", override]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_no_file_can_have_is_an_unknown_preset(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["config", "diff", "quickstart", name]) == 2
+    assert "unknown preset" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """`oel config`, `oel presets`, `oel envs`: what can be run."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +23,11 @@ Either = Annotated[
 def show(preset: PresetName, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Print the resolved configuration as YAML."""
     from oel_core.config import dump_config, load_config
+    from oel_core.envs import check_spec
+    from oel_core.envs.base import env_spec
 
     config = load_config(preset, overrides or ())
+    check_spec(env_spec(config))
     if as_json:
         print_json([config.model_dump(mode="json")])
     else:
@@ -51,9 +55,9 @@ def _config_of(name: str, root: Path) -> "OelConfig":
     from oel_core.artifacts import find_run
     from oel_core.config import load_config, preset_names
 
-    if name in preset_names() or Path(name).is_file():
+    if name in preset_names() or os.path.isfile(name):
         return load_config(name)
-    if Path(name).is_dir() or (root / name).is_dir():
+    if os.path.isdir(name) or os.path.isdir(root / name):
         return find_run(root, name).config()
     return load_config(name)
 
