@@ -45,7 +45,13 @@ def take_over(run: RunFolder, flow_run_id: str) -> None:
     write_atomic(run.path / NOTE, NotedFlowRun(flow_run_id=flow_run_id).model_dump_json().encode())
 
 
-def _end_noted(client: SyncPrefectClient, run: RunFolder) -> list[str]:
+def cancel_noted(run: RunFolder) -> None:
+    """Marks the flow run that works on the folder as cancelled, for a process that was interrupted and leaves."""
+    with get_client(sync_client=True) as client:
+        _end_noted(client, run, asked=True)
+
+
+def _end_noted(client: SyncPrefectClient, run: RunFolder, *, asked: bool = False) -> list[str]:
     """Marks the noted flow run and everything under it, if they are said to be running; returns names."""
     path = run.path / NOTE
     if not path.exists():
@@ -55,7 +61,7 @@ def _end_noted(client: SyncPrefectClient, run: RunFolder) -> list[str]:
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(noted.flow_run_id)]), state=RUNNING)
     )
     for loop in loops:
-        _crash(client, loop)
+        _crash(client, loop, asked=asked)
     return [loop.name for loop in loops]
 
 
@@ -116,7 +122,7 @@ def _crash(client: SyncPrefectClient, flow_run: FlowRun, *, asked: bool = False)
     asked = asked or (flow_run.state is not None and flow_run.state.is_cancelling())
     for child in _children(client, flow_run.id):
         _crash(client, child, asked=asked)
-    ended: State[Any] = Cancelled() if asked else Crashed(message="its process was killed")
+    ended: State[Any] = Cancelled(message="asked to end") if asked else Crashed(message="its process was killed")
     client.set_flow_run_state(flow_run.id, ended, force=True)
 
 

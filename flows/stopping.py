@@ -5,20 +5,21 @@ Prefect would wait for a stage's thread to end, which takes as long as the stage
 """
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 
 from flows.abandoned import end_children, say_who
 from flows.progress_lines import ProgressLines
 from flows.services.process import log_path
-from flows.telling import tell_killed, within_patience
+from flows.sigterm import on_sigterm
+from flows.telling import PATIENCE_S, tell_killed, within_patience
+from flows.time_left import RoundTime
 from oel_core.artifacts import LEASE, RunFolder, require_run_name
 from oel_core.lease import drop_own
 from tasks.progress import shown_by
@@ -27,8 +28,6 @@ STOPPED = 143
 """Exit code of a process that SIGTERM ended, as shells say it."""
 LOGGED_EVERY_S = 30.0
 """Between two lines of a stage in the flow run's log."""
-END = 0
-"""No signal has this number."""
 
 
 def log_to_file(name: str) -> None:
@@ -57,43 +56,21 @@ def under_worker(root: Path, name: str) -> Iterator[None]:
     own = str(flow_run.id)
     run = RunFolder(root / name)
 
+    logger = get_run_logger()
+
+    def say() -> None:
+        logger.info("Asked to end, and ends now. What is finished stays; the next trigger goes on with the round.")
+        APILogWorker.drain_all(timeout=PATIENCE_S)
+
     def leave() -> None:
-        within_patience(lambda: tell_killed(run), lambda: end_children(own))
-        drop_own(run.path / LEASE)
-        os._exit(STOPPED)
+        try:
+            within_patience(say, lambda: tell_killed(run), lambda: end_children(own))
+            drop_own(run.path / LEASE)
+        finally:
+            os._exit(STOPPED)
 
     log_to_file(name)
     say_who(own)
-    with on_sigterm(leave), shown_by(ProgressLines(get_run_logger().info, LOGGED_EVERY_S)):
+    lines = ProgressLines(logger.info, LOGGED_EVERY_S, left=RoundTime(run))
+    with on_sigterm(leave), shown_by(lines):
         yield
-
-
-@contextmanager
-def on_sigterm(leave: Callable[[], None]) -> Iterator[None]:
-    """Calls `leave` in a thread of its own as soon as SIGTERM arrives within the block, whatever else is done about it.
-
-    Every Prefect flow and sub-flow sets a handler of its own, and a handler only runs when the main thread comes to
-    it. The byte that the interpreter writes for a signal comes at once, past all of them.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-
-    def watch() -> None:
-        while received := os.read(reader, 1)[0]:
-            if received == signal.SIGTERM:
-                leave()
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        os.write(writer, bytes([END]))
-        watcher.join()
-        os.close(reader)
-        os.close(writer)

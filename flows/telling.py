@@ -25,6 +25,15 @@ def tell_killed(run: RunFolder) -> None:
     within_patience(mark)
 
 
+def tell_cancelled(run: RunFolder) -> None:
+    """Marks the run's flow run as cancelled in Prefect, if one was begun; for a process that was interrupted."""
+    if "flows.abandoned" not in sys.modules:
+        return
+    from flows.abandoned import cancel_noted
+
+    cancel_noted(run)
+
+
 def within_patience(*acts: Callable[[], None]) -> None:
     """Does all of them at once and waits no longer than `PATIENCE_S`; what fails is left to whoever comes next."""
 

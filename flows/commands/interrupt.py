@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from flows.commands.shared import err
-from flows.telling import tell_killed
+from flows.sigterm import on_sigterm
+from flows.telling import tell_cancelled, tell_killed, within_patience
 from oel_core.artifacts import RunFolder
 
 
@@ -20,9 +21,9 @@ from oel_core.artifacts import RunFolder
 def leaving_at_once(run: RunFolder, exit_code: int) -> Iterator[None]:
     """Ends the process with `exit_code` when it is interrupted or asked to stop within the block."""
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def leave(number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         err.print("\nInterrupted. Run the same command again to go on.", style="red")
-        tell_killed(run)
+        within_patience(lambda: tell_killed(run), lambda: tell_cancelled(run))
         from flows.local import kill_temporary_server
 
         kill_temporary_server()
@@ -31,7 +32,8 @@ def leaving_at_once(run: RunFolder, exit_code: int) -> Iterator[None]:
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with on_sigterm(leave):  # Prefect's flows set a handler of their own for it
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

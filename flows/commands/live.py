@@ -4,23 +4,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from flows.progress_lines import ProgressLines
+from flows.progress_lines import ProgressLines, RoundLeft, unknown
+from flows.time_left import duration
 from tasks.progress import Sink, shown_by
 
 
 class _Lines:
     """Bars by label. A new label finishes the one before it."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, left: RoundLeft) -> None:
+        self._progress, self._left = progress, left
         self._bars: dict[str, TaskID] = {}
 
     def __call__(self, label: str, done: int, total: int) -> None:
         if label not in self._bars:
             self._finish()
-            self._bars[label] = self._progress.add_task(label, total=total or None)
+            seconds = self._left(0.0)
+            text = label if seconds is None else f"{label} (the round about {duration(seconds)})"
+            self._bars[label] = self._progress.add_task(text, total=total or None)
         self._progress.update(self._bars[label], completed=done, total=total or None)
 
     def _finish(self) -> None:
@@ -31,10 +43,13 @@ class _Lines:
 
 
 @contextmanager
-def live_progress(console: Console) -> Iterator[Sink]:
-    """Shows the progress of every stage in this process. Where there is no terminal, each stage gets one plain line."""
+def live_progress(console: Console, left: RoundLeft = unknown) -> Iterator[Sink]:
+    """Shows the progress of every stage in this process. Where there is no terminal, each stage gets plain lines.
+
+    `left`: how long the round still takes, where that is known.
+    """
     if not console.is_terminal:
-        lines = ProgressLines(lambda line: console.print(line, highlight=False))
+        lines = ProgressLines(lambda line: console.print(line, highlight=False), left=left)
         with shown_by(lines):
             yield lines
         return
@@ -44,8 +59,9 @@ def live_progress(console: Console) -> Iterator[Sink]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        bars = _Lines(progress)
+        bars = _Lines(progress, left)
         with shown_by(bars):
             yield bars

@@ -32,6 +32,7 @@ def run(
 ) -> None:
     """Run the learning loop, or go on with the run of that name."""
     from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
+    from flows.time_left import RoundTime
     from oel_core.config import load_config
 
     extra = [f"rounds={rounds}"] if rounds is not None else []
@@ -41,7 +42,7 @@ def run(
         return
     folder = _prepare(root, name or Path(preset).stem, config)
     use_local_services(root, verbose=verbose)
-    with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:
+    with leaving_at_once(folder, exit_code=1), live_progress(err, RoundTime(folder)) as progress:
         progress("start Prefect and MLflow", 0, 0)
         start_temporary_server(root)
         from flows.learning_loop import learning_loop

@@ -122,6 +122,15 @@ def test_an_interrupt_ends_the_command_at_once_and_leaves_nothing_behind(tmp_pat
     assert "Traceback" not in rest
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+    _require_cancelled(tmp_path)
+
+
+def _require_cancelled(root: Path) -> None:
+    """What was interrupted counts as cancelled in Prefect, not as crashed."""
+    with contextlib.closing(sqlite3.connect(root / ".prefect" / "prefect.db")) as database:
+        states = {state for (state,) in database.execute("select distinct state_type from flow_run")}
+    assert "CANCELLED" in states
+    assert not states & {"RUNNING", "CRASHED"}
 
 
 def _require_no_running_flows(root: Path) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.stopping import on_sigterm, under_worker
+from flows.sigterm import on_sigterm
+from flows.stopping import under_worker
 from oel_core.errors import ConfigError
 
 BUSY = """
 import os, signal, sys, time
-from flows.stopping import on_sigterm
+from flows.sigterm import on_sigterm
 def leave():
     os.write(1, b"left")
     os._exit(143)
@@ -49,3 +50,30 @@ def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match="run name"), under_worker(tmp_path / "runs", "../../elsewhere"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+CRASHING = """
+import logging, os, signal, time
+from flows import sigterm
+from flows.sigterm import on_sigterm
+def leave():
+    time.sleep(0.5)
+    os.write(1, b"left")
+    os._exit(143)
+def crash(number, frame):
+    logging.getLogger("prefect.task_runs").error("Crash detected! Execution was aborted by a termination signal.")
+    os.write(1, b"crashed")
+with on_sigterm(leave):
+    signal.signal(signal.SIGTERM, crash)
+    os.write(1, b"ready ")
+    time.sleep(60)
+"""
+
+
+def test_an_end_that_was_asked_for_is_not_called_a_crash() -> None:
+    process = subprocess.Popen([sys.executable, "-c", CRASHING], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.read(6) == b"ready "
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert (out, b"Crash" in err, process.returncode) == (b"left", False, 143)
