@@ -204,6 +204,8 @@ def test_a_prompt_that_is_too_long_is_data_and_spares_its_batch() -> None:
 def test_an_extractor_that_never_answers_is_an_error() -> None:
     with pytest.raises(ExtractionError, match="replica 0: the extractor answered to none of 2 episodes"):
         read(Extractor(max_prompt=1), [*episodes(2), episode("broken", error="no")])
+    with pytest.raises(ExtractionError, match="the first error was: prompt 0 is too long"):
+        read(Extractor(max_prompt=1), episodes(2), config=ExtractConfig(with_previous=False))
 
 
 def test_a_policy_that_breaks_is_not_taken_for_data() -> None:

@@ -1,5 +1,7 @@
 """Where the seam lies for real templates and tokenizers, and what is kept within the budgets."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -157,3 +159,19 @@ def test_samples_without_their_prefix_are_read_in_full():
     wanted = whole.hidden(rollouts)
     bound = update_rounding(model, rollouts, [wanted])
     torch.testing.assert_close(teacher.hidden(rollouts), wanted, atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(15, [3, 2]), (12, [2, 2, 1]), (1, [1] * 5), (10**4, [5])])
+def test_padded_reads_hold_as_many_rows_as_there_is_room_for(tokens, rows):
+    """Sequences of 20 tokens; four times `micro_batch_tokens` are read at once without gradient."""
+    rollouts = make_rollouts([(1, 1)] * 5, knowledge=(12,), system=6)
+    rollouts = [replace(one, sample=replace(one.sample, taught_prompt=[5] * 19)) for one in rollouts]
+    model = tiny_model(1)
+    teacher = make_teacher(model, rollouts, DistillConfig(teacher_prefix="full", micro_batch_tokens=tokens))
+    seen = []
+    inner = teacher._reader.split.model
+    inner.model.register_forward_pre_hook(
+        lambda _, given, named: seen.append(named["input_ids"].shape[0]), with_kwargs=True
+    )
+    teacher.hidden(rollouts)
+    assert seen == rows
