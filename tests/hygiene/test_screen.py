@@ -39,6 +39,8 @@ def test_the_same_in_almost_the_same_words_is_a_near_duplicate(first: str, secon
         ("Step on the ice when you carry the key with you.", "Never step on the ice when you carry the key with you."),
         ("A is safe and then B is deadly for the player here", "B is safe and then A is deadly for the player here"),
         ("Wait 3 turns before the gate opens to the east.", "Wait 4 turns before the gate opens to the east."),
+        ("Wait 30 turns before the gate opens to the east.", "Wait turns before the gate opens to the east."),
+        ("Wait by door b until the gate opens to the east.", "Wait by door until the gate opens to the east."),
         ("Don't push the box into the corner of the room.", "Push the box into the corner of the room."),
     ],
 )
