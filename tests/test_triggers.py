@@ -157,6 +157,10 @@ def test_too_little_experience_waits_and_the_rest_is_frozen_and_read_once(run: R
     assert "1 of 4 new episodes" in again.detail
 
 
+def test_exactly_as_much_experience_as_is_needed_begins_a_round(run: RunFolder, tmp_path: Path) -> None:
+    assert begin(with_inbox(tmp_path, 4), run, "one", champion=0).outcome == "begun"
+
+
 def test_a_kill_before_the_round_exists_loses_no_experience(run: RunFolder, tmp_path: Path) -> None:
     config = with_inbox(tmp_path, 6)
     assert begin(config, run, "one", champion=0).round == 1

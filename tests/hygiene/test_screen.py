@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from oel_core.hygiene import inspect, screen
 from oel_core.hygiene.private import blotted, iban, looks_random, luhn, private_data
-from oel_core.hygiene.shape import near_duplicate
+from oel_core.hygiene.shape import near_duplicate, repetitive
 from oel_core.knowledge import empty, merge
 from oel_core.knowledge_config import Check, HygieneConfig
 from oel_core.prompts.extraction import get_format
@@ -24,6 +24,7 @@ MARK = "- EXPERIENCE ITEM:"
         ("Never step on the hole 'H'.", "never step on the hole 'H'!"),
         ("The goal is at the bottom right corner of the board.", "The goal is at the bottom right corner of board."),
         ("Pick up the key before you walk to the door.", "Pick up the keys before you walk to the door."),
+        ("Pick up the key before you walk to the door.", "Pick up the key before you walk to the wooden door."),
     ],
 )
 def test_the_same_in_almost_the_same_words_is_a_near_duplicate(first: str, second: str) -> None:
@@ -120,15 +121,24 @@ def luhn_constant(body: str) -> bool:
     return not any(luhn(f"{body}{last}") for last in range(10) if str(last) != body[0])
 
 
-def account(length: int) -> str:
+@pytest.mark.parametrize(("others", "reason"), [(22, None), (21, "the same three words 6 times")])
+def test_three_words_may_come_again_in_up_to_15_percent_of_a_text(others: int, reason: str | None) -> None:
+    apart = [f"{first}{second}" for first in "bcdfg" for second in "aeiou"][:others]
+    parts = [f"walk north now {word}" for word in apart[:6]]
+    assert repetitive(" ".join([*parts, *apart[6:]])) == reason
+
+
+def account(length: int, country: str = "DE") -> str:
     """An account number of so many characters with right check digits."""
     body = "7" * (length - 4)
-    return f"DE{98 - int(body + '131400') % 97:02d}{body}"  # D is 13, E is 14, and the check digits count as 00
+    letters = "".join(str(ord(letter) - ord("A") + 10) for letter in country)
+    return f"{country}{98 - int(body + letters + '00') % 97:02d}{body}"
 
 
 @pytest.mark.parametrize(("length", "valid"), [(14, False), (15, True), (34, True), (35, False)])
 def test_account_numbers_have_15_to_34_characters(length: int, valid: bool) -> None:
     assert iban(account(length)) is valid
+    assert iban(account(length, "AZ")) is valid
 
 
 @pytest.mark.parametrize(("words", "flags"), [(5, []), (6, ["6 words, more than 5"])])
@@ -140,6 +150,8 @@ def test_as_many_words_as_allowed_are_not_too_long(words: int, flags: list[str])
 def test_a_token_that_looks_random_has_two_digits_or_more() -> None:
     assert looks_random("kJqLwZxVbNmWpRtYc4aBdGh8")
     assert not looks_random("kJqLwZxVbNmWpRtYc4aBdGhs")
+    assert looks_random("aAbBcCdDeEfF" * 3 + "0")
+    assert not looks_random("aAbBcCdDeEfF" * 3)
 
 
 def test_check_digits_of_accounts_and_shapes_of_tokens() -> None:
