@@ -150,7 +150,7 @@ def load_model(path: str, config: ModelConfig) -> tuple[Any, PreTrainedTokenizer
     adapted = isinstance(source, Path) and is_adapter(source)
     model: Any = _load_adapter(Path(source), config) if adapted else _load_base(source, config)
     tokenizer = load_tokenizer(path)
-    rows = model.get_input_embeddings().num_embeddings
+    rows = model.get_input_embeddings().weight.shape[0]  # an adapter may stand on the embedding
     if len(tokenizer) > rows:
         raise ArtifactError(
             f"{path}: its tokenizer has {len(tokenizer)} tokens, its model only {rows}: they do not belong together"
