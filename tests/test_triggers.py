@@ -20,6 +20,7 @@ from oel_core.round_start import (
 from oel_core.triggers import (
     Outcome,
     Trigger,
+    abandon,
     begin,
     end,
     file_stem,
@@ -159,6 +160,26 @@ def test_too_little_experience_waits_and_the_rest_is_frozen_and_read_once(run: R
 
 def test_exactly_as_much_experience_as_is_needed_begins_a_round(run: RunFolder, tmp_path: Path) -> None:
     assert begin(with_inbox(tmp_path, 4), run, "one", champion=0).outcome == "begun"
+
+
+def test_an_abandoned_round_failed_whoever_began_it(run: RunFolder) -> None:
+    finish(run, 1, "collect")
+    by_hand = abandon(run, 1, "enough")
+    assert (by_hand.id, by_hand.outcome, by_hand.champion) == ("abandoned-round-1", "failed", None)
+    begin(OelConfig(), run, "two", champion=0)
+    with pytest.raises(ConfigError, match=r"round 1 of .* is over already: failed"):
+        abandon(run, 1, "again")
+    with pytest.raises(ConfigError, match=r"round 3 of .* is not open: the newest is round 2"):
+        abandon(run, 3, "too early")
+    ended = abandon(run, 2, "enough")
+    assert (ended.id, ended.outcome, ended.champion, ended.detail) == ("two", "failed", 0, "enough")
+    assert read_trigger(run, "two") == outcome_of(run, 2) == ended
+
+
+def test_a_finished_round_of_a_plain_run_cannot_be_abandoned(run: RunFolder) -> None:
+    finish(run, 1, "collect", "evaluate/held_out")
+    with pytest.raises(ConfigError, match=r"round 1 of .* is not open"):
+        abandon(run, 1, "enough")
 
 
 def test_a_kill_before_the_round_exists_loses_no_experience(run: RunFolder, tmp_path: Path) -> None:

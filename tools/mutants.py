@@ -74,8 +74,11 @@ class MutationPass:
         for file, choices in draw.sample(every, len(every)):
             source, (operator, occurrence) = file.read_text(), draw.choice(choices)
             mutated = mutate_code(source, get_operator(operator)(), occurrence)
-            old, new = functions(source, file), functions(mutated, file)
-            if old == new or len(outcomes) == self.options.count:
+            try:
+                new = functions(mutated, file)
+            except SyntaxError:  # `if not found := ...`
+                continue
+            if new == functions(source, file) or len(outcomes) == self.options.count:
                 continue
             own = f"/test_{file.stem}.py"
             outcomes.append(self.outcome(file, new, sorted(session.items, key=lambda item: own not in item.nodeid)))

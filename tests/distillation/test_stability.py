@@ -15,7 +15,7 @@ from oel_core.distillation.backtracks import BacktrackLog
 from oel_core.distillation.records import read_steps
 from oel_core.distillation.repetition import repetition_rate
 from oel_core.distillation.run import distill
-from oel_core.distillation.stability import find_breaches, signals
+from oel_core.distillation.stability import Signal, advice, find_breaches, signals
 from oel_core.errors import UnstableError
 from tests.builders import step_record
 from tests.distillation.builders import arguments
@@ -265,6 +265,21 @@ def test_repeated_four_grams_are_counted_within_a_response():
     assert repetition_rate([[7] * 8]) == 4 / 5
     assert repetition_rate([[7] * 8, [1, 2, 3, 4, 5, 6, 8, 9]]) == 4 / 10
     assert repetition_rate([[1, 2], []]) == 0
+
+
+@pytest.mark.parametrize(("value", "outside"), [(1.0, False), (3.0, False), (0.99, True), (3.01, True)])
+def test_a_value_on_a_bound_is_within(value, outside):
+    signal = Signal("entropy", "entropy", "nats", least=lambda first: first / 2, most=lambda first: first * 1.5)
+    assert signal.outside(step_record(entropy=value), step_record(entropy=2.0)) is outside
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({}, True), ({"objective": "forward_kl"}, False), ({"regime": "sft"}, False)],
+    ids=["top k", "another objective", "no teacher"],
+)
+def test_another_objective_is_advised_where_the_top_k_is_looked_at(settings, named):
+    assert ("distill.objective=reverse_kl_tail" in advice(DistillConfig(**settings))) is named
 
 
 def test_the_page_prints_what_its_script_prints():
