@@ -128,3 +128,12 @@ def test_an_error_names_eight_samples_and_counts_the_others(start, tmp_path):
     names = [f"s{number}" for number in range(10)]
     assert "Samples: s0, s1, s2, s3, s4, s5, s6, s7 and 2 more. " in str(trainer._stopped(step, names, "why"))
     assert "Samples: s0, s1, s2, s3, s4, s5, s6, s7. " in str(trainer._stopped(step, names[:8], "why"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lora", "mixed"), [("bfloat16", None, True), ("bfloat16", {"r": 4}, False), ("float32", None, False)]
+)
+def test_only_full_fine_tuning_in_bfloat16_keeps_float32_weights(tmp_path, dtype, lora, mixed):
+    given = arguments(tmp_path, tmp_path, lora=lora)
+    given["model"] = given["model"].model_copy(update={"dtype": dtype})
+    assert Job(**given).mixed is mixed
