@@ -73,10 +73,10 @@ class MutationPass:
         every = [(file, each) for file in files if file.is_file() for each in places(file.read_text())]
         for file, choices in draw.sample(every, len(every)):
             source, (operator, occurrence) = file.read_text(), draw.choice(choices)
-            mutated = mutate_code(source, get_operator(operator)(), occurrence)
             try:
+                mutated = mutate_code(source, get_operator(operator)(), occurrence)
                 new = functions(mutated, file)
-            except SyntaxError:  # `if not found := ...`
+            except (AttributeError, SyntaxError):  # what cosmic-ray cannot write: `if not found := ...`, a `not in`
                 continue
             if new == functions(source, file) or len(outcomes) == self.options.count:
                 continue
