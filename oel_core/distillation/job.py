@@ -10,6 +10,7 @@ import torch
 from oel_core.checkpoints import read_json
 from oel_core.config import DistillConfig, ModelConfig
 from oel_core.distillation.backtracks import BacktrackLog
+from oel_core.distillation.context import fitting, write_left_out
 from oel_core.distillation.dataset import Step, build_steps, check_context, longest
 from oel_core.distillation.engines import make_sampler
 from oel_core.distillation.ranks import Ranks
@@ -123,7 +124,7 @@ class Job(Record):
         return student
 
     def build_steps(self, student: Any, tokenizer: Any) -> list[Step]:
-        """Draws and prompts of every step, checked against the context window."""
+        """Draws and prompts of every step; prompts that the context window has no room for are left out and noted."""
 
         def encode(messages: Sequence[Any]) -> list[int]:
             return prompt_ids(tokenizer, messages, thinking=self.model.thinking)
@@ -131,8 +132,13 @@ class Job(Record):
         knowledge, weights = self.knowledge, self.weights
         if self.config.regime == "sft":
             knowledge, weights = (knowledge[0].model_copy(update={"items": (), "text": "", "tokens": 0}),), None
+        own = getattr(student.config, "max_position_embeddings", None) or self.model.max_length
+        length = min(self.model.max_length, own)
+        room = length - self.config.max_response_tokens
+        prompts, left_out = fitting(self.steps, knowledge, encode, room, self.injection)
+        write_left_out(self.workdir, left_out)
         steps = build_steps(
-            self.steps,
+            prompts,
             knowledge,
             self.config,
             encode,
@@ -141,13 +147,11 @@ class Job(Record):
             responses=self.responses,
             injection=self.injection,
         )
-        own = getattr(student.config, "max_position_embeddings", None) or self.model.max_length
-        room = min(self.model.max_length, own)
-        check_context(steps, self.config.max_response_tokens, room)
+        check_context(steps, self.config.max_response_tokens, length)
         replay = self.config.retention.replay
         if replay is None:
             return steps
-        return add_replay(steps, replay, encode, room - self.config.max_response_tokens, seed=self.seed)
+        return add_replay(steps, replay, encode, room, seed=self.seed)
 
     def trainer(
         self, student: Any, tokenizer: Any, steps: Sequence[Step], ranks: Ranks, on_step: OnStep | None

@@ -7,6 +7,7 @@ from pathlib import Path
 from oel_core.artifacts import RunFolder, stage_key
 from oel_core.caution import find_cautions
 from oel_core.config import OelConfig
+from oel_core.distillation.context import count_left_out
 from oel_core.distillation.records import StepRecord
 from oel_core.distillation.replay import digest_replay
 from oel_core.errors import ArtifactError
@@ -80,10 +81,10 @@ def _train(config: OelConfig, run: RunFolder, round_index: int, folder: Path, on
     )
     if checkpoint != folder / CHECKPOINT:
         raise ArtifactError(f"distillation left its checkpoint in {checkpoint}, not in {folder / CHECKPOINT}")
-    return _counts(list(read_jsonl(folder / STEPS, StepRecord)))
+    return _counts(list(read_jsonl(folder / STEPS, StepRecord)), count_left_out(folder))
 
 
-def _counts(steps: Sequence[StepRecord]) -> dict[str, float]:
+def _counts(steps: Sequence[StepRecord], left_out: int) -> dict[str, float]:
     return {
         "steps": len(steps),
         "samples": sum(len(step.draws) for step in steps),
@@ -91,4 +92,5 @@ def _counts(steps: Sequence[StepRecord]) -> dict[str, float]:
         "first_loss": steps[0].loss,
         "last_loss": steps[-1].loss,
         "backtracks": steps[-1].backtracks,
+        "left_out": left_out,
     }

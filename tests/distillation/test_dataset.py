@@ -3,6 +3,7 @@
 import pytest
 
 from oel_core.config import DistillConfig
+from oel_core.distillation.context import fitting
 from oel_core.distillation.dataset import (
     Sample,
     Step,
@@ -14,6 +15,7 @@ from oel_core.distillation.dataset import (
 )
 from oel_core.errors import DistillationError, ExtractionError
 from oel_core.knowledge_config import InjectionConfig
+from oel_core.prompts.injection import GLOBAL
 from oel_core.prompts.play import first_messages, with_knowledge
 from oel_core.types import PartialRollout
 from tests.distillation.builders import knowledge
@@ -120,6 +122,18 @@ def test_the_longest_sequence_may_be_a_replayed_one():
     step = Step(1, (sample(0, 10, 40), sample(1, 12, 30)))
     assert longest([step], config) == 50
     assert longest([step, Step(2, (sample(2, 1, 2),), replay=(sample(3, 45, 45),))], config) == 55
+
+
+def test_long_prompts_are_left_out_and_named_and_the_others_are_learned_from():
+    files = [knowledge("k" * 50), knowledge("j" * 40, replica=1)]
+    long = PartialRollout(trajectory_id="long", turn=3, messages=first_messages("intro", "b" * 500))
+    steps = [[*prompts(3), long], [long, *prompts(2)], prompts(1)]
+    room = len(encode(with_knowledge(prompts(1)[0].messages, "k" * 50)))
+    kept, left_out = fitting(steps, files, encode, room, GLOBAL)
+    assert kept == [prompts(3), prompts(2), prompts(1)]
+    assert [(one.id, one.tokens - one.room) for one in left_out] == [("long/turn3", 499 - 2)]
+    assert fitting(steps, files, encode, room + 497, GLOBAL) == (steps, [])
+    assert fitting([*steps, [long]], files, encode, room, GLOBAL) == ([*steps, [long]], []), "for the check to name it"
 
 
 def test_step_wise_teachers_read_what_has_to_do_with_the_turn():

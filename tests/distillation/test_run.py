@@ -13,10 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 import oel_core.distillation.update as update_module
+from oel_core.distillation.context import LeftOutPrompt, count_left_out
 from oel_core.distillation.objectives import score
 from oel_core.distillation.records import read_steps
 from oel_core.distillation.run import distill
 from oel_core.errors import ArtifactError, ConfigError, DistillationError, ExtractionError
+from oel_core.jsonl import read_jsonl
+from oel_core.prompts.play import first_messages
 from tests.distillation.builders import arguments, knowledge, prompts
 from tests.fakes import byte_tokenizer, tiny_model, tiny_model_folder
 
@@ -195,6 +198,18 @@ def test_what_does_not_fit_the_context_is_refused_before_training(start, tmp_pat
     assert not (tmp_path / "steps.jsonl").exists()
 
 
+def test_a_prompt_that_does_not_fit_is_left_out_and_the_round_goes_on(start, tmp_path):
+    given = arguments(start, tmp_path)
+    (first, *others), *rest = given["steps"]
+    long = first.model_copy(update={"trajectory_id": "long", "messages": first_messages("intro", "b" * 3000)})
+    distill(**{**given, "steps": [[long, first, *others], *rest]})
+    left_out = list(read_jsonl(tmp_path / "left_out.jsonl", LeftOutPrompt))
+    assert [one.id for one in left_out] == [f"long/turn{first.turn}"]
+    assert left_out[0].tokens > left_out[0].room
+    assert count_left_out(tmp_path) == 1
+    assert len(read_steps(tmp_path / "steps.jsonl")) == len(given["steps"])
+
+
 @pytest.mark.parametrize("objective", ["reverse_kl_tail", "forward_kl", "generalised_jsd"])
 def test_any_objective_brings_the_student_towards_its_teacher(start, tmp_path, objective):
     changes = {"steps": 8, "samples": 24, "learning_rate": 2e-3, "max_response_tokens": 4, "objective": objective}
@@ -242,6 +257,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from oel_core.distillation.run import distill
+from oel_core.jsonl import read_jsonl
+from oel_core.prompts.play import first_messages
 from tests.distillation.builders import arguments
 start, workdir = map(Path, sys.argv[1:])
 distill(**arguments(start, workdir, steps=6, checkpoint_every=1), on_step=lambda r: print(r.step, flush=True))
