@@ -1,6 +1,7 @@
 """Playing: what is recorded, what the policy is shown, and how failures stay in their episode."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from oel_core import envs
 from oel_core.config import ModelConfig, PlayConfig
-from oel_core.envs.base import Environment, EnvSpec
+from oel_core.envs.base import Environment, EnvSpec, Step
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
 from oel_core.knowledge_config import InjectionConfig
 from oel_core.manifest import digest_bytes
@@ -169,6 +170,40 @@ def test_an_environment_that_fails_fails_alone(where: str, said: str) -> None:
             assert (episode.terminated, episode.truncated, episode.passed) == (False, False, False)
         else:
             assert episode.error is None
+
+
+class OddEnv(CorridorEnv):
+    """Says what a record cannot hold: half surrogate pairs, and with odd seeds rewards that are not finite."""
+
+    intro = f"{CorridorEnv.intro}\ud800"
+
+    def step(self, action: str | None) -> Step:
+        step = super().step(action)
+        return replace(step, observation=f"\udc00{step.observation}", reward=self._reward)
+
+    def __init__(self, spec: EnvSpec, seed: int) -> None:
+        super().__init__(spec, seed)
+        self._reward = float("nan") if seed % 2 else 0.5
+
+    def start(self) -> str:
+        return f"{super().start()}\ud800"
+
+    def feedback(self, *, truncated: bool) -> str:
+        return "\ud800"
+
+
+def test_what_an_environment_says_can_be_written_or_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(envs.REGISTRY, "odd", "tests.test_rollout:OddEnv")
+    plans = [plan(2), plan(3, 1)]
+    played = {one.seed: one for one in play_episodes(Watched(), EnvSpec("odd", max_turns=2), plans, PLAY, seed=0)}
+    good, bad = played[2], played[3]
+    assert (good.error, good.feedback, good.reward) == (None, "\ufffd", 0.5)
+    assert good.intro.endswith("\ufffd")
+    assert good.turns[0].messages[1].content.endswith("\ufffd")
+    assert good.turns[0].observation.startswith("\ufffd")
+    assert bad.error == "EnvironmentError_: the environment gave the reward nan, which is not a finite number"
+    assert Trajectory.model_validate_json(good.model_dump_json()) == good
+    assert Trajectory.model_validate_json(bad.model_dump_json()) == bad
 
 
 def test_a_prompt_that_does_not_fit_fails_alone_and_the_turn_goes_on() -> None:

@@ -13,7 +13,7 @@ from oel_core.policies import check_backend
 from oel_core.policies.base import StreamingPolicy
 from oel_core.policies.openai_server import OpenAIPolicy
 from oel_core.sampling_config import Sampling
-from oel_core.types import IdSource, StopReason
+from oel_core.types import IdSource, Message, StopReason
 from tests.fakes import tiny_model_folder
 from tests.policies.fake_server import MODEL, PLAYER, FakeServer, Reply, ask, hang, running
 
@@ -103,6 +103,14 @@ def test_control_tokens_in_a_text_leave_nothing_to_the_servers_tokenizer(
     assert "with a space inside" in caplog.text
 
 
+def test_half_a_surrogate_pair_is_replaced_and_can_be_written(opened: Any) -> None:
+    """JSON can say one, UTF-8 cannot hold it, and Python's reader of JSON lets it through."""
+    with running(FakeServer(gives_ids=False, takes_ids=False, text="a\ud800b")) as server:
+        one = opened(server).generate([ask("a")], SAMPLING)[0]
+    assert one.text == "a\ufffdb"
+    assert Message(role="assistant", content=one.text).model_dump_json() == '{"role":"assistant","content":"a\ufffdb"}'
+
+
 def test_a_setting_that_the_server_does_not_know_is_refused_rather_than_dropped(opened: Any) -> None:
     with running(FakeServer(strict=True)) as server, pytest.raises(ConfigError, match="does not know top_k"):
         opened(server).generate(REQUESTS, Sampling(top_k=5, max_tokens=4))
@@ -128,6 +136,8 @@ def fails(server: FakeServer, times: int, reply: Reply) -> None:
         (200, {"choices": [{"finish_reason": "abort", "text": "a", "token_ids": [5]}]}, {}),
         (200, {"choices": [{"finish_reason": "stop", "text": 7}]}, {}),
         (200, {"choices": [{"finish_reason": "stop"}]}, {}),
+        (200, {"choices": [{"finish_reason": "stop", "text": "", "token_ids": [-1]}]}, {}),
+        (200, {"choices": [{"finish_reason": "stop", "text": "", "token_ids": [10**30]}]}, {}),
     ],
     ids=lambda reply: f"{reply[0]} {str(reply[1])[:30]}",
 )
