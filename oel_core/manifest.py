@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from oel_core.arithmetic import Arithmetic
 from oel_core.errors import ArtifactError
-from oel_core.types import Record
+from oel_core.types import Record, Values
 
 SCHEMA_VERSION = 1
 ABSENT = "(absent)"
@@ -34,7 +34,7 @@ class StageKey(Record):
     """Round and stage, like `round_01/evaluate/held_out`."""
     sections: tuple[str, ...]
     """Dotted paths of the configuration that decide the result; a section means all of it."""
-    config: dict[str, Any]
+    config: Values
     """The configuration fields this stage depends on: dotted path → value."""
     inputs: dict[str, str]
     """Name of each input → its digest."""

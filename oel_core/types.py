@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticSerializationError
 
 from oel_core.errors import ArtifactError
@@ -79,6 +79,15 @@ class Split(StrEnum):
     HELD_OUT = "held_out"
 
 
+def _all_finite(values: dict[str, Any]) -> dict[str, Any]:
+    for path, value in _floats(values, "it"):
+        if not math.isfinite(value):
+            raise ValueError(f"{path} is {value}, not a finite number")
+    return values
+
+
+Values = Annotated[dict[str, Any], AfterValidator(_all_finite)]
+"""Values of any kind that JSON has."""
 TokenId = Annotated[int, Field(ge=0)]
 
 
@@ -210,4 +219,4 @@ class EvalReport(Record):
     """Episodes that failed technically; they count as not passed."""
     layouts: int = Field(default=0, ge=0)
     """Distinct hidden layouts among the episodes."""
-    extra: dict[str, Any] = Field(default_factory=dict)
+    extra: Values = Field(default_factory=dict)

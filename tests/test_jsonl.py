@@ -96,7 +96,7 @@ def test_numbers_that_json_does_not_have_are_neither_read_nor_written(tmp_path: 
             good.model_copy(update={"turns": (turn(0).model_copy(update={"wall_s": value}),)}),
             "Trajectory.turns.0.wall_s",
         ),
-        (report(extra={"by_kind": [{"share": value}]}), "EvalReport.extra.by_kind.0.share"),
+        (report().model_copy(update={"extra": {"by_kind": [{"share": value}]}}), "EvalReport.extra.by_kind.0.share"),
         (report().model_copy(update={"ci95": (0.0, value)}), "EvalReport.ci95.1"),
     ]:
         with pytest.raises(ArtifactError, match=rf"^{where} is -?(nan|inf): records hold finite numbers only"):
@@ -106,6 +106,8 @@ def test_numbers_that_json_does_not_have_are_neither_read_nor_written(tmp_path: 
     assert (tmp_path / "none.jsonl").read_bytes() == b""
     with pytest.raises(ValidationError, match="finite number"):
         report(pass_rate=value)
+    with pytest.raises(ValidationError, match=r"it\.by_kind\.0 is .*, not a finite number"):
+        report(extra={"by_kind": [value]})
     data = good.model_dump_json().replace('"reward":0.0,"feedback"', f'"reward":{json.dumps(value)},"feedback"')
     (tmp_path / "rows.jsonl").write_text(data + "\n")
     with pytest.raises(

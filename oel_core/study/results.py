@@ -55,7 +55,7 @@ class StudyResult(Record):
     arms: tuple[str, ...]
     rounds: int
     foreign: str | None
-    settings: dict[str, Any]
+    settings: Values
     """The resolved configuration, without what the arms and seeds change."""
     cells: tuple[Cell, ...]
     work: tuple[Work, ...]
