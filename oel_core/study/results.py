@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -14,7 +13,7 @@ from oel_core.study.arms import HELD_OUT, IN_CONTEXT
 from oel_core.study.plan import FOREIGN_MODEL, RUNS, Job, StudyPlan, jobs, own_round
 from oel_core.study.sharing import SharingFolder, shared_stages
 from oel_core.summary import report
-from oel_core.types import EvalReport, Record, Trajectory
+from oel_core.types import EvalReport, Record, Trajectory, Values
 
 
 class Cell(Record):
