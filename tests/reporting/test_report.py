@@ -22,6 +22,7 @@ from oel_core.reporting.gather import assessed, rounds
 from oel_core.reporting.learned import learned
 from oel_core.reporting.notes import note
 from oel_core.reporting.render import render
+from oel_core.reporting.tables import Table
 from oel_core.review import Decision, decide
 from oel_core.round_start import RoundStart, write_start
 from oel_core.stages import common, distill
@@ -244,6 +245,12 @@ def test_the_note_holds_the_verdict_and_the_newest_rounds_that_fit(run: RunFolde
     shorter = note(run, most=len(whole) - 1)
     assert [line.split(" | ")[0] for line in shorter.splitlines() if line.startswith("| ")][2:] == ["| 1"]
     assert len(note(run, most=50)) == 50
+
+
+def test_a_note_shows_names_of_suites_as_they_are(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(["round", "ood <b>[x](http://evil.example)|"], [["0", "1.0%"]])
+    monkeypatch.setattr("oel_core.reporting.notes.tables.measured", lambda found: table)
+    assert "| round | ood \\<b\\>\\[x\\](http\\://evil.example)\\| |" in note(run, most=6000)
 
 
 def test_a_review_is_shown_with_its_author(run: RunFolder) -> None:
