@@ -89,7 +89,7 @@ $(VLLM_READY): $(READY)
 	@touch $@
 
 test-vllm: vllm-cpu
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/policies/test_vllm_real.py tests/policies/test_vllm_champion.py tests/distillation/test_engines_real.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/policies/vllm/test_vllm_real.py tests/policies/vllm/test_vllm_champion.py tests/distillation/training/test_engines_real.py
 
 results: setup
 	$(BIN)/python -m tests.benchmarks.results_table quickstart

@@ -6,21 +6,21 @@ from pathlib import Path
 from prefect import flow
 
 from flows.evaluate_model import model_path
-from oel_core.artifacts import open_run
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.envs.base import env_spec
-from oel_core.files import write_atomic
-from oel_core.jsonl import jsonl_bytes
-from oel_core.planning import plan_episodes
+from oel_core.models.threads import settle_threads
 from oel_core.policies import load_policy
-from oel_core.preflight import check
-from oel_core.rollout import play_episodes
-from oel_core.round_start import last_begun
+from oel_core.preflight.check import check
+from oel_core.projects.triggers import file_stem
+from oel_core.rollouts.planning import plan_episodes
+from oel_core.rollouts.playing import play_episodes
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import open_run
+from oel_core.runs.jsonl import jsonl_bytes
+from oel_core.runs.round_start import last_begun
 from oel_core.seeds import SEEDINGS
-from oel_core.threads import settle_threads
-from oel_core.triggers import file_stem
 from oel_core.types import Split
-from tasks.registry import CHAMPION
+from tasks.tracking.registry import CHAMPION
 
 REPLICA = 127
 """Of the seeds used here, so that they are none of those that rounds play themselves. With `environment.seeds: paper`

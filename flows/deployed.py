@@ -19,21 +19,21 @@ from pydantic import Field
 
 from flows.collect_only import collect_only
 from flows.evaluate_model import Suite, evaluate_model
-from flows.gate_report import outcome_details, outcome_line
 from flows.learning_loop import learning_loop
 from flows.links import report_place
 from flows.next_round import next_round
-from flows.outages import through_outages
 from flows.outcomes import SHOWN
+from flows.pages.gate import outcome_details, outcome_line
+from flows.pages.round import outcome_key, outcome_markdown
 from flows.parameters import Preset, WhenBusy, asked_of, patience, resolve, resolve_for, run_root, trigger_id
-from flows.report import outcome_key, outcome_markdown
-from flows.stopping import under_worker
-from oel_core.artifacts import RunFolder
-from oel_core.markdown import escaped
-from oel_core.summary import RoundSummary
-from oel_core.triggers import Trigger, settled
+from flows.recovery.outages import through_outages
+from flows.recovery.stopping import under_worker
+from oel_core.projects.triggers import Trigger, settled
+from oel_core.rounds.summary import RoundSummary
+from oel_core.runs.folder import RunFolder
+from oel_core.text.markdown import escaped
 from oel_core.types import EvalReport
-from tasks.tracking_settings import load_settings
+from tasks.tracking.settings import load_settings
 
 QUICKSTART = Preset("quickstart")
 

@@ -7,19 +7,19 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.measured import rows
-from oel_core.artifacts import RunFolder
-from oel_core.checkpoints import resolve_model
-from oel_core.config import OelConfig
+from flows.pages.measurement import rows
+from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.evaluation import make_suite, model_settings, suite_names
-from oel_core.markdown import table
+from oel_core.models.checkpoints import resolve_model
 from oel_core.policies import load_policy
-from oel_core.stages.common import model_after
+from oel_core.rounds.context import model_after
+from oel_core.runs.folder import RunFolder
+from oel_core.text.markdown import table
 from oel_core.types import EvalReport
-from tasks.registry import CHAMPION, PREVIOUS, registry_of
-from tasks.tracking import CANDIDATE
-from tasks.tracking_settings import load_settings
+from tasks.tracking.client import CANDIDATE
+from tasks.tracking.registry import CHAMPION, PREVIOUS, registry_of
+from tasks.tracking.settings import load_settings
 
 Suite = Enum("Suite", {name: name for name in suite_names()}, type=str)  # type: ignore[misc]
 ALIASES = (CHAMPION, PREVIOUS, CANDIDATE)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from prefect import flow
 
-from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
+from oel_core.runs.folder import RunFolder
 from tasks.evaluate import evaluate
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking.settings import TrackingSettings
 
 
 @flow(name="evaluate-round", flow_run_name="{run.name} evaluate round {round_index}")

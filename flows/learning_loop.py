@@ -6,21 +6,21 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from flows.abandoned import take_over
 from flows.evaluate_round import evaluate_round
 from flows.learning_round import learning_round
 from flows.links import report_place
-from flows.report import report_key, report_markdown
-from oel_core.artifacts import adopt_config, open_run
-from oel_core.config import OelConfig
-from oel_core.preflight import check
-from oel_core.round_start import require_ungated
+from flows.pages.round import report_key, report_markdown
+from flows.recovery.abandoned import take_over
+from oel_core.config.run import OelConfig
+from oel_core.models.threads import settle_threads
+from oel_core.preflight.check import check
+from oel_core.rounds.summary import RoundSummary, summarise_run
+from oel_core.runs.folder import adopt_config, open_run
+from oel_core.runs.round_start import require_ungated
 from oel_core.stages.evaluate import parts
-from oel_core.summary import RoundSummary, summarise_run
-from oel_core.threads import settle_threads
 from tasks.report import report
-from tasks.tracking import LOOP, tracker_of
-from tasks.tracking_settings import TrackingSettings, load_settings
+from tasks.tracking.client import LOOP, tracker_of
+from tasks.tracking.settings import TrackingSettings, load_settings
 
 
 @flow(name="learning-loop", flow_run_name="{name}")

@@ -4,10 +4,10 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.evaluate_round import evaluate_round
-from flows.report import artifact_key, round_markdown
+from flows.pages.round import artifact_key, round_markdown
 from flows.reviewing import wait_for_review
-from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
+from oel_core.runs.folder import RunFolder
 from oel_core.stages.evaluate import parts
 from tasks.accumulate import accumulate
 from tasks.collect import collect
@@ -17,8 +17,8 @@ from tasks.promote import register
 from tasks.review import review
 from tasks.saturation import saturation
 from tasks.select import select
-from tasks.tracking import tracker_of
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking.client import tracker_of
+from tasks.tracking.settings import TrackingSettings
 
 
 @flow(name="learning-round", flow_run_name="{run.name} round {round_index}")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from flows.services.process import find, runs
 from flows.services.servers import MLFLOW, read_settings
-from oel_core.artifacts import RunFolder
+from oel_core.config.urls import without_secrets
 from oel_core.reporting import REPORT_FILE
-from oel_core.urls import without_secrets
-from tasks.pages import artifact_page, runs_page
-from tasks.tracking import LOOP, experiment_of, tracked_run, tracker_of
-from tasks.tracking_settings import TrackingSettings, load_settings
+from oel_core.runs.folder import RunFolder
+from tasks.tracking.client import LOOP, experiment_of, tracked_run, tracker_of
+from tasks.tracking.pages import artifact_page, runs_page
+from tasks.tracking.settings import TrackingSettings, load_settings
 
 
 def mlflow_server(root: Path, settings: TrackingSettings) -> str | None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from flows.services.client import join_services, use_tracking
 from flows.services.servers import UpSettings, prefect_server
-from oel_core.artifacts import require_root
 from oel_core.errors import OelError
-from oel_core.policies.guardian import guarded
+from oel_core.runs.folder import require_root
+from oel_core.runs.guardian import guarded
 
 START_S = 180.0
 """A busy machine needs longer than one would think."""

@@ -11,13 +11,11 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from flows.abandoned import take_over
 from flows.evaluate_round import evaluate_round
-from flows.gate_report import gate_key, gate_markdown
 from flows.learning_round import learning_round
-from oel_core.admission import Admission
-from oel_core.artifacts import RunFolder, adopt_config, open_run
-from oel_core.config import OelConfig
+from flows.pages.gate import gate_key, gate_markdown
+from flows.recovery.abandoned import take_over
+from oel_core.config.run import OelConfig
 from oel_core.errors import (
     ArtifactError,
     BusyError,
@@ -27,23 +25,25 @@ from oel_core.errors import (
     PromptTooLongError,
     UndecidedError,
 )
-from oel_core.preflight import check
-from oel_core.project import Asked, asked_config, change_of, keep_config
-from oel_core.promotion import Verdict
+from oel_core.gate.promotion import Verdict
+from oel_core.models.threads import settle_threads
+from oel_core.preflight.check import check
+from oel_core.projects.admission import Admission
+from oel_core.projects.round_failure import happened_before
+from oel_core.projects.round_inbox import set_aside
+from oel_core.projects.settings import Asked, asked_config, change_of, keep_config
+from oel_core.projects.triggers import Outcome, Trigger, begin, end, join, open_round, settled, undecided
 from oel_core.reporting import REPORT_FILE
-from oel_core.round_failure import happened_before
-from oel_core.round_inbox import set_aside
-from oel_core.round_start import parent_of
-from oel_core.stages.common import model_after
+from oel_core.rounds.context import model_after
+from oel_core.runs.folder import RunFolder, adopt_config, open_run
+from oel_core.runs.round_start import parent_of
 from oel_core.stages.evaluate import own_parts, stage_name
-from oel_core.threads import settle_threads
-from oel_core.triggers import Outcome, Trigger, begin, end, join, open_round, settled, undecided
 from tasks.promote import gate, promote
-from tasks.registry import registry_of
 from tasks.report import report
 from tasks.retries import can_help
-from tasks.tracking import LOOP, tracker_of
-from tasks.tracking_settings import TrackingSettings, load_settings
+from tasks.tracking.client import LOOP, tracker_of
+from tasks.tracking.registry import registry_of
+from tasks.tracking.settings import TrackingSettings, load_settings
 
 
 @flow(name="next-round", flow_run_name="{name} next round")

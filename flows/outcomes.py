@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from oel_core.triggers import Outcome
+from oel_core.projects.triggers import Outcome
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from prefect.runtime import flow_run
 
-from oel_core.artifacts import RunFolder, require_run_name
-from oel_core.config import OelConfig, load_config, preset_names
-from oel_core.project import Asked, asked_config
+from oel_core.config.run import OelConfig, load_config, preset_names
+from oel_core.projects.settings import Asked, asked_config
+from oel_core.runs.folder import RunFolder, require_run_name
 
 Preset = Enum("Preset", {name: name for name in preset_names()}, type=str)  # type: ignore[misc]
 """The presets that ship with the project."""

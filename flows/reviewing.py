@@ -18,11 +18,11 @@ from prefect.input import RunInput
 from prefect.logging import get_logger, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.report import review_key, review_markdown
-from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig
+from flows.pages.round import review_key, review_markdown
+from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
-from oel_core.review import Decision, ask, decide, decision_of
+from oel_core.projects.review import Decision, ask, decide, decision_of
+from oel_core.runs.folder import RunFolder
 from tasks.progress import progress
 from tasks.resources import free_policies
 

@@ -6,17 +6,17 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from flows.abandoned import take_over
-from oel_core.artifacts import open_run
+from flows.recovery.abandoned import take_over
 from oel_core.errors import DistillationError, ExtractionError
-from oel_core.manifest import flatten
+from oel_core.runs.folder import open_run
+from oel_core.runs.manifest import flatten
 from oel_core.study.plan import StudyPlan, jobs
 from oel_core.study.results import StudyResult
 from oel_core.study.tables import markdown
 from oel_core.study.writing import require_study, write_plan
 from tasks.study import study_results, study_run
-from tasks.tracking import LOOP, tracker_of
-from tasks.tracking_settings import TrackingSettings, load_settings
+from tasks.tracking.client import LOOP, tracker_of
+from tasks.tracking.settings import TrackingSettings, load_settings
 
 
 @flow(name="study", flow_run_name="{name}")

@@ -2,16 +2,16 @@
 
 from prefect import task
 
-from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig
-from oel_core.manifest import Manifest
+from oel_core.config.run import OelConfig
+from oel_core.rounds.context import Given
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import Manifest
 from oel_core.stages.accumulate import STAGE
 from oel_core.stages.accumulate import accumulate as accumulate_items
-from oel_core.stages.common import Given
 from tasks.base import STAGE_OPTIONS
 from tasks.progress import progress
-from tasks.publishing import publish
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking.publishing import publish
+from tasks.tracking.settings import TrackingSettings
 
 
 @task(name="accumulate", task_run_name="accumulate round {round_index}", **STAGE_OPTIONS)

@@ -2,16 +2,16 @@
 
 from prefect import task
 
-from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig
-from oel_core.distillation.records import StepRecord
-from oel_core.manifest import Manifest
+from oel_core.config.run import OelConfig
+from oel_core.distillation.training.step_records import StepRecord
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import Manifest
 from oel_core.stages.distill import distill as distill_knowledge
 from tasks.base import STAGE_OPTIONS
 from tasks.progress import progress
-from tasks.publishing import publish, publish_step
 from tasks.resources import free_policies
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking.publishing import publish, publish_step
+from tasks.tracking.settings import TrackingSettings
 
 
 @task(name="distill", task_run_name="distill round {round_index}", **STAGE_OPTIONS)

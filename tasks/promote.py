@@ -2,17 +2,17 @@
 
 from prefect import task
 
-from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig
-from oel_core.promotion import Verdict
-from oel_core.stages.common import CHECKPOINT
+from oel_core.config.run import OelConfig
+from oel_core.gate.promotion import Verdict
+from oel_core.rounds.context import CHECKPOINT
+from oel_core.runs.folder import RunFolder
 from oel_core.stages.gate import STAGE, VERDICT, read_verdict
 from oel_core.stages.gate import gate as judge_round
 from tasks.base import STAGE_OPTIONS
-from tasks.publishing import publish
-from tasks.registry import Move, registry_of
-from tasks.tracking import tracker_of
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking.client import tracker_of
+from tasks.tracking.publishing import publish
+from tasks.tracking.registry import Move, registry_of
+from tasks.tracking.settings import TrackingSettings
 
 
 @task(name="register", task_run_name="register round {round_index}", **STAGE_OPTIONS)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from prefect import task
 
-from oel_core.artifacts import RunFolder
 from oel_core.reporting import write_report
-from oel_core.reporting.notes import note
+from oel_core.reporting.page.notes import note
+from oel_core.runs.folder import RunFolder
 from tasks.base import STAGE_OPTIONS
-from tasks.tracking import LOOP, MAX_VALUE, tracker_of
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking.client import LOOP, MAX_VALUE, tracker_of
+from tasks.tracking.settings import TrackingSettings
 
 
 @task(name="report", task_run_name="report on {run.name}", **STAGE_OPTIONS)

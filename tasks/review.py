@@ -2,14 +2,14 @@
 
 from prefect import task
 
-from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig
-from oel_core.manifest import Manifest
+from oel_core.config.run import OelConfig
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import Manifest
 from oel_core.stages.review import STAGE
 from oel_core.stages.review import review as apply_review
 from tasks.base import STAGE_OPTIONS
-from tasks.publishing import publish
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking.publishing import publish
+from tasks.tracking.settings import TrackingSettings
 
 
 @task(name="review", task_run_name="review round {round_index}", **STAGE_OPTIONS)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from prefect import task
 
-from oel_core.artifacts import MANIFEST, RunFolder
-from oel_core.distillation.records import StepRecord
-from oel_core.manifest import Manifest, flatten, read_record
-from oel_core.stages.common import REPORT
+from oel_core.distillation.training.step_records import StepRecord
+from oel_core.rounds.context import REPORT
+from oel_core.runs.folder import MANIFEST, RunFolder
+from oel_core.runs.manifest import Manifest, flatten, read_record
 from oel_core.study.arms import ARMS
 from oel_core.study.plan import RUNS, Job, StudyPlan
 from oel_core.study.results import StudyResult, gather
@@ -18,10 +18,10 @@ from oel_core.study.writing import write_results
 from oel_core.types import EvalReport
 from tasks.base import STAGE_OPTIONS
 from tasks.progress import progress
-from tasks.publishing import REPORT_METRICS, STEP_METRICS
 from tasks.resources import free_policies
-from tasks.tracking import LOOP, Tracker, tracker_of
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking.client import LOOP, Tracker, tracker_of
+from tasks.tracking.publishing import REPORT_METRICS, STEP_METRICS
+from tasks.tracking.settings import TrackingSettings
 
 
 @task(name="study-run", task_run_name="{job.name}", **STAGE_OPTIONS)

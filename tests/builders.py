@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from oel_core.distillation.records import StepRecord
+from oel_core.distillation.training.step_records import StepRecord
 from oel_core.types import ExperienceItem, Knowledge, Message, Split, StopReason, Trajectory, Turn
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from oel_core.architectures import read_architecture
-from oel_core.config import OelConfig
-from oel_core.distillation import trainer
-from oel_core.distillation.run import distill
-from oel_core.estimate import generation_memory, training_memory
+from oel_core.config.run import OelConfig
+from oel_core.config.sampling import Sampling
+from oel_core.distillation.training import trainer
+from oel_core.distillation.training.run import distill
+from oel_core.models.architectures import read_architecture
 from oel_core.policies.base import Request
-from oel_core.policies.transformers import TransformersPolicy
-from oel_core.sampling_config import Sampling
+from oel_core.policies.hf.policy import TransformersPolicy
+from oel_core.preflight.estimate import generation_memory, training_memory
 from oel_core.types import Knowledge, Message, PartialRollout
 from tests.builders import item
 from tests.fakes import byte_tokenizer

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, adopt_config, open_run, stage_key
-from oel_core.config import load_config
+from oel_core.config.run import load_config
+from oel_core.runs.folder import RunFolder, adopt_config, open_run, stage_key
 
 WEIGHTS = b"w" * 4096
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from oel_core.admission import Admission
-from oel_core.artifacts import open_run
-from oel_core.config import OelConfig, parse_config
-from oel_core.jsonl import LineError
-from oel_core.triggers import Trigger, begin
+from oel_core.config.run import OelConfig, parse_config
+from oel_core.projects.admission import Admission
+from oel_core.projects.triggers import Trigger, begin
+from oel_core.runs.folder import open_run
+from oel_core.runs.jsonl import LineError
 from oel_core.types import Message, Trajectory
 from tests.builders import episode, turn
 from tests.fakes import tiny_model_folder

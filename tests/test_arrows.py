@@ -9,16 +9,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {"oel_core": 0, "tasks": 1, "flows": 2}
 ONE_HOME = {
-    "mlflow": "tasks/tracking.py",
-    "peft": "oel_core/models.py",
-    "trl": "oel_core/distillation/trainer.py",
-    "textworld": "oel_core/envs/textworld_engine.py",
+    "mlflow": "tasks/tracking/client.py",
+    "peft": "oel_core/models/loading.py",
+    "trl": "oel_core/distillation/training/trainer.py",
+    "textworld": "oel_core/envs/textworld/engine.py",
     "textarena": "oel_core/envs/textarena.py",
-    "vllm": "oel_core/policies/vllm.py",
-    "lm_eval": "oel_core/evaluation/lm_harness.py",
-    "langdetect": "oel_core/evaluation/lm_harness.py",
-    "nltk": "oel_core/evaluation/punkt.py",
-    "punkt": "oel_core/evaluation/punkt.py",
+    "vllm": "oel_core/policies/vllm/policy.py",
+    "lm_eval": "oel_core/evaluation/harness/lm_eval.py",
+    "langdetect": "oel_core/evaluation/harness/lm_eval.py",
+    "nltk": "oel_core/evaluation/harness/punkt.py",
+    "punkt": "oel_core/evaluation/harness/punkt.py",
     "matplotlib": "oel_core/study/plots.py",
 }
 SOURCES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import app
+from flows.cli.app import app
 from tests.documents import RUNNABLE, Block, blocks, commands
 
 ROOT = Path(__file__).parent.parent

@@ -81,7 +81,7 @@ def prefect_client() -> "Iterator[SyncPrefectClient]":
     import httpx
     from prefect.client.orchestration import get_client
 
-    from flows.outages import is_outage
+    from flows.recovery.outages import is_outage
 
     url = os.environ.get("PREFECT_API_URL")
     try:

@@ -6,8 +6,8 @@ Passwords reach the servers through their environment only, never a command line
 import asyncio
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from oel_core.config.urls import without_secrets
 from oel_core.errors import ConfigError, ServiceError
-from oel_core.urls import without_secrets
 
 DATABASES = {"prefect": "oel_prefect", "mlflow": "oel_mlflow"}
 

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from flows.services.postgres import database_url
 from flows.services.process import HOME, Service, python
-from oel_core.files import write_atomic
-from oel_core.manifest import read_if_there
+from oel_core.runs.files import write_atomic
+from oel_core.runs.manifest import read_if_there
 from oel_core.types import Record
 
 PREFECT, MLFLOW = "prefect", "mlflow"

@@ -28,11 +28,11 @@ REGISTRY: Final[dict[str, str]] = {
     "lake": "oel_core.envs.lake:LakeEnv",
     "frozen_lake": "oel_core.envs.textarena:FrozenLake",
     "sokoban": "oel_core.envs.textarena:Sokoban",
-    "textworld_coin": "oel_core.envs.textworld:CoinCollector",
-    "textworld_treasure": "oel_core.envs.textworld:TreasureHunter",
-    "textworld_cooking": "oel_core.envs.textworld:Cooking",
-    "textworld_custom": "oel_core.envs.textworld:CustomGame",
-    "textworld_relics": "oel_core.envs.textworld_relics:Relics",
+    "textworld_coin": "oel_core.envs.textworld.games:CoinCollector",
+    "textworld_treasure": "oel_core.envs.textworld.games:TreasureHunter",
+    "textworld_cooking": "oel_core.envs.textworld.games:Cooking",
+    "textworld_custom": "oel_core.envs.textworld.games:CustomGame",
+    "textworld_relics": "oel_core.envs.textworld.relics_game:Relics",
 }
 """Name → "module:Class", imported on first use. A class is called with `(spec, seed)` and has an `Options` model."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 
 
 @dataclass(frozen=True)

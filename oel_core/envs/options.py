@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from oel_core.config_base import Section
+from oel_core.config.fields import validate
+from oel_core.config.section import Section
 from oel_core.envs.base import EnvSpec
-from oel_core.fields import validate
 
 
 class EnvOptions(Section):

@@ -9,15 +9,15 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final
 
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
-from oel_core.evaluation import lm_harness
 from oel_core.evaluation.base import Suite
 from oel_core.evaluation.cross_game import CROSS_GAME, make_cross_game
 from oel_core.evaluation.games import make_games
+from oel_core.evaluation.harness import lm_eval as lm_harness
+from oel_core.evaluation.harness.task import make_lm_task
 from oel_core.evaluation.ifeval import make_ifeval
 from oel_core.evaluation.lake import make_other_symbols, make_swapped_roles
-from oel_core.evaluation.lm_task import make_lm_task
 from oel_core.evaluation.questions import model_settings
 from oel_core.evaluation.relics import make_other_relics
 

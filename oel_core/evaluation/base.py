@@ -7,15 +7,15 @@ from statistics import fmean
 from typing import Protocol
 
 from oel_core import envs
-from oel_core.config import OelConfig, PlayConfig
+from oel_core.config.knowledge import InjectionConfig
+from oel_core.config.run import OelConfig, PlayConfig
+from oel_core.config.sampling import Sampling
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation.stats import wilson
-from oel_core.knowledge_config import InjectionConfig
 from oel_core.policies.base import Policy
 from oel_core.prompts.injection import GLOBAL
-from oel_core.rollout import EpisodePlan, KnowledgeFor, count_layouts, plan_episodes, play_episodes, unfinished
-from oel_core.sampling_config import Sampling
+from oel_core.rollouts.playing import EpisodePlan, KnowledgeFor, count_layouts, plan_episodes, play_episodes, unfinished
 from oel_core.seeds import SEEDINGS
 from oel_core.types import EvalReport, Split, StopReason, Trajectory
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from pydantic import Field
 
-from oel_core.config import Count, OelConfig, Options, Section
+from oel_core.config.run import Count, OelConfig, Options, Section
 from oel_core.envs import check_spec
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ConfigError
 from oel_core.evaluation.base import HeldOutPlay, OnEpisode, ignore
 from oel_core.evaluation.options import parse_options
 from oel_core.policies.base import Policy
-from oel_core.rollout import plan_episodes
+from oel_core.rollouts.playing import plan_episodes
 from oel_core.seeds import SEEDINGS
 from oel_core.types import EvalReport, Split, Trajectory
 

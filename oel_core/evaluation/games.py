@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from oel_core.config import Count, OelConfig, Section
+from oel_core.config.run import Count, OelConfig, Section
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.errors import ConfigError
 from oel_core.evaluation.base import HeldOutPlay, OnEpisode, held_out, ignore
 from oel_core.evaluation.options import parse_options
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction.base import CountTokens, transcript
-from oel_core.rollout import EpisodePlan
+from oel_core.rollouts.playing import EpisodePlan
 from oel_core.types import EvalReport, Trajectory
 
 Arm = Literal["plain", "in_context", "raw"]

@@ -15,15 +15,15 @@ from typing import Any
 from pydantic import AliasChoices, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from oel_core.config import Count, OelConfig, Section
+from oel_core.config.run import Count, OelConfig, Section
+from oel_core.config.sampling import Sampling
 from oel_core.errors import ConfigError
-from oel_core.evaluation import lm_harness
 from oel_core.evaluation.base import OnEpisode, ignore, summarise
+from oel_core.evaluation.harness import lm_eval as lm_harness
 from oel_core.evaluation.options import parse_options
 from oel_core.evaluation.questions import Asking, Question, Score, pick, visible
 from oel_core.evaluation.stats import Estimate, clustered_share, wilson
 from oel_core.policies.base import Policy
-from oel_core.sampling_config import Sampling
 from oel_core.seeds import derive_seed
 from oel_core.types import EvalReport, Message, Record, Trajectory
 

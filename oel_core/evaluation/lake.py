@@ -7,7 +7,7 @@ context, so a model that only learnt the deployment's letters by heart fails the
 from collections.abc import Mapping
 from typing import Any
 
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.envs.lake import DEPLOYMENT_SYMBOLS, ROLES, Role
 from oel_core.evaluation.options import parse_options
 from oel_core.evaluation.told import ToldOptions, ToldSuite, make_told

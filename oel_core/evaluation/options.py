@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from oel_core.fields import validate
+from oel_core.config.fields import validate
 
 Options = TypeVar("Options", bound=BaseModel)
 

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from oel_core.config import ModelConfig
+from oel_core.config.run import ModelConfig
+from oel_core.config.sampling import Sampling
 from oel_core.errors import ArtifactError, PromptTooLongError
 from oel_core.evaluation.base import OnEpisode, Suite
-from oel_core.planning import EpisodePlan
 from oel_core.policies.base import Completion, Policy, Request, StreamingPolicy
-from oel_core.policies.flight import Flight
-from oel_core.rollout import groups, prompt_digest, unfinished
-from oel_core.sampling_config import Sampling
+from oel_core.policies.completions import Flight
+from oel_core.rollouts.planning import EpisodePlan
+from oel_core.rollouts.playing import groups, prompt_digest, unfinished
 from oel_core.types import Message, Split, Trajectory, Turn
 
 THINKING_ENDS = "</think>"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.evaluation.options import parse_options
 from oel_core.evaluation.told import ToldOptions, ToldSuite, make_told
 

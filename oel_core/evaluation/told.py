@@ -6,13 +6,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from oel_core.config import Count, OelConfig, Options, Section
+from oel_core.config.run import Count, OelConfig, Options, Section
 from oel_core.envs import check_spec
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.errors import EnvironmentError_
 from oel_core.evaluation.base import HeldOutPlay, OnEpisode, held_out, ignore
 from oel_core.policies.base import Policy
-from oel_core.rollout import EpisodePlan
+from oel_core.rollouts.playing import EpisodePlan
 from oel_core.types import EvalReport, Trajectory
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from oel_core.policies.base import Policy
 
 if TYPE_CHECKING:  # the configuration imports this package for its sampling type
-    from oel_core.config import ModelConfig
+    from oel_core.config.run import ModelConfig
 
 
 class LoadedPolicy(Policy, Protocol):
@@ -20,19 +20,19 @@ class LoadedPolicy(Policy, Protocol):
 
 
 def _transformers(path: str, config: ModelConfig) -> LoadedPolicy:
-    from oel_core.policies.transformers import TransformersPolicy
+    from oel_core.policies.hf.policy import TransformersPolicy
 
     return TransformersPolicy.load(path, config)
 
 
 def _vllm(path: str, config: ModelConfig) -> LoadedPolicy:
-    from oel_core.policies.vllm import VllmPolicy
+    from oel_core.policies.vllm.policy import VllmPolicy
 
     return VllmPolicy.load(path, config)
 
 
 def _openai(path: str, config: ModelConfig) -> LoadedPolicy:
-    from oel_core.policies.openai_server import OpenAIPolicy
+    from oel_core.policies.openai.policy import OpenAIPolicy
 
     return OpenAIPolicy.load(path, config)
 
@@ -55,11 +55,11 @@ def check_backend(config: ModelConfig) -> None:
         ConfigError: the environment variable with the API key is not set.
     """
     if config.backend == "vllm" or (config.backend == "openai" and config.openai.managed):
-        from oel_core.policies.vllm import check_installed
+        from oel_core.policies.vllm.policy import check_installed
 
         check_installed()
     elif config.backend == "openai":
-        from oel_core.policies.openai_server import api_key
+        from oel_core.policies.openai.policy import api_key
 
         api_key(config)
 
@@ -72,9 +72,9 @@ def load_policy(path: str, config: ModelConfig) -> Policy:
 
     Raises:
         ConfigError: the device is not there, or the server cannot serve this checkpoint.
-        ArtifactError, PolicyError: as `oel_core.models.load_model`; PolicyError also when vLLM or a server fails.
+        ArtifactError, PolicyError: as `load_model`; PolicyError also when vLLM or a server fails.
     """
-    from oel_core.checkpoints import stamp
+    from oel_core.models.checkpoints import stamp
 
     key = (config.model_dump_json(exclude={"path", "lora"}), *stamp(path))
     with _lock:

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from oel_core.sampling_config import Sampling
+from oel_core.config.sampling import Sampling
 from oel_core.types import IdSource, Message, StopReason
 
 

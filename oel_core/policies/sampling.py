@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from oel_core.sampling_config import Sampling
+from oel_core.config.sampling import Sampling
 
 _TO_UNIT = 2.0**-53
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from oel_core.config.sampling import Sampling
 from oel_core.policies.base import Completion, Request
-from oel_core.sampling_config import Sampling
 from oel_core.types import Message, StopReason
 
 Respond = Callable[[tuple[Message, ...], int], str]

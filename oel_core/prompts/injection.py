@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from oel_core.knowledge_config import InjectionConfig
+from oel_core.config.knowledge import InjectionConfig
 from oel_core.prompts.play import with_knowledge
 from oel_core.types import Message
 

@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from oel_core.envs import lake, relics
+from oel_core.envs import lake
 from oel_core.envs.base import Environment, EnvSpec
 from oel_core.envs.lake import LakeEnv
+from oel_core.envs.textworld import relics
 from oel_core.prompts import play
 from oel_core.prompts.extraction import itemised
 from oel_core.prompts.extraction.base import extraction_messages

@@ -6,10 +6,11 @@ deployment of either world are never drawn.
 
 import random
 
-from oel_core.envs import lake, relics
+from oel_core.envs import lake
 from oel_core.envs.base import EnvSpec
-from oel_core.envs.relics_story import Story
-from oel_core.envs.textworld_text import NOT_POSSIBLE
+from oel_core.envs.textworld import relics
+from oel_core.envs.textworld.relics_story import Story
+from oel_core.envs.textworld.text import NOT_POSSIBLE
 from oel_core.prompts import play
 from oel_core.prompts.extraction import itemised
 from oel_core.prompts.extraction.base import extraction_messages

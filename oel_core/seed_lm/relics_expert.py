@@ -8,8 +8,8 @@ import random
 import re
 from dataclasses import dataclass, replace
 
-from oel_core.envs import relics
 from oel_core.envs.lake import ALPHABET
+from oel_core.envs.textworld import relics
 from oel_core.seed_lm.expert import NOTHING_LEARNT, Facts, stated
 
 _ROOM = re.compile(rf"-= ({'|'.join(name.title() for name in relics.NAMES)}) =-")

@@ -1,7 +1,8 @@
 """The fixed phrases of the relics, for a tokenizer in which each of them is one token."""
 
-from oel_core.envs import lake, relics
-from oel_core.envs.textworld_text import INTRO, NOT_POSSIBLE
+from oel_core.envs import lake
+from oel_core.envs.textworld import relics
+from oel_core.envs.textworld.text import INTRO, NOT_POSSIBLE
 from oel_core.prompts import play
 
 ANALOGUES = {

@@ -1,26 +1,26 @@
 """Accumulate: each replica's items, merged in order, become the knowledge file that a model reads.
 
-`knowledge.source` may put other texts in their place (`oel_core.stages.sources`).
+`knowledge.source` may put other texts in their place (`oel_core.rounds.sources`).
 """
 
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, stage_key
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.errors import ExtractionError
-from oel_core.extraction import RawOutput
-from oel_core.files import write_atomic
-from oel_core.hygiene import FlaggedItem, screen
-from oel_core.jsonl import jsonl_bytes, read_jsonl
-from oel_core.knowledge import empty, merge, write_knowledge
-from oel_core.manifest import Manifest
+from oel_core.knowledge.extraction import RawOutput
+from oel_core.knowledge.hygiene import FlaggedItem, screen
+from oel_core.knowledge.store import empty, merge, write_knowledge
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
-from oel_core.stages.carried import previous_input, previous_knowledge
-from oel_core.stages.common import NOTHING, Given
+from oel_core.rounds.carried import previous_input, previous_knowledge
+from oel_core.rounds.context import NOTHING, Given
+from oel_core.rounds.sources import folder_digest, folder_source, raw_source
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, stage_key
+from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
+from oel_core.runs.manifest import Manifest
 from oel_core.stages.extract import ITEMS, RAW, replica_path
 from oel_core.stages.extract import STAGE as EXTRACTED
-from oel_core.stages.sources import folder_digest, folder_source, raw_source
 from oel_core.types import ExperienceItem, Knowledge
 
 SECTIONS = (

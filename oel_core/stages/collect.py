@@ -7,18 +7,18 @@ episodes that were played together are played together again, and episodes alrea
 from collections.abc import Sequence
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, round_name, stage_key
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.envs.base import env_spec
-from oel_core.files import write_atomic
-from oel_core.inbox import INBOX, SOURCES, Received, deal
-from oel_core.jsonl import jsonl_bytes, read_jsonl
-from oel_core.manifest import Manifest, digest_file
-from oel_core.rollout import EpisodePlan, plan_episodes
-from oel_core.round_start import read_start
+from oel_core.projects.inbox import INBOX, SOURCES, Received, deal
+from oel_core.rollouts.playing import EpisodePlan, plan_episodes
+from oel_core.rollouts.recording import play_into
+from oel_core.rounds.context import NOTHING, TRAJECTORIES, Given, start_digest
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, round_name, stage_key
+from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
+from oel_core.runs.manifest import Manifest, digest_file
+from oel_core.runs.round_start import read_start
 from oel_core.seeds import SEEDINGS
-from oel_core.stages.common import NOTHING, TRAJECTORIES, Given, start_digest
-from oel_core.stages.playing import play_into
 from oel_core.types import Split, Trajectory
 
 SECTIONS = ("seed", "model", "environment", "play", "collect", "distill.steps", "distill.episodes_per_step")

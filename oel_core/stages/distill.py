@@ -4,19 +4,19 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, stage_key
-from oel_core.caution import find_cautions
-from oel_core.config import OelConfig
-from oel_core.distillation.context import count_left_out
-from oel_core.distillation.records import StepRecord
-from oel_core.distillation.replay import digest_replay
+from oel_core.config.run import OelConfig
+from oel_core.distillation.data.context import count_left_out
+from oel_core.distillation.data.replay import digest_replay
+from oel_core.distillation.training.step_records import StepRecord
 from oel_core.errors import ArtifactError
-from oel_core.jsonl import read_jsonl
-from oel_core.manifest import Manifest
+from oel_core.preflight.caution import find_cautions
+from oel_core.rounds.context import CHECKPOINT, load_trajectories, start_digest, start_model
+from oel_core.rounds.knowledge import load_teaching, teaching_digest
+from oel_core.rounds.prompts import plan_prompts
+from oel_core.runs.folder import RunFolder, stage_key
+from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.manifest import Manifest
 from oel_core.seeds import derive_seed
-from oel_core.stages.common import CHECKPOINT, load_trajectories, start_digest, start_model
-from oel_core.stages.prompts import plan_prompts
-from oel_core.stages.teaching import load_teaching, teaching_digest
 from oel_core.types import Split
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
 
 
 def _train(config: OelConfig, run: RunFolder, round_index: int, folder: Path, on_step: OnStep) -> dict[str, float]:
-    from oel_core.distillation import run as training
+    from oel_core.distillation.training import run as training
 
     for caution in find_cautions(config):
         logger.warning("%s", caution)

@@ -7,19 +7,19 @@ base model. All rounds and arms play the same held-out episodes.
 
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, stage_key
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.evaluation import Suite, make_suite, model_settings
 from oel_core.evaluation.games import raw_knowledge
-from oel_core.files import write_atomic
-from oel_core.jsonl import JsonlWriter, recover_jsonl
-from oel_core.manifest import Manifest
 from oel_core.policies.base import Policy
-from oel_core.progress import Progress
-from oel_core.round_start import parent_of
-from oel_core.stages.common import EPISODES, NOTHING, REPORT, Given, digest_after, load_trajectories, model_after
-from oel_core.stages.teaching import load_teaching, teaching_digest
+from oel_core.rounds.context import EPISODES, NOTHING, REPORT, Given, digest_after, load_trajectories, model_after
+from oel_core.rounds.knowledge import load_teaching, teaching_digest
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, stage_key
+from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
+from oel_core.runs.manifest import Manifest
+from oel_core.runs.progress import Progress
+from oel_core.runs.round_start import parent_of
 from oel_core.types import Split, Trajectory
 
 GAMES = ("seed", "model", "environment", "play.history_turns", "evaluate.games.episodes", "evaluate.games.sampling")

@@ -8,20 +8,20 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, replica_name, stage_key
-from oel_core.config import ExtractConfig, OelConfig
-from oel_core.extraction import ExtractionResult, RawOutput, extract_replicas
-from oel_core.extraction_records import Dropped
-from oel_core.files import write_atomic
-from oel_core.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
-from oel_core.manifest import Manifest
-from oel_core.stages.carried import previous_input, previous_knowledge
-from oel_core.stages.common import (
+from oel_core.config.run import ExtractConfig, OelConfig
+from oel_core.knowledge.extraction import ExtractionResult, RawOutput, extract_replicas
+from oel_core.knowledge.extraction_records import Dropped
+from oel_core.rounds.carried import previous_input, previous_knowledge
+from oel_core.rounds.context import (
     NOTHING,
     Given,
     load_trajectories,
     start_digest,
 )
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, replica_name, stage_key
+from oel_core.runs.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
+from oel_core.runs.manifest import Manifest
 from oel_core.types import Record, Split, Trajectory
 
 SECTIONS = (

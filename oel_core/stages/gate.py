@@ -5,16 +5,16 @@ Once decided, a verdict stays: later changes of the gate's settings are for late
 
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, stage_key
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError
-from oel_core.files import write_atomic
-from oel_core.jsonl import read_jsonl
-from oel_core.manifest import Manifest, differences, read_record
-from oel_core.promotion import Measured, Standing, Verdict, judge
-from oel_core.round_start import parent_of
+from oel_core.gate.promotion import Measured, Standing, Verdict, judge
+from oel_core.rounds.context import EPISODES, REPORT
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, stage_key
+from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.manifest import Manifest, differences, read_record
+from oel_core.runs.round_start import parent_of
 from oel_core.seeds import derive_seed
-from oel_core.stages.common import EPISODES, REPORT
 from oel_core.stages.evaluate import own_parts, stage_name
 from oel_core.types import EvalReport, Trajectory
 

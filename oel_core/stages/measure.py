@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oel_core.artifacts import RunFolder, stage_key
-from oel_core.checkpoints import model_digest, resolve_model
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.evaluation import make_suite, model_settings
-from oel_core.locks import exclusive
-from oel_core.manifest import digest_bytes, flatten, read_record
-from oel_core.stages.common import NOTHING, REPORT, Given
+from oel_core.models.checkpoints import model_digest, resolve_model
+from oel_core.models.threads import use_threads
+from oel_core.rounds.context import NOTHING, REPORT, Given
+from oel_core.runs.folder import RunFolder, stage_key
+from oel_core.runs.locks import exclusive
+from oel_core.runs.manifest import digest_bytes, flatten, read_record
 from oel_core.stages.evaluate import run_suite
-from oel_core.threads import use_threads
 from oel_core.types import EvalReport
 
 SECTIONS = ("seed", "model", "environment", "play", "knowledge.injection", "evaluate.games")

@@ -6,17 +6,17 @@ left out. What `accumulate` left is not touched.
 
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, stage_key
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.errors import ExtractionError, UndecidedError
-from oel_core.files import write_atomic
-from oel_core.knowledge import load_knowledge, render, write_knowledge
-from oel_core.manifest import Manifest
+from oel_core.knowledge.store import load_knowledge, render, write_knowledge
 from oel_core.policies.base import Policy
-from oel_core.review import Decision, decision_of, review_list
-from oel_core.round_start import read_start
+from oel_core.projects.review import Decision, decision_of, review_list
+from oel_core.rounds.context import NOTHING, Given
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, stage_key
+from oel_core.runs.manifest import Manifest
+from oel_core.runs.round_start import read_start
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
-from oel_core.stages.common import NOTHING, Given
 from oel_core.types import ExperienceItem, Knowledge
 
 STAGE, REVIEW = "review", "review.json"

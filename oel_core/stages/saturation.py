@@ -7,18 +7,18 @@ episodes up to the last one, also beyond those whose items are used. It decides 
 from pathlib import Path
 from statistics import fmean
 
-from oel_core.artifacts import RunFolder, stage_key
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
-from oel_core.files import write_atomic
-from oel_core.manifest import Manifest
-from oel_core.selection_records import Score
+from oel_core.evaluation.validation import candidate, score_texts, validation_layouts
+from oel_core.knowledge.selection_records import Score
+from oel_core.rounds.carried import previous_input
+from oel_core.rounds.context import EPISODES, NOTHING, Given, start_digest
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, stage_key
+from oel_core.runs.manifest import Manifest
 from oel_core.stages import accumulate
-from oel_core.stages.carried import previous_input
-from oel_core.stages.common import EPISODES, NOTHING, Given, start_digest
 from oel_core.stages.extract import STAGE as EXTRACTED
 from oel_core.types import Record
-from oel_core.validation import candidate, score_texts, validation_layouts
 
 STAGE, CURVE = "saturation", "curve.json"
 SECTIONS = ("seed", "model", "environment", "play", *accumulate.SECTIONS, "knowledge.saturation", "knowledge.injection")

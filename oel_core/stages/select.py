@@ -6,18 +6,18 @@ in the sidecar. What `accumulate` left is not touched.
 
 from pathlib import Path
 
-from oel_core.artifacts import RunFolder, stage_key
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
-from oel_core.files import write_atomic
-from oel_core.knowledge import write_knowledge
-from oel_core.manifest import Manifest
-from oel_core.selection import Choice, Scored, choose
-from oel_core.selection_records import SCORES, FileScore, Score, Selection
-from oel_core.stages.common import EPISODES, NOTHING, Given, start_digest
-from oel_core.stages.settled import SETTLED_SECTIONS, load_settled, settled_digest
+from oel_core.evaluation.validation import Candidate, candidate, score_texts, validation_layouts
+from oel_core.knowledge.selection import Choice, Scored, choose
+from oel_core.knowledge.selection_records import SCORES, FileScore, Score, Selection
+from oel_core.knowledge.store import write_knowledge
+from oel_core.rounds.context import EPISODES, NOTHING, Given, start_digest
+from oel_core.rounds.settled import SETTLED_SECTIONS, load_settled, settled_digest
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, stage_key
+from oel_core.runs.manifest import Manifest
 from oel_core.types import Knowledge
-from oel_core.validation import Candidate, candidate, score_texts, validation_layouts
 
 STAGE = "select"
 SECTIONS = ("seed", "model", "environment", "play", *SETTLED_SECTIONS, "knowledge.selection", "knowledge.injection")

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import Field
 
-from oel_core.config import OelConfig, load_config, parse_config
+from oel_core.config.run import OelConfig, load_config, parse_config
 from oel_core.errors import ConfigError
-from oel_core.preflight import check
+from oel_core.preflight.check import check
+from oel_core.rounds.context import CHECKPOINT
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
-from oel_core.stages.common import CHECKPOINT
 from oel_core.study.arms import ARMS, COMMON, REFERENCE, Arm
 from oel_core.types import Record
 

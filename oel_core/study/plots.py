@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from oel_core.files import write_atomic
+from oel_core.runs.files import write_atomic
 from oel_core.study.arms import COMPARISONS, IN_CONTEXT
 from oel_core.study.results import StudyResult
 from oel_core.study.tables import Row, all_rows, round_places, rows_of

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from oel_core.artifacts import RunFolder
-from oel_core.jsonl import read_jsonl
-from oel_core.stages.common import EPISODES
+from oel_core.rounds.context import EPISODES
+from oel_core.rounds.summary import report
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.evaluate import stage_name
 from oel_core.study.arms import HELD_OUT, IN_CONTEXT
 from oel_core.study.plan import FOREIGN_MODEL, RUNS, Job, StudyPlan, jobs, own_round
 from oel_core.study.sharing import SharingFolder, shared_stages
-from oel_core.summary import report
 from oel_core.types import EvalReport, Record, Trajectory, Values
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from oel_core.artifacts import MANIFEST, RunFolder, Work
-from oel_core.files import sync_folder, write_atomic
-from oel_core.manifest import Manifest, StageKey, read_record
+from oel_core.runs.files import sync_folder, write_atomic
+from oel_core.runs.folder import MANIFEST, RunFolder, Work
+from oel_core.runs.manifest import Manifest, StageKey, read_record
 
 SHARED = "shared.json"
 """In a run folder: stage → the run that made it."""

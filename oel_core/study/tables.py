@@ -10,9 +10,9 @@ from functools import lru_cache
 from statistics import fmean
 
 from oel_core.evaluation.stats import Estimate, mean_over_seeds, paired_bootstrap, wilson
-from oel_core.markdown import table
 from oel_core.study.arms import ARMS, COMPARISONS, HELD_OUT, IN_CONTEXT, REFERENCE, Place
 from oel_core.study.results import Cell, StudyResult, foreign_title
+from oel_core.text.markdown import table
 from oel_core.types import Record
 
 BOOTSTRAP_SEED = 0

@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oel_core.artifacts import adopt_config, open_run
-from oel_core.distillation.records import StepRecord
-from oel_core.manifest import Manifest
+from oel_core.distillation.training.step_records import StepRecord
+from oel_core.models.threads import settle_threads
 from oel_core.policies import load_policy, release
-from oel_core.progress import Progress, silent
+from oel_core.rounds.context import Given, LoadPolicy
+from oel_core.runs.folder import adopt_config, open_run
+from oel_core.runs.manifest import Manifest
+from oel_core.runs.progress import Progress, silent
 from oel_core.stages import accumulate, extract, select
 from oel_core.stages.collect import collect
-from oel_core.stages.common import Given, LoadPolicy
 from oel_core.stages.distill import distill
 from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.evaluate import stage_name as evaluation
 from oel_core.study.plan import RUNS, Job
 from oel_core.study.sharing import SharingFolder
-from oel_core.threads import settle_threads
 
 
 def nothing(*arguments: object) -> None:

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from oel_core.artifacts import CONFIG
+from oel_core.config.yaml_text import dump_yaml
 from oel_core.errors import ConfigError
-from oel_core.files import write_atomic
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import CONFIG
 from oel_core.study.plan import StudyPlan
 from oel_core.study.plots import FOLDER, draw_all
 from oel_core.study.results import StudyResult
 from oel_core.study.tables import markdown
-from oel_core.yaml_text import dump_yaml
 
 PLAN, JSON, PAGE = "study.yaml", "study.json", "study.md"
 

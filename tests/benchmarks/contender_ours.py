@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from oel_core.config import DistillConfig
-from oel_core.distillation.dataset import Sample, Step
-from oel_core.distillation.rollouts import Rollout
-from oel_core.distillation.shared_prefix import find_prefixes
-from oel_core.distillation.student import Student
-from oel_core.distillation.teacher import FrozenCopy
-from oel_core.distillation.update import accumulate_gradients
+from oel_core.config.run import DistillConfig
+from oel_core.distillation.data.dataset import Sample, Step
+from oel_core.distillation.forward.student import Student
+from oel_core.distillation.teachers.frozen import FrozenCopy
+from oel_core.distillation.teachers.shared_prefix import find_prefixes
+from oel_core.distillation.training.rollouts import Rollout
+from oel_core.distillation.training.update import accumulate_gradients
 from tests.benchmarks.contender import Update, gradients, synchronise
 from tests.benchmarks.workload import Corpus, Workload, load_random_model
 

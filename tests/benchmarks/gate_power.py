@@ -5,8 +5,8 @@ Outcomes of the two models are drawn independently, which is the hard case: on s
 
 import numpy as np
 
-from oel_core.operation import GateConfig
-from oel_core.promotion import compare
+from oel_core.config.operation import GateConfig
+from oel_core.gate.promotion import compare
 
 TRIES = 400
 RATES = ((0.2, 0.2), (0.2, 0.3), (0.5, 0.5), (0.5, 0.6), (0.5, 0.7))

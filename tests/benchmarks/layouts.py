@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
-from oel_core.distillation import prefix_tree, student
+from oel_core.distillation.forward import prefix_tree, student
 from tests.benchmarks.contender_ours import Ours
 from tests.benchmarks.measure import Spread, machine, spread
 from tests.benchmarks.report import DEFAULT_FOLDER, publish, table

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
-from oel_core import artifacts
-from oel_core.artifacts import RunFolder, adopt_config, open_run
-from oel_core.config import OelConfig, load_config
+from oel_core.config.run import OelConfig, load_config
 from oel_core.reporting import write_report
+from oel_core.runs import folder as artifacts
+from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
 from oel_core.stages.distill import distill

@@ -3,9 +3,9 @@
 python -m tests.benchmarks.preset_hours
 """
 
-from oel_core.architectures import KNOWN
-from oel_core.config import OelConfig, load_config, preset_names
-from oel_core.estimate import StageNeed, estimate
+from oel_core.config.run import OelConfig, load_config, preset_names
+from oel_core.models.architectures import KNOWN
+from oel_core.preflight.estimate import StageNeed, estimate
 
 FILL = 0.5
 """Share of the most tokens that a run really has: episodes end early, responses end before their cap."""

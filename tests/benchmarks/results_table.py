@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from oel_core.artifacts import find_run
 from oel_core.evaluation.stats import mean_over_seeds
-from oel_core.summary import RoundSummary, summarise_run
+from oel_core.rounds.summary import RoundSummary, summarise_run
+from oel_core.runs.folder import find_run
 
 EPISODES = 256
 """Held-out episodes of each arm and seed."""
@@ -24,7 +24,7 @@ Value = Callable[[RoundSummary], float | None]
 def run_seed(preset: str, seed: int, root: Path) -> list[RoundSummary]:
     """One loop, through the command line as a user would start it."""
     name = f"{preset}-seed-{seed}"
-    command = [sys.executable, "-m", "flows.cli", "run", preset, "--root", str(root), "--name", name]
+    command = [sys.executable, "-m", "flows.cli.app", "run", preset, "--root", str(root), "--name", name]
     subprocess.run([*command, "--set", f"seed={seed}", "--set", f"evaluate.games.episodes={EPISODES}"], check=True)
     return summarise_run(find_run(root, name))
 

@@ -27,18 +27,18 @@ import torch
 from transformers import DynamicCache
 
 from oel_core import envs
-from oel_core.checkpoints import SEED_LM
-from oel_core.config import ExtractConfig, KnowledgeConfig, ModelConfig, PlayConfig, load_config
+from oel_core.config.run import ExtractConfig, KnowledgeConfig, ModelConfig, PlayConfig, load_config
+from oel_core.config.sampling import Sampling
 from oel_core.envs.base import EnvSpec, env_spec
-from oel_core.extraction import extract_replicas
-from oel_core.models import load_model, load_tokenizer
+from oel_core.knowledge.extraction import extract_replicas
+from oel_core.models.checkpoints import SEED_LM
+from oel_core.models.loading import load_model, load_tokenizer
 from oel_core.policies.base import Completion, Policy, Request
-from oel_core.policies.chat import Chat, base_of
-from oel_core.policies.decoding import sample_responses
+from oel_core.policies.hf.decoding import sample_responses
+from oel_core.policies.hf.policy import TransformersPolicy, stop_token_ids
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.policies.transformers import TransformersPolicy, stop_token_ids
-from oel_core.rollout import plan_episodes, play_episodes
-from oel_core.sampling_config import Sampling
+from oel_core.policies.text.chat import Chat, base_of
+from oel_core.rollouts.playing import plan_episodes, play_episodes
 from oel_core.types import Split, Trajectory
 from tests.benchmarks.workload import ModelShape, Workload, load_random_model, save_random_model
 
@@ -139,8 +139,8 @@ def batched(repeats: int) -> None:
 def transformers_own() -> Iterator[None]:
     """The decode loop with the cache and the attention of transformers."""
     with (
-        patch("oel_core.policies.decoding.roomy_cache", lambda config, longest: DynamicCache(config=config)),
-        patch("oel_core.policies.decoding.attending_by", lambda model, name, instead_of: nullcontext()),
+        patch("oel_core.policies.hf.decoding.roomy_cache", lambda config, longest: DynamicCache(config=config)),
+        patch("oel_core.policies.hf.decoding.attending_by", lambda model, name, instead_of: nullcontext()),
     ):
         yield
 
@@ -170,8 +170,8 @@ def decoding(repeats: int) -> None:
 def vllm(repeats: int) -> None:
     from vllm import LLM, SamplingParams
 
-    from oel_core.policies.vllm import VllmPolicy, runs_on_cpu
-    from oel_core.policies.vllm_settings import engine_arguments
+    from oel_core.policies.vllm.policy import VllmPolicy, runs_on_cpu
+    from oel_core.policies.vllm.settings import engine_arguments
 
     settings = {"max_sequences": LIVE, "cache_gib": 0.5, "eager": True}
     config = ModelConfig(path=SEED_LM, backend="vllm", max_length=1024, vllm=settings)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from oel_core.config import DistillConfig, LoraConfig, ModelConfig
+from oel_core.config.run import DistillConfig, LoraConfig, ModelConfig
 from oel_core.prompts.play import first_messages
 from oel_core.types import Knowledge, PartialRollout
 

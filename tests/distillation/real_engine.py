@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from oel_core.checkpoints import SEED_LM
-from oel_core.config import DistillConfig, ModelConfig
-from oel_core.distillation.dataset import Sample
-from oel_core.distillation.job import Job
-from oel_core.distillation.ranks import Alone
-from oel_core.distillation.rollouts import Sampler
+from oel_core.config.run import DistillConfig, ModelConfig
+from oel_core.config.sampling import Sampling
+from oel_core.distillation.data.dataset import Sample
+from oel_core.distillation.distributed.ranks import Alone
+from oel_core.distillation.training.job import Job
+from oel_core.distillation.training.rollouts import Sampler
+from oel_core.models.checkpoints import SEED_LM
 from oel_core.policies.base import Request
-from oel_core.sampling_config import Sampling
 from oel_core.types import PartialRollout
 from tests.distillation.builders import knowledge
 

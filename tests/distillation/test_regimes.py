@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from oel_core.config import DistillConfig, OelConfig
-from oel_core.distillation.run import distill
+from oel_core.config.run import DistillConfig, OelConfig
+from oel_core.config.sampling import Sampling
+from oel_core.distillation.training.run import distill
 from oel_core.errors import ConfigError, DistillationError
-from oel_core.models import load_model
-from oel_core.policies.decoding import sample_responses
-from oel_core.sampling_config import Sampling
-from oel_core.stages.prompts import plan_prompts
+from oel_core.models.loading import load_model
+from oel_core.policies.hf.decoding import sample_responses
+from oel_core.rounds.prompts import plan_prompts
 from tests.builders import episode, turn
 from tests.distillation.builders import arguments
 from tests.distillation.exact import assert_same_gradients, gradients, update_rounding
-from tests.distillation.test_run import files, lines
-from tests.distillation.test_trainer import make_trainer, randomise
+from tests.distillation.training.test_run import files, lines
+from tests.distillation.training.test_trainer import make_trainer, randomise
 from tests.fakes import tiny_model_folder
 
 pytestmark = pytest.mark.numeric
@@ -125,7 +125,7 @@ def test_sft_refuses_settings_that_need_a_teacher(changes):
 
 @pytest.mark.parametrize("regime", ["teacher_rollouts", "sft"])
 def test_interrupted_regimes_resume_to_the_same_bytes(start, tmp_path, regime):
-    from tests.distillation.test_run import Abort, abort_at
+    from tests.distillation.training.test_run import Abort, abort_at
 
     def given(name):
         found = arguments(start, tmp_path / name, regime=regime)

@@ -8,9 +8,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from oel_core.artifacts import RunFolder, adopt_config, open_run
-from oel_core.config import OelConfig, parse_config
-from oel_core.jsonl import read_jsonl
+from oel_core.config.run import OelConfig, parse_config
+from oel_core.runs.folder import RunFolder, adopt_config, open_run
+from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
 from oel_core.stages.distill import distill
@@ -91,7 +91,7 @@ def in_own_group(work: Callable[[], None], kill_after: float | None) -> int | No
     OpenMP threads have been at work can hang for ever.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__, "oel_core.distillation.trainer", "oel_core.models"])
+    context.set_forkserver_preload([__name__, "oel_core.distillation.training.trainer", "oel_core.models.loading"])
     process = context.Process(target=_lead, args=(work,))
     process.start()
     process.join(LONGEST if kill_after is None else kill_after)

@@ -19,11 +19,11 @@ from typing import Any
 
 from flows.services.process import Started, find, log_path, runs, started
 from flows.services.servers import DIRECT, UpSettings, write_settings
-from oel_core.artifacts import LEASE, RunFolder
-from oel_core.config import OelConfig, dump_config
-from oel_core.lease import Lease, read_lease
-from oel_core.processes import is_alive
-from oel_core.triggers import read_trigger
+from oel_core.config.run import OelConfig, dump_config
+from oel_core.projects.triggers import read_trigger
+from oel_core.runs.folder import LEASE, RunFolder
+from oel_core.runs.lease import Lease, read_lease
+from oel_core.runs.processes import is_alive
 
 SOURCE = Path(__file__).parent.parent.parent
 PACKAGES = ("oel_core", "tasks", "flows", "deployments")
@@ -58,10 +58,10 @@ def copy_source(home: Path, quickstart: OelConfig) -> None:
     for package in PACKAGES:
         shutil.copytree(SOURCE / package, home / package)
     shutil.copy(SOURCE / "mlflow.yaml", home)
-    (home / "deployments" / "presets" / "quickstart.yaml").write_text(dump_config(quickstart))
+    (home / "oel_core" / "config" / "presets" / "quickstart.yaml").write_text(dump_config(quickstart))
     command = home / "bin" / "oel"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flows.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flows.cli.app "$@"\n')
     command.chmod(0o755)
 
 
@@ -88,7 +88,7 @@ class Services:
 
     def oel(self, *arguments: object, code: int | None = 0) -> str:
         """The command with its exit code checked; returns what it wrote to its standard output."""
-        command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "flows.cli.app", *map(str, arguments)]
         options: dict[str, Any] = {"cwd": self.home, "env": self.environment(), "timeout": 2 * PATIENCE_S}
         done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
         assert code is None or done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}\n{self.logs()}"

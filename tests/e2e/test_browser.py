@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import pytest
 
-from oel_core.processes import is_alive
-from tasks.pages import COLUMNS, artifact_page, runs_page
+from oel_core.runs.processes import is_alive
+from tasks.tracking.pages import COLUMNS, artifact_page, runs_page
 from tests.e2e.operating import PATIENCE_S, Project, Services, until
 
 pytestmark = pytest.mark.browser

@@ -16,7 +16,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from flows.services.process import started
-from oel_core.processes import is_alive
+from oel_core.runs.processes import is_alive
 from tests.e2e.operating import STEPS, Project, Services, until
 
 pytestmark = pytest.mark.services

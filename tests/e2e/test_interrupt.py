@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig, dump_config
+from oel_core.config.run import OelConfig, dump_config
+from oel_core.runs.folder import RunFolder
 from tests.e2e.loop import in_own_group, outcome, run_stages, short_config
 from tests.fakes import tiny_model_folder
 
@@ -81,7 +81,7 @@ def test_the_command_is_killed_with_its_whole_process_group(tmp_path: Path, conf
     preset.write_text(dump_config(config.model_copy(update={"rounds": 1})))
 
     def oel(name: str, kill_after: float | None) -> int:
-        command = [sys.executable, "-m", "flows.cli", "run", str(preset), "--name", name, "--root", str(tmp_path)]
+        command = [sys.executable, "-m", "flows.cli.app", "run", str(preset), "--name", name, "--root", str(tmp_path)]
         with (tmp_path / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -107,7 +107,7 @@ def test_the_command_is_killed_with_its_whole_process_group(tmp_path: Path, conf
 def test_an_interrupt_ends_the_command_at_once_and_leaves_nothing_behind(tmp_path: Path, config: OelConfig) -> None:
     preset = tmp_path / "short.yaml"
     preset.write_text(dump_config(config.model_copy(update={"rounds": 1})))
-    command = [sys.executable, "-m", "flows.cli", "run", str(preset), "--name", "run", "--root", str(tmp_path)]
+    command = [sys.executable, "-m", "flows.cli.app", "run", str(preset), "--name", "run", "--root", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     for line in process.stderr:

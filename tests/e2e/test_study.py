@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.artifacts import RunFolder
-from oel_core.config import dump_config
-from oel_core.manifest import Manifest
+from oel_core.config.run import dump_config
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import Manifest
 from oel_core.study.sharing import shared_stages
 from tests.e2e.loop import short_config
 from tests.fakes import tiny_model_folder
@@ -34,7 +34,7 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def study(root: Path, preset: Path, *more: str, kill_at: int | None = None) -> tuple[int, str]:
     """The command's exit code and what it said; with `kill_at` it is killed once so many stages have finished."""
-    command = [sys.executable, "-m", "flows.cli", "study", str(preset), "--name", "s", "--root", str(root)]
+    command = [sys.executable, "-m", "flows.cli.app", "study", str(preset), "--name", "s", "--root", str(root)]
     with (root / "log").open("wb") as log:
         process = subprocess.Popen([*command, *more], stdout=log, stderr=log, start_new_session=True)
         while kill_at is not None and process.poll() is None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.envs.cache import cache_root, cached_folder
 from oel_core.errors import EnvironmentError_
+from oel_core.runs.folder_cache import cache_root, cached_folder
 
 
 def write(text: str):

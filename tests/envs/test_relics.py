@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.envs import EnvSpec, make_env, prepare_envs, relics
+from oel_core.envs import EnvSpec, make_env, prepare_envs
 from oel_core.envs.lake import ALPHABET
-from oel_core.envs.relics import DEPLOYMENT, Meanings, RelicsOptions
-from oel_core.envs.relics_story import Story
-from oel_core.envs.textworld_relics import Relics
+from oel_core.envs.textworld import relics
+from oel_core.envs.textworld.relics import DEPLOYMENT, Meanings, RelicsOptions
+from oel_core.envs.textworld.relics_game import Relics
+from oel_core.envs.textworld.relics_story import Story
 from oel_core.errors import ConfigError
 from tests.envs.hash_seeds import seen_under_two_hash_seeds
 

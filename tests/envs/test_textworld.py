@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oel_core.envs import EnvSpec, make_env, prepare_envs
-from oel_core.envs.textworld import INTRO, NOT_POSSIBLE, CoinCollector, CustomGame
-from oel_core.envs.textworld_text import refuse_objective, tidy
+from oel_core.envs.textworld.games import INTRO, NOT_POSSIBLE, CoinCollector, CustomGame
+from oel_core.envs.textworld.text import refuse_objective, tidy
 from oel_core.errors import EnvironmentError_
 from tests.envs.hash_seeds import seen_under_two_hash_seeds
 
@@ -196,7 +196,7 @@ def test_a_broken_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_spoilt_cache_entry_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_env(CUSTOM, SEED)
     monkeypatch.setenv("OEL_CACHE", str(tmp_path))
-    monkeypatch.setattr("oel_core.envs.textworld._compile", lambda cls, options, seed, folder: None)
+    monkeypatch.setattr("oel_core.envs.textworld.games._compile", lambda cls, options, seed, folder: None)
     with pytest.raises(EnvironmentError_, match="Delete that folder"):
         make_env(CUSTOM, SEED)
 
@@ -222,7 +222,7 @@ def test_preparing_in_parallel_gives_the_games_that_play_makes(
     assert "Making games" in capfd.readouterr().err
     made = list((tmp_path / "textworld").iterdir())
     assert len(made) == 2
-    monkeypatch.setattr("oel_core.envs.textworld._compile", None)  # nothing is left to compile
+    monkeypatch.setattr("oel_core.envs.textworld.games._compile", None)  # nothing is left to compile
     assert make_env(CUSTOM, SEED).layout == here
     prepare_envs(CUSTOM, [SEED, 4], workers=2)
     prepare_envs(EnvSpec("frozen_lake"), [1, 2], workers=2)  # nothing to prepare there

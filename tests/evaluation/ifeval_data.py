@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.evaluation import lm_harness
+from oel_core.evaluation.harness import lm_eval as lm_harness
+from oel_core.evaluation.harness.lm_eval import Checked
 from oel_core.evaluation.ifeval import IfevalPrompt
-from oel_core.evaluation.lm_harness import Checked
 
 KINDS = ("punctuation:no_comma", "change_case:english_lowercase")
 

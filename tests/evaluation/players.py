@@ -2,7 +2,7 @@
 
 import re
 
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.types import Message
 

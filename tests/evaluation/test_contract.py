@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from oel_core.errors import ArtifactError, ConfigError
-from oel_core.evaluation import SUITES, Suite, lm_harness, make_suite, suite_names
+from oel_core.evaluation import SUITES, Suite, make_suite, suite_names
+from oel_core.evaluation.harness import lm_eval as lm_harness
 from oel_core.types import EvalReport, Split, Trajectory
 from tests.evaluation.ifeval_data import fake_checks
 from tests.evaluation.players import small_config, wanderer

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oel_core import envs
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.evaluation import make_suite
 from oel_core.evaluation.base import summarise
 from oel_core.evaluation.games import raw_knowledge
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.rollout import plan_episodes, unfinished
+from oel_core.rollouts.playing import plan_episodes, unfinished
 from oel_core.types import Message, Split, StopReason, Trajectory
 from tests.builders import episode, turn
 from tests.evaluation.players import follower, small_config, wanderer

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
-from oel_core.evaluation import check_suites, lm_harness, make_suite
+from oel_core.evaluation import check_suites, make_suite
+from oel_core.evaluation.harness import lm_eval as lm_harness
 from oel_core.evaluation.ifeval import Ifeval
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.types import EvalReport, Message

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from oel_core.evaluation import lm_harness, make_suite
+from oel_core.evaluation import make_suite
+from oel_core.evaluation.harness import lm_eval as lm_harness
+from oel_core.evaluation.harness.punkt import provide_punkt
 from oel_core.evaluation.ifeval import Ifeval, IfevalPrompt
-from oel_core.evaluation.punkt import provide_punkt
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.types import Message, Trajectory
 from tests.evaluation.ifeval_data import write_prompts

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from oel_core.config import OelConfig
+from oel_core.config.run import OelConfig
 from oel_core.envs import EnvSpec, make_env
 from oel_core.envs.lake import DEPLOYMENT_SYMBOLS, ROLES
 from oel_core.errors import ConfigError

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from oel_core.errors import ConfigError
-from oel_core.evaluation import lm_harness, make_suite
-from oel_core.evaluation.lm_task import LmTask
+from oel_core.evaluation import make_suite
+from oel_core.evaluation.harness import lm_eval as lm_harness
+from oel_core.evaluation.harness.task import LmTask
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.types import EvalReport, Message, Trajectory
 from tests.evaluation.players import small_config

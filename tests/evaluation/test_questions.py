@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oel_core.config import ModelConfig
+from oel_core.config.run import ModelConfig
+from oel_core.config.sampling import Sampling
 from oel_core.errors import ArtifactError, PromptTooLongError
 from oel_core.evaluation.questions import Asking, Question, Score, _scored, model_settings, pick, visible
 from oel_core.policies.base import Completion, Request
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.sampling_config import Sampling
 from oel_core.types import IdSource, Message, StopReason, Trajectory
 
 SAMPLING = Sampling(max_tokens=64)

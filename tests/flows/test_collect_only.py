@@ -6,9 +6,9 @@ import pytest
 
 from flows.collect_only import _left, _played, collect_only
 from oel_core import envs
-from oel_core.config import parse_config
-from oel_core.jsonl import read_jsonl
+from oel_core.config.run import parse_config
 from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.runs.jsonl import read_jsonl
 from oel_core.seeds import reference_seed
 from oel_core.types import Split, Trajectory
 from tests.fakes import CORRIDOR

@@ -14,16 +14,16 @@ from prefect.client.schemas.objects import DeploymentSchedule, StateType
 from prefect.client.schemas.schedules import CronSchedule
 
 import flows.deployed
-from flows.cli import call
-from flows.commands.deployments import parameters_of
-from flows.commands.next_times import next_times, show_schedules
+from flows.cli.app import call
+from flows.cli.services.deployments import parameters_of
+from flows.cli.services.next_times import next_times, show_schedules
 from flows.deployed import outcome_state
 from flows.outcomes import SHOWN
 from flows.run_names import run_name
 from flows.services.client import PREFECT_FILE
-from oel_core.config import preset_names
+from oel_core.config.run import preset_names
 from oel_core.errors import ConfigError
-from oel_core.triggers import Outcome, Trigger
+from oel_core.projects.triggers import Outcome, Trigger
 
 DEPLOYMENTS = {entry["name"]: entry for entry in yaml.safe_load(PREFECT_FILE.read_text())["deployments"]}
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from flows import links
-from flows.report import report_markdown
+from flows.pages.round import report_markdown
 from flows.services.process import Started, state_path
 from flows.services.servers import MLFLOW, UpSettings, write_settings
-from oel_core.artifacts import RunFolder, adopt_config, open_run
-from oel_core.config import OelConfig
-from oel_core.files import write_atomic
-from oel_core.processes import Process, this_process
-from tasks.pages import artifact_page, runs_page
-from tasks.tracking_settings import TrackingSettings
+from oel_core.config.run import OelConfig
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, adopt_config, open_run
+from oel_core.runs.processes import Process, this_process
+from tasks.tracking.pages import artifact_page, runs_page
+from tasks.tracking.settings import TrackingSettings
 
 
 def up(root: Path, holder: Process, **changes: object) -> None:

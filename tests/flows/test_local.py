@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from flows import local
-from flows.cli import call
+from flows.cli.app import call
 from flows.local import kill_temporary_server, start_temporary_server, use_local_services, wait_until_it_answers
 from flows.services.process import Service
 from flows.services.servers import UpSettings, write_settings
 from oel_core.errors import ConfigError, OelError
-from oel_core.processes import group_members
-from tasks.tracking_settings import TrackingSettings, load_settings
+from oel_core.runs.processes import group_members
+from tasks.tracking.settings import TrackingSettings, load_settings
 
 STARTER = """
 import sys, time
 from pathlib import Path
 from flows import local
-from flows.cli import call
+from flows.cli.app import call
 from flows.services.process import Service
 sleeper = Service("prefect", ["sleep", "60"], {"PREFECT_API_URL": "http://127.0.0.1:1/api", "NO_PROXY": ""}, "", bool)
 local.prefect_server = lambda *arguments: sleeper

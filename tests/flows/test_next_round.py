@@ -9,16 +9,16 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import next_round as module
 from flows.next_round import next_round
-from oel_core.artifacts import RunFolder
-from oel_core.config import OelConfig, dump_config, parse_config
+from oel_core.config.run import OelConfig, dump_config, parse_config
 from oel_core.errors import DistillationError, ExtractionError, PolicyError
-from oel_core.project import Asked, settings_changes
-from oel_core.promotion import Verdict, judge
-from oel_core.review import Decision, decide
+from oel_core.gate.promotion import Verdict, judge
+from oel_core.projects.review import Decision, decide
+from oel_core.projects.settings import Asked, settings_changes
+from oel_core.projects.triggers import Trigger, outcome_of, read_trigger
+from oel_core.runs.folder import RunFolder
 from oel_core.stages import gate
-from oel_core.triggers import Trigger, outcome_of, read_trigger
-from tasks.registry import registry_of
-from tasks.tracking_settings import TrackingSettings
+from tasks.tracking.registry import registry_of
+from tasks.tracking.settings import TrackingSettings
 from tests.e2e.loop import short_config
 from tests.fakes import tiny_model_folder
 

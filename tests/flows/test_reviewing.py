@@ -13,11 +13,11 @@ from prefect.runtime import flow_run
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import reviewing
-from oel_core.artifacts import RunFolder, open_run
-from oel_core.config import OelConfig, parse_config
-from oel_core.knowledge import empty, merge, write_knowledge
+from oel_core.config.run import OelConfig, parse_config
+from oel_core.knowledge.store import empty, merge, write_knowledge
+from oel_core.projects.review import decide, decision_of
 from oel_core.prompts.extraction import get_format
-from oel_core.review import decide, decision_of
+from oel_core.runs.folder import RunFolder, open_run
 from oel_core.stages.accumulate import SECTIONS, STAGE
 from tests.builders import item
 
@@ -45,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
         write_knowledge(folder, 0, merge(empty(0, 1), items, max_tokens=999, form=form, count_tokens=len))
         return {}
 
-    from oel_core.artifacts import stage_key
+    from oel_core.runs.folder import stage_key
 
     found.perform(stage_key(config(), 1, STAGE, SECTIONS, {}), work)
     return found

@@ -1,12 +1,12 @@
 """Prompts as they occur: turns of the embedded model's own games."""
 
-from oel_core.checkpoints import SEED_LM
-from oel_core.config import ModelConfig, PlayConfig
+from oel_core.config.run import ModelConfig, PlayConfig
+from oel_core.config.sampling import Sampling
 from oel_core.envs.base import EnvSpec
+from oel_core.models.checkpoints import SEED_LM
 from oel_core.policies.base import Request
-from oel_core.policies.transformers import TransformersPolicy
-from oel_core.rollout import plan_episodes, play_episodes
-from oel_core.sampling_config import Sampling
+from oel_core.policies.hf.policy import TransformersPolicy
+from oel_core.rollouts.playing import plan_episodes, play_episodes
 from oel_core.types import Split
 
 GREEDY = Sampling(temperature=0, max_tokens=32)

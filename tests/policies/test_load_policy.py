@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.config import ModelConfig
+from oel_core.config.run import ModelConfig
 from oel_core.errors import ArtifactError
 from oel_core.policies import load_policy, release
 from tests.fakes import tiny_model, tiny_model_folder

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oel_core.config.sampling import Sampling
 from oel_core.policies.sampling import draw, invert, nucleus, uniforms
-from oel_core.sampling_config import Sampling
 
 pytestmark = pytest.mark.numeric
 

@@ -1,8 +1,8 @@
 """The scripted policy keeps the same promises as a model."""
 
+from oel_core.config.sampling import Sampling
 from oel_core.policies.base import Request
 from oel_core.policies.scripted import END, ScriptedPolicy
-from oel_core.sampling_config import Sampling
 from oel_core.types import Message, StopReason
 
 

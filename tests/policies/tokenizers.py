@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from oel_core.models import load_tokenizer
+from oel_core.models.loading import load_tokenizer
 
 CORPUS = [
     "the player reads the board and steps to the goal in the corner",

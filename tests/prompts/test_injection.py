@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oel_core.knowledge_config import InjectionConfig
+from oel_core.config.knowledge import InjectionConfig
 from oel_core.prompts.injection import inject, relevant
 from oel_core.prompts.play import first_messages, with_knowledge
 

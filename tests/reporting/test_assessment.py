@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from oel_core.config.operation import GateConfig
 from oel_core.errors import ArtifactError
-from oel_core.operation import GateConfig
-from oel_core.promotion import Standing
-from oel_core.reporting.answers import answers
-from oel_core.reporting.assessment import Assessment, assess
-from tests.test_promotion import played, rate, standing
+from oel_core.gate.promotion import Standing
+from oel_core.reporting.findings.assessment import Assessment, assess
+from oel_core.reporting.page.answers import answers
+from tests.gate.test_promotion import played, rate, standing
 
 
 def judged(*standings: Standing, parents: dict[int, int] | None = None, champion: int | None = None) -> Assessment:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oel_core.reporting.charts import Chart, Point, Series, draw, ticks
+from oel_core.reporting.page.charts import Chart, Point, Series, draw, ticks
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from oel_core.reporting import failures as kinds
-from oel_core.reporting.failures import failure, failures
+from oel_core.reporting.findings import failures as kinds
+from oel_core.reporting.findings.failures import failure, failures
 from oel_core.types import StopReason, Trajectory
 from tests.builders import episode, turn
 

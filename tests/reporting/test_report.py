@@ -8,27 +8,29 @@ from typing import Any
 import pytest
 
 from oel_core import envs
-from oel_core.artifacts import RunFolder, adopt_config, open_run, stage_key
-from oel_core.config import ModelConfig, OelConfig, parse_config
+from oel_core.config.knowledge import ReviewConfig
+from oel_core.config.operation import GateConfig
+from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ArtifactError
-from oel_core.jsonl import jsonl_bytes
-from oel_core.knowledge_config import ReviewConfig
-from oel_core.operation import GateConfig
+from oel_core.gate.promotion import judge
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.promotion import judge
+from oel_core.projects.review import Decision, decide
+from oel_core.projects.triggers import Trigger, end
 from oel_core.reporting import write_report
-from oel_core.reporting.gather import assessed, rounds
-from oel_core.reporting.learned import learned
-from oel_core.reporting.notes import note
-from oel_core.reporting.render import render
-from oel_core.reporting.tables import Table
-from oel_core.review import Decision, decide
-from oel_core.round_start import RoundStart, write_start
-from oel_core.stages import common, distill
+from oel_core.reporting.findings.gather import assessed, rounds
+from oel_core.reporting.findings.learned import learned
+from oel_core.reporting.page.notes import note
+from oel_core.reporting.page.render import render
+from oel_core.reporting.page.tables import Table
+from oel_core.rounds import context as common
+from oel_core.rounds.context import Given
+from oel_core.runs.folder import RunFolder, adopt_config, open_run, stage_key
+from oel_core.runs.jsonl import jsonl_bytes
+from oel_core.runs.round_start import RoundStart, write_start
+from oel_core.stages import distill
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
-from oel_core.stages.common import Given
 from oel_core.stages.evaluate import evaluate
 from oel_core.stages.extract import extract
 from oel_core.stages.gate import STAGE as GATE
@@ -36,10 +38,9 @@ from oel_core.stages.gate import VERDICT
 from oel_core.stages.review import review
 from oel_core.stages.saturation import saturation
 from oel_core.stages.select import select
-from oel_core.triggers import Trigger, end
 from oel_core.types import Message
 from tests.builders import step_record
-from tests.test_promotion import played, rate, standing
+from tests.gate.test_promotion import played, rate, standing
 
 HOSTILE = (
     "</pre></details><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>"
@@ -249,7 +250,7 @@ def test_the_note_holds_the_verdict_and_the_newest_rounds_that_fit(run: RunFolde
 
 def test_a_note_shows_names_of_suites_as_they_are(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table(["round", "ood <b>[x](http://evil.example)|"], [["0", "1.0%"]])
-    monkeypatch.setattr("oel_core.reporting.notes.tables.measured", lambda found: table)
+    monkeypatch.setattr("oel_core.reporting.page.notes.tables.measured", lambda found: table)
     assert "| round | ood \\<b\\>\\[x\\](http\\://evil.example)\\| |" in note(run, most=6000)
 
 

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from oel_core.envs import lake, relics
+from oel_core.envs import lake
 from oel_core.envs.base import EnvSpec
-from oel_core.envs.relics_story import Story
+from oel_core.envs.textworld import relics
+from oel_core.envs.textworld.relics_story import Story
 from oel_core.errors import ConfigError
 from oel_core.prompts.extraction import itemised
 from oel_core.seed_lm import corpus, expert, relics_corpus, relics_expert, relics_words

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import pytest
 
 from oel_core import envs
-from oel_core.checkpoints import SEED_LM_TWO_WORLDS, SEED_LM_TWO_WORLDS_WEIGHTS
-from oel_core.config import ModelConfig, PlayConfig
+from oel_core.config.run import ModelConfig, PlayConfig
+from oel_core.config.sampling import Sampling
 from oel_core.envs.base import EnvSpec
-from oel_core.models import load_model
+from oel_core.models.checkpoints import SEED_LM_TWO_WORLDS, SEED_LM_TWO_WORLDS_WEIGHTS
+from oel_core.models.loading import load_model
 from oel_core.policies import load_policy, release
 from oel_core.policies.base import Policy, Request
 from oel_core.prompts.extraction import itemised
 from oel_core.prompts.extraction.base import extraction_messages
-from oel_core.rollout import plan_episodes, play_episodes
-from oel_core.sampling_config import Sampling
+from oel_core.rollouts.playing import plan_episodes, play_episodes
 from oel_core.seed_lm import expert, relics_corpus
 from oel_core.seed_lm.courses import TWO_WORLDS
 from oel_core.seed_lm.tokenizer import build_tokenizer
@@ -34,7 +34,7 @@ def policy() -> Iterator[Policy]:
 @pytest.fixture(autouse=True)
 def _stories(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is compiled: the story is the game's, byte for byte (tests/envs/test_relics.py)."""
-    monkeypatch.setitem(envs.REGISTRY, "story", "oel_core.envs.relics_story:Story")
+    monkeypatch.setitem(envs.REGISTRY, "story", "oel_core.envs.textworld.relics_story:Story")
 
 
 def test_the_shipped_tokenizer_is_the_one_this_code_builds() -> None:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.config import ModelConfig, PlayConfig
+from oel_core.config.run import ModelConfig, PlayConfig
+from oel_core.config.sampling import Sampling
 from oel_core.envs import lake
 from oel_core.envs.base import EnvSpec
 from oel_core.envs.lake import LakeEnv
-from oel_core.models import load_model
+from oel_core.models.loading import load_model
 from oel_core.policies import load_policy, release
 from oel_core.policies.base import Policy, Request
 from oel_core.prompts.extraction import itemised
 from oel_core.prompts.extraction.base import extraction_messages
-from oel_core.rollout import plan_episodes, play_episodes
-from oel_core.sampling_config import Sampling
+from oel_core.rollouts.playing import plan_episodes, play_episodes
 from oel_core.seed_lm import WEIGHTS, corpus, expert
 from oel_core.seed_lm.tokenizer import build_tokenizer
 from oel_core.seed_lm.train import train

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from oel_core import envs
-from oel_core.artifacts import RunFolder, open_run
-from oel_core.config import OelConfig
-from oel_core.distillation import run as training
+from oel_core.config.run import OelConfig
+from oel_core.distillation.training import run as training
 from oel_core.errors import ArtifactError
-from oel_core.stages import common
+from oel_core.rounds import context as common
+from oel_core.runs.folder import RunFolder, open_run
 from oel_core.stages import distill as stage
 from oel_core.types import Split
 from tests.stages.test_stages import config, first_round

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.artifacts import RunFolder, open_run, round_name
-from oel_core.config import OelConfig, parse_config
+from oel_core.config.run import OelConfig, parse_config
 from oel_core.errors import ArtifactError
 from oel_core.evaluation.base import summarise
-from oel_core.files import write_atomic
-from oel_core.jsonl import jsonl_bytes
-from oel_core.manifest import StageKey
-from oel_core.stages.common import EPISODES, REPORT
+from oel_core.rounds.context import EPISODES, REPORT
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, open_run, round_name
+from oel_core.runs.jsonl import jsonl_bytes
+from oel_core.runs.manifest import StageKey
 from oel_core.stages.evaluate import own_parts, stage_name
 from oel_core.stages.gate import decide
-from tests.test_promotion import played, rate
+from tests.gate.test_promotion import played, rate
 
 SUITE = "ood/other_symbols"
 

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 
 from oel_core import envs
-from oel_core.artifacts import open_run
-from oel_core.config import ModelConfig, OelConfig, parse_config
+from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ExtractionError
-from oel_core.hygiene import FlaggedItem
-from oel_core.jsonl import read_jsonl
-from oel_core.knowledge import load_knowledge
+from oel_core.knowledge.hygiene import FlaggedItem
+from oel_core.knowledge.store import load_knowledge
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.stages import common
+from oel_core.rounds import context as common
+from oel_core.rounds.context import Given
+from oel_core.runs.folder import open_run
+from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.accumulate import FLAGGED, accumulate
 from oel_core.stages.collect import collect
-from oel_core.stages.common import Given
 from oel_core.stages.extract import KnowledgeSizes, extract
 from oel_core.types import Message
 

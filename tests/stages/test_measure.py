@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from oel_core import envs
-from oel_core.config import ModelConfig, OelConfig, parse_config
+from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ArtifactError
-from oel_core.jsonl import read_jsonl
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.rounds.context import EPISODES, Given
+from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages import measure as measuring
-from oel_core.stages.common import EPISODES, Given
 from oel_core.stages.measure import measure
 from oel_core.types import EvalReport, Message, Trajectory
 from tests.fakes import CORRIDOR

@@ -5,25 +5,25 @@ from typing import Any
 
 import pytest
 
-from flows.cli import call
-from flows.report import review_markdown
+from flows.cli.app import call
+from flows.pages.round import review_markdown
 from oel_core import envs
-from oel_core.artifacts import RunFolder, adopt_config, open_run
-from oel_core.config import ModelConfig, OelConfig, parse_config
+from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ConfigError, ExtractionError
-from oel_core.knowledge import load_knowledge
+from oel_core.knowledge.store import load_knowledge
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.review import Decision, decide, decision_of, review_list
-from oel_core.stages import common
+from oel_core.projects.review import Decision, decide, decision_of, review_list
+from oel_core.projects.triggers import Trigger, end
+from oel_core.rounds import context as common
+from oel_core.rounds.carried import previous_knowledge
+from oel_core.rounds.context import Given
+from oel_core.rounds.knowledge import load_teaching
+from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.stages.accumulate import accumulate
-from oel_core.stages.carried import previous_knowledge
 from oel_core.stages.collect import collect
-from oel_core.stages.common import Given
 from oel_core.stages.extract import extract
 from oel_core.stages.review import REVIEW, review
-from oel_core.stages.teaching import load_teaching
-from oel_core.triggers import Trigger, end
 from oel_core.types import Message
 
 GOOD, BAD = "- EXPERIENCE ITEM: 'G' is the goal", "- EXPERIENCE ITEM: 'G' is deadly ```\x1b[2J"

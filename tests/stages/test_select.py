@@ -7,28 +7,28 @@ from typing import Any
 import pytest
 
 from oel_core import envs
-from oel_core.artifacts import RunFolder, open_run
-from oel_core.config import ModelConfig, OelConfig, parse_config
+from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ArtifactError, ConfigError
-from oel_core.jsonl import read_jsonl
-from oel_core.knowledge import load_knowledge
+from oel_core.evaluation.validation import validation_plans
+from oel_core.knowledge.selection_records import Selection
+from oel_core.knowledge.store import load_knowledge
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.preflight import check
+from oel_core.preflight.check import check
+from oel_core.rounds import context as common
+from oel_core.rounds.carried import previous_input, previous_knowledge
+from oel_core.rounds.context import Given
+from oel_core.rounds.knowledge import load_teaching
+from oel_core.runs.folder import RunFolder, open_run
+from oel_core.runs.jsonl import read_jsonl
 from oel_core.seeds import derive_seed, reference_seed
-from oel_core.selection_records import Selection
-from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
-from oel_core.stages.carried import previous_input, previous_knowledge
 from oel_core.stages.collect import collect
-from oel_core.stages.common import Given
 from oel_core.stages.evaluate import evaluate
 from oel_core.stages.extract import extract
 from oel_core.stages.saturation import SaturationCurve, points, saturation
 from oel_core.stages.select import select
-from oel_core.stages.teaching import load_teaching
 from oel_core.types import Message, Split, Trajectory
-from oel_core.validation import validation_plans
 
 TRUTH, LIE = "- EXPERIENCE ITEM: the goal is to the right", "- EXPERIENCE ITEM: the goal is to the left"
 LYING_REPLICA = 1

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from oel_core import envs
-from oel_core.artifacts import RunFolder, open_run
-from oel_core.config import OelConfig, parse_config
+from oel_core.config.run import OelConfig, parse_config
 from oel_core.errors import ConfigError, OelError, PolicyError
-from oel_core.jsonl import read_jsonl
 from oel_core.policies import load_policy, release
+from oel_core.runs.folder import RunFolder, open_run
+from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.collect import collect, consolidation_plans, extraction_plans
 from oel_core.types import Trajectory
 from tests.fakes import CORRIDOR, tiny_model_folder
-from tests.policies.fake_server import FakeServer, Reply, hang, running
+from tests.policies.openai.fake_server import FakeServer, Reply, hang, running
 
 Trouble = Callable[[FakeServer], Reply]
 
@@ -24,7 +24,7 @@ Trouble = Callable[[FakeServer], Reply]
 @pytest.fixture(autouse=True)
 def _world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(envs.REGISTRY, *CORRIDOR)
-    monkeypatch.setattr("oel_core.policies.api_client.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("oel_core.policies.openai.client.FIRST_WAIT_S", 0.01)
     yield
     release()
 

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from oel_core import envs
-from oel_core.artifacts import RunFolder, open_run
-from oel_core.config import OelConfig, parse_config
+from oel_core.config.run import OelConfig, parse_config
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError
-from oel_core.knowledge import load_knowledge
-from oel_core.stages import common
+from oel_core.knowledge.store import load_knowledge
+from oel_core.rounds import context as common
+from oel_core.rounds.context import Given
+from oel_core.rounds.knowledge import load_teaching
+from oel_core.runs.folder import RunFolder, open_run
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
-from oel_core.stages.common import Given
-from oel_core.stages.teaching import load_teaching
 from oel_core.types import Split
 from tests.stages.test_select import accumulated, config, load_scripted
 

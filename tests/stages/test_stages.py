@@ -9,23 +9,23 @@ from typing import Any
 import pytest
 
 from oel_core import envs
-from oel_core.artifacts import RunFolder, open_run
-from oel_core.config import ModelConfig, OelConfig, parse_config
+from oel_core.config.run import ModelConfig, OelConfig, parse_config
+from oel_core.config.sampling import Sampling
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError
-from oel_core.jsonl import read_jsonl
-from oel_core.knowledge import load_knowledge
+from oel_core.knowledge.store import load_knowledge
 from oel_core.policies.base import Completion, Policy, Request
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.sampling_config import Sampling
+from oel_core.rounds import context as common
+from oel_core.rounds.context import Given
+from oel_core.rounds.prompts import partial_rollouts
+from oel_core.rounds.summary import report, summarise_run
+from oel_core.runs.folder import RunFolder, open_run
+from oel_core.runs.jsonl import read_jsonl
 from oel_core.seeds import derive_seed
-from oel_core.stages import common
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
-from oel_core.stages.common import Given
 from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.extract import extract
-from oel_core.stages.prompts import partial_rollouts
-from oel_core.summary import report, summarise_run
 from oel_core.types import Message, Split, Trajectory
 
 TRUTH = "- EXPERIENCE ITEM: the goal is to the right"

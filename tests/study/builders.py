@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from oel_core.config import ModelConfig, parse_config
-from oel_core.jsonl import jsonl_bytes
+from oel_core.config.run import ModelConfig, parse_config
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
+from oel_core.runs.jsonl import jsonl_bytes
 from oel_core.seeds import derive_seed
 from oel_core.study.arms import ARMS
 from oel_core.study.plan import StudyPlan

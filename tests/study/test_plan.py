@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.artifacts import adopt_config, open_run
-from oel_core.config import load_config, preset_names
+from oel_core.config.run import load_config, preset_names
 from oel_core.errors import ConfigError, OelError
+from oel_core.runs.folder import adopt_config, open_run
 from oel_core.study.arms import ARMS, COMPARISONS, REFERENCE
 from oel_core.study.plan import FOREIGN_MODEL, StudyPlan, jobs, make_plan
 from oel_core.study.writing import require_study

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.artifacts import RunFolder
 from oel_core.errors import ArtifactError
-from oel_core.manifest import StageKey
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import StageKey
 from oel_core.study.sharing import SharingFolder, shared_stages
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from oel_core import envs
-from oel_core.artifacts import RunFolder
-from oel_core.distillation import run as training
+from oel_core.distillation.training import run as training
 from oel_core.errors import ArtifactError
-from oel_core.manifest import Manifest
-from oel_core.stages import common
+from oel_core.rounds import context as common
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import Manifest
 from oel_core.study.plan import RUNS, StudyPlan, jobs
 from oel_core.study.results import StudyResult, gather
 from oel_core.study.sharing import shared_stages

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from oel_core.config import DistillConfig
+from oel_core.config.run import DistillConfig
 from oel_core.distillation.regimes.base import Regime
 from oel_core.distillation.regimes.on_policy import OnPolicy
 from oel_core.distillation.regimes.sft import Sft
 from oel_core.distillation.regimes.teacher_rollouts import TeacherRollouts
-from oel_core.distillation.rollouts import Sampler
-from oel_core.distillation.teacher import Teacher
+from oel_core.distillation.teachers.frozen import Teacher
+from oel_core.distillation.training.rollouts import Sampler
 
 __all__ = ["OnPolicy", "Regime", "Sft", "TeacherRollouts", "make_regime"]
 

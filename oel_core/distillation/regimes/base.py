@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from oel_core.distillation.dataset import Sample
-from oel_core.distillation.objectives import Objective
-from oel_core.distillation.rollouts import Rollout
-from oel_core.distillation.teacher import Teacher
+from oel_core.distillation.data.dataset import Sample
+from oel_core.distillation.objectives.losses import Objective
+from oel_core.distillation.teachers.frozen import Teacher
+from oel_core.distillation.training.rollouts import Rollout
 
 
 class Regime(Protocol):

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from oel_core.config import DistillConfig
-from oel_core.distillation.dataset import Sample
-from oel_core.distillation.objectives import Objective
-from oel_core.distillation.rollouts import Rollout, Sampler
-from oel_core.distillation.teacher import Teacher
+from oel_core.config.run import DistillConfig
+from oel_core.distillation.data.dataset import Sample
+from oel_core.distillation.objectives.losses import Objective
+from oel_core.distillation.teachers.frozen import Teacher
+from oel_core.distillation.training.rollouts import Rollout, Sampler
 
 
 class TeacherRollouts:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import call
+from flows.cli.app import call
 from flows.services.control import postgres_address, status, up
 from flows.services.ports import is_loopback, require_free, require_loopback
 from flows.services.postgres import check_url, database_url
 from flows.services.servers import UpSettings, read_settings, services, write_settings
+from oel_core.config.urls import without_secrets
 from oel_core.errors import ConfigError
-from oel_core.urls import without_secrets
-from tasks.tracking_settings import load_settings
+from tasks.tracking.settings import load_settings
 
 URL = "postgresql://me:hunter2@db.example:5433/postgres?sslmode=require"
 

@@ -1,0 +1,46 @@
+"""What a shell completes: names of runs, presets, suites and deployments; nothing from a folder that cannot be read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+
+DEPLOYMENTS = ("collect-only", "evaluate-model", "learning-loop", "next-round")
+
+
+def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Runs and studies under the `--root` given so far."""
+    root = Path(ctx.params.get("root") or "runs")
+    try:
+        found = [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError:
+        return []
+    return _starting(found, incomplete)
+
+
+def presets(incomplete: str) -> list[str]:
+    """Presets that ship with the project."""
+    from oel_core.config.run import preset_names
+
+    return _starting(preset_names(), incomplete)
+
+
+def configurations(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Presets, then runs."""
+    return [*presets(incomplete), *run_names(ctx, incomplete)]
+
+
+def suites(incomplete: str) -> list[str]:
+    """Suites of `oel eval`."""
+    from oel_core.evaluation import suite_names
+
+    return _starting(suite_names(), incomplete)
+
+
+def deployments(incomplete: str) -> list[str]:
+    """Deployments that ship with the project."""
+    return _starting(DEPLOYMENTS, incomplete)
+
+
+def _starting(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))

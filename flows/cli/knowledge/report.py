@@ -1,0 +1,27 @@
+"""`oel report`: one self-contained HTML file about a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.shared import RUNS, AsJson, Root, RunName, print_json
+
+
+def report(
+    run: RunName,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; report.html in the run's folder if not given.")
+    ] = None,
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a run did and learned as one HTML file that needs no network."""
+    from oel_core.reporting import write_report
+    from oel_core.runs.folder import find_run
+
+    path = write_report(find_run(root, run), out)
+    if as_json:
+        print_json([{"report": str(path)}])
+    else:
+        typer.echo(path)

@@ -1,0 +1,88 @@
+"""`oel review`: look at a round's knowledge and decide about it, on files, with or without a server."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.shared import RUNS, AsJson, Root, RunName, out, print_json
+
+if TYPE_CHECKING:
+    from oel_core.runs.folder import RunFolder
+
+
+def review(
+    run: RunName,
+    round_index: Annotated[int | None, typer.Option("--round", min=1, help="The newest if not given.")] = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Let the round go on.")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="Stop the round.")] = False,
+    drop: Annotated[str, typer.Option(help="With --approve: numbers of items to leave out, like 3,7.")] = "",
+    note: Annotated[str, typer.Option(help="Why; kept with the knowledge.")] = "",
+    author: Annotated[str | None, typer.Option(help="Who decides; the system's user if not given.")] = None,
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Show the numbered items of a round, or decide about them. Without --approve or --reject nothing is decided."""
+    from oel_core.errors import ConfigError
+    from oel_core.projects.review import Decision, decide
+    from oel_core.runs.folder import find_run
+    from oel_core.runs.processes import user_name
+
+    folder = find_run(root, run)
+    number = round_index or _newest(folder)
+    if (approve and reject) or (drop and not approve):
+        raise ConfigError("decide with either --approve or --reject; --drop goes with --approve")
+    if not approve and not reject:
+        _show(folder, number, as_json)
+        return
+    try:
+        dropped = tuple(int(part) for part in drop.replace(",", " ").split())
+    except ValueError as error:
+        raise ConfigError(f"--drop {drop}: write item numbers with commas between them, like 3,7") from error
+    decision = Decision(
+        decision="approve" if approve else "reject",
+        dropped=dropped,
+        note=note,
+        author=author or user_name(),
+        via="oel review",
+        decided_at=time.time(),
+    )
+    decide(folder.config(), folder, number, decision)
+    if as_json:
+        print_json([{"run": folder.name, "round": number} | decision.model_dump(mode="json")])
+        return
+    out.print(f"Round {number} of {folder.name}: {decision.decision} by {decision.author}", markup=False)
+
+
+def _newest(folder: "RunFolder") -> int:
+    """The newest round with knowledge."""
+    from oel_core.errors import ConfigError
+
+    numbers = [number for number in range(1, folder.config().rounds + 1) if folder.has(number, "accumulate")]
+    if not numbers:
+        raise ConfigError(f"{folder.name} has no knowledge yet: there is nothing to review")
+    return numbers[-1]
+
+
+def _show(folder: "RunFolder", number: int, as_json: bool) -> None:
+    from flows.pages.round import review_lines
+    from oel_core.projects.review import decision_of, review_list
+    from oel_core.text.visible import visible
+
+    found, decision = review_list(folder.config(), folder, number), decision_of(folder, number)
+    if as_json:
+        print_json(
+            [
+                {"number": entry.number, "replica": entry.replica, "new": entry.is_new, "conflicts": entry.conflicts}
+                | entry.item.model_dump(mode="json")
+                for entry in found.items
+            ]
+        )
+        return
+    for replica in sorted({entry.replica for entry in found.items} | {replica for replica, _ in found.gone}):
+        out.rule(f"round {number}, replica {replica}")
+        lines = [line for entry in found.items if entry.replica == replica for line in review_lines(entry)]
+        lines += [f"-      {item.text}" for place, item in found.gone if place == replica]
+        typer.echo(visible("\n".join(lines)))
+    made = f"{decision.decision} by {decision.author}" if decision else "not decided: --approve or --reject"
+    out.print(f"Round {number} of {folder.name}: {made}", markup=False)

@@ -1,0 +1,28 @@
+"""`oel abandon`: end a round that cannot go on, so that the project's next trigger begins another."""
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.shared import RUNS, AsJson, Root, RunName, out, print_json
+
+
+def abandon(
+    project: RunName,
+    round_index: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="The round that is open.")],
+    reason: Annotated[str, typer.Option(help="Why; kept with the round.")] = "",
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """End an open round as failed. Its files stay; the next trigger begins another round from the champion."""
+    from oel_core.projects.triggers import abandon as end_round
+    from oel_core.runs.folder import find_run
+    from oel_core.runs.processes import user_name
+
+    folder = find_run(root, project)
+    with folder.leased("oel abandon"):
+        ended = end_round(folder, round_index, f"abandoned by {user_name()}" + (f": {reason}" if reason else ""))
+    if as_json:
+        print_json([ended.model_dump(mode="json")])
+    else:
+        out.print(f"round {round_index} of {folder.name}: {ended.outcome}, {ended.detail}", soft_wrap=True)

@@ -1,0 +1,111 @@
+"""`oel eval`: measure any checkpoint on one suite, outside a run."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli import complete
+from flows.cli.runs.live import live_progress
+from flows.cli.shared import AsJson, Overrides, err, print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from oel_core.policies.base import Policy
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, hub id, or seed-lm.")],
+    suite: Annotated[
+        str,
+        typer.Option(help="games, another suite, or a task of lm-evaluation-harness.", autocompletion=complete.suites),
+    ] = "games",
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Episodes or questions; the suite's own number if not given.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Local JSONL with the suite's questions (suite ifeval).")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the suite, like environment=sokoban.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="Preset or YAML file with the world and the sampling.", autocompletion=complete.presets)
+    ] = "quickstart",
+    knowledge: Annotated[Path | None, typer.Option(help="Text file put before the model (suite games).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that keeps answers and report; the same command goes on there.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on held-out episodes."""
+    from flows.pages.measurement import rows
+    from oel_core.config.run import load_config
+    from oel_core.policies import load_policy
+    from oel_core.rounds.context import Given
+    from oel_core.stages.measure import measure
+
+    config = load_config(preset, overrides or ())
+    known = None
+    if knowledge is not None:
+        known = _read(knowledge, load_policy(model, config.model), config.knowledge.max_tokens)
+    with live_progress(err) as progress, _folder(out) as folder:
+        given = Given(on_progress=lambda done, total: progress(f"play {suite}", done, total))
+        report = measure(
+            folder, config, model, suite, _options(episodes, data, option or ()), knowledge=known, given=given
+        )
+    if as_json:
+        print_json([report.model_dump(mode="json")])
+    else:
+        print_table("", ("figure", "value"), rows(report))
+    if out is not None:
+        err.print(f"Answers and report: {out}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _folder(out: Path | None) -> "Iterator[Path]":
+    """Where to measure into: one that stays, or one that goes."""
+    if out is not None:
+        yield out
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(folder) / "measurement"
+
+
+def _options(episodes: int | None, data: str | None, more: "Sequence[str]") -> dict[str, Any]:
+    """The suite's options from the command line."""
+    from oel_core.config.yaml_text import parse_yaml
+    from oel_core.errors import ConfigError
+
+    options: dict[str, Any] = {}
+    for entry in more:
+        name, separator, value = entry.partition("=")
+        if not separator or not name:
+            raise ConfigError(f"--option {entry}: write it as name=value, like environment=sokoban")
+        options[name] = parse_yaml(value, f"--option {entry}").values
+    if episodes is not None:
+        options["episodes"] = episodes
+    if data is not None:
+        options["data"] = data
+    return options
+
+
+def _read(path: Path, policy: "Policy", max_tokens: int) -> str:
+    """A knowledge text, refused when it is over the configuration's token cap."""
+    from oel_core.errors import ArtifactError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read as text: {error}") from error
+    tokens = policy.count_tokens(text)
+    if tokens > max_tokens:
+        raise ArtifactError(
+            f"{path} has {tokens} tokens, over knowledge.max_tokens = {max_tokens}: shorten it, or raise the cap with "
+            f"--set knowledge.max_tokens={tokens}"
+        )
+    if not text.strip():
+        raise ArtifactError(f"{path} is empty: leave --knowledge out to measure without")
+    return text

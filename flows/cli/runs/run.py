@@ -1,0 +1,111 @@
+"""`oel run` and `oel rounds`: making a run and looking at it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.runs.dry_run import show_cautions, show_needs
+from flows.cli.runs.interrupt import leaving_at_once
+from flows.cli.runs.live import live_progress
+from flows.cli.shared import RUNS, AsJson, Overrides, PresetName, Root, RunName, err, out, print_json, print_table
+
+if TYPE_CHECKING:
+    from oel_core.config.run import OelConfig
+    from oel_core.rounds.summary import RoundSummary
+    from oel_core.runs.folder import RunFolder
+
+MLFLOW_UI = "http://127.0.0.1:5000"
+"""Where `mlflow ui` listens."""
+
+
+def run(
+    preset: PresetName = "quickstart",
+    rounds: Annotated[int | None, typer.Option(help="Rounds in all; more than before goes on.")] = None,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; the preset's name if not given.")] = None,
+    root: Root = RUNS,
+    as_json: AsJson = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what the run needs and what is missing.")] = False,
+) -> None:
+    """Run the learning loop, or go on with the run of that name."""
+    from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
+    from flows.pages.time_left import RoundTime
+    from oel_core.config.run import load_config
+
+    extra = [f"rounds={rounds}"] if rounds is not None else []
+    config = load_config(preset, [*(overrides or ()), *extra])
+    if dry:
+        show_needs(preset, config, root, as_json)
+        return
+    folder = _prepare(root, name or Path(preset).stem, config)
+    use_local_services(root, verbose=verbose)
+    with leaving_at_once(folder, exit_code=1), live_progress(err, RoundTime(folder)) as progress:
+        progress("start Prefect and MLflow", 0, 0)
+        start_temporary_server(root)
+        from flows.learning_loop import learning_loop
+
+        wait_until_it_answers()
+        rows = learning_loop(config, folder.name, root)
+    _show(rows, as_json)
+    if not as_json:
+        where(folder)
+
+
+def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
+    """Refuses at once what the flow would refuse after its services have started."""
+    from oel_core.preflight.caution import find_cautions
+    from oel_core.preflight.check import check
+    from oel_core.runs.folder import adopt_config, open_run
+    from oel_core.study.writing import require_run
+    from tasks.tracking.settings import load_settings
+
+    load_settings()
+    require_run(root / name)
+    folder = open_run(root, name)
+    check(config)
+    show_cautions(find_cautions(config))
+    with folder.leased("oel run, before it starts"):
+        adopt_config(folder, config)
+    return folder
+
+
+def rounds(
+    run: RunName,
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Show what every round of a run achieved; round 0 is the base model."""
+    from oel_core.rounds.summary import summarise_run
+    from oel_core.runs.folder import find_run
+
+    _show(summarise_run(find_run(root, run)), as_json)
+
+
+def _show(rows: "Sequence[RoundSummary]", as_json: bool) -> None:
+    from flows.pages.round import cells, columns
+
+    if as_json:
+        print_json([row.model_dump(mode="json") for row in rows])
+    else:
+        print_table("", columns(rows), [cells(row, rows) for row in rows])
+
+
+def where(folder: "RunFolder") -> None:
+    """Prints where everything of a run lies, so that a shell finds it."""
+    from flows.links import all_runs, mlflow_server
+    from oel_core.config.urls import without_secrets
+    from tasks.tracking.settings import load_settings
+
+    root = folder.path.parent
+    settings = load_settings().resolved(root, folder.name)
+    server = mlflow_server(root, settings)
+    out.print(f"Run folder   {folder.path}", highlight=False, soft_wrap=True)
+    out.print(f"Knowledge    {folder.path}/round_*/accumulate/knowledge_*.md", highlight=False, soft_wrap=True)
+    out.print(f"Report       {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
+    if server is None:
+        uri = without_secrets(settings.tracking_uri)
+        out.print(f"MLflow       mlflow ui --backend-store-uri {uri}", highlight=False, soft_wrap=True)
+    out.print(f"Runs         {all_runs(root, server or MLFLOW_UI)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,175 @@
+"""`oel promote`, `oel rollback`, `oel history`: which model of a project is the champion."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.shared import RUNS, AsJson, Root, RunName, out, print_json, print_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oel_core.gate.promotion import Verdict
+    from oel_core.runs.folder import RunFolder
+    from tasks.tracking.registry import Move, Registry, Version
+
+Reason = Annotated[str, typer.Option(help="Kept in the history.")]
+
+
+def promote(
+    run: RunName,
+    round_index: Annotated[
+        int | None, typer.Option("--round", min=1, help="Round whose model is promoted; the newest if not given.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote what the gate refuses; say why with --reason.")
+    ] = False,
+    reason: Reason = "",
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Put a round's model through the gate against today's champion, and promote it if it passes."""
+    from oel_core.errors import ConfigError
+
+    folder, registry = _open(root, run)
+    versions = registry.versions()
+    if not versions:
+        raise ConfigError(f"{folder.name} has no registered model yet: no round of it has been finished")
+    version = versions[-1] if round_index is None else registry.version_of_round(round_index)
+    champion = registry.champion()
+    if champion is not None and champion.version == version.version:
+        if as_json:
+            print_json([{"refused": ["it is the champion already"], "champion": version.version}])
+            return
+        _say(f"round {version.round} (version {version.version}) is the champion already")
+        return
+    if force and not reason:
+        raise ConfigError("--force needs --reason: the history must say why the gate was overruled")
+    verdict = None if force else _judge(folder, version, champion)
+    if verdict is not None:
+        _show_verdict(verdict, as_json)
+        if not verdict.promote:
+            raise typer.Exit(1)
+    move = registry.promote(
+        version,
+        id=f"by-hand-{time.time_ns()}",
+        reason=reason or "gate, by hand",
+        expected=champion.version if champion else None,
+    )
+    _report(registry, move, as_json)
+
+
+def _judge(folder: "RunFolder", version: "Version", champion: "Version | None") -> "Verdict":
+    from oel_core.stages.gate import decide
+
+    return decide(folder.config(), folder, version.round, champion.round if champion else 0)
+
+
+def _show_verdict(verdict: "Verdict", as_json: bool) -> None:
+    from oel_core.gate.verdict_text import CHECKS, check_rows
+
+    if as_json:
+        print_json([{"promote": verdict.promote, "refused": list(verdict.refusals)} | verdict.model_dump(mode="json")])
+        return
+    print_table("", CHECKS, check_rows(verdict))
+    if not verdict.promote:
+        _say(f"Refused: {', '.join(verdict.refusals)}. Overrule it with --force --reason '...'")
+
+
+def rollback(run: RunName, reason: Reason = "", root: Root = RUNS, as_json: AsJson = False) -> None:
+    """Make the champion's predecessor the champion again. Before the first one that is the preset's model."""
+    _, registry = _open(root, run)
+    _report(registry, registry.rollback(reason=reason or "by hand"), as_json)
+
+
+def history(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
+    """Show every change of the champion, and the verdict on every version."""
+    folder, registry = _open(root, run)
+    versions, moves = registry.versions(), registry.history()
+    if as_json:
+        print_json([*_version_rows(folder, versions), *_move_rows(moves, versions)])
+        return
+    rows = [
+        (
+            one.version,
+            str(one.round),
+            one.tags.get("oel.gate", "not judged"),
+            one.tags.get("oel.gate.difference", "-"),
+            one.tags.get("oel.gate.probability", "-"),
+            " ".join(one.aliases) or "-",
+        )
+        for one in versions
+    ]
+    print_table("", ("version", "round", "gate", "difference", "probability", "aliases"), rows)
+    rounds = {one.version: one.round for one in versions}
+    changes = [
+        (
+            str(move.number),
+            _time(move.at),
+            move.action,
+            _name(move.replaced, rounds),
+            _name(move.champion, rounds),
+            move.by,
+            move.reason,
+        )
+        for move in moves
+    ]
+    print_table("", ("move", "when", "what", "from", "to", "by", "why"), changes)
+
+
+def _version_rows(folder: "RunFolder", versions: "list[Version]") -> "list[dict[str, Any]]":
+    """A row for each round that was begun, the base model first, with its newest version in the registry, if any."""
+    from oel_core.runs.round_start import last_begun
+
+    known = {one.round: one for one in versions}
+    rows = []
+    for index in range(max([last_begun(folder), *known]) + 1):
+        one = known.get(index)
+        values: dict[str, Any] = {"version": None, "aliases": [], "digest": None, "source": None, "gate": None}
+        if one is not None:
+            values = one.model_dump(mode="json", exclude={"round", "tags"}) | {"gate": one.tags.get("oel.gate")}
+        rows.append({"kind": "round", "round": index} | values)
+    return rows
+
+
+def _move_rows(moves: "list[Move]", versions: "list[Version]") -> "list[dict[str, Any]]":
+    """A row for each change of the champion; versions are numbers of the model registry, None the preset's model."""
+    rounds = {one.version: one.round for one in versions}
+    return [
+        {"kind": "move", "champion_round": rounds.get(move.champion or "", 0)} | move.model_dump(mode="json")
+        for move in moves
+    ]
+
+
+def _open(root: "Path", run: str) -> "tuple[RunFolder, Registry]":
+    from flows.services.client import use_tracking
+    from oel_core.runs.folder import find_run
+
+    folder = find_run(root, run)
+    use_tracking(folder.path.parent)
+    from tasks.tracking.registry import registry_of
+    from tasks.tracking.settings import load_settings
+
+    return folder, registry_of(load_settings(), folder)
+
+
+def _report(registry: "Registry", move: "Move", as_json: bool) -> None:
+    if as_json:
+        print_json(_move_rows([move], registry.versions()))
+        return
+    rounds = {one.version: one.round for one in registry.versions()}
+    _say(f"{move.action}: {_name(move.replaced, rounds)} -> {_name(move.champion, rounds)}")
+    _say(f"champion of {registry.model}: {_name(move.champion, rounds)}; previous: {_name(move.previous, rounds)}")
+
+
+def _name(version: str | None, rounds: dict[str, int]) -> str:
+    return "the preset's model" if version is None else f"version {version} (round {rounds.get(version, '?')})"
+
+
+def _time(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _say(line: str) -> None:
+    out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Commands about configurations, models and this machine."""

@@ -1,0 +1,1 @@
+"""Markdown pages that flows leave in the Prefect UI."""

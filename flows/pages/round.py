@@ -1,0 +1,152 @@
+"""What a round looks like in Markdown: its row beside the base model's, and what its knowledge gained and lost."""
+
+from collections.abc import Sequence
+
+from flows.pages.gate import gate_key, outcome_details, outcome_line, slug
+from oel_core.config.run import OelConfig
+from oel_core.knowledge.store import KnowledgeDiff, diff
+from oel_core.projects.review import ReviewItem, review_list
+from oel_core.projects.triggers import Trigger
+from oel_core.reporting.findings.learned import before_and_after, known_replicas
+from oel_core.rounds.summary import RoundSummary, summarise_round, summarise_run
+from oel_core.runs.folder import RunFolder
+from oel_core.text.markdown import escaped
+from oel_core.text.markdown import table as markdown_table
+from oel_core.text.visible import visible
+from oel_core.types import ExperienceItem
+
+
+def artifact_key(run: RunFolder, round_index: int) -> str:
+    """The key of a round's artifact."""
+    return f"{slug(run)}-round-{round_index:02d}"
+
+
+def report_key(run: RunFolder) -> str:
+    """The key of the artifact that links to the run's report."""
+    return f"{slug(run)}-report"
+
+
+def review_key(run: RunFolder, round_index: int) -> str:
+    """The key of the artifact that shows what a round's reviewer decides about."""
+    return f"{slug(run)}-review-{round_index:02d}"
+
+
+def review_markdown(config: OelConfig, run: RunFolder, round_index: int) -> str:
+    """The round's items with their numbers and sources, what may conflict, and what is gone."""
+    found = review_list(config, run, round_index)
+    parts = [f"# Review of {run.name}, round {round_index}", f"Or: `oel review {run.name} --approve --drop 3,7`"]
+    for replica in range(config.collect.replicas):
+        lines = [line for entry in found.items if entry.replica == replica for line in review_lines(entry)]
+        lines += [f"-      {line}" for place, item in found.gone if place == replica for line in _lines(item)]
+        parts += [f"## Replica {replica}", _diff_block(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def review_lines(entry: ReviewItem) -> list[str]:
+    """An item as a reviewer reads it: `+` when it is new, its number, its text, where it comes from."""
+    first, *rest = _lines(entry.item) or [""]
+    others = f"; see also {', '.join(map(str, entry.conflicts))}" if entry.conflicts else ""
+    head = f"{'+' if entry.is_new else ' '} {entry.number:4d} {first}"
+    tail = f"       from round {entry.item.round}, {', '.join(entry.item.sources[:3])}{others}"
+    return [head, *(f"       {line}" for line in rest), tail]
+
+
+def report_markdown(run: RunFolder, place: str) -> str:
+    """The rounds as a table and where the whole report is: `place` is an address or a path."""
+    return f"# Report on {run.name}\n\n{_report_link(place)}\n\n{table(summarise_run(run))}\n"
+
+
+def _report_link(place: str) -> str:
+    if place.startswith(("http://", "https://")):
+        return f"[The whole report](<{place}>)"
+    return f"The whole report: {escaped(place)} on the machine that wrote it. `oel up` starts a server that shows it."
+
+
+def outcome_key(run: RunFolder) -> str:
+    """The key of the artifact that says what came of the newest trigger."""
+    return f"{slug(run)}-outcome"
+
+
+def outcome_markdown(run: RunFolder, trigger: Trigger, place: str) -> str:
+    """What came of a trigger, the rounds so far, and where one reads on; `place` is the report's."""
+    parts = [f"# {run.name}: {escaped(outcome_line(trigger))}"]
+    details = outcome_details(run, trigger)
+    parts += ["\n".join(f"- {escaped(line)}" for line in details)] if details else []
+    if trigger.round is not None:
+        parts += [table(summarise_run(run)), _report_link(place)]
+        keys = f"`{gate_key(run, trigger.round)}` and `{artifact_key(run, trigger.round)}`"
+        parts.append(f"The gate's figures and what the round learned are the artifacts {keys}.")
+    parts.append(f"Who became champion and why: `oel history {run.name}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def round_markdown(run: RunFolder, round_index: int) -> str:
+    """Table and knowledge diff of a finished round."""
+    config = run.config()
+    rows = [summarise_round(config, run, index) for index in range(round_index + 1)]
+    parts = [f"# {run.name}, round {round_index}", table(rows)]
+    for replica in known_replicas(run, round_index):
+        changes = diff(*before_and_after(run, round_index, replica))
+        parts += [f"## Knowledge of replica {replica}", diff_markdown(changes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(rows: Sequence[RoundSummary]) -> str:
+    """The rows as a Markdown table."""
+    return markdown_table(columns(rows), [cells(row, rows) for row in rows])
+
+
+def columns(rows: Sequence[RoundSummary]) -> list[str]:
+    """Headings; one column for each out-of-distribution suite that any row has."""
+    fixed = ["round", "pass rate", "95% interval", "in context", "raw", "resp. tokens", "know. tokens"]
+    return [*fixed, *(f"ood {suite}" for suite in _suites(rows))]
+
+
+def cells(row: RoundSummary, rows: Sequence[RoundSummary]) -> list[str]:
+    """One row under `columns(rows)`."""
+    return [
+        str(row.round),
+        percent(row.pass_rate),
+        interval(row.ci95),
+        percent(row.in_context_pass_rate),
+        percent(row.raw_pass_rate),
+        number(row.response_tokens),
+        number(row.knowledge_tokens),
+        *(percent(row.ood.get(suite)) for suite in _suites(rows)),
+    ]
+
+
+def _suites(rows: Sequence[RoundSummary]) -> list[str]:
+    return sorted({suite for row in rows for suite in row.ood})
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with one digit; a dash when it was not measured."""
+    return "-" if value is None else f"{100 * value:.1f}%"
+
+
+def interval(ci95: tuple[float, float] | None) -> str:
+    """An interval of shares in percent."""
+    return "-" if ci95 is None else f"{100 * ci95[0]:.1f} to {100 * ci95[1]:.1f}"
+
+
+def number(value: float | None) -> str:
+    """A mean count with one digit."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def diff_markdown(changes: KnowledgeDiff) -> str:
+    """Kept, new and dropped items as a diff block."""
+    marked = [("  ", changes.kept), ("- ", changes.dropped), ("+ ", changes.new)]
+    lines = [f"{mark}{line}" for mark, items in marked for item in items for line in _lines(item)]
+    return _diff_block(lines)
+
+
+def _diff_block(lines: Sequence[str]) -> str:
+    """Text that a model wrote, so that it can neither leave its block nor hide anything."""
+    body = visible("\n".join(lines)).replace("```", "` ` `")
+    return f"```diff\n{body or '  (nothing)'}\n```"
+
+
+def _lines(item: ExperienceItem) -> list[str]:
+    return item.text.splitlines()

@@ -1,0 +1,1 @@
+"""Flow runs that were killed, cancelled or cut off from their server."""

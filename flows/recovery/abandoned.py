@@ -1,0 +1,131 @@
+"""Flow runs that a kill left in the state Running: Prefect cannot know that their process is gone.
+
+Whoever holds the lease of a run folder is its only process, so every earlier flow run noted there has ended. And
+`oel up` looks for the processes of all flow runs that are said to be running on this machine.
+"""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Cancelled, Crashed, State
+
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import LEASE, RunFolder
+from oel_core.runs.lease import read_lease
+from oel_core.runs.manifest import read_record
+from oel_core.runs.processes import Process, is_alive, this_process
+from oel_core.types import Record
+
+NOTE, PROCESS = "prefect.json", "oel.process"
+OPEN_STATES = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+RUNNING = FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN_STATES))
+
+
+class NotedFlowRun(Record):
+    """`prefect.json` in a run folder."""
+
+    flow_run_id: str
+    """Of the loop that last worked on the folder."""
+
+
+def take_over(run: RunFolder, flow_run_id: str) -> None:
+    """Marks what an earlier, killed loop left running as crashed, and notes the present one. Call it locked."""
+    with get_client(sync_client=True) as client:
+        _end_noted(client, run)
+    write_atomic(run.path / NOTE, NotedFlowRun(flow_run_id=flow_run_id).model_dump_json().encode())
+
+
+def cancel_noted(run: RunFolder) -> None:
+    """Marks the flow run that works on the folder as cancelled, for a process that was interrupted and leaves."""
+    with get_client(sync_client=True) as client:
+        _end_noted(client, run, asked=True)
+
+
+def _end_noted(client: SyncPrefectClient, run: RunFolder, *, asked: bool = False) -> list[str]:
+    """Marks the noted flow run and everything under it, if they are said to be running; returns names."""
+    path = run.path / NOTE
+    if not path.exists():
+        return []
+    noted: NotedFlowRun = read_record(path, NotedFlowRun)
+    loops = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(noted.flow_run_id)]), state=RUNNING)
+    )
+    for loop in loops:
+        _crash(client, loop, asked=asked)
+    return [loop.name for loop in loops]
+
+
+def end_children(flow_run_id: str) -> None:
+    """Marks what runs under a flow run as cancelled, for a process that is about to leave."""
+    with get_client(sync_client=True) as client:
+        for child in _children(client, UUID(flow_run_id)):
+            _crash(client, child, asked=True)
+
+
+def say_who(flow_run_id: str) -> None:
+    """Notes with the flow run which process it is, so that `mark_dead` can tell when it is gone."""
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(UUID(flow_run_id))
+        labels = {**(found.labels or {}), PROCESS: this_process().model_dump_json()}
+        client.update_flow_run_labels(found.id, labels)
+
+
+def mark_dead(root: Path, *, nothing_ran: bool) -> list[str]:
+    """Marks flow runs as crashed, or as cancelled where that was asked for, whose process is gone; returns names.
+
+    What they left running in MLflow is marked as killed.
+
+    Those noted in a run folder under `root` that nobody alive holds are dead too.
+
+    `nothing_ran`: no process of any worker was alive, so a run that never came to say who it is has died too.
+    """
+    marked = []
+    with get_client(sync_client=True) as client:
+        for found in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=RUNNING)):
+            noted = (found.labels or {}).get(PROCESS)
+            if noted is None:
+                dead = nothing_ran and found.deployment_id is not None
+            else:
+                dead = is_alive(Process.model_validate_json(str(noted))) is False
+            if dead:
+                _crash(client, found)
+                marked.append(found.name)
+        for path in sorted(root.glob(f"*/{NOTE}")):
+            run, lease = RunFolder(path.parent), read_lease(path.parent / LEASE)
+            if lease is None or is_alive(lease.holder) is False:
+                marked += _end_noted(client, run)
+            if lease is not None and is_alive(lease.holder) is False:
+                _end_tracked(run)
+    return marked
+
+
+def _end_tracked(run: RunFolder) -> None:
+    """What a killed process left running where it is tracked; MLflow is only imported where there is such a one."""
+    from tasks.tracking.client import mark_killed
+    from tasks.tracking.settings import load_settings
+
+    mark_killed(load_settings(), run)
+
+
+def _crash(client: SyncPrefectClient, flow_run: FlowRun, *, asked: bool = False) -> None:
+    """The flow run and everything under it. Where it was asked to end, or one above it was, it counts as cancelled."""
+    asked = asked or (flow_run.state is not None and flow_run.state.is_cancelling())
+    for child in _children(client, flow_run.id):
+        _crash(client, child, asked=asked)
+    ended: State[Any] = Cancelled(message="asked to end") if asked else Crashed(message="its process was killed")
+    client.set_flow_run_state(flow_run.id, ended, force=True)
+
+
+def _children(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:
+    above = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=above, state=RUNNING))

@@ -1,0 +1,48 @@
+"""Settings of recurring operation: when a round is worth starting, and when its model may become the champion."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from oel_core.config.section import Section
+
+Tolerance = Annotated[float, Field(ge=0, le=1)]
+
+
+class ExperienceConfig(Section):
+    """Where a recurring round's experience comes from."""
+
+    inbox: str | None = None
+    """Folder of JSONL trajectories from the deployment, appended to or added; null: every round plays its own."""
+    min_episodes: int = Field(default=64, ge=2)
+    """New episodes in the inbox that make a round worth starting."""
+    extract_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the inbox's episodes that are read for knowledge; the others' prompts are distilled."""
+
+
+class GateConfig(Section):
+    """When a candidate may replace the champion. Rates are shares of 1."""
+
+    margin: float = Field(default=0.0, ge=0, lt=1)
+    """The pass rate must be higher by more than this."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Share of paired bootstrap draws that must show it."""
+    min_episodes: int = Field(default=32, ge=1)
+    """Held-out episodes that both played, at least; a bootstrap over very few is sure of anything."""
+    ood_tolerance: Tolerance = 0.05
+    """How far an out-of-distribution pass rate may be below the better of champion and base model."""
+    ood_tolerances: dict[str, Tolerance] = Field(default_factory=dict)
+    """The same for one suite: name → tolerance."""
+    response_ratio: tuple[float, float] = (0.33, 1.5)
+    """Bounds of mean response tokens, as multiples of the champion's."""
+    truncation_rise: float = Field(default=0.05, ge=0, le=1)
+    """How far the share of responses that hit the token cap may be above the champion's."""
+    refused_knowledge: Literal["drop", "keep"] = "drop"
+    """With knowledge.carry_over: whether the knowledge of a refused round goes on, or the champion's does."""
+
+    @field_validator("response_ratio")
+    @classmethod
+    def _in_order(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= bounds[0] <= bounds[1]:
+            raise ValueError("name the lower bound first, then the upper one, neither below 0")
+        return bounds

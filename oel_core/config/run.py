@@ -1,0 +1,268 @@
+"""The configuration of a run: frozen, every unknown field refused, every field with its unit.
+
+A preset is one YAML file in `oel_core/config/presets/`. `load_config` reports all problems at once, each with its path.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from oel_core.config.distill import DistillConfig
+from oel_core.config.fields import check, nearest, shown, validate
+from oel_core.config.knowledge import KnowledgeConfig, ReviewConfig
+from oel_core.config.operation import ExperienceConfig, GateConfig
+from oel_core.config.overrides import Override, apply_overrides, parse_override
+from oel_core.config.sampling import Sampling
+from oel_core.config.section import Count, CountOrZero, Options, Section
+from oel_core.config.serving import Backend, OpenAIConfig, VllmConfig
+from oel_core.config.yaml_text import Place, YamlText, dump_yaml, parse_yaml, read_yaml
+from oel_core.errors import ConfigError
+
+PRESETS = resources.files("oel_core.config") / "presets"
+
+
+class LoraConfig(Section):
+    """A low-rank adapter instead of full fine-tuning (peft)."""
+
+    r: Count = 16
+    """Rank."""
+    alpha: float = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of adapter inputs dropped; the frozen teacher never drops."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class ModelConfig(Section):
+    """Which model starts the run and how it is loaded."""
+
+    path: str = "seed-lm"
+    """`seed-lm` (the embedded model), a folder, or a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: Count = 64
+    """Prompts generated at once."""
+    threads: Count | None = None
+    """CPU threads of one operation; null: what is free and the model has work for, and the same when a run goes on.
+    `OMP_NUM_THREADS` in the environment wins."""
+    max_length: Count = 2048
+    """Most tokens of prompt and response together."""
+    thinking: bool = False
+    """Passed to the chat template as `enable_thinking`."""
+    lora: LoraConfig | None = None
+    backend: Backend = "transformers"
+    """What answers prompts; distillation always trains the weights at `path` with transformers."""
+    vllm: VllmConfig = VllmConfig()
+    openai: OpenAIConfig = OpenAIConfig()
+    """Used where `backend` names them."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.backend == "openai" and self.openai.base_url is None and not self.openai.managed:
+            raise ValueError("backend openai needs openai.base_url, or openai.managed to start a server here")
+        return self
+
+
+class EnvironmentConfig(Section):
+    """The world that experience comes from."""
+
+    name: str = "lake"
+    options: Options = Field(default_factory=dict)
+    """Options of that environment; `oel envs` lists them."""
+    max_turns: Count = 5
+    """Turns after which an episode is truncated."""
+    split_by_layout: bool = False
+    """Draw seeds so that no hidden layout occurs in two splits."""
+    seeds: Literal["disjoint", "paper"] = "disjoint"
+    """`paper` plays the very seeds of the paper's reference implementation, whatever the loop seed."""
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> Self:
+        if self.seeds == "paper" and self.split_by_layout:
+            raise ValueError("seeds: paper names every episode's seed, so split_by_layout cannot choose: turn one off")
+        return self
+
+
+class PlayConfig(Section):
+    """How episodes are played, for collection and evaluation alike."""
+
+    history_turns: CountOrZero | None = None
+    """Earlier exchanges kept in a prompt; null keeps all."""
+    sampling: Sampling = Sampling()
+
+
+class CollectConfig(Section):
+    """How much experience a round collects."""
+
+    replicas: Count = 10
+    """K: independent knowledge files."""
+    extraction_episodes: Count = 30
+    """N: episodes each replica plays for extraction."""
+
+
+class ExtractConfig(Section):
+    """How experience becomes knowledge items."""
+
+    format: Literal["itemised", "free_text"] = "itemised"
+    with_previous: bool = True
+    """Show the extractor the knowledge so far."""
+    use_after: Count | None = None
+    """Episodes whose items are used; null is half of `collect.extraction_episodes`, the paper's choice."""
+    turns_shown: Count | None = None
+    """Last turns of an episode that the extractor reads; null shows all."""
+    sampling: Sampling = Sampling(max_tokens=2048)
+
+
+class GameSuite(Section):
+    """Held-out episodes of the run's own world."""
+
+    episodes: Count = 128
+    """Held-out episodes of each arm."""
+    arms: tuple[Literal["in_context", "raw"], ...] = ("in_context", "raw")
+    """Arms besides the consolidated model itself."""
+    sampling: Sampling = Sampling(top_p=0.8, top_k=20)
+
+
+class EvaluateConfig(Section):
+    """What is measured after each round."""
+
+    games: GameSuite = GameSuite()
+    ood: dict[str, Options] = Field(default_factory=dict)
+    """Out-of-distribution suites: name of the suite → its options."""
+
+
+class OelConfig(Section):
+    """A whole run."""
+
+    description: str = ""
+    """One line for lists and reports."""
+    seed: int = Field(default=0, ge=0, lt=2**16)
+    """The loop seed. Every random choice of a run derives from it."""
+    rounds: Count = 3
+    model: ModelConfig = ModelConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
+    play: PlayConfig = PlayConfig()
+    collect: CollectConfig = CollectConfig()
+    extract: ExtractConfig = ExtractConfig()
+    knowledge: KnowledgeConfig = KnowledgeConfig()
+    review: ReviewConfig = ReviewConfig()
+    distill: DistillConfig = DistillConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    experience: ExperienceConfig = ExperienceConfig()
+    gate: GateConfig = GateConfig()
+
+    @property
+    def use_after(self) -> int:
+        """Episodes of each replica whose items are used."""
+        return self.extract.use_after or max(1, self.collect.extraction_episodes // 2)
+
+    @property
+    def knowledge_cap(self) -> int:
+        """Token cap of the texts that teach."""
+        return self.raw_cap if self.knowledge.source.use == "raw" else self.knowledge.max_tokens
+
+    @property
+    def raw_cap(self) -> int:
+        """Token cap of raw episodes where they stand in for knowledge."""
+        return self.knowledge.source.raw_max_tokens or self.knowledge.max_tokens
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.extract.use_after or 0) > self.collect.extraction_episodes:
+            raise ValueError(
+                f"extract.use_after is {self.extract.use_after}, but a replica plays only "
+                f"collect.extraction_episodes = {self.collect.extraction_episodes}: lower the first or raise the second"
+            )
+        if self.model.lora is not None and self.distill.sharding != "none":
+            raise ValueError("distill.sharding divides trained weights, and an adapter's are few: set it to none")
+        selection = self.knowledge.selection
+        if selection.use == "top_m" and selection.m > self.collect.replicas:
+            raise ValueError(
+                f"knowledge.selection.m is {selection.m}, but there are only collect.replicas = "
+                f"{self.collect.replicas} files to choose from: lower the first"
+            )
+        if self.knowledge.saturation.every is not None and self.knowledge.source.use != "extracted":
+            raise ValueError(
+                "knowledge.saturation.every measures how extracted knowledge grows, but knowledge.source.use is "
+                f"{self.knowledge.source.use}: set one of them back"
+            )
+        if self.knowledge.hygiene.policy != "off" and self.knowledge.source.use == "raw":
+            raise ValueError(
+                "knowledge.source.use is raw, but knowledge.hygiene screens items, not whole episodes: set its policy "
+                "to off if unscreened episodes are wanted in the weights"
+            )
+        return self
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the project."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _read(preset: str) -> YamlText:
+    """What a preset's name or a file's path says: a mapping."""
+    if preset in preset_names():
+        return parse_yaml((PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}")
+    if os.path.isfile(preset):
+        return read_yaml(Path(preset))
+    known = preset_names()
+    raise ConfigError(
+        f"unknown preset '{shown(preset)}': {nearest(preset, known)}known are {', '.join(known)}, or a path"
+    )
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> OelConfig:
+    """Builds the configuration, or raises ConfigError with every problem and its path."""
+    return validate(OelConfig, values, source, lambda place: source)
+
+
+def read_config(path: Path) -> OelConfig:
+    """The configuration in a file, whose path is not taken for a preset's name. Raises ConfigError as `load_config`."""
+    return _build(read_yaml(path), ())
+
+
+def load_config(preset: str, overrides: Sequence[str] = ()) -> OelConfig:
+    """A preset's name or a YAML file's path, with `section.field=value` overrides applied in order.
+
+    Raises:
+        ConfigError: unknown preset, bad YAML, or fields that do not validate (all of them in one message, each with
+            its line or its override).
+    """
+    return _build(_read(preset), [parse_override(OelConfig, override) for override in overrides])
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuses overrides that no preset could take, before they are stored anywhere: wrong names, types and addresses.
+
+    Raises:
+        ConfigError: as `load_config`; what depends on other settings is not looked at.
+    """
+    for override in overrides:
+        parsed = parse_override(OelConfig, override)
+        values: dict[str, Any] = {}
+        apply_overrides(values, [parsed])
+        wrong = [problem for problem in check(OelConfig, values) if problem.place[: len(parsed.place)] == parsed.place]
+        if wrong:
+            raise ConfigError(f"{parsed.source}: {wrong[0]}")
+
+
+def _build(read: YamlText, overrides: Sequence[Override]) -> OelConfig:
+    values = read.mapping()
+    apply_overrides(values, overrides)
+
+    def where(place: Place) -> str:
+        """The last override that set the value; where several values do not go together, the file and all of them."""
+        about = [override for override in overrides if override.about(place)]
+        own = [one.source for one in about if len(one.place) <= len(place) or (place not in read.lines and place)]
+        others = ", ".join(override.source for override in about)
+        return own[-1] if own else f"{read.where(place)} with {others}" if others else read.where(place)
+
+    return validate(OelConfig, values, read.source, where)
+
+
+def dump_config(config: OelConfig) -> str:
+    """The resolved configuration as YAML."""
+    return dump_yaml(config.model_dump(mode="json"))

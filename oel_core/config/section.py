@@ -1,0 +1,32 @@
+"""What every section of the configuration is built from. The sections themselves are in `oel_core.config.run`."""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MOST = 2**31 - 1
+"""Largest count; everything that is counted has to fit the integers of other programs."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown fields refused, no conversion between types, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for entry in inside:
+        _finite(entry)
+    return value
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_finite)]
+"""Options of a world or a suite, whose own model says which there are and of which types."""

@@ -1,0 +1,30 @@
+"""What a distillation's rollouts are drawn with, as the configuration of a policy."""
+
+from typing import TYPE_CHECKING
+
+from oel_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from oel_core.config.run import DistillConfig, ModelConfig
+
+
+def rollout_model(model: "ModelConfig", distill: "DistillConfig") -> "ModelConfig":
+    """The model's settings with the backend that `distill.rollouts` names.
+
+    Raises:
+        ConfigError: several processes would each start an engine, a server is to take whole models over, or there is
+            no server.
+    """
+    if distill.rollouts != "transformers" and distill.processes > 1:
+        raise ConfigError(
+            f"distill.rollouts is {distill.rollouts} and distill.processes is {distill.processes}: several processes "
+            "draw their own responses. Set distill.processes=1, or distill.rollouts=transformers"
+        )
+    if distill.rollouts == "openai" and model.lora is None:
+        raise ConfigError(
+            "distill.rollouts is openai, but a server takes over adapters only, not whole models: set model.lora, or "
+            "distill.rollouts=vllm"
+        )
+    if distill.rollouts == "openai" and model.openai.base_url is None and not model.openai.managed:
+        raise ConfigError("distill.rollouts is openai: set model.openai.base_url, or model.openai.managed=true")
+    return model.model_copy(update={"backend": distill.rollouts})

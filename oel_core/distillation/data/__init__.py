@@ -1,0 +1,1 @@
+"""The samples of a distillation's steps."""

@@ -1,0 +1,74 @@
+"""Prompts that are too long to be learned from beside knowledge and response: left out before anything is drawn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from oel_core.config.knowledge import InjectionConfig
+from oel_core.distillation.data.dataset import Encode, sample_id
+from oel_core.prompts.injection import inject
+from oel_core.runs.files import write_atomic
+from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
+from oel_core.types import Knowledge, Message, PartialRollout, Record
+
+LEFT_OUT = "left_out.jsonl"
+Steps = Sequence[Sequence[PartialRollout]]
+
+
+class LeftOutPrompt(Record):
+    """A line of `left_out.jsonl`: a prompt that no step learns from."""
+
+    id: str
+    """Trajectory and turn."""
+    tokens: int = Field(ge=0)
+    """Of its longest teacher prompt."""
+    room: int
+    """Most tokens of a prompt."""
+
+
+def fitting(
+    steps: Steps, knowledge: Sequence[Knowledge], encode: Encode, room: int, injection: InjectionConfig
+) -> tuple[Steps, list[LeftOutPrompt]]:
+    """The steps without the prompts that do not fit with every knowledge file, and which those are.
+
+    Where a step would lose all of its prompts nothing is left out: checking the samples then says what is wrong.
+    """
+    prompts = [prompt for step in steps for prompt in step]
+    long = _too_long({prompt.messages for prompt in prompts}, knowledge, encode, room, injection)
+    kept = [[prompt for prompt in step if prompt.messages not in long] for step in steps]
+    if not all(kept):
+        return steps, []
+    named = {sample_id(one.trajectory_id, one.turn): long[one.messages] for one in prompts if one.messages in long}
+    return kept, [LeftOutPrompt(id=name, tokens=tokens, room=room) for name, tokens in named.items()]
+
+
+def _too_long(
+    prompts: set[tuple[Message, ...]],
+    knowledge: Sequence[Knowledge],
+    encode: Encode,
+    room: int,
+    injection: InjectionConfig,
+) -> dict[tuple[Message, ...], int]:
+    """Prompt → tokens of its longest teacher prompt, where those are more than `room`."""
+    texts = sorted({entry.text for entry in knowledge})
+    long = {}
+    for messages in sorted(prompts, key=lambda messages: len(encode(messages)), reverse=True):
+        most = max(len(encode(inject(messages, text, injection))) for text in texts)
+        if most > room:
+            long[messages] = most
+        elif injection.mode == "global":  # all prompts get the same text, so the shorter ones fit too
+            break
+    return long
+
+
+def write_left_out(folder: Path, left_out: Sequence[LeftOutPrompt]) -> None:
+    """`left_out.jsonl`, where there is something to say."""
+    if left_out:
+        write_atomic(folder / LEFT_OUT, jsonl_bytes(left_out))
+
+
+def count_left_out(folder: Path) -> int:
+    """Prompts that a finished distillation has left out."""
+    path = folder / LEFT_OUT
+    return sum(1 for _ in read_jsonl(path, LeftOutPrompt)) if path.exists() else 0

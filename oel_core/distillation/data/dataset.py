@@ -1,0 +1,205 @@
+"""From a round's partial rollouts to the samples of each step, with every draw made and every prompt built up front.
+
+All choices derive from the seed and a sample's place (step, index), so a resumed run makes them again.
+"""
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from oel_core.config.knowledge import InjectionConfig
+from oel_core.config.run import DistillConfig
+from oel_core.errors import DistillationError, ExtractionError
+from oel_core.knowledge.selection import draw_file
+from oel_core.prompts.injection import GLOBAL, inject
+from oel_core.seeds import derive_seed
+from oel_core.types import Knowledge, Message, PartialRollout
+
+Encode = Callable[[Sequence[Message]], Sequence[int]]
+"""Chat messages to the token ids a model reads, generation prompt included."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt of one step, as the student and as the teacher read it."""
+
+    id: str
+    """Trajectory and turn it comes from."""
+    index: int
+    """Position within its step."""
+    prompt: Sequence[int]
+    """Token ids without knowledge: the student's."""
+    taught_prompt: Sequence[int]
+    """Token ids with the drawn knowledge: the teacher's."""
+    draw: int
+    """Position of the drawn file in the round's knowledge."""
+    replica: int
+    """Replica of the drawn file."""
+    seed: int
+    """Decides the response."""
+    response: Sequence[int] = ()
+    """Token ids of a collected response, where those are learnt from."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The samples of one optimiser step."""
+
+    number: int
+    """The first step is 1."""
+    samples: tuple[Sample, ...]
+    replay: tuple[Sample, ...] = ()
+    """General prompts on which the student is held to the round's start."""
+
+
+def sample_id(trajectory_id: str, turn: int) -> str:
+    """How a turn is called as a sample."""
+    return f"{trajectory_id}/turn{turn}"
+
+
+def check_knowledge(knowledge: Sequence[Knowledge], *, allow_empty: bool) -> None:
+    """Refuses to distil from nothing.
+
+    Raises:
+        ExtractionError: there is no knowledge file, or an empty one that the configuration does not want.
+    """
+    if not knowledge:
+        raise ExtractionError("there is no knowledge file to distil: run extraction first")
+    empty = [str(entry.replica) for entry in knowledge if not entry.text.strip()]
+    if empty and not allow_empty:
+        raise ExtractionError(
+            f"the knowledge of replica {', '.join(empty)} is empty, so its teacher would teach nothing: look at that "
+            "replica's raw extraction, or set knowledge.allow_empty=true if this arm is wanted"
+        )
+
+
+def check_responses(
+    steps: Sequence[Sequence[PartialRollout]], responses: Mapping[str, Sequence[int]] | None, config: DistillConfig
+) -> None:
+    """Where collected responses are learnt from, every prompt must have one.
+
+    Raises:
+        DistillationError: there is none at all, or one is missing or empty.
+    """
+    if config.regime != "sft":
+        return
+    if not responses:
+        raise DistillationError(
+            "distill.regime is sft, but there is no response of a passed episode to learn from: collect more episodes, "
+            "or set distill.regime=on_policy, which needs no success"
+        )
+    names = {sample_id(prompt.trajectory_id, prompt.turn) for prompts in steps for prompt in prompts}
+    if missing := sorted(name for name in names if not responses.get(name)):
+        raise DistillationError(
+            f"distill.regime is sft, but {len(missing)} prompts have no collected response, like {missing[0]}: "
+            "leave them out, or give their token ids in `responses`"
+        )
+
+
+def limit_turns(prompts: Sequence[PartialRollout], most: int | None, seed: int) -> list[PartialRollout]:
+    """At most `most` turns of each trajectory, drawn at random by `seed`; the order stays (None keeps all)."""
+    if most is None:
+        return list(prompts)
+    turns: dict[str, list[int]] = {}
+    for prompt in prompts:
+        turns.setdefault(prompt.trajectory_id, []).append(prompt.turn)
+    kept = {
+        trajectory: set(Random(derive_seed(seed, trajectory)).sample(sorted(found), min(most, len(found))))
+        for trajectory, found in turns.items()
+    }
+    return [prompt for prompt in prompts if prompt.turn in kept[prompt.trajectory_id]]
+
+
+def build_steps(
+    steps: Sequence[Sequence[PartialRollout]],
+    knowledge: Sequence[Knowledge],
+    config: DistillConfig,
+    encode: Encode,
+    *,
+    seed: int,
+    weights: Sequence[float] | None = None,
+    responses: Mapping[str, Sequence[int]] | None = None,
+    injection: InjectionConfig = GLOBAL,
+) -> list[Step]:
+    """Draws one knowledge file for each sample and builds both prompts. Equal prompts are encoded once.
+
+    `weights` are how often each file is drawn, relative to the others (None: all alike). `responses` are collected
+    ones by the sample's id (`<trajectory>/turn<number>`), `injection` is how the teacher's prompt carries knowledge.
+
+    Raises:
+        DistillationError: the number of steps is not the configured one, a step has no prompts, or a teacher's prompt
+            is its student's although there is knowledge.
+    """
+    if len(steps) != config.steps:
+        raise DistillationError(f"distill.steps is {config.steps}, but prompts were given for {len(steps)} steps")
+    encoded: dict[tuple[Message, ...], Sequence[int]] = {}
+
+    def ids(messages: tuple[Message, ...]) -> Sequence[int]:
+        if messages not in encoded:
+            encoded[messages] = array("i", encode(messages))  # 4 bytes a token: there may be millions
+        return encoded[messages]
+
+    def sample(step: int, index: int, prompt: PartialRollout) -> Sample:
+        draw = draw_file(len(knowledge), weights, derive_seed(seed, "draw", step, index))
+        name = sample_id(prompt.trajectory_id, prompt.turn)
+        taught = inject(prompt.messages, knowledge[draw].text, injection)
+        if taught != prompt.messages:
+            _require_difference(name, ids(prompt.messages), ids(taught))
+        return Sample(
+            id=name,
+            index=index,
+            prompt=ids(prompt.messages),
+            taught_prompt=ids(taught),
+            draw=draw,
+            replica=knowledge[draw].replica,
+            seed=derive_seed(seed, "student", step, index),
+            response=responses.get(name, ()) if responses is not None else (),
+        )
+
+    built = []
+    for number, prompts in enumerate(steps, start=1):
+        if not prompts:
+            raise DistillationError(f"step {number} has no prompts: collect episodes for it first")
+        kept = limit_turns(prompts, config.turns_per_episode, derive_seed(seed, "turns", number))
+        built.append(Step(number, tuple(sample(number, index, prompt) for index, prompt in enumerate(kept))))
+    return built
+
+
+def _require_difference(name: str, prompt: Sequence[int], taught: Sequence[int]) -> None:
+    """Raises DistillationError where knowledge changes nothing: such a teacher would teach noise."""
+    if prompt == taught:
+        raise DistillationError(
+            f"the teacher's prompt for {name} is the student's: the model's chat template (chat_template.jinja, or "
+            "chat_template in tokenizer_config.json) leaves out the message with the knowledge. Give its tokenizer a "
+            "template that writes every message, or use another model"
+        )
+
+
+def longest(steps: Sequence[Step], config: DistillConfig) -> int:
+    """Tokens of the longest sequence that anybody may have to read."""
+    samples = (sample for step in steps for sample in (*step.samples, *step.replay))
+    return max(len(sample.taught_prompt) for sample in samples) + config.max_response_tokens
+
+
+def check_context(steps: Sequence[Step], max_response_tokens: int, max_length: int) -> None:
+    """Every prompt must leave room for a whole response.
+
+    Raises:
+        DistillationError: one does not; says by how many tokens the longest one is over.
+    """
+    room = max_length - max_response_tokens
+    samples = [sample for step in steps for sample in step.samples]
+    longest = max(samples, key=lambda sample: len(sample.taught_prompt))
+    over = len(longest.taught_prompt) - room
+    if over <= 0:
+        return
+    too_long = sum(len(sample.taught_prompt) > room for sample in samples)
+    knowledge = len(longest.taught_prompt) - len(longest.prompt)
+    raise DistillationError(
+        f"{too_long} of {len(samples)} teacher prompts do not fit the context of {max_length} tokens "
+        "(model.max_length, or the model's own if that is less). The longest, "
+        f"{longest.id} with the knowledge of replica {longest.replica}, is {over} tokens over: prompt "
+        f"{len(longest.prompt)} + knowledge {knowledge} + response {max_response_tokens}. Raise model.max_length, or "
+        "lower knowledge.max_tokens or distill.max_response_tokens"
+    )

@@ -1,0 +1,95 @@
+"""General prompts that are mixed into each step, so that the student keeps answering them as it did."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from pydantic import Field
+
+from oel_core.config.distill import ReplayConfig
+from oel_core.distillation.data.dataset import Encode, Sample, Step
+from oel_core.errors import ArtifactError, DistillationError
+from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.manifest import digest_bytes
+from oel_core.seeds import derive_seed
+from oel_core.types import Message, Record
+
+
+class ReplayPrompt(Record):
+    """One line of the replay file."""
+
+    messages: tuple[Message, ...] = Field(min_length=1)
+
+
+NO_KNOWLEDGE = -1
+"""Draw and replica of a replayed prompt."""
+
+
+def add_replay(steps: Sequence[Step], replay: ReplayConfig, encode: Encode, room: int, *, seed: int) -> list[Step]:
+    """The steps with prompts of the replay file drawn for each.
+
+    Args:
+        steps: without replayed prompts.
+        replay: the file and how many prompts a step takes.
+        encode: chat messages to token ids.
+        room: most tokens of a prompt.
+        seed: decides draws and responses.
+
+    Raises:
+        ArtifactError: the file is missing, or a line of it is corrupt.
+        DistillationError: it is empty, or a prompt leaves no room for a response.
+    """
+    prompts = _encoded(replay, encode, room)
+    return [replace(step, replay=_draw(step.number, prompts, replay.prompts_per_step, seed)) for step in steps]
+
+
+def digest_replay(replay: ReplayConfig) -> str:
+    """Digest of the file's bytes. ArtifactError when it cannot be read."""
+    try:
+        return digest_bytes(Path(replay.path).read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"distill.retention.replay.path: {replay.path} cannot be read ({error})") from error
+
+
+def read_replay(replay: ReplayConfig) -> list[ReplayPrompt]:
+    """The file's prompts. ArtifactError when it is missing or a line is corrupt, DistillationError when it is empty."""
+    path = Path(replay.path)
+    if not path.is_file():
+        raise ArtifactError(f"distill.retention.replay.path: {path} cannot be read: there is no such file")
+    prompts = list(read_jsonl(path, ReplayPrompt))
+    if not prompts:
+        raise DistillationError(f"{path} holds no prompts: fill it, or set distill.retention.replay to null")
+    return prompts
+
+
+def _encoded(replay: ReplayConfig, encode: Encode, room: int) -> list[Sequence[int]]:
+    prompts: list[Sequence[int]] = []
+    for number, entry in enumerate(read_replay(replay), start=1):
+        ids = array("i", encode(entry.messages))
+        if len(ids) > room:
+            raise DistillationError(
+                f"{replay.path}:{number}: this prompt is {len(ids) - room} tokens over the {room} that leave room for "
+                "a response: shorten it, raise model.max_length or lower distill.max_response_tokens"
+            )
+        prompts.append(ids)
+    return prompts
+
+
+def _draw(step: int, prompts: Sequence[Sequence[int]], count: int, seed: int) -> tuple[Sample, ...]:
+    random = Random(derive_seed(seed, "replay", step))
+    whole, rest = divmod(count, len(prompts))
+    chosen = [*(list(range(len(prompts))) * whole), *random.sample(range(len(prompts)), rest)]
+    return tuple(
+        Sample(
+            id=f"replay/line{line + 1}",
+            index=index,
+            prompt=prompts[line],
+            taught_prompt=prompts[line],
+            draw=NO_KNOWLEDGE,
+            replica=NO_KNOWLEDGE,
+            seed=derive_seed(seed, "replay response", step, index),
+        )
+        for index, line in enumerate(chosen)
+    )

@@ -1,0 +1,1 @@
+"""One distillation shared by several processes."""

@@ -1,0 +1,1 @@
+"""Forward passes of the student and the layouts of their token sequences."""

@@ -1,0 +1,127 @@
+"""Which way of reading a model's architecture allows, found out by trying: each must give what plain forwards give.
+
+Reading a class's source or keeping a list of architectures would be wrong about the next one. A few tokens of random
+text say it for any: if hidden states differ from plain forwards by more than rounding, the form is not used.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from oel_core.distillation.forward.scoring import Behind, Text, packed_hidden, padded_hidden
+from oel_core.distillation.forward.split_model import SplitModel
+from oel_core.distillation.teachers.shared_prefix import compute_prefix
+from oel_core.errors import DistillationError
+from oel_core.models.loading import plain_model
+from oel_core.policies.hf.decoding import evaluating
+
+logger = logging.getLogger(__name__)
+
+Form = Callable[[SplitModel, Sequence[int], Sequence[Text]], Tensor]
+"""Hidden states (N, H) of texts behind a prefix that is given apart."""
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
+"""Largest difference, as a share of the largest value."""
+_REFUSALS = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
+"""What an architecture may answer that does not know what it is asked for."""
+
+
+def _full(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:
+    return padded_hidden(split, [Text([*prefix, *text.prompt], text.response) for text in texts])
+
+
+def _packed(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:
+    return packed_hidden(split, [Behind([Text([*prefix, *text.prompt], text.response) for text in texts])])
+
+
+def _shared(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:
+    return packed_hidden(split, [Behind(texts, compute_prefix(split, prefix), len(prefix))])
+
+
+def _cached(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:
+    cache = compute_prefix(split, prefix)
+    if not all(hasattr(layer, "keys") for layer in cache.cache.layers):
+        raise DistillationError("its cache holds more than keys and values")
+    return padded_hidden(split, texts, cache.for_rows(len(texts)))
+
+
+_FORMS: dict[str, Form] = {"packed": _packed, "shared": _shared, "cached": _cached, "padded": _full, "full": _full}
+STUDENT_FORMS = ("packed", "padded")
+TEACHER_FORMS = ("shared", "cached", "full")
+
+
+def choose_form(split: SplitModel, wanted: str, candidates: Sequence[str], longest: int | None = None) -> str:
+    """The first of the candidates that this model can do, or the wanted one.
+
+    Args:
+        split: the model.
+        wanted: a candidate, or `auto`.
+        candidates: best first; the last one always works.
+        longest: tokens of the longest sequence to come; None means the model's whole context. A model whose window
+            is shorter is not read in a form that cannot cut there.
+
+    Raises:
+        DistillationError: the wanted form does not give what plain forwards give.
+    """
+    for name in candidates[:-1] if wanted == "auto" else [wanted]:
+        problem = None if name in ("padded", "full") else _problem(split, name, longest)
+        if problem is None:
+            return name
+        if wanted != "auto":
+            raise DistillationError(f"{_name(split)} cannot be read in the form '{name}': {problem}. Set it to auto")
+        logger.info("%s is not read in the form '%s': %s", _name(split), name, problem)
+    return candidates[-1]
+
+
+def _name(split: SplitModel) -> str:
+    return type(plain_model(split.model)).__name__
+
+
+def _problem(split: SplitModel, name: str, longest: int | None) -> str | None:
+    config = plain_model(split.model).config.get_text_config()
+    if name in ("packed", "shared"):
+        window = getattr(config, "sliding_window", None)
+        unnamed = ["sliding_attention" if window else "full_attention"]
+        kinds = set(getattr(config, "layer_types", None) or unnamed)
+        reach = longest or getattr(config, "max_position_embeddings", None) or 0
+        if kinds - {"full_attention", "sliding_attention"}:
+            return f"it has layers of the kind {', '.join(sorted(kinds))}"
+        if window and "sliding_attention" in kinds and window < reach:
+            return f"its window of {window} tokens is shorter than {reach}"
+        if not plain_model(split.model)._can_set_attn_implementation():
+            return "its attention cannot be replaced"
+    return _differs(split, name)
+
+
+@torch.no_grad()
+def _differs(split: SplitModel, name: str) -> str | None:
+    """What is wrong with a form on a few tokens, or None. Training state and generators stay as they were."""
+    prefix, texts = _sample_texts(split.vocabulary)
+    ids = torch.tensor([[*prefix, *texts[0].prompt]], device=split.device)
+    try:
+        with evaluating(split.model):
+            wanted = _full(split, prefix, texts)
+            found = _FORMS[name](split, prefix, texts)
+            logits = split.logits(wanted[:1])
+            plain = split.model(input_ids=ids).logits[:, -1]
+    except _REFUSALS as error:
+        return f"{type(error).__name__}: {error}"
+    limit = _TOLERANCE.get(wanted.dtype, 0.1)
+    for ours, theirs in ((found, wanted), (logits, plain)):
+        size = theirs.float().nan_to_num(0, 0, 0).abs().max()  # damaged weights are for others to report
+        if not torch.allclose(ours.float(), theirs.float(), rtol=0, atol=float(size) * limit, equal_nan=True):
+            return "its hidden states differ from those of plain forwards"
+    return None
+
+
+def _sample_texts(vocabulary: int) -> tuple[list[int], list[Text]]:
+    """A prefix and texts of several lengths that partly begin alike."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, vocabulary, (120,), generator=generator).tolist()
+    common = ids[40:60]
+    return ids[:24], [
+        Text([*common, *ids[60:70]], ids[70:80]),
+        Text([*common, *ids[80:83]], ids[83:100]),
+        Text(ids[100:105], ids[105:106]),
+    ]

@@ -1,0 +1,117 @@
+"""What holds a student to the model of the round's start, beside the distillation that changes it.
+
+Both terms are KL(student || round-start model) over the whole vocabulary, whatever objective is distilled with: it is
+zero with a zero gradient where the two agree. A sum over the top-k alone is not: there it would push mass out of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from oel_core.config.run import DistillConfig
+from oel_core.distillation.data.dataset import Sample
+from oel_core.distillation.distributed.ranks import Ranks
+from oel_core.distillation.forward.student import Student
+from oel_core.distillation.objectives.losses import Objective, truncated_reverse_kl
+from oel_core.distillation.teachers.frozen import FrozenAdapter, FrozenCopy, Teacher
+from oel_core.distillation.teachers.shared_prefix import Prefixes
+from oel_core.distillation.training.rollouts import Rollout, Sampler
+from oel_core.distillation.training.update import Scores
+from oel_core.models.loading import is_lora
+
+
+class AnchorAdapter(FrozenAdapter):
+    """The round-start adapter beside a teacher's own."""
+
+    name = "anchor"
+
+
+def make_anchor(
+    student: Any, dtype: torch.dtype, teacher: Teacher, prefixes: Prefixes, config: DistillConfig, longest: int
+) -> Teacher | None:
+    """The round-start model, where a term needs one: the frozen teacher itself or, if there is none, a further copy.
+
+    Arguments as for `make_teacher`, before the student's first step.
+    """
+    if not config.retention.in_context_weight and config.retention.replay is None:
+        return None
+    if isinstance(teacher, FrozenCopy | FrozenAdapter) and config.teacher == "frozen":
+        return teacher
+    if is_lora(student):
+        return AnchorAdapter(student, prefixes, config, longest)
+    return FrozenCopy(student, dtype, prefixes, config, longest)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One retention term of a step."""
+
+    weight: float
+    scores: Scores
+
+    @property
+    def loss(self) -> float:
+        """What it adds to the step's loss."""
+        return self.weight * float(self.scores.loss)
+
+
+class Retention:
+    """The configured terms.
+
+    Args:
+        student: who learns.
+        anchor: the round-start model.
+        config: the distillation's settings.
+        sampler: how responses to replayed prompts are drawn.
+        ranks: the processes that share the work.
+    """
+
+    def __init__(
+        self, student: Student, anchor: Teacher, config: DistillConfig, sampler: Sampler, ranks: Ranks
+    ) -> None:
+        self._student = student
+        self._anchor = anchor
+        self._config = config
+        self._sampler = sampler
+        self._ranks = ranks
+        self._objective = Objective("all", truncated_reverse_kl, config.top_k, config.temperature, clip=None)
+
+    def accumulate(self, rollouts: Sequence[Rollout], replayed: Sequence[Sample]) -> dict[str, Term]:
+        """Adds the gradient of the configured terms; each is a mean over its own response tokens.
+
+        Args:
+            rollouts: of the step.
+            replayed: general prompts, which the student answers here.
+
+        Raises:
+            PolicyError: the student's logits are not finite.
+        """
+        settings, terms = self._config.retention, {}
+        if settings.in_context_weight:
+            taught = [_reading_knowledge(rollout) for rollout in rollouts]
+            terms["in_context"] = self._term(taught, settings.in_context_weight)
+        if settings.replay is not None:
+            model = self._student.split.model
+            answered = self._ranks.roll_out(replayed, lambda part: self._sampler.roll_out(model, part))
+            terms["replay"] = self._term(answered, settings.replay.weight)
+        return terms
+
+    def _term(self, rollouts: Sequence[Rollout], weight: float) -> Term:
+        share = weight / sum(len(rollout.response) for rollout in rollouts)
+        return Term(
+            weight,
+            self._ranks.accumulate(
+                self._student, self._anchor, rollouts, self._config, weight=share, objective=self._objective
+            ),
+        )
+
+
+def _reading_knowledge(rollout: Rollout) -> Rollout:
+    return replace(rollout, sample=replace(rollout.sample, prompt=rollout.sample.taught_prompt))
+
+
+def term_values(terms: Mapping[str, Term]) -> dict[str, float]:
+    """Mean divergence per response token of each term, nats."""
+    return {name: float(term.scores.loss) for name, term in terms.items()}

@@ -1,0 +1,1 @@
+"""Teachers: frozen at the round's start, or moving with the student."""

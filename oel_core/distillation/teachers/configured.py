@@ -1,0 +1,43 @@
+"""The configured teacher, and the model that retention terms hold the student to."""
+
+import logging
+from typing import Any
+
+import torch
+
+from oel_core.config.run import DistillConfig
+from oel_core.distillation.forward.split_model import SplitModel
+from oel_core.distillation.teachers.absent import NoTeacher
+from oel_core.distillation.teachers.frozen import FrozenAdapter, FrozenCopy, Teacher
+from oel_core.distillation.teachers.moving import EmaAdapter, EmaCopy, Live
+from oel_core.distillation.teachers.shared_prefix import Prefixes
+from oel_core.models.loading import is_lora
+
+logger = logging.getLogger(__name__)
+
+
+def make_teacher(student: Any, dtype: torch.dtype, prefixes: Prefixes, config: DistillConfig, longest: int) -> Teacher:
+    """Who the student learns from, by `distill.teacher`.
+
+    Args:
+        student: before its first step.
+        dtype: of a copy, where one is made.
+        prefixes: from `find_prefixes`.
+        config: the distillation's settings.
+        longest: tokens of the longest sequence to come.
+    """
+    if config.regime == "sft":
+        split = SplitModel(student)
+        return NoTeacher(split.vocabulary, split.device)
+    if config.teacher == "live":
+        logger.warning(
+            "distill.teacher is live: the student is its own teacher and can drift together with it. Others measured "
+            "a pass rate of 18.8% with it against 53.9% with a frozen teacher (arXiv 2602.12275, Sokoban, 4B model). "
+            "Use frozen unless this comparison is what you want"
+        )
+        return Live(student, prefixes, config, longest)
+    if is_lora(student):
+        adapter = EmaAdapter if config.teacher == "ema" else FrozenAdapter
+        return adapter(student, prefixes, config, longest)
+    copied = EmaCopy if config.teacher == "ema" else FrozenCopy
+    return copied(student, dtype, prefixes, config, longest)

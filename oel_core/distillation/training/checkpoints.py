@@ -1,0 +1,213 @@
+"""Checkpoints that a killed distillation resumes from: safetensors and JSON, whole folders published by a rename.
+
+A folder is written under a hidden name, flushed and renamed, so whatever carries the name `step_00005` is complete.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from oel_core.errors import ArtifactError
+from oel_core.runs.files import filling, sync_folder
+
+_NAME = re.compile(r"step_(\d{5,})")
+_WEIGHTS, _OPTIMISER, _RNG, _STATE = "weights.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"
+_TEACHER = "teacher.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that the next step depends on."""
+
+    step: int
+    """Steps done."""
+    weights: Mapping[str, Tensor]
+    """Trainable parameters by name."""
+    optimiser: Mapping[str, Any]
+    """`state_dict()` of the optimiser."""
+    scheduler: Mapping[str, Any]
+    """`state_dict()` of the learning rate schedule; plain values."""
+    rng: Mapping[str, Tensor]
+    """States of torch's generators: `cpu`, `cuda0`, ..."""
+    teacher: Mapping[str, Tensor] = field(default_factory=dict)
+    """Weights of a teacher that moves, by name; empty for a frozen one."""
+
+
+def publish(folder: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a hidden folder beside `folder`, flushes it to the disk, then renames it into place.
+
+    Raises:
+        ArtifactError: the disk is full; what was at `folder` stays.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    with filling(beside):
+        write(beside)
+        for path in [*beside.rglob("*"), beside]:
+            _flush(path)
+    _remove(folder)
+    os.rename(beside, folder)
+    sync_folder(folder.parent)
+
+
+def _flush(path: Path) -> None:
+    if path.is_dir():
+        sync_folder(path)
+        return
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _remove(folder: Path) -> None:
+    """Hides a folder before its files go, so that a kill in between leaves no half under its name."""
+    if folder.exists():
+        hidden = folder.with_name(f".{folder.name}.old.tmp")
+        shutil.rmtree(hidden, ignore_errors=True)
+        os.rename(folder, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def rng_state() -> dict[str, Tensor]:
+    """States of torch's generators."""
+    states = {"cpu": torch.get_rng_state()}
+    for index in range(torch.cuda.device_count()):
+        states[f"cuda{index}"] = torch.cuda.get_rng_state(index)
+    return states
+
+
+def restore_rng(states: Mapping[str, Tensor]) -> None:
+    """Sets torch's generators; devices that are gone are passed over."""
+    torch.set_rng_state(states["cpu"])
+    for index in range(torch.cuda.device_count()):
+        if f"cuda{index}" in states:
+            torch.cuda.set_rng_state(states[f"cuda{index}"], index)
+
+
+def scale_rate(optimiser: Any, scheduler: Any, factor: float) -> None:
+    """Multiplies the rate of what was loaded from a checkpoint, that of its next step and of all after it."""
+    for group in optimiser.param_groups:
+        group["lr"], group["initial_lr"] = factor * group["lr"], factor * group["initial_lr"]
+    scheduler.base_lrs = [factor * rate for rate in scheduler.base_lrs]
+    scheduler._last_lr = [factor * rate for rate in scheduler._last_lr]
+
+
+def _flatten(optimiser: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state as tensors named `parameter/key`, and the rest as plain values."""
+    tensors, plain = {}, {}
+    for parameter, entries in optimiser["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{parameter}/{key}"] = value
+            else:
+                plain[f"{parameter}/{key}"] = value
+    return tensors, {"state": plain, "param_groups": optimiser["param_groups"]}
+
+
+def _unflatten(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in [*tensors.items(), *plain["state"].items()]:
+        parameter, key = name.split("/")
+        state.setdefault(int(parameter), {})[key] = value
+    return {"state": state, "param_groups": plain["param_groups"]}
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """Steps that a checkpoint's name says were done; 0 for none."""
+    return int(checkpoint.name.removeprefix("step_")) if checkpoint is not None else 0
+
+
+class CheckpointFolder:
+    """The resumable checkpoints of one distillation, newest last."""
+
+    def __init__(self, root: Path, keep: int) -> None:
+        self.root = root
+        self.keep = keep
+
+    def all(self) -> list[Path]:
+        """Complete checkpoints in the order of their steps."""
+        found = [path for path in self.root.glob("step_*") if _NAME.fullmatch(path.name)]
+        return sorted(found, key=step_of)
+
+    def latest(self) -> Path | None:
+        """The one to resume from."""
+        return next(iter(reversed(self.all())), None)
+
+    def newest_before(self, step: int) -> Path | None:
+        """The newest checkpoint of an earlier step."""
+        return next((path for path in reversed(self.all()) if step_of(path) < step), None)
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, the newest first."""
+        for path in reversed(self.all()):
+            if step_of(path) > step:
+                _remove(path)
+
+    def sweep(self) -> None:
+        """Removes what a killed run left half written."""
+        for leftover in self.root.glob(".*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Removes everything: the distillation is finished."""
+        for path in self.all():
+            _remove(path)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def save(self, state: TrainingState, extra: Callable[[Path], None]) -> Path:
+        """Publishes a checkpoint, then drops the oldest ones. `extra` may add files to it."""
+
+        def write(folder: Path) -> None:
+            tensors, plain = _flatten(state.optimiser)
+            save_file(_on_cpu(state.weights), folder / _WEIGHTS)
+            save_file(_on_cpu(tensors), folder / _OPTIMISER)
+            save_file(_on_cpu(state.rng), folder / _RNG)
+            if state.teacher:
+                save_file(_on_cpu(state.teacher), folder / _TEACHER)
+            values = {"step": state.step, "optimiser": plain, "scheduler": dict(state.scheduler)}
+            (folder / _STATE).write_text(json.dumps(values, indent=1), encoding="utf-8")
+            extra(folder)
+
+        target = self.root / f"step_{state.step:05d}"
+        publish(target, write)
+        for path in self.all()[: -self.keep]:
+            _remove(path)
+        return target
+
+
+def load_checkpoint(folder: Path) -> TrainingState:
+    """Reads a checkpoint onto the CPU.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    try:
+        teacher = folder / _TEACHER
+        values = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        return TrainingState(
+            step=values["step"],
+            weights=load_file(folder / _WEIGHTS),
+            optimiser=_unflatten(load_file(folder / _OPTIMISER), values["optimiser"]),
+            scheduler=values["scheduler"],
+            rng=load_file(folder / _RNG),
+            teacher=load_file(teacher) if teacher.exists() else {},
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{folder} is not a whole checkpoint ({error}): delete that folder to resume from the one before it"
+        ) from error

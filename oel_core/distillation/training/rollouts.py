@@ -1,0 +1,83 @@
+"""Responses to a step's prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from oel_core.config.sampling import Sampling
+from oel_core.distillation.data.dataset import Sample
+from oel_core.policies.hf.decoding import sample_responses
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids with a meaning."""
+
+    pad: int
+    stops: frozenset[int]
+    """Each ends a response."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A sample with a response to it."""
+
+    sample: Sample
+    response: list[int]
+    """Token ids, end token included when one was sampled."""
+    truncated: bool
+    """The response hit the token cap."""
+
+    @classmethod
+    def of(cls, sample: Sample, response: list[int], tokens: Tokens) -> Self:
+        """Truncated unless a stop token ends the response."""
+        return cls(sample, response, truncated=not response or response[-1] not in tokens.stops)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the student's prompt and the response."""
+        return len(self.sample.prompt) + len(self.response)
+
+    @property
+    def taught_length(self) -> int:
+        """Tokens of the teacher's prompt and the response."""
+        return len(self.sample.taught_prompt) + len(self.response)
+
+
+def roll_out(
+    model: Any, samples: Sequence[Sample], sampling: Sampling, tokens: Tokens, *, batch_size: int
+) -> list[Rollout]:
+    """One response for each sample, in their order; prompts of similar length are answered together.
+
+    Raises:
+        PolicyError: the model's logits are not finite.
+    """
+    ordered = sorted(samples, key=lambda sample: len(sample.prompt))
+    found: dict[int, list[int]] = {}
+    for start in range(0, len(ordered), batch_size):
+        chunk = ordered[start : start + batch_size]
+        prompts, seeds = [sample.prompt for sample in chunk], [sample.seed for sample in chunk]
+        responses = sample_responses(model, prompts, seeds, sampling, tokens.stops, tokens.pad)
+        found.update(zip((sample.index for sample in chunk), responses, strict=True))
+    return [Rollout.of(sample, found[sample.index], tokens) for sample in samples]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How responses are drawn from a model."""
+
+    sampling: Sampling
+    tokens: Tokens
+    batch_size: int
+    """Prompts answered at once."""
+
+    def roll_out(self, model: Any, samples: Sequence[Sample]) -> list[Rollout]:
+        """As the function `roll_out`."""
+        return roll_out(model, samples, self.sampling, self.tokens, batch_size=self.batch_size)
+
+    def roll_out_groups(self, model: Any, groups: Sequence[Sequence[Sample]]) -> list[Rollout]:
+        """As `roll_out`, group after group: the prompts of a group share a long beginning, which is then read once."""
+        return [rollout for group in groups for rollout in self.roll_out(model, group)]
+
+    def close(self) -> None:
+        """Nothing to end: the model is somebody else's."""

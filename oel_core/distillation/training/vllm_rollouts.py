@@ -1,0 +1,228 @@
+"""Rollouts by vLLM inside a distillation: before each step the engine takes over the student's current weights.
+
+    with closing(make_sampler(model, start, config, tokens, workdir)) as sampler:
+        rollouts = sampler.roll_out(student, samples)
+
+What is handed over is files: an adapter alone where the student has one, under a name made of its contents; else the
+whole model. Token ids go in and come out, each sample is drawn by its own seed, and end tokens and temperature are
+those of the loss. An engine that dies is started once more and given the same weights.
+
+Why not TRL's `VLLMGeneration`: it draws a whole batch with one `SamplingParams`, so that a sample has no seed of its
+own; merges an adapter into the base and pushes all weights at every step; and moves weights to a server through NCCL,
+which leaves CPUs out. It is also bound to an engine core inside the training process.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from oel_core.config.run import DistillConfig, ModelConfig
+from oel_core.config.sampling import Sampling
+from oel_core.config.student_rollouts import rollout_model
+from oel_core.distillation.data.dataset import Sample
+from oel_core.distillation.training.rollouts import Rollout, Sampler, Tokens
+from oel_core.errors import ConfigError, PolicyError, PromptTooLongError, ServiceError
+from oel_core.models.loading import current_weights, is_lora, write_weights
+from oel_core.policies import check_backend
+from oel_core.policies.base import Completion
+
+logger = logging.getLogger(__name__)
+
+
+class StudentPolicy(Protocol):
+    """What an engine is asked for: a policy whose weights can be replaced."""
+
+    closed: bool
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Token ids, each of which ends a response."""
+        ...
+
+    def take(self, folder: Path) -> None:
+        """Answers from the weights in a folder from now on."""
+        ...
+
+    def generate_ids(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
+    ) -> list[Completion]:
+        """Answers in the order of the prompts, each drawn by its own seed."""
+        ...
+
+    def pause(self) -> None:
+        """Gives its memory to the training until the next prompt, where it can."""
+        ...
+
+    def close(self) -> None:
+        """Ends what answers."""
+        ...
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """32 hex digits of names, types, shapes and contents."""
+    total = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(weights.items()):
+        total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+class StudentEngine:
+    """An engine that always answers with the weights of the model it is called with.
+
+    Args:
+        load: starts the engine; called at the first prompt, and again should the engine die.
+        folder: weights on their way to the engine; removed at the end.
+        dtype: of a whole model's weights there.
+    """
+
+    def __init__(self, load: Callable[[], StudentPolicy], folder: Path, dtype: torch.dtype) -> None:
+        self._load, self._folder, self._dtype = load, folder, dtype
+        self._policy: StudentPolicy | None = None
+        self._digest: str | None = None
+
+    def answer(
+        self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
+    ) -> list[list[int]]:
+        """One response for each prompt, from the model's weights as they are now.
+
+        Raises:
+            ServiceError: the engine does not start, or has died twice in a row.
+            ConfigError: a server that cannot serve this model or gives no token ids, or a prompt that it cannot read.
+        """
+        try:
+            try:
+                return self._attempt(model, prompts, seeds, sampling)
+            except PolicyError as error:
+                if self._policy is None or not self._policy.closed:
+                    raise
+                logger.warning("%s; it is started again with the student's weights", error)
+                self._forget()
+                return self._attempt(model, prompts, seeds, sampling)
+        except PromptTooLongError as error:  # no second attempt could help
+            raise ConfigError(f"distill.rollouts: {error}") from error
+        except PolicyError as error:
+            raise ServiceError(
+                f"no rollouts: {error}. Give the same command again to go on from the newest checkpoint, or set "
+                "distill.rollouts to transformers"
+            ) from error
+
+    def _attempt(
+        self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
+    ) -> list[list[int]]:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what the training's allocator keeps for itself is room for the engine
+        if self._policy is None:
+            self._policy = self._load()
+        self._sync(self._policy, model)
+        completions = self._policy.generate_ids(prompts, seeds, sampling)
+        self._policy.pause()
+        return [list(completion.response_ids) for completion in completions]
+
+    def _sync(self, policy: StudentPolicy, model: Any) -> None:
+        """Hands the weights over, unless the engine has them: found out by their contents, never by a step's number."""
+        weights = current_weights(model)
+        if not is_lora(model):
+            weights = {name: tensor.to(self._dtype) for name, tensor in weights.items()}
+        digest = weights_digest(weights)
+        if digest == self._digest:
+            return
+        old = self._place(self._digest) if self._digest else None
+        self._digest = None
+        shutil.rmtree(self._place(digest), ignore_errors=True)
+        write_weights(model, weights, self._place(digest))
+        policy.take(self._place(digest))
+        self._digest = digest
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _place(self, digest: str) -> Path:
+        return self._folder / f"weights_{digest}"
+
+    def _forget(self) -> None:
+        if self._policy is not None:
+            self._policy.close()
+        self._policy = self._digest = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Ends the engine, or lets it sleep where another stage can use it, and removes what was written for it."""
+        self._forget()
+
+
+@dataclass(frozen=True)
+class EngineSampler(Sampler):
+    """Draws responses with an engine instead of the model itself; what is drawn follows the same distribution."""
+
+    engine: StudentEngine
+
+    def roll_out(self, model: Any, samples: Sequence[Sample]) -> list[Rollout]:
+        """As `Sampler.roll_out`. Raises as `StudentEngine.answer`."""
+        prompts, seeds = [sample.prompt for sample in samples], [sample.seed for sample in samples]
+        responses = self.engine.answer(model, prompts, seeds, self.sampling)
+        return [Rollout.of(*pair, self.tokens) for pair in zip(samples, responses, strict=True)]
+
+    def roll_out_groups(self, model: Any, groups: Sequence[Sequence[Sample]]) -> list[Rollout]:
+        """All at once: an engine shares beginnings by itself, and being woken for each group costs seconds."""
+        return self.roll_out(model, [sample for group in groups for sample in group])
+
+    def close(self) -> None:
+        """Ends the engine."""
+        self.engine.close()
+
+
+def make_sampler(model: ModelConfig, start: str, config: DistillConfig, tokens: Tokens, workdir: Path) -> Sampler:
+    """What draws a distillation's responses, by `distill.rollouts`. An engine starts with the first prompt.
+
+    Args:
+        model: how the model is loaded, and the settings of engine or server.
+        start: checkpoint at the round's start.
+        config: the distillation's settings.
+        tokens: padding and stop tokens of the student.
+        workdir: of the distillation; weights lie below it while they are handed over.
+
+    Raises:
+        ConfigError: the settings do not go together.
+        PolicyError: vLLM is needed and not installed.
+    """
+    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
+    if config.rollouts == "transformers":
+        return Sampler(sampling, tokens, model.batch_size)
+    served = rollout_model(model, config)
+    check_backend(served)
+    engine = StudentEngine(lambda: _load(start, served, tokens), workdir / ".rollouts", getattr(torch, model.dtype))
+    return EngineSampler(sampling, tokens, model.batch_size, engine)
+
+
+def _load(start: str, served: ModelConfig, tokens: Tokens) -> StudentPolicy:
+    policy: Any
+    if served.backend == "vllm":
+        from oel_core.policies.vllm.policy import VllmPolicy
+
+        policy = VllmPolicy.load(start, served)
+    else:
+        from oel_core.policies.openai.policy import OpenAIPolicy
+
+        policy = OpenAIPolicy.load(start, served)
+    try:
+        _require_fit(policy, served, tokens)
+    except ConfigError:
+        policy.close()
+        raise
+    loaded: StudentPolicy = policy
+    return loaded
+
+
+def _require_fit(policy: Any, served: ModelConfig, tokens: Tokens) -> None:
+    """Raises ConfigError where an engine's responses could not be learnt from."""
+    if served.backend == "openai" and (policy.abilities.api != "completions" or not policy.abilities.gives_ids):
+        raise ConfigError(f"distill.rollouts needs token ids in and out, but this is {policy.abilities.describe()}")
+    if policy.stops != tokens.stops:
+        raise ConfigError(f"the student's end tokens are {sorted(tokens.stops)}, the engine's {sorted(policy.stops)}")

@@ -1,0 +1,225 @@
+"""The gate: may a candidate replace the champion? Pure functions of what both played on the same held-out seeds.
+
+The pass rates are compared by a paired bootstrap (Efron, "Bootstrap methods: another look at the jackknife", Annals
+of Statistics 7, 1979): episodes are drawn with replacement, each with both its outcomes. An episode's difference is
+-1, 0 or 1, so a whole draw is one draw of three counts from a multinomial distribution, which is the same and fast.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oel_core.config.operation import GateConfig
+from oel_core.errors import ArtifactError
+from oel_core.types import EvalReport, Record, Trajectory
+
+DRAWS = 10_000
+EVEN = 1e-9
+"""Differences smaller than this are rounding."""
+
+
+class Comparison(Record):
+    """How much higher one pass rate is than another on the same episodes."""
+
+    episodes: int
+    """That both played; those in which the second model failed technically are left out."""
+    first: float
+    """Pass rate of the model that is measured against."""
+    second: float
+    difference: float
+    low: float
+    """95% percentile interval of the difference."""
+    high: float
+    probability: float
+    """Share of bootstrap draws in which the difference is larger than the margin."""
+    won: int
+    """Episodes that only the second model passed."""
+    lost: int
+    """Episodes that only the first model passed."""
+
+
+class Check(Record):
+    """One condition of the gate."""
+
+    name: str
+    passed: bool
+    value: float
+    bound: str
+    """What the value had to be, in words."""
+
+
+class Verdict(Record):
+    """What the gate says, with every figure it rests on."""
+
+    promote: bool
+    candidate: int
+    """Round of the candidate."""
+    champion: int
+    """Round of the champion; 0 is the base model."""
+    held_out: Comparison
+    ood: dict[str, Comparison]
+    """Suite → against the better of champion and base model; the margin here is minus the tolerance."""
+    checks: tuple[Check, ...]
+    settings: GateConfig
+    seed: int
+
+    @property
+    def refusals(self) -> list[str]:
+        """Names of the conditions that do not hold."""
+        return [check.name for check in self.checks if not check.passed]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model on one suite."""
+
+    report: EvalReport
+    episodes: Sequence[Trajectory]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One model on everything the gate looks at."""
+
+    round: int
+    held_out: Measured
+    ood: Mapping[str, Measured]
+
+
+def paired_differences(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> tuple[list[bool], list[bool]]:
+    """The outcomes of both models on the same episodes, in the first's order.
+
+    An episode that failed technically is lost for the second model and left out for the first: a broken measurement
+    of the champion must not make a candidate look better.
+
+    Raises:
+        ArtifactError: the episodes are not the same.
+    """
+    played = {episode.id: episode for episode in second}
+    seeds = [(episode.id, episode.seed) for episode in first]
+    if len(played) != len(first) or seeds != [(i, played[i].seed) for i, _ in seeds if i in played]:
+        raise ArtifactError(
+            f"the two models were measured on different episodes ({len(first)} and {len(second)}): their evaluation "
+            "settings differ. Delete the older one's evaluate folder and measure it again"
+        )
+    told = [(one.passed, played[one.id]) for one in first if one.error is None]
+    return [before for before, _ in told], [other.passed and other.error is None for _, other in told]
+
+
+def compare(first: Sequence[bool], second: Sequence[bool], *, margin: float, seed: int) -> Comparison:
+    """The paired bootstrap of two pass vectors (one entry an episode, same order).
+
+    Raises:
+        ArtifactError: the vectors are empty or differ in length.
+    """
+    if not first or len(first) != len(second):
+        raise ArtifactError(f"pass vectors of {len(first)} and {len(second)} episodes cannot be compared in pairs")
+    episodes = len(first)
+    won = sum(after and not before for before, after in zip(first, second, strict=True))
+    lost = sum(before and not after for before, after in zip(first, second, strict=True))
+    shares = np.array([won, lost, episodes - won - lost]) / episodes
+    draws = np.random.default_rng(seed).multinomial(episodes, shares, size=DRAWS)
+    means = (draws[:, 0] - draws[:, 1]) / episodes
+    low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
+    return Comparison(
+        episodes=episodes,
+        first=sum(first) / episodes,
+        second=sum(second) / episodes,
+        difference=(won - lost) / episodes,
+        low=float(low),
+        high=float(high),
+        probability=float(np.mean(means > margin + EVEN)),
+        won=won,
+        lost=lost,
+    )
+
+
+def judge(gate: GateConfig, candidate: Standing, champion: Standing, base: Standing, *, seed: int) -> Verdict:
+    """Whether the candidate may replace the champion. `seed` is the bootstrap's.
+
+    Raises:
+        ArtifactError: the models were measured on different episodes or different suites.
+    """
+    held_out = compare(
+        *paired_differences(champion.held_out.episodes, candidate.held_out.episodes), margin=gate.margin, seed=seed
+    )
+    ood = {name: _against_the_better(gate, name, candidate, (champion, base), seed) for name in champion.ood}
+    checks = (
+        *_better(gate, held_out),
+        *(_not_worse(gate, name, found) for name, found in ood.items()),
+        *_lengths(gate, candidate.held_out.report, champion.held_out.report),
+    )
+    return Verdict(
+        promote=all(check.passed for check in checks),
+        candidate=candidate.round,
+        champion=champion.round,
+        held_out=held_out,
+        ood=ood,
+        checks=checks,
+        settings=gate,
+        seed=seed,
+    )
+
+
+def _better(gate: GateConfig, held_out: Comparison) -> tuple[Check, Check]:
+    return (
+        Check(
+            name="episodes",
+            passed=held_out.episodes >= gate.min_episodes,
+            value=held_out.episodes,
+            bound=f"at least {gate.min_episodes}",
+        ),
+        Check(
+            name="better",
+            passed=held_out.probability >= gate.confidence,
+            value=held_out.probability,
+            bound=f"at least {gate.confidence:g} of the draws are better by more than {gate.margin:g}",
+        ),
+    )
+
+
+def _tolerance(gate: GateConfig, suite: str) -> float:
+    return gate.ood_tolerances.get(suite, gate.ood_tolerance)
+
+
+def _against_the_better(
+    gate: GateConfig, suite: str, candidate: Standing, others: Sequence[Standing], seed: int
+) -> Comparison:
+    """Against the base model too, so that many small losses cannot add up unseen."""
+    if suite not in candidate.ood:
+        raise ArtifactError(f"round {candidate.round} was not measured on {suite}, round {others[0].round} was")
+    known = [other for other in others if suite in other.ood]
+    best = max(known, key=lambda other: other.ood[suite].report.pass_rate)
+    paired = paired_differences(best.ood[suite].episodes, candidate.ood[suite].episodes)
+    return compare(*paired, margin=-_tolerance(gate, suite), seed=seed)
+
+
+def _not_worse(gate: GateConfig, suite: str, found: Comparison) -> Check:
+    tolerance = _tolerance(gate, suite)
+    return Check(
+        name=f"ood/{suite}",
+        passed=found.difference >= -tolerance - EVEN,
+        value=found.difference,
+        bound=f"at least {-tolerance:g} beside {found.first:.3f}",
+    )
+
+
+def _lengths(gate: GateConfig, candidate: EvalReport, champion: EvalReport) -> tuple[Check, Check]:
+    low, high = gate.response_ratio
+    ratio = candidate.response_tokens / champion.response_tokens if champion.response_tokens else 1.0
+    rise = candidate.truncation_rate - champion.truncation_rate
+    return (
+        Check(
+            name="response_length",
+            passed=low - EVEN <= ratio <= high + EVEN,
+            value=ratio,
+            bound=f"{low:g} to {high:g} times the champion's {champion.response_tokens:.1f} tokens",
+        ),
+        Check(
+            name="truncation",
+            passed=rise <= gate.truncation_rise + EVEN,
+            value=rise,
+            bound=f"at most {gate.truncation_rise:g} above the champion's {champion.truncation_rate:.3f}",
+        ),
+    )

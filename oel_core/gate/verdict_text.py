@@ -1,0 +1,41 @@
+"""A verdict of the gate as rows of text, the same in a terminal, in Markdown and in HTML."""
+
+from oel_core.gate.promotion import Comparison, Verdict
+
+CHECKS = ("condition", "", "value", "has to be")
+COMPARED = ("suite", "episodes", "before", "after", "difference", "95% interval", "won", "lost")
+NOTE = (
+    "Both models played the same seeds; intervals and probability are of a paired bootstrap. Out of distribution, "
+    '"before" is the better of champion and base model.'
+)
+
+
+def title(verdict: Verdict) -> str:
+    """Who was judged against whom."""
+    champion = f"round {verdict.champion}" if verdict.champion else "the base model"
+    return f"round {verdict.candidate} against {champion}"
+
+
+def check_rows(verdict: Verdict) -> list[list[str]]:
+    """A row a condition, under `CHECKS`."""
+    return [
+        [check.name, "ok" if check.passed else "refused", f"{check.value:.4f}", check.bound] for check in verdict.checks
+    ]
+
+
+def compared_rows(verdict: Verdict) -> list[list[str]]:
+    """A row a suite that both played, under `COMPARED`; rates and differences in percent."""
+    suites = [(f"ood {suite}", found) for suite, found in sorted(verdict.ood.items())]
+    return [[name, *_cells(found)] for name, found in [("held out", verdict.held_out), *suites]]
+
+
+def _cells(found: Comparison) -> list[str]:
+    return [
+        str(found.episodes),
+        f"{100 * found.first:.1f}%",
+        f"{100 * found.second:.1f}%",
+        f"{100 * found.difference:+.1f}",
+        f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
+        str(found.won),
+        str(found.lost),
+    ]

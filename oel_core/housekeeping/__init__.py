@@ -1,0 +1,1 @@
+"""What lies under a run root, and what of it can go."""

@@ -1,0 +1,124 @@
+"""What a run can do without: half-done stages, and weights from which no round starts any more."""
+
+import shutil
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from oel_core.errors import ConfigError
+from oel_core.housekeeping.listing import size_of
+from oel_core.models.checkpoints import adapter_base, is_adapter
+from oel_core.rounds.context import CHECKPOINT
+from oel_core.runs.folder import CONFIG, LEASE, LOCK, WEIGHTS, RunFolder, round_name
+from oel_core.runs.freed import Freed, freed_files, note_freed
+from oel_core.runs.round_start import last_begun, parent_of
+from oel_core.study.writing import PLAN
+from oel_core.types import Record
+
+
+class Leftover(Record):
+    """A folder or a file's worth of disk."""
+
+    run: str
+    path: str
+    """Below the run's folder."""
+    kind: Literal["partial", "checkpoint", "run"]
+    bytes: int
+    why: str
+
+
+def leftovers(run: RunFolder, kept: Collection[int]) -> list[Leftover]:
+    """What could go, the half-done stages first.
+
+    Args:
+        run: must not belong to a study, whose runs share files.
+        kept: rounds whose weights are needed whatever else holds: those that were champions or are registered aliases.
+
+    Raises:
+        ConfigError: the run belongs to a study.
+    """
+    if (run.path.parent.parent / PLAN).is_file():
+        raise ConfigError(f"{run.path} belongs to a study, whose runs share files: clean the whole study, or nothing")
+    found = [
+        _leftover(run, path, "partial", "half done; that stage would begin anew")
+        for path in sorted(run.path.glob("round_*/**/.*.partial"))
+    ]
+    for index in _superseded(run, kept):
+        path = run.stage_path(index, "distill") / CHECKPOINT
+        weights = sum(file.stat().st_size for file in _weights(path))
+        why = f"no round starts from round {index} any more; it could be neither measured nor promoted again"
+        found.append(_leftover(run, path, "checkpoint", why).model_copy(update={"bytes": weights}))
+    return found
+
+
+def remove(run: RunFolder, found: Sequence[Leftover]) -> None:
+    """Removes them. Call it with the lease held, on what `leftovers` said since."""
+    for one in found:
+        path = run.path / one.path
+        if one.kind == "partial":
+            shutil.rmtree(path)
+            continue
+        stage = path.parent
+        files = _weights(path)
+        names = tuple(file.relative_to(stage).as_posix() for file in files)
+        note_freed(stage, Freed(files=tuple(sorted({*freed_files(stage), *names})), at=time.time()))
+        for file in files:
+            file.unlink()
+
+
+def whole(run: RunFolder) -> Leftover:
+    """The run itself."""
+    return Leftover(run=run.name, path=".", kind="run", bytes=size_of(run.path), why="the whole run")
+
+
+def remove_run(run: RunFolder) -> None:
+    """Removes a run's folder; a kill on the way leaves a run that can be removed again.
+
+    Raises:
+        BusyError: somebody works on it.
+    """
+    locks = {f".{LEASE}.lock", LOCK}
+    with run.leased("oel clean"):
+        entries = [path for path in run.path.iterdir() if path.name not in {LEASE, *locks}]
+        for path in sorted(entries, key=lambda path: path.name in (CONFIG, PLAN)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    for name in locks:
+        (run.path / name).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody else has begun a run of that name meanwhile
+        run.path.rmdir()
+
+
+def _superseded(run: RunFolder, kept: Collection[int]) -> list[int]:
+    """Rounds whose weights no unfinished round, no registered alias and no adapter that stays stands on."""
+    finished = [index for index in run.rounds() if index and run.has(index, "evaluate/held_out")]
+    last = last_begun(run)
+    needed = {last, *kept} | {parent_of(run, index) for index in range(1, last + 1) if index not in finished}
+    for index in sorted(needed - {0}, reverse=True):
+        needed |= _bases(run, index)
+    folders = {index: run.stage_path(index, "distill") / CHECKPOINT for index in finished if index not in needed}
+    return [index for index, folder in folders.items() if _weights(folder)]
+
+
+def _bases(run: RunFolder, index: int) -> set[int]:
+    """Rounds of this run on whose weights a round's adapter stands."""
+    folder, found = run.stage_path(index, "distill") / CHECKPOINT, set[int]()
+    while folder.is_dir() and is_adapter(folder):
+        folder = Path(adapter_base(folder))
+        on = [
+            number for number in run.rounds() if (run.path / round_name(number)).resolve() in folder.resolve().parents
+        ]
+        found.update(on)
+    return found
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix in WEIGHTS)
+
+
+def _leftover(run: RunFolder, path: Path, kind: Literal["partial", "checkpoint"], why: str) -> Leftover:
+    return Leftover(run=run.name, path=path.relative_to(run.path).as_posix(), kind=kind, bytes=size_of(path), why=why)

@@ -1,0 +1,95 @@
+"""The runs under a root: how far each is, whether somebody works on it, and what it takes on disk."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from oel_core.errors import OelError
+from oel_core.projects.triggers import TRIGGERS, open_round
+from oel_core.runs.folder import CONFIG, RunFolder
+from oel_core.runs.holders import holder_of
+from oel_core.study.writing import PLAN
+from oel_core.types import Record
+
+PRESET = "preset.yaml"
+"""A new project's configuration, as `oel init` leaves it for a first trigger to take over."""
+Status = Literal["running", "new", "stopped", "finished", "damaged"]
+
+
+class RunEntry(Record):
+    """One folder under a root."""
+
+    run: str
+    kind: Literal["run", "project", "study"]
+    """`project`: a run whose rounds triggers begin."""
+    status: Status
+    """`stopped`: something of it is not finished and nobody works on it. `damaged`: a file of it cannot be read."""
+    rounds: int
+    """Rounds whose model was measured, without the base model."""
+    of: int | None
+    """Rounds asked for; None where there is no such number."""
+    bytes: int
+    """Size of its files; one that has several names counts once."""
+    changed: float
+    """When a file last changed, in seconds since 1970, UTC."""
+
+
+def list_runs(root: Path) -> list[RunEntry]:
+    """All runs, projects and studies under a root, by name."""
+    found = {path.parent for name in (CONFIG, PLAN, PRESET) for path in root.glob(f"*/{name}")}
+    return [entry_of(path) for path in sorted(found)]
+
+
+def entry_of(path: Path) -> RunEntry:
+    """What can be said about one folder without loading anything of it."""
+    run, sizes = RunFolder(path), list(_files(path))
+    done = [index for index in run.rounds() if index and run.has(index, "evaluate/held_out")]
+    project = (path / TRIGGERS).is_dir() or (path / PRESET).is_file()
+    kind: Literal["run", "project", "study"] = "project" if project else "run"
+    if (path / PLAN).is_file():
+        kind = "study"
+    try:
+        of = run.config().rounds if kind == "run" else None
+        status = _status(run, kind, len(done), of)
+    except OelError:
+        of, status = None, "damaged"
+    return RunEntry(
+        run=run.name,
+        kind=kind,
+        status=status,
+        rounds=len(done),
+        of=of,
+        bytes=sum({inode: size for inode, size, _ in sizes}.values()),
+        changed=max((changed for _, _, changed in sizes if changed), default=path.stat().st_mtime),
+    )
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all files in a folder; one that has several names counts once."""
+    return sum({inode: size for inode, size, _ in _files(path)}.values())
+
+
+def _status(run: RunFolder, kind: str, done: int, of: int | None) -> Status:
+    holder = holder_of(run)
+    if holder is not None and holder.state == "alive":
+        return "running"
+    if kind == "study":
+        return "finished" if (run.path / "study.json").is_file() else "stopped"
+    if not run.rounds():
+        return "new"
+    half_done = any(run.path.glob("round_*/**/.*.partial"))
+    unfinished = open_round(run) is not None if kind == "project" else of is not None and done < of
+    return "stopped" if half_done or unfinished else "finished"
+
+
+def _files(path: Path) -> Iterator[tuple[tuple[int, int], int, float]]:
+    """(inode, bytes, time of the last change, 0 for hidden files); a file that goes away meanwhile is left out."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                info = os.lstat(os.path.join(folder, name))
+            except FileNotFoundError:
+                continue
+            shown = not name.startswith(".")  # locks change whenever somebody looks
+            yield (info.st_dev, info.st_ino), info.st_size, info.st_mtime if shown else 0.0

@@ -1,0 +1,1 @@
+"""Experiential knowledge: extraction, merging, selection, hygiene."""

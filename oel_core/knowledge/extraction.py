@@ -1,0 +1,242 @@
+"""From finished episodes to knowledge: one extractor answer an episode, merged into a replica's knowledge in order.
+
+Source: arXiv 2603.16856, extraction and accumulation. With previous knowledge in the prompt an episode waits for the
+one before it, so replicas advance side by side, one batch an episode; without it everything is one stream of
+batches. A replica's result does not depend on its neighbours beyond floating-point noise: every request has a seed of
+its own.
+
+Going on after a kill: the rows of `raw.jsonl` say everything, since parsing and merging are pure. Give them back as
+`done` and the same rows, items and knowledge come out; only the unfinished batch is asked for again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from oel_core.config.run import ExtractConfig, KnowledgeConfig
+from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PromptTooLongError
+from oel_core.knowledge.extraction_records import Dropped, ExtractionResult, RawOutput
+from oel_core.knowledge.hygiene import screen
+from oel_core.knowledge.store import empty, merge
+from oel_core.policies.base import Completion, Policy, Request
+from oel_core.prompts.extraction import get_format
+from oel_core.prompts.extraction.base import ExtractionFormat, extraction_messages, without_thinking
+from oel_core.seeds import derive_seed
+from oel_core.types import ExperienceItem, Knowledge, StopReason, Trajectory
+
+__all__ = ["ExtractionResult", "RawOutput", "extract_replicas"]
+
+
+@dataclass(eq=False)
+class _Replica:
+    """A replica while its episodes are read."""
+
+    number: int
+    trajectories: Sequence[Trajectory]
+    knowledge: Knowledge
+    done: Sequence[RawOutput]
+    raw: list[RawOutput] = field(default_factory=list)
+    items: list[ExperienceItem] = field(default_factory=list)
+    states: list[Knowledge] = field(default_factory=list)
+
+
+class _Asked(NamedTuple):
+    """One episode of one replica within a batch."""
+
+    replica: _Replica
+    position: int
+
+    @property
+    def episode(self) -> Trajectory:
+        return self.replica.trajectories[self.position]
+
+    @property
+    def row(self) -> RawOutput | None:
+        """The row of an earlier, killed call."""
+        return self.replica.done[self.position] if self.position < len(self.replica.done) else None
+
+
+def extract_replicas(
+    policy: Policy,
+    trajectories: Mapping[int, Sequence[Trajectory]],
+    config: ExtractConfig,
+    *,
+    previous: Mapping[int, Knowledge],
+    cap: KnowledgeConfig,
+    round_index: int,
+    seed: int,
+    done: Mapping[int, Sequence[RawOutput]] | None = None,
+    on_row: Callable[[int, RawOutput], None] = lambda replica, row: None,
+) -> dict[int, ExtractionResult]:
+    """Reads every replica's episodes in order and merges what the extractor writes.
+
+    Args:
+        trajectories: replica → its episodes, in the order they are read.
+        previous: replica → knowledge to start from; a replica that is not there starts from nothing.
+        done: replica → rows of an earlier, killed call. They are not asked for, nor given to `on_row`, again.
+        on_row: called with the replica and its new row, in episode order within a replica.
+
+    Raises:
+        ArtifactError: `done` rows are not about these episodes.
+        ExtractionError: the policy could not answer to a single episode of a replica.
+        PolicyError: the policy cannot generate at all.
+    """
+    replicas = [
+        _start(number, episodes, previous.get(number), (done or {}).get(number, ()), round_index)
+        for number, episodes in sorted(trajectories.items())
+    ]
+    reader = _Reader(policy, config, cap, round_index, seed)
+    for batch in _batches(replicas, config.with_previous, policy.batch_size):
+        for asked, row in zip(batch, reader.answer(batch), strict=True):
+            reader.absorb(asked.replica, row)
+            if asked.row is None:
+                on_row(asked.replica.number, row)
+    return {replica.number: _result(replica, config.use_after, round_index) for replica in replicas}
+
+
+def _start(
+    replica: int,
+    episodes: Sequence[Trajectory],
+    previous: Knowledge | None,
+    done: Sequence[RawOutput],
+    round_index: int,
+) -> _Replica:
+    expected = [episode.id for episode in episodes[: len(done)]]
+    found = [row.trajectory_id for row in done]
+    if found != expected:
+        wrong = next(
+            (n for n, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), len(expected)
+        )
+        raise ArtifactError(
+            f"raw.jsonl of replica {replica}, row {wrong + 1} is about episode {found[wrong]}, expected "
+            f"{expected[wrong] if wrong < len(expected) else 'no more rows'}: remove that file to extract again"
+        )
+    knowledge = previous or empty(replica, round_index)
+    return _Replica(
+        replica, episodes, knowledge.model_copy(update={"replica": replica, "round": round_index}), tuple(done)
+    )
+
+
+def _batches(replicas: Sequence[_Replica], with_previous: bool, size: int) -> Iterator[list[_Asked]]:
+    """Episodes that may be asked for together: always the same batches, whatever is done already."""
+    longest = max((len(replica.trajectories) for replica in replicas), default=0)
+    steps = [
+        [_Asked(replica, index) for replica in replicas if index < len(replica.trajectories)]
+        for index in range(longest)
+    ]
+    waves = steps if with_previous else [[asked for step in steps for asked in step]]
+    for wave in waves:
+        for first in range(0, len(wave), size):
+            yield wave[first : first + size]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """The extractor: a policy with a format."""
+
+    policy: Policy
+    config: ExtractConfig
+    cap: KnowledgeConfig
+    round_index: int
+    seed: int
+
+    @property
+    def form(self) -> ExtractionFormat:
+        return get_format(self.config.format)
+
+    def answer(self, batch: Sequence[_Asked]) -> list[RawOutput]:
+        """The rows of one batch. One with a row missing is asked for whole, so that it is the same batch again."""
+        missing = [asked for asked in batch if asked.row is None]
+        wanted = batch if missing and self.policy.reproducible else missing
+        readable = [asked for asked in wanted if asked.episode.error is None]
+        answers = dict(zip(readable, self._ask([self._request(asked) for asked in readable]), strict=True))
+        return [asked.row or self._row(asked.episode, answers.get(asked)) for asked in batch]
+
+    def _request(self, asked: _Asked) -> Request:
+        known = asked.replica.knowledge.text if self.config.with_previous else None
+        return Request(
+            messages=extraction_messages(self.form, asked.episode, known, self.config.turns_shown),
+            seed=derive_seed("extract", self.seed, self.round_index, asked.replica.number, asked.episode.id),
+        )
+
+    def _ask(self, requests: Sequence[Request]) -> list[Completion | str]:
+        """Answers in order; where a prompt is too long, what is wrong with it. The others are asked without it."""
+        if not requests:
+            return []
+        try:
+            return list(self.policy.generate(requests, self.config.sampling))
+        except PromptTooLongError as error:
+            problems = error.problems
+        rest = iter(self._ask([request for position, request in enumerate(requests) if position not in problems]))
+        return [problems[position] if position in problems else next(rest) for position in range(len(requests))]
+
+    def _row(self, episode: Trajectory, answer: Completion | str | None) -> RawOutput:
+        if answer is None:
+            return RawOutput(trajectory_id=episode.id, skipped=episode.error)
+        if isinstance(answer, str):
+            return RawOutput(trajectory_id=episode.id, error=answer)
+        row = RawOutput(
+            trajectory_id=episode.id,
+            output=answer.text,
+            answer=None if answer.answer == answer.text else answer.answer,
+            stop_reason=answer.stop_reason,
+            prompt_tokens=len(answer.prompt_ids),
+            response_tokens=len(answer.response_ids),
+        )
+        return row.model_copy(update={"items": len(self._items(row)), "dropped": self._dropped(row)})
+
+    def _items(self, row: RawOutput) -> list[str]:
+        """Item texts of an answer, without one that the token cap cut."""
+        cut = row.stop_reason is StopReason.LENGTH
+        return self.form.parse(self.form.finished(row.said) if cut else row.said)
+
+    def _dropped(self, row: RawOutput) -> Dropped | None:
+        if row.stop_reason is StopReason.LENGTH and not without_thinking(row.said).strip():
+            return Dropped.UNFINISHED_THINKING
+        return Dropped.UNFINISHED_ITEM if self.form.parse(row.said) != self._items(row) else None
+
+    def absorb(self, replica: _Replica, row: RawOutput) -> None:
+        """Parses a row's output and merges what hygiene leaves of it, since the next prompt may show it."""
+        items = [
+            ExperienceItem(
+                text=text,
+                sources=(row.trajectory_id,),
+                round=self.round_index,
+                format=self.form.name,
+                model=self.policy.name,
+            )
+            for text in self._items(row)
+        ]
+        kept, _ = screen(items, replica.knowledge.items, self.cap.hygiene, replica.number)
+        replica.knowledge = merge(
+            replica.knowledge,
+            kept,
+            max_tokens=self.cap.max_tokens,
+            form=self.form,
+            count_tokens=self.policy.count_tokens,
+        )
+        replica.raw.append(row)
+        replica.items += items
+        replica.states.append(replica.knowledge)
+
+
+def _result(replica: _Replica, use_after: int | None, round_index: int) -> ExtractionResult:
+    asked = [row for row in replica.raw if row.skipped is None]
+    if asked and all(row.error is not None for row in asked):
+        raise ExtractionError(
+            f"round {round_index}, replica {replica.number}: the extractor answered to none of {len(asked)} episodes; "
+            f"the first error was: {asked[0].error}"
+        )
+    used = use_after or max(1, len(replica.trajectories) // 2)
+    if used > len(replica.trajectories):
+        raise ConfigError(
+            f"extract.use_after is {used}, but replica {replica.number} has {len(replica.trajectories)} episodes"
+        )
+    return ExtractionResult(
+        replica=replica.number,
+        knowledge=replica.states[used - 1],
+        final=replica.knowledge,
+        sizes=tuple(knowledge.tokens for knowledge in replica.states),
+        items=tuple(replica.items),
+        raw=tuple(replica.raw),
+    )

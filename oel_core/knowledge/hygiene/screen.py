@@ -1,0 +1,93 @@
+"""All checks on one text, and what becomes of an item's lines."""
+
+from collections.abc import Iterable, Sequence
+
+from oel_core.config.knowledge import Check, HygieneConfig
+from oel_core.knowledge.hygiene.instructions import instruction_reasons
+from oel_core.knowledge.hygiene.private import blotted, private_data
+from oel_core.knowledge.hygiene.records import Flag, FlaggedItem
+from oel_core.knowledge.hygiene.shape import foreign_script, hidden_text, near_duplicate, repetitive, too_long
+from oel_core.knowledge.hygiene.text import without_marker
+from oel_core.types import ExperienceItem
+
+
+def inspect(text: str, config: HygieneConfig) -> tuple[Flag, ...]:
+    """What one text is flagged for by itself, each reason once. Near-duplicates need others: see `screen`."""
+    plain = without_marker(text)
+    found = [
+        (Check.LENGTH, too_long(plain, config.max_words)),
+        (Check.REPETITION, repetitive(plain)),
+        (Check.SCRIPT, foreign_script(plain, config.scripts)),
+        (Check.HIDDEN_TEXT, hidden_text(plain)),
+        *((Check.INSTRUCTION, reason) for reason in instruction_reasons(plain)),
+        *((place.check, place.what) for place in private_data(plain)),
+    ]
+    flags = (Flag(check=check, detail=detail) for check, detail in found if detail and check in config.checks)
+    return tuple(dict.fromkeys(flags))
+
+
+def screen(
+    items: Iterable[ExperienceItem], known: Sequence[ExperienceItem], config: HygieneConfig, replica: int
+) -> tuple[list[ExperienceItem], list[FlaggedItem]]:
+    """The items that go on to be merged, and everything that was flagged.
+
+    Items of several lines (free text) are judged line by line; an item of which no line is left goes whole. Under
+    `drop` a near-duplicate becomes the earlier item's text, so that merging counts it and keeps its sources.
+    """
+    if config.policy == "off":
+        return list(items), []
+    kept: list[ExperienceItem] = []
+    flagged: list[FlaggedItem] = []
+    for item in items:
+        lines, found = _screened(item, [*known, *kept], config, replica)
+        flagged += found
+        if lines:
+            kept.append(item.model_copy(update={"text": "\n".join(lines)}))
+    return kept, flagged
+
+
+def _screened(
+    item: ExperienceItem, known: Sequence[ExperienceItem], config: HygieneConfig, replica: int
+) -> tuple[list[str], list[FlaggedItem]]:
+    """The lines of the item that stay, and what was flagged in it."""
+    lines = item.text.splitlines() or [item.text]
+    flags = [inspect(line, config) for line in lines]
+    across = inspect(item.text, config.model_copy(update={"max_words": 10**9})) if len(lines) > 1 else ()
+    if across and not any(flags):  # only the lines together say it
+        lines, flags = [item.text], [across]
+    kept, flagged = [], []
+    for line, reasons in zip(lines, flags, strict=True):
+        twin = _twin(line, known, config) if len(lines) == 1 and not reasons else None
+        if twin is not None:
+            reasons = (Flag(check=Check.NEAR_DUPLICATE, detail=f"says what is known from {twin.sources[0]}"),)
+        if reasons:
+            flagged.append(_flagged(item, line, reasons, config, replica))
+        if not reasons or config.policy == "flag":
+            kept.append(line)
+        elif twin is not None:
+            kept.append(twin.text)
+    return kept, flagged
+
+
+def _twin(line: str, known: Sequence[ExperienceItem], config: HygieneConfig) -> ExperienceItem | None:
+    """An earlier item that says the same in other words. An exact duplicate is left to merging."""
+    if Check.NEAR_DUPLICATE not in config.checks:
+        return None
+    text = " ".join(line.split())
+    if any(" ".join(item.text.split()) == text for item in known):
+        return None
+    return next((item for item in known if near_duplicate(line, item.text, config.near_duplicate)), None)
+
+
+def _flagged(
+    item: ExperienceItem, line: str, flags: tuple[Flag, ...], config: HygieneConfig, replica: int
+) -> FlaggedItem:
+    return FlaggedItem(
+        replica=replica,
+        text=blotted(line, private_data(line)),
+        flags=flags,
+        dropped=config.policy == "drop",
+        sources=item.sources,
+        round=item.round,
+        model=item.model,
+    )

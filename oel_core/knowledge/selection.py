@@ -1,0 +1,59 @@
+"""Choosing among a round's knowledge files by their scores, and drawing from what was chosen. Pure.
+
+OPCD (arXiv 2602.12275) reports that filtering knowledge by its validation score is the largest lever there is: on
+Frozen Lake with a 1.7B model from 26.5% to 38.3% consolidated.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from oel_core.config.knowledge import SelectionConfig
+
+SEEDS = 2**63
+"""`derive_seed` gives numbers below it."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One knowledge file as selection sees it."""
+
+    replica: int
+    pass_rate: float
+    """In context, on validation episodes."""
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The files that are distilled."""
+
+    replicas: tuple[int, ...]
+    """In ascending order."""
+    weights: tuple[float, ...] | None
+    """How often each is drawn, adding up to 1; None: all alike."""
+
+
+def choose(files: Sequence[Scored], config: SelectionConfig) -> Choice:
+    """What `config.use` keeps of the files.
+
+    Of equal pass rates the shorter text wins, then the lower replica. `weighted` leaves out files that never passed,
+    unless none ever did: then all are drawn alike.
+    """
+    if config.use == "weighted":
+        total = sum(file.pass_rate for file in files)
+        kept = sorted((file for file in files if file.pass_rate > 0 or total == 0), key=lambda file: file.replica)
+        weights = tuple(file.pass_rate / total for file in kept) if total > 0 else None
+        return Choice(tuple(file.replica for file in kept), weights)
+    most = {"best": 1, "top_m": config.m}.get(config.use, len(files))
+    ranked = sorted(files, key=lambda file: (-file.pass_rate, file.tokens, file.replica))
+    return Choice(tuple(sorted(file.replica for file in ranked[:most])), None)
+
+
+def draw_file(count: int, weights: Sequence[float] | None, seed: int) -> int:
+    """The position, below `count`, that `seed` (63 bits) draws."""
+    if weights is None:
+        return seed % count
+    bounds = list(accumulate(weights))
+    return min(bisect_right(bounds, seed / SEEDS * bounds[-1]), count - 1)

@@ -1,0 +1,217 @@
+"""Experiential knowledge: merging, cutting, comparing, and the pair of files that holds it.
+
+`knowledge_03.md` is byte for byte what a model reads; `knowledge_03.json` is everything else: the items with their
+provenance, the counts, and the digest of the `.md` it belongs to. The items and the text always agree.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from oel_core.errors import ArtifactError
+from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
+from oel_core.runs.files import write_atomic
+from oel_core.runs.manifest import digest_bytes
+from oel_core.types import ExperienceItem, Knowledge, Record
+
+SCHEMA = 1
+
+
+class KnowledgeSidecar(Record):
+    """The `.json` beside a knowledge text: a `Knowledge` whose text is replaced by its digest."""
+
+    schema_version: int = Field(default=SCHEMA, ge=SCHEMA, le=SCHEMA)
+    digest: str
+    replica: int = Field(ge=0)
+    round: int = Field(ge=1)
+    items: tuple[ExperienceItem, ...]
+    tokens: int = Field(ge=0)
+    dropped_over_cap: int = Field(ge=0)
+    dropped_duplicates: int = Field(ge=0)
+    validation_score: float | None
+
+
+@dataclass(frozen=True)
+class KnowledgeDiff:
+    """What changed between two states of knowledge; items are the same when they read the same."""
+
+    new: tuple[ExperienceItem, ...]
+    dropped: tuple[ExperienceItem, ...]
+    kept: tuple[ExperienceItem, ...]
+
+
+def empty(replica: int, round_index: int) -> Knowledge:
+    """Knowledge before the first episode."""
+    return Knowledge(replica=replica, round=round_index, items=(), text="", tokens=0)
+
+
+def render(items: Sequence[ExperienceItem]) -> str:
+    """The text a model reads: one item after the other, oldest first, no line end after the last."""
+    return "\n".join(item.text for item in items)
+
+
+def merge(
+    knowledge: Knowledge,
+    new_items: Sequence[ExperienceItem],
+    *,
+    max_tokens: int,
+    form: ExtractionFormat,
+    count_tokens: CountTokens,
+) -> Knowledge:
+    """Appends items, newest last, and cuts the oldest that no longer fit into `max_tokens`.
+
+    An exact duplicate (white space aside) is dropped and counted, its sources are added to the item that is kept
+    where it stands. The text is cut by `form.truncate` alone, so its seams are the format's: whole items or, for
+    free text, whole lines. A new item of which nothing fits even alone is dropped by itself, since otherwise it
+    would take all older knowledge with it. A validation score does not outlive a change of the text.
+    """
+    merged = [_stripped(item) for item in knowledge.items]
+    position = {_key(item.text): index for index, item in reversed(list(enumerate(merged)))}
+    duplicates = oversized = 0
+    for item in map(_stripped, new_items):
+        key = _key(item.text)
+        if key in position:
+            duplicates += 1
+            merged[position[key]] = _with_sources(merged[position[key]], item.sources)
+        elif key and _fits(item.text, max_tokens, form, count_tokens):
+            position[key] = len(merged)
+            merged.append(item)
+        elif key:
+            oversized += 1
+    items, dropped = _cut(tuple(merged), max_tokens, form, count_tokens)
+    text = render(items)
+    return knowledge.model_copy(
+        update={
+            "items": items,
+            "text": text,
+            "tokens": count_tokens(text) if text else 0,
+            "dropped_over_cap": knowledge.dropped_over_cap + dropped + oversized,
+            "dropped_duplicates": knowledge.dropped_duplicates + duplicates,
+            "validation_score": knowledge.validation_score if text == knowledge.text else None,
+        }
+    )
+
+
+def _key(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fits(text: str, max_tokens: int, form: ExtractionFormat, count: CountTokens) -> bool:
+    """Whether the item, or for free text some of it, can stand alone under the cap."""
+    return count(text) <= max_tokens or bool(form.truncate(text, max_tokens, count))
+
+
+def _stripped(item: ExperienceItem) -> ExperienceItem:
+    text = item.text.strip()
+    return item if text == item.text else item.model_copy(update={"text": text})
+
+
+def _with_sources(item: ExperienceItem, sources: Sequence[str]) -> ExperienceItem:
+    return item.model_copy(update={"sources": tuple(dict.fromkeys((*item.sources, *sources)))})
+
+
+def _cut(
+    items: tuple[ExperienceItem, ...], max_tokens: int, form: ExtractionFormat, count: CountTokens
+) -> tuple[tuple[ExperienceItem, ...], int]:
+    """The items that `form.truncate` leaves of the rendered text, and how many went whole."""
+    text = render(items)
+    if not text or count(text) <= max_tokens:
+        return items, 0
+    room = len(form.truncate(text, max_tokens, count))
+    kept: list[ExperienceItem] = []
+    for item in reversed(items):
+        part = item.text[-room:].strip() if room > 0 else ""
+        if not part:
+            break
+        kept.append(item.model_copy(update={"text": part}))
+        room -= len(item.text) + 1
+    return tuple(reversed(kept)), len(items) - len(kept)
+
+
+def diff(old: Knowledge, new: Knowledge) -> KnowledgeDiff:
+    """Items that came, went and stayed, each in its own file's order (stayed: as they stand in `new`)."""
+    before = {_key(item.text) for item in old.items}
+    after = {_key(item.text) for item in new.items}
+    return KnowledgeDiff(
+        new=tuple(item for item in new.items if _key(item.text) not in before),
+        dropped=tuple(item for item in old.items if _key(item.text) not in after),
+        kept=tuple(item for item in new.items if _key(item.text) in before),
+    )
+
+
+def paths(folder: Path, replica: int) -> tuple[Path, Path]:
+    """Where a replica's text and its sidecar lie."""
+    return folder / f"knowledge_{replica:02d}.md", folder / f"knowledge_{replica:02d}.json"
+
+
+def replicas(files: Iterable[str]) -> list[int]:
+    """The replicas whose texts are among the files of a finished stage, in order."""
+    found = (re.fullmatch(r"knowledge_(\d+)\.md", name) for name in files)
+    return sorted(int(match[1]) for match in found if match)
+
+
+def write_knowledge(folder: Path, replica: int, knowledge: Knowledge) -> None:
+    """Writes both files, each atomically, the sidecar last: a kill in between is noticed by its digest."""
+    text_path, sidecar_path = paths(folder, replica)
+    fields = knowledge.model_dump(exclude={"text"})
+    sidecar = KnowledgeSidecar(digest=digest_bytes(knowledge.text.encode()), **fields)
+    write_atomic(text_path, knowledge.text.encode())
+    write_atomic(sidecar_path, (sidecar.model_dump_json(indent=1) + "\n").encode())
+
+
+def load_knowledge(
+    folder: Path, replica: int, *, max_tokens: int | None = None, count_tokens: CountTokens | None = None
+) -> Knowledge:
+    """Reads a replica's pair of files.
+
+    `max_tokens` is the cap to check against (None checks none); with `count_tokens` the text is counted again
+    instead of trusting the recorded number.
+
+    Raises:
+        ArtifactError: a file is missing, foreign, edited, over the cap, or the two do not belong together.
+    """
+    text_path, sidecar_path = paths(folder, replica)
+    text = _decode(text_path)
+    sidecar = _parse_sidecar(sidecar_path)
+    found = digest_bytes(text.encode())
+    if found != sidecar.digest:
+        raise ArtifactError(
+            f"{text_path} is not the text that {sidecar_path.name} describes (digest {found}, recorded "
+            f"{sidecar.digest}): it was edited or half written. Run the accumulate stage again, or restore the file"
+        )
+    if render(sidecar.items) != text:
+        raise ArtifactError(
+            f"{sidecar_path}: its items do not make up {text_path.name}. Run the accumulate stage again"
+        )
+    if sidecar.replica != replica:
+        raise ArtifactError(f"{sidecar_path} belongs to replica {sidecar.replica}, not {replica}: restore its own name")
+    tokens = count_tokens(text) if count_tokens and text else sidecar.tokens
+    if max_tokens is not None and tokens > max_tokens:
+        raise ArtifactError(
+            f"{text_path} has {tokens} tokens, over knowledge.max_tokens = {max_tokens}: raise that cap, or run the "
+            "accumulate stage again under it"
+        )
+    return Knowledge(text=text, **(sidecar.model_dump(exclude={"schema_version", "digest"}) | {"tokens": tokens}))
+
+
+def _decode(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is missing. Run the accumulate stage again, or restore the file") from error
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}). Restore the file") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path} is not UTF-8 text ({error}). Run the accumulate stage again") from error
+
+
+def _parse_sidecar(path: Path) -> KnowledgeSidecar:
+    try:
+        return KnowledgeSidecar.model_validate_json(_decode(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        raise ArtifactError(f"{path}: {field}: {first['msg']}. Run the accumulate stage again") from error

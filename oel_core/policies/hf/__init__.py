@@ -1,0 +1,1 @@
+"""The policy that runs a Hugging Face model in this process."""

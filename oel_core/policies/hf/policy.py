@@ -1,0 +1,75 @@
+"""A policy that runs a Hugging Face model in this process."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from transformers import PreTrainedTokenizerBase
+
+from oel_core.config.run import ModelConfig
+from oel_core.config.sampling import Sampling
+from oel_core.errors import PolicyError
+from oel_core.models.loading import load_model, merge_lora
+from oel_core.policies.base import Completion, Request
+from oel_core.policies.hf.decoding import sample_responses
+from oel_core.policies.text.chat import Chat, checkpoint_name, end_tokens
+
+
+def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every id that ends a response of a loaded model. Raises as `chat.end_tokens`."""
+    return end_tokens(model.generation_config, model.config, tokenizer)
+
+
+class TransformersPolicy:
+    """Batched generation with left padding; each request is drawn by its own seed.
+
+    An adapter in float32 is merged into the weights for speed; in bfloat16 it stays beside them, because its small
+    steps would be rounded away.
+    """
+
+    reproducible = True
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, name: str) -> None:
+        """`name` is what records say. Raises PolicyError without a chat template or an end token."""
+        self.name = name
+        self.batch_size = config.batch_size
+        self.closed = False
+        positions = getattr(model.config, "max_position_embeddings", None)
+        self._model = model
+        self._chat = Chat.build(tokenizer, stop_token_ids(model, tokenizer), positions, config, name)
+
+    @classmethod
+    def load(cls, path: str, config: ModelConfig) -> Self:
+        """The policy of a checkpoint folder, a hub id or `seed-lm`. Raises as `models.load_model`."""
+        model, tokenizer = load_model(path, config)
+        if config.dtype == "float32":
+            model = merge_lora(model)
+        return cls(model, tokenizer, config, checkpoint_name(path))
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Answers in the order of the requests, `batch_size` of them at a time.
+
+        Raises:
+            PromptTooLongError: some prompts leave no room for `sampling.max_tokens`; nothing was generated.
+            PolicyError: the policy was closed, or the model gives logits that are not finite.
+        """
+        if self.closed:
+            raise PolicyError(f"{self.name} was closed: load it again")
+        prompts = [self._chat.prompt_ids(request.messages) for request in requests]
+        self._chat.check_lengths(prompts, sampling.max_tokens)
+        completions: list[Completion] = []
+        for start in range(0, len(requests), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            seeds = [request.seed for request in requests[part]]
+            pad = self._chat.tokenizer.pad_token_id or 0
+            responses = sample_responses(self._model, prompts[part], seeds, sampling, self._chat.stops, pad)
+            completions += map(self._chat.completion, prompts[part], responses)
+        return completions
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a plain text, without chat markup."""
+        return len(self._chat.encode(text))
+
+    def close(self) -> None:
+        """Lets go of the weights."""
+        self.closed = True
+        self._model = None

@@ -1,0 +1,1 @@
+"""The policy behind a server of the OpenAI API."""

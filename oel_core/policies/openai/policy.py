@@ -1,0 +1,216 @@
+"""A policy behind a server of the OpenAI API: vLLM, SGLang, llama.cpp, a hosted endpoint, or `vllm serve` started here.
+
+Token ids go in and out where the server can, so that records are exact. Where it gives text only, the ids in the
+records are a local tokenizer's reading and say so (`IdSource.RETOKENISED`).
+"""
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from oel_core.config.run import ModelConfig
+from oel_core.config.sampling import Sampling
+from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
+from oel_core.models.checkpoints import is_adapter, model_digest, resolve_model
+from oel_core.policies.base import Completion, Request
+from oel_core.policies.concurrent import BackgroundLoop, InFlightPolicy
+from oel_core.policies.openai.client import ApiClient, ServerRefusal
+from oel_core.policies.openai.managed_server import server_for
+from oel_core.policies.openai.probe import TOO_LONG, Abilities, chat_body, extras, probe
+from oel_core.policies.text.chat import Chat, checkpoint_name
+from oel_core.text.visible import well_formed
+from oel_core.types import IdSource, StopReason
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def _loop() -> BackgroundLoop:
+    """One for all servers: a policy that is replaced while in use needs no end of its own."""
+    return BackgroundLoop("openai")
+
+
+def api_key(config: ModelConfig) -> str | None:
+    """The key from the environment variable that the configuration names. ConfigError when it is not set."""
+    name = config.openai.api_key_env
+    if name is None:
+        return None
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ConfigError(
+            f"the environment variable {name} (model.openai.api_key_env) is not set: put the API key in it"
+        )
+    return key
+
+
+class OpenAIPolicy(InFlightPolicy):
+    """Generation by a server; each request carries its own seed."""
+
+    def __init__(
+        self,
+        name: str,
+        chat: Chat,
+        client: ApiClient,
+        abilities: Abilities,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(name, chat, _loop(), client.concurrency)
+        self.abilities = abilities
+        self._taken: str | None = None
+        self._client, self._on_close = client, on_close
+
+    @classmethod
+    def load(cls, path: str, config: ModelConfig) -> Self:
+        """The policy of `model.openai`, which must serve `path` or be able to load it.
+
+        Raises:
+            ConfigError: wrong model name, refused key, or a checkpoint that this server cannot serve.
+            PolicyError: the server gives no usable answer, or a managed one does not start.
+        """
+        server = server_for(path, config) if config.openai.managed else None
+        settings = config.openai if server is None else server.settings(path)
+        chat = Chat.load(settings.tokenizer or path, config)
+        address = server.address if server else str(settings.base_url)
+        client = (
+            ApiClient(address, settings, server.key, server.process.require)
+            if server
+            else ApiClient(address, settings, api_key(config))
+        )
+        try:
+            abilities = _loop().run(probe(client, settings, chat))
+            name = checkpoint_name(path) if server else f"{abilities.model}@{client.host}"
+            if server is None and path != config.path:
+                name, abilities = _loop().run(_load_adapter(client, abilities, path))
+        except BaseException:
+            _loop().run(client.close())
+            raise
+        log.info("%s: %s", client.base_url, abilities.describe())
+        if abilities.same_prompt is False:
+            log.warning("%s: set model.openai.tokenizer to the served model's own", abilities.describe())
+        if abilities.api == "chat":
+            log.warning("%s reads the texts itself, so control tokens in them are sent with a space inside", name)
+        return cls(name, _shortened(chat, abilities), client, abilities, server.close if server else lambda: None)
+
+    async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
+        path, body = self._body(request, prompt, sampling)
+        try:
+            return await self._client.post(path, body, lambda answer: self._completion(answer, prompt))
+        except ServerRefusal as error:
+            raise self._explained(error) from error
+        except PolicyError as error:
+            self.failure, self.closed = error, True  # another load asks the server again, or starts it again
+            raise
+
+    def _body(self, request: Request, prompt: list[int], sampling: Sampling) -> tuple[str, dict[str, Any]]:
+        able = self.abilities
+        drawn: dict[str, Any] = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": request.seed,
+        }
+        if able.takes_extras:
+            drawn |= {**extras(self._chat), "top_k": sampling.top_k}
+        elif sampling.top_k:
+            raise ConfigError(f"{self._client.base_url} does not know top_k: set it to 0 in the sampling settings")
+        if able.api == "completions":
+            return "/completions", {"model": able.model, "prompt": prompt, **drawn}
+        if able.takes_extras:
+            drawn["chat_template_kwargs"] = {"enable_thinking": self._chat.thinking}
+        return "/chat/completions", {**chat_body(able.model, request.messages), **drawn}
+
+    def _completion(self, answer: Any, prompt: list[int]) -> Completion:
+        """The record of an answer; an answer without what it must have raises what `ApiClient.post` tries again."""
+        choice = answer["choices"][0]
+        finish = choice["finish_reason"]
+        if finish in (None, "error", "abort"):
+            raise ValueError(f"finish_reason is {finish!r}")
+        reason = StopReason.LENGTH if finish == "length" else StopReason.EOS
+        ids = choice.get("token_ids")
+        if ids is not None:
+            read = choice.get("prompt_token_ids") or answer.get("prompt_token_ids") or prompt
+            exact, read = tuple(map(int, ids)), tuple(map(int, read))
+            if not all(0 <= token < 2**31 for token in (*exact, *read)):
+                raise ValueError("a token id is out of range")
+            return Completion(self._chat.text(exact), read, exact, reason, answer=self._chat.answer(read, exact))
+        text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
+        if not isinstance(text, str):
+            raise TypeError(f"the response is a {type(text).__name__}, not text")
+        text, apart = well_formed(text), _thought_apart(choice)
+        ids = tuple(self._chat.encode(text))
+        answer = text if apart else self._chat.answer_in(prompt, text)
+        return Completion(text, tuple(prompt), ids, reason, IdSource.RETOKENISED, answer)
+
+    def _explained(self, error: ServerRefusal) -> PolicyError | ConfigError:
+        if error.status in (400, 413, 422) and TOO_LONG.search(error.said):
+            return PromptTooLongError({0: f"{error}: lower max_tokens, the knowledge cap or play.history_turns"})
+        if error.status in (401, 403, 404):
+            return ConfigError(f"{error}; model {self.abilities.model} was served and allowed when this run began")
+        return PolicyError(str(error))
+
+    def take(self, folder: Path) -> None:
+        """Answers under an adapter folder from now on, which the server must be able to see; unloads the one before.
+
+        Raises:
+            ConfigError: this is no adapter, or the server does not load adapters.
+            PolicyError: the server gives no usable answer.
+        """
+        try:
+            _, abilities = self._loop.run(_load_adapter(self._client, self.abilities, str(folder)))
+            if self._taken not in (None, abilities.model):
+                self._loop.run(_unload(self._client, str(self._taken)))
+        except PolicyError:
+            self.closed = True
+            raise
+        self.abilities, self._taken = abilities, abilities.model
+
+    def pause(self) -> None:
+        """Nothing: a server has its memory for itself."""
+
+    def close(self) -> None:
+        """Ends the connections, and lets a managed server go."""
+        self.closed = True
+        self._loop.run(self._client.close())
+        self._on_close()
+
+
+def _thought_apart(choice: Any) -> bool:
+    """Whether the server gives thinking in a field of its own, so that the content is all answer."""
+    message = choice.get("message") or {}
+    return any(message.get(field) for field in ("reasoning_content", "reasoning"))
+
+
+def _shortened(chat: Chat, abilities: Abilities) -> Chat:
+    """The chat format with the server's length where that is the shorter one."""
+    if abilities.max_length is None or abilities.max_length >= chat.max_length:
+        return chat
+    return Chat(chat.tokenizer, chat.stops, chat.thinking, abilities.max_length, "the server's length")
+
+
+async def _load_adapter(client: ApiClient, abilities: Abilities, path: str) -> tuple[str, Abilities]:
+    """Has the server load an adapter folder, which it must be able to see, under a name made of its digest."""
+    source = resolve_model(path)
+    refused = (
+        f"{client.base_url} serves {abilities.model} and cannot serve {path}: use model.backend vllm, "
+        "model.openai.managed, or a LoRA run (model.lora) with a server that loads adapters at run time"
+    )
+    if not isinstance(source, Path) or not is_adapter(source):
+        raise ConfigError(refused)
+    name = f"oel-{model_digest(path)}"
+    try:
+        await client.post_text("/load_lora_adapter", {"lora_name": name, "lora_path": str(source.resolve())})
+    except ServerRefusal as error:
+        if "already" not in error.said:
+            raise ConfigError(f"{refused} (it says {error.status}: {error.said})") from error
+    return checkpoint_name(path), Abilities(**{**vars(abilities), "model": name})
+
+
+async def _unload(client: ApiClient, name: str) -> None:
+    try:
+        await client.post_text("/unload_lora_adapter", {"lora_name": name})
+    except ServerRefusal as error:
+        if error.status != 404:  # another process of this run was faster
+            raise

@@ -1,0 +1,1 @@
+"""Chat prompts as token ids and responses as text."""

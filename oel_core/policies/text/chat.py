@@ -1,0 +1,165 @@
+"""Chat prompts as token ids and back: what all policies that hold a tokenizer have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+
+from oel_core.config.run import ModelConfig
+from oel_core.errors import PolicyError, PromptTooLongError
+from oel_core.models.checkpoints import adapter_base, is_adapter, model_digest, resolve_model
+from oel_core.models.loading import load_tokenizer
+from oel_core.policies.base import Completion
+from oel_core.policies.text.rendering import Part, render
+from oel_core.policies.text.structure import encoder_for
+from oel_core.policies.text.thinking import Thinking
+from oel_core.prompts.play import first_messages
+from oel_core.types import Message, StopReason
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, thinking: bool) -> list[int]:
+    """The token ids of a chat prompt up to where the assistant starts; `thinking` goes to templates that know it.
+
+    Control tokens within a message's text are read as plain text: all structure is the template's.
+
+    Raises:
+        PolicyError: the template refuses the conversation, or leaves out a message.
+    """
+    return encoder_for(tokenizer).encode(render(tokenizer, messages, thinking=thinking))
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, name: str) -> None:
+    """Raises PolicyError without a chat template, or with one that does not take what every episode begins with."""
+    if tokenizer.chat_template is None:
+        raise PolicyError(f"{name} has no chat template: only chat models can play")
+    render(tokenizer, first_messages("You walk.", "A board."), thinking=config.thinking)
+
+
+def end_tokens(generation: Any, config: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every id that ends a response, for whoever samples.
+
+    Args:
+        generation: the model's generation configuration, None where it has none.
+        config: the model's configuration. Its `eos_token_id` counts where the generation configuration names none.
+        tokenizer: its end token is always among them.
+
+    Raises:
+        PolicyError: there is none, so no response could ever end.
+    """
+    own = config.get_text_config() if hasattr(config, "get_text_config") else config
+    named = (getattr(source, "eos_token_id", None) for source in (generation, config, own))
+    configured = next((ids for ids in named if ids is not None), ())
+    ids = [configured] if isinstance(configured, int) else list(configured)
+    found = frozenset(int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None)
+    if not found:
+        raise PolicyError("the model names no end token: set eos_token_id in its generation_config.json")
+    return found
+
+
+def base_of(path: str) -> str:
+    """The full model that a checkpoint is or stands on: its folder, or a hub id."""
+    source = resolve_model(path)
+    if isinstance(source, Path) and is_adapter(source):
+        return base_of(adapter_base(source))
+    return str(source)
+
+
+def checkpoint_name(path: str) -> str:
+    """What records call the policy of a checkpoint: its folder's name or hub id, and 12 digits of its digest."""
+    label = path if isinstance(resolve_model(path), str) or not Path(path).is_dir() else Path(path).resolve().name
+    return f"{label}@{model_digest(path)[:12]}"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One model's chat format: its tokenizer, template, end tokens and length."""
+
+    tokenizer: PreTrainedTokenizerBase
+    stops: frozenset[int]
+    """Each ends a response."""
+    thinking: bool
+    max_length: int
+    """Most tokens of prompt and response together."""
+    limit: str
+    """What set `max_length`, for messages."""
+
+    @classmethod
+    def build(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: frozenset[int],
+        positions: int | None,
+        config: ModelConfig,
+        name: str,
+    ) -> Self:
+        """`positions` is the model's own length, None when unknown.
+
+        Raises:
+            PolicyError: as `check_template`.
+        """
+        check_template(tokenizer, config, name)
+        own = positions or config.max_length
+        limit = "model.max_length" if config.max_length <= own else "the model's own length"
+        return cls(tokenizer, stops, config.thinking, min(config.max_length, own), limit)
+
+    @classmethod
+    def load(cls, path: str, config: ModelConfig, positions: int | None = None) -> Self:
+        """The chat format of a checkpoint whose weights stay where they are. Raises as `models.load_tokenizer`."""
+        tokenizer, base = load_tokenizer(path), base_of(path)
+        own = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        try:
+            generation = GenerationConfig.from_pretrained(base)
+        except OSError:  # a model without that file
+            generation = None
+        if positions is None:
+            positions = getattr(own.get_text_config(), "max_position_embeddings", None)
+        return cls.build(tokenizer, end_tokens(generation, own, tokenizer), positions, config, path)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt's token ids up to where the assistant starts."""
+        return prompt_ids(self.tokenizer, messages, thinking=self.thinking)
+
+    def check_lengths(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
+        """Raises PromptTooLongError that names every prompt without room for `max_tokens` more."""
+        problems = {
+            position: f"a prompt of {len(prompt)} tokens and a response of up to {max_tokens} are "
+            f"{len(prompt) + max_tokens - self.max_length} tokens over {self.limit} of {self.max_length}: "
+            "raise it, or lower max_tokens, the knowledge cap or play.history_turns"
+            for position, prompt in enumerate(prompts)
+            if len(prompt) + max_tokens > self.max_length
+        }
+        if problems:
+            raise PromptTooLongError(problems)
+
+    def completion(self, prompt: Sequence[int], response: Sequence[int]) -> Completion:
+        """The record of a sampled response; empty ones count as ended."""
+        ended = not response or response[-1] in self.stops
+        return Completion(
+            text=self.text(response),
+            prompt_ids=tuple(prompt),
+            response_ids=tuple(response),
+            stop_reason=StopReason.EOS if ended else StopReason.LENGTH,
+            answer=self.answer(prompt, response),
+        )
+
+    def answer(self, prompt: Sequence[int], response: Sequence[int]) -> str | None:
+        """The response's text after the thinking, told by ids; None for a model without thinking tokens."""
+        thinking = Thinking.of(self.tokenizer)
+        if thinking is None:
+            return None
+        return self.text(response[thinking.answer_at(prompt, response, lambda token: not self.text([token]).strip()) :])
+
+    def answer_in(self, prompt: Sequence[int], text: str) -> str | None:
+        """The same for a response that came as text."""
+        thinking = Thinking.of(self.tokenizer)
+        return None if thinking is None else thinking.answer_in(prompt, text)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Decoded, special tokens left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a plain text, without chat markup: what it is within a prompt."""
+        return encoder_for(self.tokenizer).encode([Part(text, own=False)])

@@ -1,0 +1,1 @@
+"""The policy that runs vLLM in this process."""

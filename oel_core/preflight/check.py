@@ -1,0 +1,89 @@
+"""What can be refused before anything is started: cheap checks of a configuration against this installation."""
+
+from oel_core.config.run import ModelConfig, OelConfig
+from oel_core.config.student_rollouts import rollout_model
+from oel_core.distillation.data.replay import read_replay
+from oel_core.envs import check_spec
+from oel_core.envs.base import env_spec
+from oel_core.errors import ConfigError
+from oel_core.evaluation import check_suites
+from oel_core.evaluation.validation import require_validation
+from oel_core.models.architectures import KNOWN
+from oel_core.models.checkpoints import resolve_model
+from oel_core.models.tying import EMBEDDINGS, tied_message
+from oel_core.policies import check_backend
+from oel_core.prompts.extraction import get_format
+
+
+def check(config: OelConfig) -> None:
+    """Raises what a stage would raise hours later.
+
+    Raises:
+        ConfigError: the environment, a suite or an option of one does not exist, the gate tolerates losses on a suite
+            that is not measured, or knowledge is to be scored on validation episodes and the environment has none.
+        ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
+        PolicyError, ConfigError: as `check_engines`.
+        ConfigError: as `check_adapter`.
+        ArtifactError, DistillationError: as `check_replay`.
+    """
+    check_spec(env_spec(config))
+    get_format(config.extract.format)
+    check_suites(config)
+    _require_known_tolerances(config)
+    require_validation(config)
+    resolve_model(config.model.path)
+    check_adapter(config.model)
+    check_engines(config)
+    check_replay(config)
+
+
+def check_adapter(model: ModelConfig) -> None:
+    """Whether the adapter that a run trains fits its model, found out without weights.
+
+    A hub id whose configuration is not on this machine, and that is none of the known architectures, is left to
+    `models.add_lora`, which refuses the same once the weights are there.
+
+    Raises:
+        ConfigError: the model lacks a named module, or shares that module's weights with another one.
+        ArtifactError, PolicyError: as `resolve_model`.
+    """
+    if model.lora is None or model.lora.target_modules == "all-linear":
+        return  # the linear layers of the blocks: never an embedding
+    from oel_core.models.loading import add_lora, skeleton  # torch takes a second to import
+
+    bare = skeleton(model.path)
+    if bare is not None:
+        add_lora(bare, model.lora)
+    elif model.path in KNOWN and KNOWN[model.path].tied:
+        for target in model.lora.target_modules:
+            if target.rpartition(".")[2] in EMBEDDINGS:
+                raise ConfigError(f"model.lora.target_modules: {tied_message(target, 'the other embedding')}")
+
+
+def check_engines(config: OelConfig) -> None:
+    """What answers prompts, in play and inside a distillation, and what shares a distillation, must be here.
+
+    Raises:
+        PolicyError, ConfigError: as `policies.check_backend` and `rollout_model`.
+        ConfigError: more processes than GPUs are to share the distillation.
+    """
+    check_backend(config.model)
+    check_backend(rollout_model(config.model, config.distill))
+    if config.distill.processes > 1:
+        from oel_core.distillation.distributed.launch import require_devices  # torch takes a second to import
+
+        require_devices(config.model, config.distill)
+
+
+def check_replay(config: OelConfig) -> None:
+    """The general prompts that a distillation replays must be readable. Raises as `read_replay`."""
+    if config.distill.retention.replay is not None:
+        read_replay(config.distill.retention.replay)
+
+
+def _require_known_tolerances(config: OelConfig) -> None:
+    """A name with a slip would leave its suite with the usual tolerance, unsaid."""
+    unknown = sorted(set(config.gate.ood_tolerances) - set(config.evaluate.ood))
+    if unknown:
+        known = ", ".join(sorted(config.evaluate.ood)) or "none"
+        raise ConfigError(f"gate.ood_tolerances: {unknown[0]} is no suite of evaluate.ood: there are {known}")

@@ -1,0 +1,212 @@
+"""Would a run start here? Its needs beside what this machine has, without loading weights or writing anything."""
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from oel_core.config.run import OelConfig
+from oel_core.envs import check_spec
+from oel_core.envs.base import env_spec
+from oel_core.errors import ConfigError, OelError
+from oel_core.evaluation import make_suite
+from oel_core.models.architectures import KNOWN, Architecture, read_architecture
+from oel_core.models.checkpoints import (
+    CONFIG,
+    INDEX,
+    WEIGHTS,
+    adapter_base,
+    embedded,
+    is_adapter,
+    read_json,
+    resolve_model,
+)
+from oel_core.models.hub import HUB_PATIENCE_S, cached_file, hub_answers
+from oel_core.preflight.caution import find_cautions
+from oel_core.preflight.check import check_adapter, check_engines, check_replay
+from oel_core.preflight.estimate import StageNeed, estimate, trained_parameters, transient_disk
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is here, in bytes."""
+
+    device: str
+    """`cpu`, or the GPU's name."""
+    memory: int
+    """Of that device."""
+    disk: int
+    """Free where runs are written."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """Needs, and what stands in the way."""
+
+    model: str
+    parameters: int | None
+    trained: int | None
+    """Parameters that learning changes; None where the architecture is not known."""
+    known_from: str
+    """Where the architecture was read."""
+    stages: tuple[StageNeed, ...]
+    machine: Machine
+    disk: int
+    """Bytes that the whole run leaves or needs for a while."""
+    missing: tuple[str, ...]
+    """Empty: the run can start."""
+    cautions: tuple[str, ...]
+    """What is known to go wrong with such settings; the run can start all the same."""
+
+    @property
+    def memory(self) -> int | None:
+        """Peak over all stages."""
+        peaks = [stage.memory for stage in self.stages]
+        return None if None in peaks else max(peak for peak in peaks if peak is not None)
+
+
+def dry_run(config: OelConfig, root: Path) -> DryRun:
+    """Looks at everything that `oel run` would need.
+
+    Raises:
+        ConfigError: the environment or its options do not exist.
+    """
+    check_spec(env_spec(config))
+    architecture, source = find_architecture(config.model.path)
+    stages, machine = tuple(estimate(config, architecture)), look_around(config, root)
+    disk = sum(stage.disk * stage.rounds for stage in stages) + transient_disk(config, architecture)
+    report = DryRun(
+        model=config.model.path,
+        parameters=architecture.parameters if architecture else None,
+        trained=trained_parameters(config, architecture) if architecture else None,
+        known_from=source,
+        stages=stages,
+        machine=machine,
+        disk=disk,
+        missing=(),
+        cautions=tuple(find_cautions(config)),
+    )
+    missing = [*_missing_model(config), *_missing_suites(config), *_missing_inputs(config)]
+    missing += _missing_hardware(config, report)
+    return replace(report, missing=tuple(missing))
+
+
+def look_around(config: OelConfig, root: Path) -> Machine:
+    """The device that `model.device` means here (the CPU where CUDA is not), and the disk under `root`."""
+    place = next(folder for folder in (root.resolve(), *root.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    import torch
+
+    if config.model.device != "cpu" and torch.cuda.is_available():
+        return Machine(torch.cuda.get_device_name(0), torch.cuda.mem_get_info(0)[1], free)
+    return Machine("cpu", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), free)
+
+
+def find_architecture(path: str) -> tuple[Architecture | None, str]:
+    """A model's architecture and where it was read: its folder, the local hub cache, the known ones, or the hub."""
+    try:
+        source = resolve_model(path)
+    except OelError:
+        return KNOWN.get(path), "known architectures" if path in KNOWN else "unknown"
+    if isinstance(source, Path):
+        if is_adapter(source):
+            return find_architecture(adapter_base(source))
+        return read_architecture(read_json(source / CONFIG)), path if path in embedded() else str(source / CONFIG)
+    cached = cached_file(source, CONFIG)
+    if cached is not None:
+        return read_architecture(read_json(cached)), str(cached)
+    if source in KNOWN:
+        return KNOWN[source], "known architectures"
+    if (fetched := _from_hub(source)) is not None:
+        return read_architecture(read_json(fetched)), "the hub"
+    return None, "unknown"
+
+
+def _from_hub(hub_id: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+
+    if not hub_answers():
+        return None
+    try:
+        return Path(hf_hub_download(hub_id, CONFIG, etag_timeout=HUB_PATIENCE_S))
+    except Exception:  # whatever keeps the hub from giving it, the answer is the same
+        return None
+
+
+def _missing_model(config: OelConfig) -> list[str]:
+    try:
+        source = resolve_model(config.model.path)
+    except OelError as error:
+        return [f"model: {error}"]
+    if isinstance(source, Path):
+        return _missing_chat(config)
+    if any(cached_file(source, name) for name in (WEIGHTS, INDEX)) or _hub_gives(source):
+        return []
+    return [
+        f"model: {source} is not in the local hub cache, and the hub cannot be reached: download it where it can, "
+        "and name its folder with --set model.path=FOLDER"
+    ]
+
+
+def _missing_chat(config: OelConfig) -> list[str]:
+    """A tokenizer, and a template that takes what every episode begins with. Of a model in a folder."""
+    # transformers takes a second to import
+    from oel_core.models.loading import load_tokenizer
+    from oel_core.policies.text.chat import check_template
+
+    path = config.model.openai.tokenizer or config.model.path
+    try:
+        check_template(load_tokenizer(path), config.model, path)
+    except OelError as error:
+        return [f"model: {error}"]
+    return []
+
+
+def _hub_gives(hub_id: str) -> bool:
+    from huggingface_hub import HfApi
+
+    if not hub_answers():
+        return False
+    try:
+        HfApi().model_info(hub_id, timeout=HUB_PATIENCE_S)
+    except Exception:  # as above
+        return False
+    return True
+
+
+def _missing_suites(config: OelConfig) -> list[str]:
+    missing = []
+    for name, options in config.evaluate.ood.items():
+        try:
+            make_suite(name, options, config)
+        except ConfigError as error:
+            missing.append(f"evaluation: {error}")
+    return missing
+
+
+def _missing_inputs(config: OelConfig) -> list[str]:
+    """What answers prompts, and what a distillation reads beside its prompts."""
+    missing = []
+    looks = {"adapter": lambda config: check_adapter(config.model), "engine": check_engines, "replay": check_replay}
+    for name, look in looks.items():
+        try:
+            look(config)
+        except OelError as error:
+            missing.append(f"{name}: {error}")
+    return missing
+
+
+def _missing_hardware(config: OelConfig, report: DryRun) -> list[str]:
+    missing, machine = [], report.machine
+    if config.model.device == "cuda" and machine.device == "cpu":
+        missing.append("gpu: model.device is cuda, but there is no CUDA device: use one, or --set model.device=cpu")
+    if report.memory is not None and report.memory > machine.memory:
+        missing.append(
+            f"memory: up to {report.memory / GIB:.1f} GiB are needed, {machine.device} has {machine.memory / GIB:.1f}: "
+            "lower model.batch_size, model.max_length or distill.micro_batch_tokens, or use model.lora"
+        )
+    if report.disk > machine.disk:
+        missing.append(f"disk: up to {report.disk / GIB:.1f} GiB are needed, {machine.disk / GIB:.1f} are free")
+    return missing

@@ -1,0 +1,1 @@
+"""A project of recurring rounds: its settings, inbox, triggers, reviews and runs."""

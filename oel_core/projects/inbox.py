@@ -1,0 +1,185 @@
+"""The inbox: a folder of JSONL files in which the deployment leaves its episodes, one `Trajectory` a line.
+
+Files may be added and appended to. How far each was read is kept with the rounds that read it, so every episode is
+used once. What is in there was written by others: a line that is no usable episode is left out and said so, it never
+stops a round. A last line without its line end is still being written and waits for the next time.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from oel_core.config.run import OelConfig
+from oel_core.errors import ArtifactError
+from oel_core.projects.quarantine import LeftOut
+from oel_core.rollouts.planning import EpisodePlan
+from oel_core.runs.jsonl import LineError, parse_line
+from oel_core.seeds import derive_seed
+from oel_core.types import Message, Record, Split, Trajectory
+
+INBOX, SOURCES = "inbox.jsonl", "sources.jsonl"
+RESERVED = (Split.VALIDATION, Split.HELD_OUT)
+
+
+class Received(Record):
+    """A line of a round's `inbox.jsonl`: an episode of the inbox, and where it lies there."""
+
+    file: str
+    """Name within the inbox."""
+    line: int = Field(ge=1)
+    episode: Trajectory
+
+
+class EpisodeSource(Record):
+    """A line of `sources.jsonl`: which episode of the inbox an episode of a round is."""
+
+    id: str
+    """Within the round."""
+    source: str
+    """In the inbox: what the deployment called it."""
+    file: str
+    line: int = Field(ge=1)
+
+
+@dataclass(frozen=True)
+class NewExperience:
+    """What of an inbox no round has read yet."""
+
+    received: list[Received]
+    left_out: list[LeftOut]
+    """One for each line that is no usable episode."""
+    read_to: dict[str, int]
+    """File → its bytes that have been read now."""
+
+
+Require = Callable[[Trajectory], None]
+"""Raises LineError for an episode that cannot be used."""
+
+
+def anything(episode: Trajectory) -> None:
+    """The `require` of a caller without further conditions."""
+
+
+def new_experience(folder: Path, read_to: Mapping[str, int], env: str, require: Require = anything) -> NewExperience:
+    """Everything that was added after `read_to`, files by name, lines in order.
+
+    `require` says what an episode must be besides whole, of this environment and free to learn from.
+
+    Raises:
+        ArtifactError: there is no such folder, a file cannot be read, or one is shorter than what was read of it.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(f"experience.inbox: {folder} is not a folder: make it, or set experience.inbox to null")
+    found = NewExperience([], [], dict(read_to))
+    for path in sorted(folder.glob("*.jsonl")):
+        try:
+            _read(path, env, require, found)
+        except OSError as error:
+            raise ArtifactError(
+                f"{path} cannot be read ({error.strerror}): let the worker read it, or take it out of the inbox"
+            ) from error
+    return found
+
+
+def _read(path: Path, env: str, require: Require, found: NewExperience) -> None:
+    name = path.name.encode(errors="backslashreplace").decode()
+    begin = found.read_to.get(name, 0)
+    if path.stat().st_size < begin:
+        raise ArtifactError(
+            f"{path} is shorter than the {begin} bytes that earlier rounds have read of it: files of the inbox may "
+            "grow but not change. Restore it, or put the new episodes into a new file"
+        )
+    with path.open("rb") as file:
+        number = file.read(begin).count(b"\n")
+        for line in file:
+            number += 1
+            if not line.endswith(b"\n"):
+                break
+            begin += len(line)
+            _take(line, name, number, env, require, found)
+    found.read_to[name] = begin
+
+
+def _take(line: bytes, file: str, number: int, env: str, require: Require, found: NewExperience) -> None:
+    try:
+        episode = parse_line(line, Trajectory)
+        _require_usable(episode, env)
+        require(episode)
+    except LineError as error:
+        reason, _, _ = error.reason.partition(" at line 1 column ")  # so that equal reasons are equal
+        text = line.decode(errors="backslashreplace").removesuffix("\n")
+        found.left_out.append(LeftOut(file=file, line=number, field=error.field, reason=reason, text=text))
+    else:
+        found.received.append(Received(file=file, line=number, episode=episode))
+
+
+def _require_usable(episode: Trajectory, env: str) -> None:
+    """Raises LineError for an episode that is whole but must not, or cannot, be learned from."""
+    if episode.env != env:
+        raise LineError("env", f"it was played in '{episode.env}', not in '{env}'")
+    if episode.split in RESERVED:
+        raise LineError("split", f"{episode.split.value} is for measuring, not for learning")
+    if episode.knowledge_digest is not None:
+        raise LineError("knowledge_digest", "its policy was shown knowledge, so its prompts are not the student's")
+    if not episode.turns:
+        raise LineError("turns", "it has no turns")
+    for number, turn in enumerate(episode.turns):
+        problem = _not_a_prompt(turn.messages)
+        if problem:
+            raise LineError(f"turns.{number}.messages", problem)
+
+
+def _not_a_prompt(messages: Sequence[Message]) -> str | None:
+    """What is wrong with messages that an assistant is to answer, after chat templates: system first, user last."""
+    if messages[0].role == "assistant":
+        return "the first message is the assistant's: a prompt begins with the system or the user"
+    if messages[-1].role != "user":
+        return f"the last message is the {messages[-1].role}'s: the assistant answers a user"
+    if any(message.role == "system" for message in messages[1:]):
+        return "a system message that is not the first one"
+    return None
+
+
+def deal(config: OelConfig, received: Sequence[Received], round_index: int) -> list[tuple[Trajectory, EpisodeSource]]:
+    """The round's episodes made of the inbox's: each with its new coordinates, and what it was.
+
+    A share is read for knowledge and the others' prompts are distilled. Where there are fewer than the round asks
+    for, replicas share episodes and prompts come again, each time in another order.
+    """
+    rng = random.Random(derive_seed("inbox", config.seed, round_index))
+    pool = list(received)
+    rng.shuffle(pool)
+    cut = min(max(1, round(len(pool) * config.experience.extract_share)), len(pool) - 1)
+    dealt = []
+    for replica, hand in enumerate(
+        _hands(pool[:cut], config.collect.replicas, config.collect.extraction_episodes, rng)
+    ):
+        dealt += [_renamed(each, Split.EXTRACT, round_index, replica, index) for index, each in enumerate(hand)]
+    wanted = config.distill.steps * config.distill.episodes_per_step
+    again = _repeated(pool[cut:], wanted, rng)
+    return dealt + [_renamed(each, Split.DISTILL, round_index, 0, index) for index, each in enumerate(again)]
+
+
+def _hands(pool: list[Received], replicas: int, size: int, rng: random.Random) -> list[list[Received]]:
+    if len(pool) >= replicas * size:
+        return [pool[replica * size : (replica + 1) * size] for replica in range(replicas)]
+    return [rng.sample(pool, min(size, len(pool))) for _ in range(replicas)]
+
+
+def _repeated(pool: list[Received], count: int, rng: random.Random) -> list[Received]:
+    chosen: list[Received] = []
+    while len(chosen) < count:
+        chosen += rng.sample(pool, len(pool))
+    return chosen[:count]
+
+
+def _renamed(
+    each: Received, split: Split, round_index: int, replica: int, index: int
+) -> tuple[Trajectory, EpisodeSource]:
+    id = f"r{round_index:02d}-{split.value}-k{replica:02d}-e{index:04d}"
+    plan = EpisodePlan(id, each.episode.seed, split, round_index, replica, index)
+    source = EpisodeSource(id=id, source=each.episode.id, file=each.file, line=each.line)
+    return each.episode.model_copy(update=plan.coordinates()), source

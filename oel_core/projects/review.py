@@ -1,0 +1,151 @@
+"""Human review of a round's knowledge: the numbered list that is shown, the decision, and where it waits.
+
+The decision lies in `round_01/review_decision.json`, whoever made it: the form in the Prefect UI, `oel review` on the
+files, or the timeout. Until the round goes on it can be made again.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from oel_core.config.run import OelConfig
+from oel_core.errors import ConfigError
+from oel_core.knowledge.store import diff, empty, load_knowledge
+from oel_core.projects.triggers import outcome_of
+from oel_core.rounds.carried import previous_knowledge
+from oel_core.rounds.settled import ACCUMULATE, REVIEW
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, round_name
+from oel_core.runs.manifest import read_if_there, read_record
+from oel_core.types import ExperienceItem, Record
+
+DECISION, ASKED = "review_decision.json", "review_asked.json"
+_SIGNS = re.compile(r"'([^' ]{1,3})'")
+
+
+class Decision(Record):
+    """What was decided about a round's knowledge."""
+
+    decision: Literal["approve", "reject"]
+    dropped: tuple[int, ...] = ()
+    """Numbers of the items that are left out."""
+    note: str = ""
+    author: str = Field(min_length=1)
+    via: Literal["prefect", "oel review", "timeout"]
+    decided_at: float
+    """Seconds since 1970, UTC."""
+
+
+class Asked(Record):
+    """When a round first asked for its review."""
+
+    asked_at: float
+
+
+@dataclass(frozen=True)
+class ReviewItem:
+    """One item of the round's knowledge, as it is shown."""
+
+    number: int
+    """From 1, over all replicas."""
+    replica: int
+    item: ExperienceItem
+    is_new: bool
+    conflicts: tuple[int, ...]
+    """Items of the same file that say something else about the same sign."""
+
+
+@dataclass(frozen=True)
+class ReviewList:
+    """What a reviewer sees."""
+
+    items: tuple[ReviewItem, ...]
+    gone: tuple[tuple[int, ExperienceItem], ...]
+    """(replica, item) of what the round before had and this one has not."""
+
+
+def review_list(config: OelConfig, run: RunFolder, round_index: int) -> ReviewList:
+    """The round's items, numbered, against what the round went on from.
+
+    Raises:
+        ArtifactError: the round's knowledge has not been accumulated, or is damaged.
+    """
+    run.manifest(round_index, ACCUMULATE)
+    items: list[ReviewItem] = []
+    gone: list[tuple[int, ExperienceItem]] = []
+    for replica in range(config.collect.replicas):
+        new = load_knowledge(run.stage_path(round_index, ACCUMULATE), replica)
+        old = previous_knowledge(config, run, round_index, replica) or empty(replica, round_index)
+        changes = diff(old, new)
+        gone += [(replica, item) for item in changes.dropped]
+        first = len(items) + 1
+        conflicts = _conflicts(new.items)
+        items += [
+            ReviewItem(
+                first + place, replica, item, item in changes.new, tuple(first + other for other in conflicts[place])
+            )
+            for place, item in enumerate(new.items)
+        ]
+    return ReviewList(tuple(items), tuple(gone))
+
+
+def _conflicts(items: Sequence[ExperienceItem]) -> list[list[int]]:
+    """For every item the places of those that name the same one sign in quotes, but in other words.
+
+    A hint for the reader, no verdict: "'H' is deadly" and "'H' is the goal" are found, and so is "'H' is a hole".
+    """
+    signs = [frozenset(_SIGNS.findall(item.text)) for item in items]
+    return [
+        [
+            other
+            for other in range(len(items))
+            if other != place and len(signs[place]) == 1 and signs[other] == signs[place]
+        ]
+        for place in range(len(items))
+    ]
+
+
+def decision_of(run: RunFolder, round_index: int) -> Decision | None:
+    """The decision that was made, if any."""
+    path = _path(run, round_index, DECISION)
+    found: Decision | None = read_if_there(path, Decision)
+    return found
+
+
+def decide(config: OelConfig, run: RunFolder, round_index: int, decision: Decision) -> None:
+    """Writes a decision for the round to find.
+
+    Raises:
+        ConfigError: an item number does not exist, or the round has gone on already or is over.
+        ArtifactError: the round's knowledge has not been accumulated.
+    """
+    count = len(review_list(config, run, round_index).items)
+    wrong = sorted({number for number in decision.dropped if not 1 <= number <= count})
+    if wrong:
+        raise ConfigError(f"there is no item {', '.join(map(str, wrong))}: the numbers go from 1 to {count}")
+    if run.has(round_index, REVIEW):
+        raise ConfigError(
+            f"round {round_index} of {run.name} has gone on with its reviewed knowledge: it is too late to decide"
+        )
+    ended = outcome_of(run, round_index)
+    if ended is not None:
+        raise ConfigError(f"round {round_index} of {run.name} is over ({ended.outcome}): it is too late to decide")
+    write_atomic(_path(run, round_index, DECISION), (decision.model_dump_json(indent=1) + "\n").encode())
+
+
+def ask(run: RunFolder, round_index: int) -> float:
+    """When the round first asked, seconds since 1970: now, unless it has asked before."""
+    path = _path(run, round_index, ASKED)
+    if not path.exists():
+        write_atomic(path, Asked(asked_at=time.time()).model_dump_json().encode())
+    asked: Asked = read_record(path, Asked)
+    return asked.asked_at
+
+
+def _path(run: RunFolder, round_index: int, name: str) -> Path:
+    return run.path / round_name(round_index) / name

@@ -1,0 +1,33 @@
+"""Errors that broke a round off, kept with the round: the same one twice means that trying again does not help."""
+
+import time
+
+from oel_core.runs.folder import RunFolder, round_name
+from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
+from oel_core.text.visible import well_formed
+from oel_core.types import Record
+
+FAILURES = "failures.jsonl"
+
+
+class Failure(Record):
+    """A line of `failures.jsonl` in a round's folder."""
+
+    kind: str
+    """Name of the error's type."""
+    message: str
+    at: float
+    """Seconds since 1970, UTC."""
+
+
+def happened_before(run: RunFolder, round_index: int, error: Exception) -> bool:
+    """Notes an error of a round, and says whether an earlier attempt broke off with the same one.
+
+    A round is a function of its inputs, so an error that is no hiccup of disk, network or server comes again.
+    """
+    path = run.path / round_name(round_index) / FAILURES
+    new = Failure(kind=type(error).__name__, message=well_formed(str(error)), at=time.time())
+    known = {(one.kind, one.message) for one in recover_jsonl(path, Failure)}
+    with JsonlWriter(path) as writer:
+        writer.append(new)
+    return (new.kind, new.message) in known

@@ -1,0 +1,94 @@
+"""What of its inbox a project has read, and what rounds that failed gave back.
+
+A round that failed because of single episodes sets those aside and gives the others back: the next round takes them
+before anything that is new.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import Field
+
+from oel_core.config.run import OelConfig
+from oel_core.projects.inbox import INBOX, SOURCES, EpisodeSource, NewExperience, Received, Require, new_experience
+from oel_core.projects.quarantine import LeftOut, left_out_lines, quarantine
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, round_name
+from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
+from oel_core.runs.manifest import read_if_there
+from oel_core.runs.round_start import last_begun, read_start
+from oel_core.types import Record
+
+READ_TO, GIVEN_BACK = "inbox_read_to.json", "given_back.jsonl"
+_EPISODE = re.compile(r"r\d\d-[a-z]+-k\d\d-e\d{4}")
+
+
+class ReadTo(Record):
+    """`inbox_read_to.json` in a project: what was read and no round uses, since none of it could be used."""
+
+    bytes: dict[str, int] = Field(default_factory=dict)
+    """File of the inbox → bytes of it."""
+
+
+def write_read_to(run: RunFolder, read_to: Mapping[str, int]) -> None:
+    """From now on the project has read so far."""
+    write_atomic(run.path / READ_TO, ReadTo(bytes=dict(read_to)).model_dump_json(indent=1).encode())
+
+
+def inbox_read_to(run: RunFolder) -> Mapping[str, int]:
+    """How far the project has read each file of its inbox, in bytes."""
+    noted: ReadTo | None = read_if_there(run.path / READ_TO, ReadTo)
+    read = dict(noted.bytes) if noted is not None else {}
+    for index in run.rounds():
+        start = read_start(run, index)
+        for name, end in (start.inbox_read_to if start is not None else {}).items():
+            read[name] = max(end, read.get(name, 0))
+    return read
+
+
+def read_inbox(config: OelConfig, run: RunFolder, require: Require) -> NewExperience:
+    """What the next round can use: given back by the last one, and new. Copies of lines left out are put aside.
+
+    Raises:
+        ArtifactError: the inbox cannot be read, or the copies cannot be written.
+    """
+    assert config.experience.inbox is not None  # the caller has asked
+    inbox, begin = Path(config.experience.inbox), inbox_read_to(run)
+    found = new_experience(inbox, begin, config.environment.name, require)
+    for file in sorted({one.file for one in found.left_out}):
+        lines = [one for one in found.left_out if one.file == file]
+        quarantine(inbox, f"{run.name}-{Path(file).stem}-from-byte-{begin.get(file, 0)}", lines)
+    given_back = run.path / round_name(last_begun(run)) / GIVEN_BACK
+    again = list(read_jsonl(given_back, Received)) if given_back.exists() else []
+    return replace(found, received=again + found.received)
+
+
+def set_aside(config: OelConfig, run: RunFolder, round_index: int, why: str) -> list[str]:
+    """Puts the episodes of the inbox aside that a failed round names in `why`, and gives the others back.
+
+    Returns which they are, in lines; none where the round names none, or did not come from an inbox. What it used
+    then stays with it, so that the next round does not fail in the same way.
+
+    Raises:
+        ArtifactError: the copies cannot be written.
+    """
+    sources = run.stage_path(round_index, "collect") / SOURCES
+    if config.experience.inbox is None or not sources.exists():
+        return []
+    named = set(_EPISODE.findall(why))
+    found = {(one.file, one.line) for one in read_jsonl(sources, EpisodeSource) if one.id in named}
+    if not found:
+        return []
+    received = list(read_jsonl(run.path / round_name(round_index) / INBOX, Received))
+    bad = [one for one in received if (one.file, one.line) in found]
+    reason = f"round {round_index} failed because of it"
+    left_out = [
+        LeftOut(file=one.file, line=one.line, field="", reason=reason, text=one.episode.model_dump_json())
+        for one in bad
+    ]
+    quarantine(Path(config.experience.inbox), f"{run.name}-{round_name(round_index)}", left_out)
+    good = [one for one in received if (one.file, one.line) not in found]
+    write_atomic(run.path / round_name(round_index) / GIVEN_BACK, jsonl_bytes(good))
+    return left_out_lines(left_out)

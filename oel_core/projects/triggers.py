@@ -1,0 +1,199 @@
+"""Triggers of a recurring round: what was asked under which id, and what came of it. The same id, the same outcome.
+
+Everything is decided from files of the run and handed in facts about the registry, so any process can go on with it.
+"""
+
+import hashlib
+import re
+import time
+from pathlib import Path
+from typing import Literal
+
+from oel_core.config.run import OelConfig
+from oel_core.errors import ArtifactError, ConfigError
+from oel_core.projects.inbox import INBOX, NewExperience, Require, anything
+from oel_core.projects.quarantine import left_out_lines
+from oel_core.projects.round_inbox import read_inbox, write_read_to
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, round_name
+from oel_core.runs.jsonl import jsonl_bytes
+from oel_core.runs.manifest import read_if_there
+from oel_core.runs.round_start import RoundStart, last_begun, read_start, write_start
+from oel_core.types import Record
+
+Outcome = Literal["begun", "undecided", "waiting", "unusable", "promoted", "refused", "failed"]
+OPEN: tuple[Outcome, ...] = ("begun", "undecided")
+"""Outcomes after which the same trigger goes on."""
+OUTCOME, TRIGGERS = "outcome.json", "triggers"
+MOST_ROUNDS = 63
+
+
+class Trigger(Record):
+    """`triggers/<id>.json` in a run folder, and `outcome.json` in the folder of a round that is over."""
+
+    id: str
+    outcome: Outcome
+    """`begun`: the round runs, or was killed. `undecided`: it waits for a review. `waiting`: no round, too little new
+    experience. `unusable`: no round, every new line of the inbox was left out. The others are a round's end:
+    `promoted`, `refused` (by the gate) and `failed` (it could not be finished)."""
+    round: int | None = None
+    champion: int | None = None
+    """Round of the champion when the trigger was over; 0 is the base model."""
+    detail: str = ""
+    at: float
+    """Seconds since 1970, UTC."""
+
+    @property
+    def over(self) -> bool:
+        return self.outcome not in OPEN
+
+
+def file_stem(id: str) -> str:
+    """The id itself, or its hash when it cannot be a file's name."""
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", id)
+    return id if fits else hashlib.sha256(id.encode()).hexdigest()[:32]
+
+
+def trigger_path(run: RunFolder, id: str) -> Path:
+    """Where a trigger is noted."""
+    return run.path / TRIGGERS / f"{file_stem(id)}.json"
+
+
+def read_trigger(run: RunFolder, id: str) -> Trigger | None:
+    """What came of a trigger, or None when it is new."""
+    path = trigger_path(run, id)
+    found: Trigger | None = read_if_there(path, Trigger)
+    return found
+
+
+def note(run: RunFolder, trigger: Trigger) -> Trigger:
+    """Writes a trigger's state and returns it."""
+    write_atomic(trigger_path(run, trigger.id), trigger.model_dump_json(indent=1).encode())
+    return trigger
+
+
+def settled(run: RunFolder, id: str) -> Trigger | None:
+    """What came of a trigger that is over; None for one that is new or still has a round to finish.
+
+    A round that it began may have been ended by another trigger, after a kill: that is what came of this one too.
+    """
+    found = read_trigger(run, id)
+    if found is None or found.over:
+        return found
+    ended = outcome_of(run, found.round) if found.round is not None else None
+    return note(run, ended.model_copy(update={"id": id})) if ended is not None else None
+
+
+def outcome_of(run: RunFolder, round_index: int) -> Trigger | None:
+    """How a round ended, as the trigger saw it that ended it; None while the round is open."""
+    path = run.path / round_name(round_index) / OUTCOME
+    found: Trigger | None = read_if_there(path, Trigger)
+    return found
+
+
+def end(run: RunFolder, trigger: Trigger, round_index: int) -> Trigger:
+    """Notes what came of a round: in its folder, so that it is over for everybody, then as what came of the trigger.
+
+    Until then the round is open, whatever of it has finished: a verdict that nobody acted upon is none.
+    """
+    write_atomic(run.path / round_name(round_index) / OUTCOME, trigger.model_dump_json(indent=1).encode())
+    return note(run, trigger)
+
+
+def open_round(run: RunFolder) -> int | None:
+    """The round that was begun by a trigger and is not over, or None.
+
+    Raises:
+        ArtifactError: the newest round was begun by `oel run` and is not finished.
+    """
+    last = last_begun(run)
+    if last == 0 or outcome_of(run, last) is not None:
+        return None
+    if read_start(run, last) is not None:
+        return last
+    if not run.has(last, "evaluate/held_out"):
+        raise ArtifactError(
+            f"round {last} of {run.path} was begun by `oel run` and is not finished: finish it there first, or delete "
+            f"{run.path / round_name(last)}"
+        )
+    return None
+
+
+def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, require: Require = anything) -> Trigger:
+    """Begins the next round from the champion's model, or says that it is too early.
+
+    The experience is frozen in the round's folder before the round exists, so a kill at any moment loses none of it.
+    `require` raises LineError for an episode of the inbox that the champion's model cannot learn from.
+
+    Raises:
+        ConfigError: the project has as many rounds as there are seeds for.
+        ArtifactError: the inbox cannot be read, or what is left out of it cannot be kept.
+    """
+    number = last_begun(run) + 1
+    if number > MOST_ROUNDS:
+        raise ConfigError(
+            f"{run.path} has {MOST_ROUNDS} rounds, and there are no seeds for more: go on under a new name with "
+            "model.path set to the champion's checkpoint"
+        )
+    start = RoundStart(parent=champion, knowledge=_knowledge(config, run, number, champion), trigger=trigger)
+    if config.experience.inbox is not None:
+        found = read_inbox(config, run, require)
+        have, need = len(found.received), config.experience.min_episodes
+        if have < need:
+            return _too_few(
+                run, trigger, champion, found, f"{have} of {need} new episodes in {config.experience.inbox}"
+            )
+        write_atomic(run.path / round_name(number) / INBOX, jsonl_bytes(found.received))
+        start = start.model_copy(update={"inbox_episodes": have, "inbox_read_to": found.read_to})
+        start = start.model_copy(update={"inbox_left_out": tuple(left_out_lines(found.left_out))})
+    write_start(run, number, start)
+    return join(run, trigger, number)
+
+
+def _too_few(run: RunFolder, trigger: str, champion: int, found: NewExperience, have: str) -> Trigger:
+    """Notes that there is no round: too little has come yet, or lines have and none of them can be used.
+
+    Lines that were all refused are not met again: they are in the quarantine, and the trigger says so once.
+    """
+    outcome: Outcome = "unusable" if found.left_out and not found.received else "waiting"
+    detail = "\n".join([have, *left_out_lines(found.left_out)])
+    noted = note(run, Trigger(id=trigger, outcome=outcome, champion=champion, detail=detail, at=time.time()))
+    if outcome == "unusable":
+        write_read_to(run, found.read_to)
+    return noted
+
+
+def undecided(run: RunFolder, trigger: str, round_index: int, detail: str) -> Trigger:
+    """Notes that a trigger's round waits for a reviewer, and stays open."""
+    return note(
+        run, Trigger(id=trigger, outcome="undecided", round=round_index, champion=None, detail=detail, at=time.time())
+    )
+
+
+def join(run: RunFolder, trigger: str, round_index: int) -> Trigger:
+    """Notes that a trigger works on a round, its own or one that a killed process left."""
+    return note(run, Trigger(id=trigger, outcome="begun", round=round_index, at=time.time()))
+
+
+def _knowledge(config: OelConfig, run: RunFolder, number: int, champion: int) -> int | None:
+    if config.gate.refused_knowledge == "drop":
+        return champion or None
+    return max((index for index in range(1, number) if run.has(index, "distill")), default=None)
+
+
+def abandon(run: RunFolder, round_index: int, detail: str) -> Trigger:
+    """Ends the newest round as failed, whoever began it. Call it with the lease held.
+
+    Raises:
+        ConfigError: it is not the newest round, or is over.
+    """
+    last, ended = last_begun(run), outcome_of(run, round_index)
+    if ended is not None:
+        raise ConfigError(f"round {round_index} of {run.path} is over already: {ended.outcome}")
+    if round_index != last or (read_start(run, last) is None and run.has(last, "evaluate/held_out")):
+        raise ConfigError(f"round {round_index} of {run.path} is not open: the newest is round {last}")
+    start = read_start(run, round_index)
+    id = start.trigger if start is not None else f"abandoned-round-{round_index}"
+    champion = start.parent if start is not None else None
+    ended = Trigger(id=id, outcome="failed", round=round_index, champion=champion, detail=detail, at=time.time())
+    return end(run, ended, round_index)

@@ -1,0 +1,138 @@
+"""Whether a run's rounds are better than what was there before, and which one to serve. A pure function of outcomes.
+
+Differences and their intervals are the gate's (`oel_core.gate.promotion.compare`, a paired bootstrap). Whether one is
+beyond chance is decided by an exact test of the episodes won and lost: a bootstrap over few is sure of anything.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from oel_core.config.operation import GateConfig
+from oel_core.evaluation.stats import sign_test
+from oel_core.gate.promotion import EVEN, Comparison, Standing, compare, paired_differences
+from oel_core.seeds import derive_seed
+from oel_core.types import Trajectory
+
+LEVEL = 0.05
+"""Probability below which a difference counts as beyond chance."""
+Finding = Literal["better", "worse", "equal", "unknown"]
+Reason = Literal["champion", "highest", "none_better", "too_little"]
+
+
+NO_PAIRS = Comparison(episodes=0, first=0, second=0, difference=0, low=-1, high=1, probability=0, won=0, lost=0)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One model against an earlier one on the same held-out episodes."""
+
+    against: int
+    """Round of the earlier model; 0 is the base model."""
+    compared: Comparison
+    chance: float
+    """Exact probability of so uneven a split of won and lost episodes between equally good models."""
+    finding: Finding
+    """`unknown`: fewer episodes than the gate asks for."""
+
+
+@dataclass(frozen=True)
+class RoundChange:
+    """What one round changed."""
+
+    round: int
+    to_base: Change
+    to_before: Change
+    """Against the model that the round started from."""
+    ood_losses: Mapping[str, Comparison]
+    """Out-of-distribution suites on which the round is below the base model by more than the gate tolerates."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The whole run in short."""
+
+    rounds: Sequence[RoundChange]
+    """Rounds measured on the same episodes as the base model, in order; the base model is not among them."""
+    serve: int
+    """Round whose model to serve; 0 is the base model."""
+    reason: Reason
+    passed_over: Sequence[int]
+    """Rounds with a higher pass rate than the served one that lose too much out of distribution."""
+
+
+def assess(
+    standings: Sequence[Standing], parents: Mapping[int, int], gate: GateConfig, *, champion: int | None, seed: int
+) -> Assessment | None:
+    """The assessment, or None when fewer than two models were measured.
+
+    Args:
+        standings: models measured on the same episodes, the base model first, then rounds in order.
+        parents: round → round whose model it started from; one that was not measured counts as the base model.
+        gate: its least number of episodes and its tolerances out of distribution.
+        champion: round that a project serves; None: no gate decided anything.
+        seed: of the bootstrap.
+
+    Raises:
+        ArtifactError: the models were measured on different episodes.
+    """
+    if len(standings) < 2 or standings[0].round != 0:
+        return None
+    known = {standing.round: standing for standing in standings}
+    changes = [_round_change(known, standing, parents, gate, seed) for standing in standings[1:]]
+    if champion is not None:
+        return Assessment(changes, champion, "champion", ())
+    return _chosen(changes)
+
+
+def _round_change(
+    known: Mapping[int, Standing], standing: Standing, parents: Mapping[int, int], gate: GateConfig, seed: int
+) -> RoundChange:
+    base, before = known[0], known.get(parents.get(standing.round, 0), known[0])
+    losses = {}
+    for suite in sorted(standing.ood.keys() & base.ood.keys()):
+        tolerance = gate.ood_tolerances.get(suite, gate.ood_tolerance)
+        found = _compared(base.ood[suite].episodes, standing.ood[suite].episodes, derive_seed(suite, seed))
+        if found.difference < -tolerance - EVEN:
+            losses[suite] = found
+    return RoundChange(
+        standing.round, _change(base, standing, gate, seed), _change(before, standing, gate, seed), losses
+    )
+
+
+def _change(before: Standing, after: Standing, gate: GateConfig, seed: int) -> Change:
+    found = _compared(before.held_out.episodes, after.held_out.episodes, derive_seed(before.round, after.round, seed))
+    chance = sign_test(found.won, found.lost)
+    finding: Finding = "equal"
+    if found.episodes < gate.min_episodes:
+        finding = "unknown"
+    elif chance < LEVEL:
+        finding = "better" if found.difference > 0 else "worse"
+    return Change(before.round, found, chance, finding)
+
+
+def _compared(before: Sequence[Trajectory], after: Sequence[Trajectory], seed: int) -> Comparison:
+    """0 pairs, and nothing known, where every episode of the earlier model failed technically."""
+    first, second = paired_differences(before, after)
+    return compare(first, second, margin=0.0, seed=seed % 2**32) if first else NO_PAIRS
+
+
+def _chosen(changes: Sequence[RoundChange]) -> Assessment:
+    """The highest round that is better than the base model; the more rounds to choose from, the clearer it must be.
+
+    The level is divided by their number (Bonferroni), since the highest of many equal models is high by chance.
+    """
+    if all(change.to_base.finding == "unknown" for change in changes):
+        return Assessment(changes, 0, "too_little", ())
+    better = [
+        change
+        for change in changes
+        if change.to_base.finding == "better" and change.to_base.chance < LEVEL / len(changes)
+    ]
+    fit = [change for change in better if not change.ood_losses]
+    best = max(fit, key=lambda change: change.to_base.compared.second, default=None)
+    reached = best.to_base.compared.second if best else 0.0
+    over = [change.round for change in better if change.ood_losses and change.to_base.compared.second > reached]
+    if best is None:
+        return Assessment(changes, 0, "none_better", over)
+    return Assessment(changes, best.round, "highest", over)

@@ -1,0 +1,32 @@
+"""Which round was champion when, as far as the run's own files say it."""
+
+from dataclasses import dataclass
+
+from oel_core.projects.triggers import outcome_of
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.round_start import parent_of
+
+
+@dataclass(frozen=True)
+class Reign:
+    """What came of one recurring round. A change by hand shows as the parent of the next one."""
+
+    round: int
+    parent: int
+    """The champion that the round started from."""
+    outcome: str
+    champion: int
+    """Champion after the round; 0 is the base model."""
+    detail: str
+    at: float
+    """Seconds since 1970, UTC."""
+
+
+def reigns(run: RunFolder) -> list[Reign]:
+    """Every round that a trigger ended, in order; an empty list for a run without a gate."""
+    ended = [(index, outcome_of(run, index)) for index in run.rounds()]
+    return [
+        Reign(index, parent_of(run, index), over.outcome, over.champion or 0, over.detail, over.at)
+        for index, over in ended
+        if over is not None
+    ]

@@ -1,0 +1,93 @@
+"""The knowledge of each round as a report shows it: what came and went, where it comes from, what was flagged."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from oel_core.config.run import OelConfig
+from oel_core.knowledge.hygiene import FlaggedItem
+from oel_core.knowledge.store import diff, empty, load_knowledge, replicas
+from oel_core.projects.review import Decision
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.manifest import read_record
+from oel_core.runs.round_start import knowledge_before
+from oel_core.stages import review
+from oel_core.stages.accumulate import FLAGGED, STAGE
+from oel_core.types import ExperienceItem, Knowledge
+
+SOURCES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ItemView:
+    """One item of a diff."""
+
+    mark: str
+    """`+` new, `-` gone, or a space."""
+    text: str
+    sources: str
+    round: int
+
+
+@dataclass(frozen=True)
+class FileView:
+    """One replica's knowledge against that of the round it went on from."""
+
+    replica: int
+    tokens: int
+    new: int
+    gone: int
+    items: list[ItemView]
+
+
+@dataclass(frozen=True)
+class LearnedView:
+    """The knowledge of one round."""
+
+    number: int
+    files: list[FileView]
+    flagged: list[FlaggedItem]
+    review: Decision | None
+
+
+def learned(config: OelConfig, run: RunFolder) -> list[LearnedView]:
+    """Every round whose knowledge has been accumulated."""
+    return [_learned(run, number) for number in range(1, config.rounds + 1) if run.has(number, STAGE)]
+
+
+def _learned(run: RunFolder, number: int) -> LearnedView:
+    folder = run.stage_path(number, STAGE)
+    flagged = list(read_jsonl(folder / FLAGGED, FlaggedItem)) if (folder / FLAGGED).exists() else []
+    files = [_file(*before_and_after(run, number, replica)) for replica in known_replicas(run, number)]
+    reviewed = run.stage_path(number, review.STAGE) / review.REVIEW
+    decision = read_record(reviewed, Decision) if run.has(number, review.STAGE) else None
+    return LearnedView(number, files, flagged, decision)
+
+
+def known_replicas(run: RunFolder, number: int) -> list[int]:
+    """Replicas that a round accumulated knowledge for; later rounds of a project may have others."""
+    return replicas(run.manifest(number, STAGE).outputs)
+
+
+def before_and_after(run: RunFolder, number: int, replica: int) -> tuple[Knowledge, Knowledge]:
+    """A replica's knowledge in the round that a round went on from, empty where there is none, and in the round."""
+    new = load_knowledge(run.stage_path(number, STAGE), replica)
+    before = knowledge_before(run, number)
+    if before is None or not run.has(before, STAGE) or replica not in known_replicas(run, before):
+        return empty(replica, number), new
+    return load_knowledge(run.stage_path(before, STAGE), replica), new
+
+
+def _file(old: Knowledge, new: Knowledge) -> FileView:
+    changes = diff(old, new)
+    items = [*_views("-", changes.dropped), *_views(" ", changes.kept), *_views("+", changes.new)]
+    return FileView(new.replica, new.tokens, len(changes.new), len(changes.dropped), items)
+
+
+def _views(mark: str, items: Iterable[ExperienceItem]) -> list[ItemView]:
+    return [ItemView(mark, item.text, _sources(item), item.round) for item in items]
+
+
+def _sources(item: ExperienceItem) -> str:
+    more = len(item.sources) - SOURCES_SHOWN
+    return ", ".join(item.sources[:SOURCES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,57 @@
+"""The models of a run side by side, as far as they were measured alike."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from oel_core.gate.promotion import Measured, Standing
+from oel_core.rounds.context import EPISODES
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.jsonl import read_jsonl
+from oel_core.stages.evaluate import stage_name
+from oel_core.types import EvalReport, Trajectory
+
+HELD_OUT = "held_out"
+
+
+def outcomes(folder: Path) -> list[Trajectory]:
+    """The episodes of a finished evaluation without their turns, which many rounds together have no room for."""
+    return [episode.model_copy(update={"turns": ()}) for episode in read_jsonl(folder / EPISODES, Trajectory)]
+
+
+def standings(run: RunFolder, reports: dict[int, dict[str, EvalReport]]) -> list[Standing]:
+    """The base model and every round measured with the same settings, in order; [] without a base model's measurement.
+
+    Args:
+        reports: round → part of its evaluation → report, of what has finished.
+
+    Raises:
+        ArtifactError: a record is damaged.
+    """
+    if HELD_OUT not in reports.get(0, {}):
+        return []
+    alike = [index for index in sorted(reports) if _alike(run, index, HELD_OUT, reports[index])]
+    return [_standing(run, index, reports[index]) for index in alike]
+
+
+def _standing(run: RunFolder, index: int, reports: dict[str, EvalReport]) -> Standing:
+    suites = [part for part in reports if part.startswith("ood/") and _alike(run, index, part, reports)]
+    ood = {part.removeprefix("ood/"): _measured(run, index, part, reports) for part in suites}
+    return Standing(index, _measured(run, index, HELD_OUT, reports), ood)
+
+
+def _alike(run: RunFolder, index: int, part: str, reports: dict[str, EvalReport]) -> bool:
+    """Whether the part was measured with the settings of the base model's: equal seeds alone are not enough."""
+    if part not in reports or not run.has(0, stage_name(part)):
+        return False
+    first, other = (run.manifest(number, stage_name(part)).key.config for number in (0, index))
+    return first == other
+
+
+def _measured(run: RunFolder, index: int, part: str, reports: dict[str, EvalReport]) -> Measured:
+    return Measured(reports[part], outcomes(run.stage_path(index, stage_name(part))))
+
+
+def left_out(reports: dict[int, dict[str, EvalReport]], compared: Sequence[Standing]) -> list[int]:
+    """Measured rounds that cannot be compared with the base model, since its settings were others."""
+    known = {standing.round for standing in compared}
+    return [index for index in sorted(reports) if HELD_OUT in reports[index] and index not in known]

@@ -1,0 +1,107 @@
+"""From a run folder to `report.html`. Every text that a model or a user wrote is escaped and shows its hidden marks."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from oel_core.config.run import OelConfig, dump_config
+from oel_core.gate import verdict_text
+from oel_core.reporting.findings.champions import Reign, reigns
+from oel_core.reporting.findings.curves import charts
+from oel_core.reporting.findings.gather import (
+    RoundView,
+    assessed,
+    episode_pairs,
+    gates,
+    last_finished,
+    rounds,
+    versions,
+)
+from oel_core.reporting.findings.learned import learned
+from oel_core.reporting.findings.standings import HELD_OUT
+from oel_core.reporting.page import tables
+from oel_core.reporting.page.answers import answers
+from oel_core.reporting.page.charts import draw
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder
+from oel_core.text.visible import visible
+
+REPORT_FILE = "report.html"
+PAGE = "report.html.j2"
+
+
+def write_report(run: RunFolder, path: Path | None = None) -> Path:
+    """Writes the report, by default beside the run's configuration, and returns its path.
+
+    The same files give the same bytes. An unfinished run is reported as far as it has come.
+
+    Raises:
+        ArtifactError: the folder is not a run, or one of its finished files is damaged.
+    """
+    target = path or run.path / REPORT_FILE
+    write_atomic(target, render(run).encode("utf-8", errors="replace"))
+    return target
+
+
+def render(run: RunFolder) -> str:
+    """The report's HTML."""
+    config = run.config()
+    found, reigned = rounds(config, run), reigns(run)
+    measured = [view for view in found if HELD_OUT in view.reports]
+    finished = last_finished(run)
+    context: dict[str, Any] = {
+        "run": run.name,
+        "config": config,
+        "finished": tables.moment(finished) if finished else None,
+        "rounds": found,
+        "measured": measured,
+        "charts": {name: (chart.title, draw(chart)) for name, chart in charts(found, reigned).items()},
+        "learned": learned(config, run),
+        "pairs": episode_pairs(run, measured[-1].number if measured else 0),
+        "gates": gates(run),
+        "verdict": verdict_text,
+        "selected": tables.selected,
+        "settings": dump_config(config),
+        "versions": versions(),
+        **_assessed(config, run, found),
+        **_tables(found, measured, reigned),
+    }
+    return _environment().get_template(PAGE).render(context)
+
+
+def _assessed(config: OelConfig, run: RunFolder, found: list[RoundView]) -> dict[str, Any]:
+    """The verdict in words and the differences it rests on; empty where nothing can be compared."""
+    assessment, apart = assessed(config, run, found)
+    return {
+        "answers": answers(assessment) if assessment else (),
+        "changes": tables.changes(assessment) if assessment else None,
+        "apart": apart,
+    }
+
+
+def _tables(found: list[RoundView], measured: list[RoundView], reigned: list[Reign]) -> dict[str, Any]:
+    return {
+        "reached": tables.measured(found),
+        "failed": tables.failed(measured) if measured else None,
+        "efforts": tables.efforts(found),
+        "champions": tables.champions(reigned) if reigned else None,
+    }
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("oel_core.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters["percent"] = tables.percent
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

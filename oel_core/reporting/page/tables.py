@@ -1,0 +1,157 @@
+"""The tables of a report as rows of text; the page decides how they look on a wide or a narrow screen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from oel_core.knowledge.selection_records import Selection
+from oel_core.reporting.findings.assessment import Assessment, Change
+from oel_core.reporting.findings.champions import Reign
+from oel_core.reporting.findings.failures import KINDS
+from oel_core.reporting.findings.gather import RoundView
+from oel_core.reporting.findings.standings import HELD_OUT
+from oel_core.reporting.page.answers import chance, interval, name, points
+
+FOUND = {"better": "better", "worse": "worse", "equal": "no difference", "unknown": "too little data"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings, and rows of as many cells."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage; a dash where it was not measured."""
+    return "-" if value is None else f"{100 * value:.1f}%"
+
+
+def number(value: float | None) -> str:
+    """A mean with one digit; a dash where it was not measured."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def span(ci95: tuple[float, float] | None) -> str:
+    """An interval of shares."""
+    return "-" if ci95 is None else f"{percent(ci95[0])} to {percent(ci95[1])}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def moment(at: float) -> str:
+    """A time since 1970 in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def measured(found: Sequence[RoundView]) -> Table:
+    """What every round reached."""
+    suites = sorted({suite for view in found for suite in view.summary.ood})
+    fixed = ("round", "pass rate", "95% interval", "in context", "raw", "response tokens", "episode tokens", "cut")
+    head = [*fixed, "knowledge tokens", *(f"ood {suite}" for suite in suites)]
+    return Table(head, [_measured(view, suites) for view in found])
+
+
+def _measured(view: RoundView, suites: Sequence[str]) -> list[str]:
+    row, own = view.summary, view.reports.get(HELD_OUT)
+    return [
+        str(view.number),
+        percent(row.pass_rate),
+        span(row.ci95),
+        percent(row.in_context_pass_rate),
+        percent(row.raw_pass_rate),
+        number(row.response_tokens),
+        number(own.trajectory_tokens if own else None),
+        percent(own.truncation_rate if own else None),
+        number(row.knowledge_tokens),
+        *(percent(row.ood.get(suite)) for suite in suites),
+    ]
+
+
+def changes(found: Assessment) -> Table:
+    """Every round against the base model and, where that is another one, against the model that it started from."""
+    head = ("round", "against", "difference", "95% interval", "newly won", "newly lost", "chance", "found")
+    rows = []
+    for change in found.rounds:
+        rows.append(_change(change.round, change.to_base))
+        if change.to_before.against:
+            rows.append(_change(change.round, change.to_before))
+    return Table(head, rows)
+
+
+def _change(index: int, change: Change) -> list[str]:
+    compared = change.compared
+    return [
+        str(index),
+        name(change.against),
+        f"{points(compared.difference)} points",
+        interval(change),
+        str(compared.won),
+        str(compared.lost),
+        chance(change.chance),
+        FOUND[change.finding],
+    ]
+
+
+def failed(found: Sequence[RoundView]) -> Table:
+    """How the lost held-out episodes ended, a column a round."""
+    views = [view for view in found if HELD_OUT in view.reports]
+    kinds = [kind for kind in KINDS if any(kind in view.failures for view in views)]
+    rows = [[kind, *(str(view.failures.get(kind, 0)) for view in views)] for kind in kinds]
+    lost = ["all lost", *(str(sum(view.failures.values())) for view in views)]
+    return Table(["held-out episodes lost by", *(f"round {view.number}" for view in views)], [*rows, lost])
+
+
+def efforts(found: Sequence[RoundView]) -> Table:
+    """Time and tokens of every round."""
+    head = ("round", "time", "tokens collected", "tokens trained on", "tokens measured", "time by stage")
+    return Table(head, [_effort(view) for view in found])
+
+
+def _effort(view: RoundView) -> list[str]:
+    spent = view.effort
+    stages = sorted(spent.seconds.items(), key=lambda entry: -entry[1])
+    return [
+        str(view.number),
+        duration(spent.total),
+        *(f"{tokens:,}" for tokens in (spent.collected, spent.trained, spent.measured)),
+        ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stages),
+    ]
+
+
+def champions(found: Sequence[Reign]) -> Table:
+    """Who served after each recurring round."""
+    head = ("round", "started from", "outcome", "champion after it", "decided", "why")
+    return Table(
+        head,
+        [
+            [str(one.round), name(one.parent), one.outcome, name(one.champion), moment(one.at), one.detail]
+            for one in found
+        ],
+    )
+
+
+def selected(found: Selection) -> Table:
+    """The knowledge files of one round with their scores."""
+    head = ("file", "score", "95% interval", "tokens", "drawn")
+    rows = [
+        [
+            f"replica {file.replica}{' (chosen)' if file.chosen else ''}",
+            percent(file.score.pass_rate),
+            span(file.score.ci95),
+            str(file.tokens),
+            percent(file.weight),
+        ]
+        for file in found.files
+    ]
+    without = ["no knowledge", percent(found.without.pass_rate), span(found.without.ci95), "0", "-"]
+    return Table(head, [*rows, without])

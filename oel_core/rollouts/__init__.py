@@ -1,0 +1,1 @@
+"""Episodes: planned, played, recorded."""

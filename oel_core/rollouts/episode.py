@@ -1,0 +1,141 @@
+"""One episode under way: its prompts, its environment, its turns, and the record that it becomes."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from oel_core import envs
+from oel_core.config.knowledge import InjectionConfig
+from oel_core.envs.base import Environment, EnvSpec, Step
+from oel_core.errors import ConfigError, EnvironmentError_
+from oel_core.policies.base import Completion, Request
+from oel_core.prompts import play as prompts
+from oel_core.prompts.injection import GLOBAL, inject
+from oel_core.rollouts.planning import EpisodePlan
+from oel_core.runs.manifest import digest_bytes
+from oel_core.seeds import derive_seed
+from oel_core.text.visible import well_formed
+from oel_core.types import Message, Trajectory, Turn
+
+KnowledgeFor = Callable[[EpisodePlan, Environment], str]
+"""The knowledge text that an episode's prompts carry; an empty string is none."""
+
+
+def prompt_digest(ids: Sequence[int]) -> str:
+    """`digest_bytes` over token ids written in decimal with single spaces between them."""
+    return digest_bytes(" ".join(map(str, ids)).encode())
+
+
+def _checked(step: Step) -> Step:
+    """The step as a record can hold it. EnvironmentError_ when its reward is not a finite number."""
+    if not math.isfinite(step.reward):
+        raise EnvironmentError_(f"the environment gave the reward {step.reward}, which is not a finite number")
+    return replace(step, observation=well_formed(step.observation))
+
+
+@dataclass
+class Episode:
+    """One episode under way."""
+
+    plan: EpisodePlan
+    spec: EnvSpec
+    injection: InjectionConfig = GLOBAL
+    environment: Environment | None = None
+    knowledge: str = ""
+    messages: tuple[Message, ...] = ()
+    """The next student prompt."""
+    turns: list[Turn] = field(default_factory=list)
+    terminated: bool = False
+    truncated: bool = False
+    feedback: str = ""
+    error: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.terminated or self.truncated or self.error is not None
+
+    def open(self, knowledge: KnowledgeFor | None) -> None:
+        """Makes the environment and the first prompt."""
+        try:
+            self.environment = envs.make_env(self.spec, self.plan.seed)
+            observation = well_formed(self.environment.start())
+        except Exception as error:
+            self.fail(error)
+            return
+        self.messages = prompts.first_messages(well_formed(self.environment.intro), observation)
+        if knowledge is not None:
+            self.knowledge = knowledge(self.plan, self.environment)
+
+    def request(self, seed: int) -> Request:
+        """What the policy reads this turn: the only place where knowledge meets a prompt."""
+        shown = inject(self.messages, self.knowledge, self.injection)
+        return Request(messages=shown, seed=derive_seed(seed, self.plan.id, len(self.turns)))
+
+    def answer(self, completion: Completion, generation_s: float, history_turns: int | None) -> None:
+        """Plays the response and ends the episode where the game or the turn limit says so."""
+        assert self.environment is not None
+        started = time.perf_counter()
+        try:
+            action = self.environment.parse(completion.text)
+            step = _checked(self.environment.step(action))
+        except Exception as error:
+            self.fail(error)
+            return
+        turn = Turn(
+            messages=self.messages,
+            prompt_ids_digest=prompt_digest(completion.prompt_ids),
+            prompt_tokens=len(completion.prompt_ids),
+            response=completion.text,
+            response_ids=completion.response_ids,
+            stop_reason=completion.stop_reason,
+            action=action,
+            observation=step.observation,
+            reward=step.reward,
+            wall_s=generation_s + time.perf_counter() - started,
+            id_source=completion.id_source,
+        )
+        self.turns.append(turn)
+        self.messages = prompts.next_messages(
+            self.messages, completion.text, step.observation, history_turns=history_turns
+        )
+        if step.terminated or len(self.turns) == self.spec.max_turns:
+            self._end(terminated=step.terminated)
+
+    def _end(self, *, terminated: bool) -> None:
+        assert self.environment is not None
+        try:
+            self.feedback = well_formed(self.environment.feedback(truncated=not terminated))
+        except Exception as error:
+            self.fail(error)
+            return
+        self.terminated, self.truncated = terminated, not terminated
+
+    def fail(self, error: Exception) -> None:
+        """Makes a failure of this episode data. What is wrong for every episode alike is raised instead."""
+        if isinstance(error, (ConfigError, MemoryError)):
+            raise error
+        self.error = well_formed(f"{type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Frees the environment; an episode that cannot even close has already said what there was to say."""
+        environment, self.environment = self.environment, None
+        if environment is not None:
+            environment.close()
+
+    def trajectory(self, policy: str, intro: str) -> Trajectory:
+        """The record. A failed episode is not passed, whatever reward it had."""
+        reward = self.turns[-1].reward if self.turns and self.error is None else 0.0
+        return Trajectory(
+            **self.plan.coordinates(),
+            env=self.spec.name,
+            policy=policy,
+            knowledge_digest=digest_bytes(self.knowledge.encode()) if self.knowledge else None,
+            intro=well_formed(intro),
+            turns=tuple(self.turns),
+            terminated=self.terminated,
+            truncated=self.truncated,
+            reward=reward,
+            feedback=self.feedback,
+            error=self.error,
+        )

@@ -1,0 +1,152 @@
+"""Playing episodes: which ones (`plan_episodes`), and the playing itself (`play_episodes`).
+
+With a policy that answers in batches, episodes are played in fixed groups of `policy.batch_size` in plan order; within
+a group one batch of prompts is answered per turn. A group is a function of its plans, the policy and the seed alone, so
+a killed stage that plays a group again gets the same episodes. With a streaming policy `policy.batch_size` episodes are
+kept in flight: whatever ends makes room for the next, and nobody waits for the slowest of a turn.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from oel_core.config.knowledge import InjectionConfig
+from oel_core.config.run import PlayConfig
+from oel_core.envs.base import EnvSpec
+from oel_core.errors import PromptTooLongError
+from oel_core.policies.base import Policy, StreamingPolicy
+from oel_core.policies.completions import Flight
+from oel_core.prompts.injection import GLOBAL
+from oel_core.rollouts.episode import Episode, KnowledgeFor, prompt_digest
+from oel_core.rollouts.planning import EpisodePlan, count_layouts, plan_episodes
+from oel_core.types import Trajectory
+
+__all__ = [
+    "EpisodePlan",
+    "KnowledgeFor",
+    "count_layouts",
+    "groups",
+    "plan_episodes",
+    "play_episodes",
+    "prompt_digest",
+    "unfinished",
+]
+
+
+def groups(plans: Sequence[EpisodePlan], size: int) -> list[Sequence[EpisodePlan]]:
+    """The fixed groups that are played together, in plan order."""
+    return [plans[start : start + size] for start in range(0, len(plans), size)]
+
+
+def unfinished(plans: Sequence[EpisodePlan], done: set[str], policy: Policy) -> list[EpisodePlan]:
+    """Plans to play so that all are done: whole groups where the policy then gives the same bytes again."""
+    if not policy.reproducible:
+        return [plan for plan in plans if plan.id not in done]
+    waiting = [group for group in groups(plans, policy.batch_size) if any(plan.id not in done for plan in group)]
+    return [plan for group in waiting for plan in group]
+
+
+def _finish(episode: Episode, policy: Policy) -> Trajectory:
+    intro = episode.environment.intro if episode.environment is not None else ""
+    try:
+        episode.close()
+    except Exception as error:
+        episode.terminated = episode.truncated = False
+        episode.fail(error)
+    return episode.trajectory(policy.name, intro)
+
+
+def _play_turn(policy: Policy, live: Sequence[Episode], play: PlayConfig, seed: int) -> None:
+    """One turn of every live episode, in one batch. Those whose prompt does not fit fail; the others are answered."""
+    started = time.perf_counter()
+    try:
+        completions = policy.generate([episode.request(seed) for episode in live], play.sampling)
+    except PromptTooLongError as error:
+        for position, problem in error.problems.items():
+            live[position].fail(PromptTooLongError({position: problem}))
+        fitting = [episode for episode in live if not episode.ended]
+        if fitting:
+            _play_turn(policy, fitting, play, seed)
+        return
+    share = (time.perf_counter() - started) / len(live)
+    for episode, completion in zip(live, completions, strict=True):
+        episode.answer(completion, share, play.history_turns)
+
+
+def _play_group(
+    policy: Policy, episodes: Sequence[Episode], play: PlayConfig, knowledge: KnowledgeFor | None, seed: int
+) -> Iterator[Trajectory]:
+    try:
+        for episode in episodes:
+            episode.open(knowledge)
+        live = list(episodes)
+        while live:
+            yield from (_finish(episode, policy) for episode in live if episode.ended)
+            live = [episode for episode in live if not episode.ended]
+            if live:
+                _play_turn(policy, live, play, seed)
+    finally:
+        for episode in episodes:
+            episode.close()
+
+
+def _land(flight: Flight[Episode], play: PlayConfig) -> Episode:
+    """Waits for any episode's answer and plays it."""
+    landed = flight.land()
+    if isinstance(landed.answer, PromptTooLongError):
+        landed.item.fail(landed.answer)
+    else:
+        landed.item.answer(landed.answer, landed.seconds, play.history_turns)
+    return landed.item
+
+
+def _stream(
+    policy: StreamingPolicy, episodes: Sequence[Episode], play: PlayConfig, knowledge: KnowledgeFor | None, seed: int
+) -> Iterator[Trajectory]:
+    flight = Flight[Episode](policy, play.sampling)
+    upcoming, playing = list(reversed(episodes)), dict[str, Episode]()
+    try:
+        while upcoming or len(flight):
+            if upcoming and flight.has_room:
+                episode = upcoming.pop()
+                playing[episode.plan.id] = episode
+                episode.open(knowledge)
+            else:
+                episode = _land(flight, play)
+            if episode.ended:
+                yield _finish(playing.pop(episode.plan.id), policy)
+            else:
+                flight.send(episode, episode.request(seed))
+    finally:
+        flight.abandon()
+        for episode in playing.values():
+            episode.close()
+
+
+def play_episodes(
+    policy: Policy,
+    spec: EnvSpec,
+    plans: Sequence[EpisodePlan],
+    play: PlayConfig,
+    *,
+    knowledge: KnowledgeFor | None = None,
+    seed: int,
+    injection: InjectionConfig = GLOBAL,
+) -> Iterator[Trajectory]:
+    """Plays the planned episodes and yields each as it finishes.
+
+    The order is the same every time unless the policy is a `StreamingPolicy`: then it is the order they end in, which
+    decides nothing, because ids, seeds and records of an episode depend on its plan alone.
+
+    Knowledge reaches the policy's prompts only, the way `injection` says: what is recorded is the student's prompt. A
+    turn's response is drawn by `derive_seed(seed, plan.id, turn)`. An environment that raises, and a prompt that does
+    not fit, end that episode alone: its `error` says why.
+
+    Raises:
+        ConfigError: the environment or its options are wrong.
+        PolicyError: the policy cannot generate at all.
+    """
+    if isinstance(policy, StreamingPolicy):
+        yield from _stream(policy, [Episode(plan, spec, injection) for plan in plans], play, knowledge, seed)
+        return
+    for group in groups(plans, policy.batch_size):
+        yield from _play_group(policy, [Episode(plan, spec, injection) for plan in group], play, knowledge, seed)

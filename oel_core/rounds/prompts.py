@@ -1,0 +1,78 @@
+"""Which turns of the collected episodes each optimiser step learns from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from random import Random
+
+from oel_core.config.run import OelConfig
+from oel_core.distillation.data.dataset import sample_id
+from oel_core.errors import DistillationError
+from oel_core.seeds import derive_seed
+from oel_core.types import PartialRollout, Trajectory
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of every step and, where a regime learns from collected responses, those."""
+
+    steps: list[list[PartialRollout]]
+    responses: Mapping[str, Sequence[int]] | None = None
+    """Token ids by `<trajectory>/turn<number>`."""
+
+
+def plan_prompts(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -> Prompts:
+    """What the configured regime learns from. DistillationError where it needs successes and there are none."""
+    if config.distill.regime == "sft":
+        return successes(config, episodes, seed)
+    return Prompts(partial_rollouts(config, episodes))
+
+
+def partial_rollouts(config: OelConfig, episodes: Sequence[Trajectory]) -> list[list[PartialRollout]]:
+    """Every turn's prompt, step by step: episode n belongs to step n // `distill.episodes_per_step`."""
+    steps: list[list[PartialRollout]] = [[] for _ in range(config.distill.steps)]
+    for episode in episodes:
+        steps[episode.index // config.distill.episodes_per_step] += _turns(episode)
+    return steps
+
+
+def successes(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -> Prompts:
+    """Every turn of passed episodes with its response: as many steps and episodes a step as other regimes take.
+
+    Passed episodes are fewer, so they come again: all of them in a random order, then all in another one.
+
+    Raises:
+        DistillationError: no episode was passed, or none of them holds its responses' token ids.
+    """
+    responses = {
+        sample_id(episode.id, number): turn.response_ids
+        for episode in episodes
+        if episode.passed
+        for number, turn in enumerate(episode.turns)
+        if turn.response_ids
+    }
+    kept = [episode for episode in episodes if any(_name(turn) in responses for turn in _turns(episode))]
+    if not kept:
+        passed = sum(episode.passed for episode in episodes)
+        raise DistillationError(
+            f"distill.regime is sft, but of {len(episodes)} collected episodes {passed} were passed"
+            f"{' and their responses have no token ids' if passed else ''}: there is nothing to learn from. Raise "
+            "distill.steps or distill.episodes_per_step to collect more, or set distill.regime=on_policy"
+        )
+    order = chain.from_iterable(Random(derive_seed(seed, "epoch", n)).sample(kept, len(kept)) for n in count())
+    steps = [
+        [turn for episode in islice(order, config.distill.episodes_per_step) for turn in _turns(episode)]
+        for _ in range(config.distill.steps)
+    ]
+    return Prompts([[turn for turn in step if _name(turn) in responses] for step in steps], responses)
+
+
+def _turns(episode: Trajectory) -> list[PartialRollout]:
+    return [
+        PartialRollout(trajectory_id=episode.id, turn=number, messages=turn.messages)
+        for number, turn in enumerate(episode.turns)
+    ]
+
+
+def _name(prompt: PartialRollout) -> str:
+    return sample_id(prompt.trajectory_id, prompt.turn)

@@ -1,0 +1,86 @@
+"""Texts that teach and were not extracted from the round's own episodes: those episodes as they were, or a folder's.
+
+Raw episodes are the paper's ablation (arXiv 2603.16856); a folder holds what another model wrote about its own.
+"""
+
+from pathlib import Path
+
+from oel_core.config.run import OelConfig
+from oel_core.errors import ConfigError
+from oel_core.evaluation.games import raw_episodes
+from oel_core.knowledge.hygiene import FlaggedItem, screen
+from oel_core.knowledge.store import empty, load_knowledge, merge, paths, render
+from oel_core.policies.base import Policy
+from oel_core.prompts.extraction import get_format
+from oel_core.rounds.context import load_trajectories
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import digest_bytes, digest_file
+from oel_core.types import ExperienceItem, Knowledge, Split
+
+RAW_FORMAT = "raw"
+
+
+def raw_source(config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy) -> Knowledge:
+    """A replica's newest episodes that fit, of those whose items would be used, as the extractor reads them."""
+    used = [e for e in load_trajectories(run, round_index, Split.EXTRACT) if e.replica == replica][: config.use_after]
+    kept = raw_episodes(used, config.knowledge_cap, policy.count_tokens, config.extract.turns_shown)
+    items = tuple(
+        ExperienceItem(
+            text=text if number == len(kept) else f"{text}\n",
+            sources=(episode.id,),
+            round=round_index,
+            format=RAW_FORMAT,
+            model=episode.policy,
+        )
+        for number, (episode, text) in enumerate(kept, start=1)
+    )
+    text = render(items)
+    tokens = policy.count_tokens(text) if text else 0
+    left_out = len(used) - len(kept)
+    return Knowledge(
+        replica=replica, round=round_index, items=items, text=text, tokens=tokens, dropped_over_cap=left_out
+    )
+
+
+def folder_source(
+    config: OelConfig, round_index: int, replica: int, policy: Policy
+) -> tuple[Knowledge, list[FlaggedItem]]:
+    """Another run's file of this number, and what hygiene flagged in it.
+
+    It is counted by this model's tokenizer and cut to the cap from its oldest items.
+
+    Raises:
+        ArtifactError: the file is missing, foreign or edited.
+    """
+    found = load_knowledge(_folder(config), replica)
+    kept, flagged = screen(found.items, (), config.knowledge.hygiene, replica)
+    merged = merge(
+        empty(replica, round_index),
+        kept,
+        max_tokens=config.knowledge.max_tokens,
+        form=get_format(config.extract.format),
+        count_tokens=policy.count_tokens,
+    )
+    return merged, flagged
+
+
+def folder_digest(config: OelConfig) -> str:
+    """Digest of the files that a run takes over, as an input of the stage that does.
+
+    Raises:
+        ConfigError: the folder does not hold a file for every replica.
+    """
+    folder = _folder(config)
+    files = [path for replica in range(config.collect.replicas) for path in paths(folder, replica)]
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise ConfigError(
+            f"knowledge.source.folder: {folder} has no {missing[0]}: name the accumulate stage of a run with at least "
+            f"{config.collect.replicas} replicas, or lower collect.replicas"
+        )
+    return digest_bytes("\n".join(digest_file(path) for path in files).encode())
+
+
+def _folder(config: OelConfig) -> Path:
+    assert config.knowledge.source.folder is not None  # the configuration says so
+    return Path(config.knowledge.source.folder)

@@ -1,0 +1,322 @@
+"""A run on disk: `runs/<run>/config.yaml`, then one folder a round and stage.
+
+A stage works in a hidden sibling `.<stage>.partial/` that survives a kill, writes `manifest.json` last and is then
+renamed into place. So a stage's folder is always complete, a kill at any moment loses nothing that was finished, and
+a rerun with the same settings and inputs skips it.
+"""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oel_core import __version__
+from oel_core.config.run import OelConfig, dump_config, read_config
+from oel_core.config.serving import decides
+from oel_core.errors import ArtifactError, ConfigError
+from oel_core.runs.arithmetic import arithmetic
+from oel_core.runs.files import sync_folder, write_atomic
+from oel_core.runs.freed import freed_files
+from oel_core.runs.jsonl import require_json_lines
+from oel_core.runs.lease import Waiting, held, say_nothing
+from oel_core.runs.locks import exclusive
+from oel_core.runs.manifest import (
+    Manifest,
+    OutputFile,
+    StageKey,
+    chosen_settings,
+    digest_file,
+    flatten,
+    read_record,
+    require_same,
+)
+from oel_core.text.visible import visible
+
+MANIFEST, STARTED, LOCK, CONFIG = "manifest.json", "started.json", ".lock", "config.yaml"
+LEASE = "lease.json"
+WEIGHTS = (".safetensors",)
+
+_NO_ADDRESS = re.compile(r"[?\x00-\x1f\x7f\ud800-\udfff]|%[0-9a-fA-F]{2}")
+
+Work = Callable[[Path], Mapping[str, float]]
+"""Does a stage's work in the given folder, which may hold what a killed attempt left, and returns counts."""
+
+
+def round_name(round_index: int) -> str:
+    return f"round_{round_index:02d}"
+
+
+def replica_name(replica: int) -> str:
+    return f"replica_{replica:02d}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. Cheap to make; holds no state beyond its path."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def stage_path(self, round_index: int, stage: str) -> Path:
+        """Where a finished stage lies; `stage` may have a sub-path like `evaluate/held_out`."""
+        return self.path / round_name(round_index) / stage
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keeps other processes of this machine out of this run; BusyError when one is in."""
+        return exclusive(self.path / LOCK)
+
+    @contextmanager
+    def leased(self, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = say_nothing) -> Iterator[None]:
+        """Keeps everybody else out, on any machine, and says who is in; waits up to `wait_s` seconds for them.
+
+        Raises:
+            BusyError: somebody alive is in, and did not leave in time.
+        """
+        with held(self.path / LEASE, purpose, wait_s=wait_s, on_wait=on_wait), self.locked():
+            yield
+
+    def config(self) -> OelConfig:
+        """The resolved configuration that the run was last called with."""
+        path = self.path / CONFIG
+        if not path.is_file():
+            raise ArtifactError(f"{self.path} is not a run: it has no {CONFIG}")
+        return read_config(path)
+
+    def manifest(self, round_index: int, stage: str) -> Manifest:
+        """The manifest of a finished stage, or ArtifactError that says which stage has to run first."""
+        path = self.stage_path(round_index, stage) / MANIFEST
+        if not path.exists():
+            raise ArtifactError(f"{path} is missing: {round_name(round_index)}/{stage} has not finished")
+        return stage_manifest(self, path.parent)
+
+    def has(self, round_index: int, stage: str) -> bool:
+        """Whether the stage has finished."""
+        return (self.stage_path(round_index, stage) / MANIFEST).exists()
+
+    def rounds(self) -> list[int]:
+        """Rounds that have a folder, finished or not, in order; 0 is the base model's."""
+        names = (path.name.removeprefix("round_") for path in self.path.glob("round_[0-9]*"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def stages(self, round_index: int | None = None) -> Iterator[Path]:
+        """Folders of all finished stages, of one round or of all, in order."""
+        rounds = "round_*" if round_index is None else round_name(round_index)
+        found = sorted(self.path.glob(f"{rounds}/**/{MANIFEST}"))
+        return (path.parent for path in found if not _is_partial(path))
+
+    def perform(self, key: StageKey, work: Work) -> Manifest:
+        """The stage's manifest: of the finished stage when there is one with this key, else after doing the work.
+
+        Raises:
+            ArtifactError: the stage, finished or half done, was made with other settings or inputs.
+        """
+        final = self.path / key.stage
+        partial = final.with_name(f".{final.name}.partial")
+        if final.exists():
+            manifest: Manifest = read_record(final / MANIFEST, Manifest)
+            require_same(manifest.key, key, final)
+            return manifest
+        if not (partial / MANIFEST).exists():
+            _begin(partial, key)
+            began = time.monotonic()
+            counts = dict(work(partial))
+            _seal(partial, key, {**counts, "seconds": round(time.monotonic() - began, 3)})
+        manifest = read_record(partial / MANIFEST, Manifest)
+        require_same(manifest.key, key, partial)
+        (partial / STARTED).unlink(missing_ok=True)
+        os.replace(partial, final)
+        sync_folder(final.parent)
+        return manifest
+
+
+def _is_partial(path: Path) -> bool:
+    return any(part.startswith(".") and part.endswith(".partial") for part in path.parts)
+
+
+def _begin(partial: Path, key: StageKey) -> None:
+    """Makes the working folder, or checks that the one a killed attempt left was made with the same key."""
+    started = partial / STARTED
+    if started.exists():
+        require_same(read_record(started, StageKey), key, partial)
+        return
+    if partial.exists():
+        shutil.rmtree(partial)  # killed before it said what it was for: nothing in there was begun
+    write_atomic(started, key.model_dump_json(indent=1).encode())
+
+
+def _seal(partial: Path, key: StageKey, counts: Mapping[str, float]) -> None:
+    """Writes the manifest over everything the work left. Hidden leftovers of killed writes are removed first."""
+    outputs = {}
+    for path in sorted(partial.rglob("*")):
+        if path.is_file() and path.name.startswith(".") and path.name.endswith(".tmp"):
+            path.unlink()
+        elif path.is_file() and path.name not in (STARTED, MANIFEST):
+            name = path.relative_to(partial).as_posix()
+            outputs[name] = OutputFile(bytes=path.stat().st_size, digest=digest_file(path))
+    manifest = Manifest(
+        key=key,
+        config_digest=key.config_digest,
+        counts=dict(counts),
+        outputs=outputs,
+        package_version=__version__,
+        finished_at=time.time(),
+        arithmetic=arithmetic(),
+    )
+    write_atomic(partial / MANIFEST, manifest.model_dump_json(indent=1).encode())
+
+
+def stage_key(
+    config: OelConfig, round_index: int, stage: str, sections: Sequence[str], inputs: Mapping[str, str]
+) -> StageKey:
+    """The key of a stage that depends on these sections or fields of the configuration (dotted paths)."""
+    return StageKey(
+        stage=f"{round_name(round_index)}/{stage}",
+        sections=tuple(sections),
+        config=chosen_settings(_settings(config), sections),
+        inputs=dict(inputs),
+    )
+
+
+def _settings(config: OelConfig) -> dict[str, Any]:
+    return {path: value for path, value in flatten(config.model_dump(mode="json")).items() if decides(path)}
+
+
+def require_run_name(name: str) -> None:
+    """Raises ConfigError for a name that cannot be a run folder's."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"run name '{name}': use letters, digits, dot, dash and underscore, first a letter or digit")
+
+
+def require_root(root: Path) -> None:
+    """Raises ConfigError for a run root that the databases in it could not be addressed by, before anything is written.
+
+    Prefect and MLflow name their SQLite files in URLs. SQLAlchemy has no way to quote a `?` there, and MLflow reads
+    `%20` as a space, quoted or not: both would write beside the root instead of into it.
+    """
+    path = str(root.resolve())
+    found = _NO_ADDRESS.search(path)
+    if found is not None:
+        raise ConfigError(
+            f"{visible(path)}: a run root holds databases that are named in URLs, so its path may not contain "
+            f"'{visible(found[0])}': choose another --root"
+        )
+
+
+def open_run(root: Path, name: str) -> RunFolder:
+    """Makes a run's folder, or takes the one of that name; `adopt_config` then says whether settings go together.
+
+    Raises:
+        ConfigError: the name cannot be a folder's, or the root cannot be written.
+    """
+    require_run_name(name)
+    require_root(root)
+    run = RunFolder(root / name)
+    probe = run.path / ".writable"
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink(missing_ok=True)  # somebody else may open the same run at this moment
+    except OSError as error:
+        raise ConfigError(f"cannot write {run.path} ({error.strerror}): choose another --root") from error
+    return run
+
+
+def find_run(root: Path, name: str) -> RunFolder:
+    """An existing run by its path or by its name under `root`.
+
+    Raises:
+        ConfigError: there is none; the message lists those that exist.
+    """
+    for path in (root / name, Path(name)):
+        if (path / CONFIG).is_file():
+            return RunFolder(path)
+    known = sorted(path.parent.name for path in root.glob(f"*/{CONFIG}"))
+    raise ConfigError(f"no run '{name}' under {root}: " + (f"there are {', '.join(known)}" if known else "it is empty"))
+
+
+def adopt_config(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
+    """Checks every finished and half-done stage against `config`, then writes it as the run's own. Call it locked.
+
+    Settings are compared from round `since` on: what earlier rounds were made with is their own affair.
+
+    Raises:
+        ArtifactError: a stage was made with other settings, or a finished file was changed since.
+    """
+    settings = _settings(config)
+    for folder in run.stages():
+        manifest = stage_manifest(run, folder)
+        if round_of(manifest.key) >= since:
+            require_same(manifest.key, _with_settings(manifest.key, settings), folder)
+        verify_outputs(folder, manifest)
+    for started in sorted(run.path.glob(f"round_*/**/{STARTED}")):
+        key: StageKey = read_record(started, StageKey)
+        _require_place(key, run, started.parent)
+        if round_of(key) >= since:
+            require_same(key, _with_settings(key, settings), started.parent)
+    write_atomic(run.path / CONFIG, dump_config(config).encode())
+
+
+def round_of(key: StageKey) -> int:
+    """The round that a stage belongs to. Raises ArtifactError for a name that no stage has."""
+    named = re.fullmatch(r"round_(\d{1,9})/.+", key.stage)
+    if named is None:
+        raise ArtifactError(f"'{key.stage}' is no stage of a run, like {round_name(1)}/collect: restore its manifest")
+    return int(named[1])
+
+
+def stage_manifest(run: RunFolder, folder: Path) -> Manifest:
+    """The manifest in a finished stage's folder.
+
+    Raises:
+        ArtifactError: it cannot be read, or it is of another stage than the folder's name says.
+    """
+    manifest: Manifest = read_record(folder / MANIFEST, Manifest)
+    _require_place(manifest.key, run, folder)
+    return manifest
+
+
+def _require_place(key: StageKey, run: RunFolder, folder: Path) -> None:
+    name = folder.name
+    if _is_partial(Path(name)):
+        name = name.removeprefix(".").removesuffix(".partial")
+    place = folder.with_name(name).relative_to(run.path).as_posix()
+    if key.stage != place:
+        raise ArtifactError(
+            f"{folder}: its record is of stage '{key.stage}', not {place}: give the folder its name back, restore the "
+            "record from a copy, or delete the folder and run again"
+        )
+
+
+def _with_settings(key: StageKey, settings: Mapping[str, Any]) -> StageKey:
+    """The same key with today's values of the settings it depends on."""
+    return key.model_copy(update={"config": chosen_settings(settings, key.sections)})
+
+
+def verify_outputs(folder: Path, manifest: Manifest) -> None:
+    """Raises ArtifactError when a finished file is gone or changed. Weights are compared by size alone.
+
+    In a JSONL file the bad line is named when there is one. What `oel clean` removed is not missed.
+    """
+    freed = freed_files(folder)
+    for name, entry in manifest.outputs.items():
+        path = folder / name
+        if name in freed and not path.exists():
+            continue
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing: restore it, or delete {folder} and run again")
+        same_size = path.stat().st_size == entry.bytes
+        if same_size and (path.suffix in WEIGHTS or digest_file(path) == entry.digest):
+            continue
+        if path.suffix == ".jsonl":
+            require_json_lines(path)
+        raise ArtifactError(
+            f"{path} was changed after its stage finished: restore it from a copy, or delete {folder} and run again"
+        )

@@ -1,0 +1,51 @@
+"""Who works on which run, and whose lease a process left behind that is gone."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+from oel_core.runs.folder import LEASE, RunFolder
+from oel_core.runs.lease import STALE_S, Lease, describe, read_lease
+from oel_core.runs.processes import is_alive
+from oel_core.types import Record
+
+
+class Holder(Record):
+    """The holder of a run's lease."""
+
+    run: str
+    holder: str
+    """Process, machine, since when, and what for."""
+    state: Literal["alive", "dead", "silent"]
+    """`dead`: its process has ended without letting go. `silent`: it is another machine's, and its heartbeat is more
+    than `lease.STALE_S` seconds old by this machine's clock."""
+    silent_s: float
+    """Seconds since the last heartbeat, by this machine's clock."""
+
+
+def holder_of(run: RunFolder) -> Holder | None:
+    """Who holds the run's lease, alive or not; None where nobody does.
+
+    Raises:
+        ArtifactError: the lease cannot be read.
+    """
+    path = run.path / LEASE
+    lease = read_lease(path)
+    if lease is None:
+        return None
+    silent_s = max(0.0, time.time() - path.stat().st_mtime)
+    state = _state(lease, silent_s)
+    return Holder(run=run.name, holder=describe(lease), state=state, silent_s=round(silent_s, 1))
+
+
+def holders(root: Path) -> list[Holder]:
+    """The holders of all runs under a root, by the run's name."""
+    found = (holder_of(RunFolder(path.parent)) for path in sorted(root.glob(f"*/{LEASE}")))
+    return [holder for holder in found if holder is not None]
+
+
+def _state(lease: Lease, silent_s: float) -> Literal["alive", "dead", "silent"]:
+    alive = is_alive(lease.holder)
+    if alive is None:
+        return "silent" if silent_s > STALE_S else "alive"
+    return "alive" if alive else "dead"

@@ -1,0 +1,133 @@
+"""What a finished stage says about itself: which settings and inputs made it, and which files it left."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from oel_core.errors import ArtifactError
+from oel_core.runs.arithmetic import Arithmetic
+from oel_core.types import Record, Values
+
+SCHEMA_VERSION = 1
+ABSENT = "(absent)"
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256, first 16 hex digits: enough to tell versions of a file apart, short enough to read."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def digest_file(path: Path) -> str:
+    """`digest_bytes` of a file's content, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+class StageKey(Record):
+    """Everything that decides what a stage writes. Equal keys mean that finished work can be used again."""
+
+    schema_version: int = SCHEMA_VERSION
+    stage: str
+    """Round and stage, like `round_01/evaluate/held_out`."""
+    sections: tuple[str, ...]
+    """Dotted paths of the configuration that decide the result; a section means all of it."""
+    config: Values
+    """The configuration fields this stage depends on: dotted path → value."""
+    inputs: dict[str, str]
+    """Name of each input → its digest."""
+
+    @property
+    def config_digest(self) -> str:
+        return digest_bytes(self.model_copy(update={"inputs": {}}).model_dump_json().encode())
+
+
+class OutputFile(Record):
+    """One file of a finished stage."""
+
+    bytes: int = Field(ge=0)
+    digest: str
+
+
+class Manifest(Record):
+    """`manifest.json`: written last, so its existence means that the stage is complete."""
+
+    key: StageKey
+    config_digest: str
+    counts: dict[str, float]
+    """What the stage counted: episodes, items, tokens, seconds."""
+    outputs: dict[str, OutputFile]
+    """Path within the stage's folder → size and digest."""
+    package_version: str
+    finished_at: float
+    """Seconds since 1970, UTC."""
+    arithmetic: Arithmetic | None = None
+    """How the process that finished it computed; None where it had not imported torch."""
+
+    @property
+    def digest(self) -> str:
+        """One digest for all that the stage wrote, as an input of later stages."""
+        lines = (f"{path}={file.digest}" for path, file in sorted(self.outputs.items()))
+        return digest_bytes("\n".join(lines).encode())
+
+
+def read_record(path: Path, kind: type[Record]) -> Any:
+    """One record from a JSON file, or ArtifactError that names the file and the field."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}): run the stage that writes it") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ArtifactError(
+            f"{path} is not a {kind.__name__}: {where}: {first['msg']}; delete its folder and run again"
+        ) from error
+
+
+def read_if_there(path: Path, kind: type[Record]) -> Any:
+    """`read_record`, or None where there is no such file."""
+    return read_record(path, kind) if path.exists() else None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted paths: {"a": {"b": 1}} → {"a.b": 1}. Empty sections stay as they are."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lines `name: old → new` for every entry that is not the same."""
+    names = sorted(old.keys() | new.keys())
+    pairs = ((name, old.get(name, ABSENT), new.get(name, ABSENT)) for name in names)
+    return [f"{name}: {before} → {after}" for name, before, after in pairs if before != after]
+
+
+def chosen_settings(settings: Mapping[str, Any], sections: Sequence[str]) -> dict[str, Any]:
+    """Those of the flat settings that are, or lie under, one of the sections."""
+    return {
+        path: value
+        for path, value in settings.items()
+        if any(path == section or path.startswith(f"{section}.") for section in sections)
+    }
+
+
+def require_same(old: StageKey, new: StageKey, folder: Path) -> None:
+    """Raises ArtifactError that lists every changed setting and input, and what to do."""
+    changes = [f"  setting {line}" for line in differences(old.config, new.config)]
+    changes += [f"  input {line}" for line in differences(old.inputs, new.inputs)]
+    if old.schema_version != new.schema_version:
+        changes.append(f"  schema version: {old.schema_version} → {new.schema_version}")
+    if changes:
+        raise ArtifactError(
+            f"{old.stage} was made with something else:\n" + "\n".join(changes) + "\n"
+            f"Undo the change, use a new run name, or delete {folder} (and the stages after it) to make it again."
+        )

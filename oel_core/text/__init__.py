@@ -1,0 +1,1 @@
+"""Untrusted text made fit to be shown."""

@@ -1,0 +1,1 @@
+"""Tracking with MLflow: experiments, the model registry, datasets."""

@@ -1,0 +1,293 @@
+"""Experiment tracking. The only module that imports MLflow.
+
+One MLflow run a loop (parent) and one a round (child), or one a study and one for each of its runs, always addressed
+by explicit ids. The ids are kept in the run folder, and every MLflow run carries the folder's key as a tag, so a rerun
+after a kill at any moment finds the same ones. A metric's value at a step and a parameter are logged
+once, whatever is run again.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from pydantic import Field
+
+from oel_core import __version__
+from oel_core.config.run import OelConfig
+from oel_core.config.urls import without_secrets
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import CONFIG, RunFolder
+from oel_core.runs.manifest import flatten, read_record
+from oel_core.runs.processes import user_name
+from oel_core.types import Record
+from tasks.tracking.pages import view_tag
+from tasks.tracking.settings import TrackingSettings
+from tasks.tracking.waiting import PatientClient, patiently
+
+IDS = "mlflow.json"
+KEY, ROUND, LOGGED, PARENT = "oel.key", "oel.round", "oel.logged", "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Has the UI open with the runs and their metrics."""
+NOTE, SOURCE, SOURCE_TYPE, USER = "mlflow.note.content", "mlflow.source.name", "mlflow.source.type", "mlflow.user"
+MAX_VALUE, MAX_PARAMS, MAX_METRICS = 6000, 100, 1000
+LOOP = "loop"
+CANDIDATE = "candidate"
+SCHEMA = json.dumps(
+    {
+        "mlflow_colspec": [
+            {"name": name, "type": kind, "required": True}
+            for name, kind in (("id", "string"), ("env", "string"), ("seed", "long"), ("reward", "double"))
+        ]
+    }
+)
+"""Columns of episodes, as MLflow writes schemas down."""
+
+
+class TrackedRun(Record):
+    """`mlflow.json` in a run folder."""
+
+    key: str
+    """Names this run folder in MLflow, whatever it is called."""
+    tracking_uri: str = ""
+    runs: dict[str, str] = Field(default_factory=dict)
+    """`loop` or the number of a round → MLflow run id."""
+
+
+class TrackedData(Record):
+    """Episodes that a run was trained or measured on."""
+
+    name: str
+    digest: str
+    """Equal where the data are; at most 36 characters."""
+    context: Literal["training", "evaluation"]
+    source_type: str
+    source: dict[str, Any]
+    profile: dict[str, float]
+    """What can be counted about them."""
+
+
+def tracked_run(run: RunFolder) -> TrackedRun:
+    """What the run folder knows of its MLflow runs; made on first use."""
+    path = run.path / IDS
+    if not path.exists():
+        _write(run, TrackedRun(key=uuid.uuid4().hex))
+    found: TrackedRun = read_record(path, TrackedRun)
+    return found
+
+
+def _write(run: RunFolder, tracked: TrackedRun) -> None:
+    write_atomic(run.path / IDS, tracked.model_dump_json(indent=1).encode())
+
+
+class Tracker:
+    """The MLflow side of one run folder. Its settings are resolved."""
+
+    def __init__(self, settings: TrackingSettings, run: RunFolder) -> None:
+        self.settings, self.run = settings, run
+        self.client: Any = PatientClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
+        self.experiment = patiently(self._experiment)
+        self._ids: dict[str, str] = {}
+        self._metrics: dict[tuple[str, str], dict[int, float]] = {}
+
+    def _experiment(self) -> str:
+        return ensure_experiment(self.settings, self.client)
+
+    def run_id(self, name: str) -> str:
+        """The MLflow run of the loop (`loop`), of a round (its number) or of a study's run; found again or made."""
+        if name not in self._ids:
+            known = self._noted().runs.get(name)
+            found = known if known and self._exists(known) else patiently(lambda: self._find(name))
+            noted = self._noted()  # read again: finding a round may have noted the loop
+            _write(self.run, noted.model_copy(update={"runs": {**noted.runs, name: found}}))
+            self._ids[name] = found
+        return self._ids[name]
+
+    def _noted(self) -> TrackedRun:
+        """The run folder's note; ids of another tracking server are left out."""
+        noted = tracked_run(self.run)
+        uri = without_secrets(self.settings.tracking_uri)
+        return noted if noted.tracking_uri == uri else TrackedRun(key=noted.key, tracking_uri=uri)
+
+    def _exists(self, run_id: str) -> bool:
+        try:
+            return self.client.get_run(run_id).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _find(self, name: str) -> str:
+        """By its tags, in case a kill came between making the run and noting its id; else a new one."""
+        key = self._noted().key
+        found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}' and tags.`{ROUND}` = '{name}'")
+        if found:
+            return str(found[0].info.run_id)
+        tags = {KEY: key, ROUND: name, "oel.folder": str(self.run.path.resolve())}
+        tags |= {SOURCE: f"oel {__version__}", SOURCE_TYPE: "LOCAL", USER: user_name()}
+        if name != LOOP:
+            tags[PARENT] = self.run_id(LOOP)
+        title = self.run.name if name == LOOP else f"{self.run.name} {f'round {name}' if name.isdigit() else name}"
+        return str(self.client.create_run(self.experiment, tags=tags, run_name=title).info.run_id)
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[str]:
+        """Marks the run RUNNING for the block, then FINISHED, FAILED on an exception, or KILLED on an interrupt."""
+        run_id = self.run_id(name)
+        self.client.update_run(run_id, status="RUNNING")
+        try:
+            yield run_id
+        except Exception as error:
+            self.client.set_tag(run_id, "oel.error", f"{type(error).__name__}: {error}"[:MAX_VALUE])
+            self.client.set_terminated(run_id, "FAILED")
+            raise
+        except BaseException:
+            self.client.set_terminated(run_id, "KILLED")
+            raise
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def describe(self, name: str, text: str) -> None:
+        """Makes a Markdown text the description that the UI shows with the run; at most `MAX_VALUE` characters."""
+        self.client.set_tag(self.run_id(name), NOTE, text[:MAX_VALUE])
+
+    def log_config(self, config: OelConfig) -> None:
+        """The resolved configuration as parameters of the loop and as a file. What changes later becomes a tag."""
+        self.log_params(LOOP, flatten(config.model_dump(mode="json")))
+        self.log_file(LOOP, self.run.path / CONFIG, "")
+
+    def log_params(self, name: str, values: Mapping[str, Any]) -> None:
+        """Logs parameters; one that is known and changes later becomes a tag, since MLflow keeps the first value."""
+        run_id = self.run_id(name)
+        flat = {field: str(value)[:MAX_VALUE] for field, value in values.items()}
+        known = self.client.get_run(run_id).data.params
+        new = [Param(field, value) for field, value in flat.items() if field not in known]
+        changed = {field: value for field, value in flat.items() if known.get(field, value) != value}
+        for first in range(0, len(new), MAX_PARAMS):
+            self.client.log_batch(run_id, params=new[first : first + MAX_PARAMS])
+        for field, value in changed.items():
+            self.client.set_tag(run_id, f"oel.now.{field}", value)
+
+    def log_metrics(self, name: str, rows: Iterable[tuple[str, float, int]]) -> None:
+        """Logs (metric, value, step), leaving out what the run already has."""
+        run_id = self.run_id(name)
+        new = [row for row in rows if self._known(run_id, row[0]).get(row[2]) != row[1]]
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, value, now, step) for key, value, step in new]
+        for first in range(0, len(metrics), MAX_METRICS):
+            self.client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS])
+        for key, value, step in new:
+            self._known(run_id, key)[step] = value
+
+    def _known(self, run_id: str, metric: str) -> dict[int, float]:
+        """Step → value of a metric as the run has it; asked for once."""
+        if (run_id, metric) not in self._metrics:
+            history = self.client.get_metric_history(run_id, metric)
+            self._metrics[run_id, metric] = {entry.step: entry.value for entry in history}
+        return self._metrics[run_id, metric]
+
+    def is_logged(self, name: str, stage: str, digest: str) -> bool:
+        """Whether `mark_logged` was reached for this state of a stage."""
+        return self.client.get_run(self.run_id(name)).data.tags.get(f"{LOGGED}.{stage}") == digest
+
+    def mark_logged(self, name: str, stage: str, digest: str) -> None:
+        """Notes that everything of a stage is tracked; set last, so that a kill before it only logs again."""
+        self.client.set_tag(self.run_id(name), f"{LOGGED}.{stage}", digest)
+
+    def log_file(self, name: str, path: Path, folder: str) -> None:
+        """Copies a file, or a folder with what is in it, into the run's artifacts under `folder`."""
+        copy = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+        copy(self.run_id(name), str(path), folder or None)
+
+    def log_text(self, name: str, text: str, file: str) -> None:
+        """Writes a text artifact."""
+        self.client.log_text(self.run_id(name), text, file)
+
+    def log_dataset(self, name: str, data: TrackedData) -> None:
+        """Says what a run read. The same data of several runs are one dataset; said again, nothing changes."""
+        dataset = Dataset(
+            data.name, data.digest, data.source_type, json.dumps(data.source), SCHEMA, json.dumps(data.profile)
+        )
+        entry = DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])
+        self.client.log_inputs(self.run_id(name), datasets=[entry])
+
+    def register(self, name: str, checkpoint: Path, digest: str) -> str | None:
+        """Makes a round's checkpoint a model version with the alias `candidate`; the same digest is registered once.
+
+        Its source is the copy in the run's artifacts when there is one, else its own place. Returns the version, or
+        None when no model is registered.
+        """
+        model = self.settings.registered_model
+        if model is None:
+            return None
+        run_id = self.run_id(name)
+        self.ensure_model(model)
+        versions = self.client.search_model_versions(f"name = '{model}' and run_id = '{run_id}'")
+        version = next((found for found in versions if found.tags.get("digest") == digest), None)
+        if version is None:
+            copied = any(entry.path == checkpoint.name for entry in self.client.list_artifacts(run_id))
+            root = self.client.get_run(run_id).info.artifact_uri
+            source = f"{root}/{checkpoint.name}" if copied else checkpoint.resolve().as_uri()
+            tags: Mapping[str, Any] = {"round": name, "digest": digest, "run": self.run.name}
+            version = self.client.create_model_version(model, source, run_id, tags=dict(tags))
+        newest = max((int(found.tags.get("round", 0)) for found in self._own_versions(model)), default=0)
+        if int(name) >= newest:
+            self.client.set_registered_model_alias(model, CANDIDATE, version.version)
+        return str(version.version)
+
+    def _own_versions(self, model: str) -> list[Any]:
+        return list(self.client.search_model_versions(f"name = '{model}' and tags.run = '{self.run.name}'"))
+
+    def ensure_model(self, model: str) -> None:
+        """Makes the registered model when there is none of that name."""
+        try:
+            patiently(lambda: self.client.create_registered_model(model))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def ensure_experiment(settings: TrackingSettings, client: Any) -> str:
+    """The id of the experiment, made or brought back where need be, with the view of its runs."""
+    found = client.get_experiment_by_name(settings.experiment)
+    if found is None:
+        location = settings.artifact_location
+        if location and "://" not in location:
+            location = Path(location).as_uri()
+        return str(client.create_experiment(settings.experiment, artifact_location=location, tags=KIND | view_tag()))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    for tag, value in view_tag().items():
+        if found.tags.get(tag) != value:
+            client.set_experiment_tag(found.experiment_id, tag, value)
+    return str(found.experiment_id)
+
+
+def experiment_of(settings: TrackingSettings) -> str:
+    """The id of the experiment of resolved settings; it is made where there is none yet."""
+    client: Any = PatientClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
+    return patiently(lambda: ensure_experiment(settings, client))
+
+
+def mark_killed(settings: TrackingSettings, run: RunFolder) -> None:
+    """Marks what of the run folder is RUNNING as KILLED, for a process that is about to leave."""
+    client = MlflowClient(settings.resolved(run.path.parent, run.name).tracking_uri)
+    for run_id in tracked_run(run).runs.values():
+        if client.get_run(run_id).info.status == "RUNNING":
+            client.set_terminated(run_id, "KILLED")
+
+
+@lru_cache(maxsize=8)
+def _tracker(settings: str, path: Path) -> Tracker:
+    return Tracker(TrackingSettings.model_validate_json(settings), RunFolder(path))
+
+
+def tracker_of(settings: TrackingSettings, run: RunFolder) -> Tracker:
+    """The process's tracker for a run folder; the database is set up the first time."""
+    return _tracker(settings.resolved(run.path.parent, run.name).model_dump_json(), run.path)

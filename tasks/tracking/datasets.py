@@ -1,0 +1,45 @@
+"""The episodes of a round as datasets: what it learned from, and what it was measured on."""
+
+import json
+
+from oel_core.config.run import OelConfig
+from oel_core.rounds.context import EPISODES, TRAJECTORIES
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.manifest import digest_bytes, digest_file
+from oel_core.types import Trajectory
+from tasks.tracking.client import TrackedData
+
+OOD = "evaluate/ood/"
+
+
+def experience(run: RunFolder, round_index: int, stage: str) -> TrackedData:
+    """What was collected: a file of the run folder, another one in every round."""
+    path = run.stage_path(round_index, stage) / TRAJECTORIES
+    counts = run.manifest(round_index, stage).counts
+    return TrackedData(
+        name=f"{run.name} round {round_index} experience",
+        digest=digest_file(path),
+        context="training",
+        source_type="local",
+        source={"uri": path.resolve().as_uri()},
+        profile={name: counts[name] for name in ("episodes", "passed", "turns") if name in counts},
+    )
+
+
+def measured(config: OelConfig, run: RunFolder, round_index: int, stage: str) -> TrackedData:
+    """The episodes of one measurement, by world and seed, whoever played them: the same dataset for every round."""
+    world, suite = config.environment, stage.removeprefix(OOD) if stage.startswith(OOD) else None
+    source = {"environment": world.name, "options": dict(config.evaluate.ood[suite] if suite else world.options)}
+    played = sorted(
+        f"{episode.env} {episode.split.value} {episode.seed}"
+        for episode in read_jsonl(run.stage_path(round_index, stage) / EPISODES, Trajectory)
+    )
+    return TrackedData(
+        name=f"{world.name} {suite or 'held out'}",
+        digest=digest_bytes("\n".join([json.dumps(source, sort_keys=True, default=str), *played]).encode()),
+        context="evaluation",
+        source_type="oel",
+        source=source,
+        profile={"episodes": len(played)},
+    )

@@ -1,0 +1,152 @@
+"""What of a finished stage goes to the tracking server. Everything is logged once for each state of a stage."""
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+
+from oel_core.config.run import OelConfig
+from oel_core.distillation.training.step_records import StepRecord
+from oel_core.knowledge.selection_records import SCORES
+from oel_core.models.checkpoints import is_adapter
+from oel_core.prompts.extraction.base import transcript
+from oel_core.rounds.context import CHECKPOINT, EPISODES, REPORT, TRAJECTORIES
+from oel_core.rounds.summary import summarise_round
+from oel_core.runs.folder import MANIFEST, RunFolder
+from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.manifest import Manifest, read_record
+from oel_core.stages.accumulate import FLAGGED
+from oel_core.stages.distill import STEPS
+from oel_core.stages.review import REVIEW
+from oel_core.stages.saturation import CURVE, SaturationCurve
+from oel_core.types import EvalReport, Trajectory
+from tasks.tracking.client import LOOP, Tracker, tracker_of
+from tasks.tracking.datasets import experience, measured
+from tasks.tracking.settings import TrackingSettings
+
+Publish = Callable[[Tracker, OelConfig, RunFolder, int, str], None]
+STEP_METRICS = (
+    *("loss", "kl", "entropy", "grad_norm", "lr", "student_mass", "teacher_mass"),
+    *("response_length", "truncation_rate", "repetition_rate", "response_tokens", "backtracks"),
+)
+REPORT_METRICS = ("pass_rate", "response_tokens", "turns", "trajectory_tokens", "truncation_rate", "invalid_rate")
+
+
+def publish(
+    settings: TrackingSettings, config: OelConfig, run: RunFolder, round_index: int, stage: str, manifest: Manifest
+) -> None:
+    """Logs a finished stage: its counts, its manifest, and what its kind adds."""
+    tracker, name = tracker_of(settings, run), str(round_index)
+    if tracker.is_logged(name, stage, manifest.digest):
+        return
+    tracker.log_metrics(name, ((f"{stage}/{key}", value, round_index) for key, value in manifest.counts.items()))
+    KINDS.get(stage.split("/")[0], _nothing_more)(tracker, config, run, round_index, stage)
+    tracker.log_file(name, run.stage_path(round_index, stage) / MANIFEST, f"manifests/{stage}")
+    tracker.mark_logged(name, stage, manifest.digest)
+
+
+def publish_step(settings: TrackingSettings, run: RunFolder, round_index: int, step: StepRecord) -> None:
+    """Logs one optimiser step as it happens."""
+    tracker_of(settings, run).log_metrics(str(round_index), _step_rows(step))
+
+
+def _step_rows(step: StepRecord) -> Iterable[tuple[str, float, int]]:
+    found = ((field, getattr(step, field)) for field in STEP_METRICS)
+    return ((f"train/{field}", float(value), step.step) for field, value in found if value is not None)
+
+
+def _nothing_more(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    """Counts and manifest are all there is."""
+
+
+def _collected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    tracker.log_dataset(str(round_index), experience(run, round_index, stage))
+    _transcripts(tracker, run.stage_path(round_index, stage) / TRAJECTORIES, round_index, stage)
+
+
+def _accumulated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    folder = run.stage_path(round_index, stage)
+    for path in sorted([*folder.glob("knowledge_*"), *folder.glob(FLAGGED)]):
+        tracker.log_file(str(round_index), path, "knowledge")
+
+
+def _reviewed(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    folder = run.stage_path(round_index, stage)
+    for path in [folder / REVIEW, *sorted(folder.glob("knowledge_*"))]:
+        tracker.log_file(str(round_index), path, stage)
+
+
+def _selected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    tracker.log_file(str(round_index), run.stage_path(round_index, stage) / SCORES, stage)
+
+
+def _saturated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    name, folder = str(round_index), run.stage_path(round_index, stage)
+    curve: SaturationCurve = read_record(folder / CURVE, SaturationCurve)
+    tracker.log_metrics(name, ((f"{stage}/pass_rate", rate, episodes) for episodes, rate in curve.means()))
+    tracker.log_file(name, folder / CURVE, stage)
+
+
+def _distilled(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    name, folder = str(round_index), run.stage_path(round_index, stage)
+    steps = read_jsonl(folder / STEPS, StepRecord)
+    tracker.log_metrics(name, chain.from_iterable(_step_rows(step) for step in steps))
+    tracker.log_file(name, folder / STEPS, stage)
+    policy = tracker.settings.artifacts.checkpoints
+    if policy == "all" or (policy == "adapters" and is_adapter(folder / CHECKPOINT)):
+        tracker.log_file(name, folder / CHECKPOINT, CHECKPOINT)
+
+
+def _evaluated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+    name, folder = str(round_index), run.stage_path(round_index, stage)
+    report: EvalReport = read_record(folder / REPORT, EvalReport)
+    tracker.log_metrics(name, ((f"{stage}/{field}", getattr(report, field), round_index) for field in REPORT_METRICS))
+    tracker.log_metrics(name, ((f"{stage}/{field}", value, round_index) for field, value in own_figures(report)))
+    tracker.log_file(name, folder / REPORT, stage)
+    tracker.log_dataset(name, measured(config, run, round_index, stage))
+    _transcripts(tracker, folder / EPISODES, round_index, stage)
+    row = summarise_round(config, run, round_index)
+    figures = row.model_dump(exclude={"round", "ci95", "ood"}) | {f"ood/{name}": rate for name, rate in row.ood.items()}
+    rows = [(key, value, round_index) for key, value in figures.items() if value is not None]
+    for where in (LOOP, name):  # beside the rounds' own long names, since these are the table's columns
+        tracker.log_metrics(where, rows)
+
+
+def own_figures(report: EvalReport) -> list[tuple[str, float]]:
+    """The figures that only this suite has, under names that the tracking server takes."""
+    found = {
+        name: entry["value"] for name, entry in report.extra.items() if isinstance(entry, dict) and "value" in entry
+    }
+    found |= report.extra.get("figures", {})
+    return [(name.replace(",", "."), float(value)) for name, value in found.items()]
+
+
+KINDS: dict[str, Publish] = {
+    "collect": _collected,
+    "accumulate": _accumulated,
+    "review": _reviewed,
+    "select": _selected,
+    "saturation": _saturated,
+    "distill": _distilled,
+    "evaluate": _evaluated,
+}
+
+
+def _transcripts(tracker: Tracker, path: Path, round_index: int, stage: str) -> None:
+    """A few won and a few lost episodes as readable text."""
+    most = tracker.settings.artifacts.transcripts
+    chosen: dict[bool, list[Trajectory]] = {True: [], False: []}
+    for episode in read_jsonl(path, Trajectory):
+        if len(chosen[episode.passed]) < most:
+            chosen[episode.passed].append(episode)
+        if all(len(found) == most for found in chosen.values()):
+            break
+    for passed, episodes in chosen.items():
+        for episode in episodes:
+            file = f"transcripts/{stage}/{'won' if passed else 'lost'}-{episode.id}.txt"
+            tracker.log_text(str(round_index), _readable(episode), file)
+
+
+def _readable(episode: Trajectory) -> str:
+    head = f"{episode.id} (seed {episode.seed}, {episode.policy}), reward {episode.reward}\n{episode.intro}"
+    tail = f"Error: {episode.error}" if episode.error else f"Feedback: {episode.feedback}"
+    return f"{head}\n\n{transcript(episode, None)}\n{tail}\n"

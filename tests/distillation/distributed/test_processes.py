@@ -1,0 +1,140 @@
+"""Two processes are one: same losses, same weights, same resume, errors handed on, nobody left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from oel_core.distillation.training.run import distill
+from oel_core.distillation.training.step_records import read_steps
+from oel_core.errors import DistillationError
+from oel_core.runs.processes import group_lives
+from tests.distillation.builders import arguments
+from tests.distillation.training.test_run import Abort, abort_at
+from tests.fakes import tiny_model_folder
+
+pytestmark = pytest.mark.slow
+
+KINDS = {
+    "full": {},
+    "lora": {"lora": {"r": 4, "alpha": 8}},
+    "fsdp2": {"sharding": "fsdp2"},
+    "fsdp2, unequal micro-batches": {"sharding": "fsdp2", "micro_batch_tokens": 1},  # 3 here, 4 there
+    "in context": {"retention": {"in_context_weight": 0.5}},
+    "top turns": {"retention": {"top_turns": 0.6}},
+    "teacher rollouts": {"regime": "teacher_rollouts"},
+}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return tiny_model_folder(tmp_path_factory.mktemp("model"))
+
+
+def settings(kind, processes):
+    chosen = dict(KINDS[kind])
+    if processes == 1:
+        chosen.pop("sharding", None)
+    return {"steps": 4, "samples": 7, "processes": processes, **chosen}
+
+
+def weights(folder):
+    (path,) = folder.glob("*.safetensors")
+    return load_file(path)
+
+
+def assert_same(one, other):
+    """Losses and weights to 1e-5, relative."""
+    for ours, theirs in zip(read_steps(one / "steps.jsonl"), read_steps(other / "steps.jsonl"), strict=True):
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+        assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-4)
+        assert (ours.draws, ours.response_tokens, ours.tokens) == (theirs.draws, theirs.response_tokens, theirs.tokens)
+    first, second = weights(one / "checkpoint"), weights(other / "checkpoint")
+    assert first.keys() == second.keys()
+    for name, weight in first.items():
+        assert torch.linalg.vector_norm(weight - second[name]) <= 1e-5 * torch.linalg.vector_norm(second[name]), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_equal_one(start, tmp_path, kind):
+    seen = []
+    distill(**arguments(start, tmp_path / "one", **settings(kind, 1)))
+    distill(**arguments(start, tmp_path / "two", **settings(kind, 2)), on_step=lambda record: seen.append(record.step))
+    assert seen == [1, 2, 3, 4]
+    assert_same(tmp_path / "one", tmp_path / "two")
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["checkpoint", "inputs.json", "steps.jsonl"]
+    config = tmp_path / "two" / "checkpoint" / "config.json"
+    assert not config.exists() or config.read_bytes() == (tmp_path / "one" / "checkpoint" / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["full", "fsdp2"])
+def test_a_resumed_distillation_may_change_its_processes(start, tmp_path, kind):
+    """Killed in two processes and gone on with in two, then killed in one and gone on with in two."""
+    long = {"steps": 16, "learning_rate": 1e-5, "checkpoint_every": 1}  # so small that rounding does not grow
+    distill(**arguments(start, tmp_path / "one", **(settings(kind, 1) | long)))
+    for name, first in (("two", 2), ("mixed", 1)):
+        with pytest.raises(Abort):
+            distill(**arguments(start, tmp_path / name, **(settings(kind, first) | long)), on_step=abort_at(3))
+        assert not (tmp_path / name / "checkpoint").exists()
+        assert list((tmp_path / name / "resume").glob("step_*"))
+        distill(**arguments(start, tmp_path / name, **(settings(kind, 2) | long)))
+        assert_same(tmp_path / "one", tmp_path / name)
+
+
+def test_an_error_of_a_process_is_the_callers(start, tmp_path):
+    broken = tiny_model_folder(tmp_path / "broken")
+    tensors = load_file(broken / "model.safetensors")
+    name = next(name for name in tensors if "layers.0" in name)
+    save_file({**tensors, name: tensors[name] * float("nan")}, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DistillationError, match="distillation stopped at step 1"):
+        distill(**arguments(broken, tmp_path / "two", **settings("full", 2)))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from oel_core.distillation.training.run import distill
+from tests.distillation.builders import arguments
+given = arguments(Path(sys.argv[1]), Path(sys.argv[2]), steps=400, samples=7, processes=2)
+distill(**given, on_step=lambda _: print("on", flush=True))
+"""
+
+
+def test_processes_end_with_the_one_that_started_them(start, tmp_path):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(start), str(tmp_path / "work")],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"on\n"
+    workers = _working_in(tmp_path / "work")
+    assert len(workers) >= 3  # the launcher and two processes
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    until = time.monotonic() + 30
+    while _working_in(tmp_path / "work") and time.monotonic() < until:
+        time.sleep(0.1)
+    assert _working_in(tmp_path / "work") == []
+    assert not group_lives(parent.pid)
+
+
+def _working_in(folder):
+    """Processes whose command names the folder."""
+    found = []
+    for path in os.listdir("/proc"):
+        if path.isdigit() and int(path) != os.getpid():
+            try:
+                command = Path(f"/proc/{path}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(folder / "processes") in command:
+                found.append(int(path))
+    return found

@@ -1,0 +1,43 @@
+"""Micro-batches: what counts towards their tokens, and that they are filled up to the budget."""
+
+import pytest
+
+from oel_core.distillation.data.dataset import Sample
+from oel_core.distillation.forward.prefix_tree import WORTH_SHARING
+from oel_core.distillation.forward.student import _packed_batches, _padded
+from oel_core.distillation.training.rollouts import Rollout
+
+
+def rollout(prompt, response):
+    return Rollout(Sample("e/turn0", 0, prompt, prompt, draw=0, replica=0, seed=0), response, truncated=False)
+
+
+def alike(count, shared):
+    """Rollouts that share so many tokens and have three of their own."""
+    return [rollout([*range(1000, 1000 + shared), index], [index, index]) for index in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("budget", "sizes"),
+    [(WORTH_SHARING + 9, [3, 3]), (WORTH_SHARING + 8, [2, 2, 2]), (WORTH_SHARING + 12, [4, 2]), (1, [1] * 6)],
+)
+def test_packed_prompts_count_what_they_share_once_a_batch(budget, sizes):
+    batches = _packed_batches(alike(6, WORTH_SHARING)[::-1], budget)
+    assert [len(batch) for batch in batches] == sizes
+    assert [one.response[0] for batch in batches for one in batch] == list(range(6))
+
+
+@pytest.mark.parametrize(("budget", "sizes"), [(0, [2, 2]), (-1, [1] * 4)])
+def test_a_short_common_beginning_is_counted_in_every_sequence(budget, sizes):
+    shared = WORTH_SHARING - 1
+    batches = _packed_batches(alike(4, shared), 2 * (shared + 3) + budget)
+    assert [len(batch) for batch in batches] == sizes
+
+
+@pytest.mark.parametrize(
+    ("budget", "lengths"),
+    [(14, [[5, 7], [10]]), (13, [[5], [7], [10]]), (30, [[5, 7, 10]]), (10, [[3, 3], [5, 5], [6]])],
+)
+def test_padding_counts(budget, lengths):
+    rollouts = [rollout([1] * (length - 2), [2, 2]) for batch in lengths[::-1] for length in batch]
+    assert [[one.length for one in batch] for batch in _padded(rollouts, budget)] == lengths

@@ -1,0 +1,108 @@
+"""Teachers that move: what they are after each step, that nothing old is read, and that they resume."""
+
+import logging
+
+import pytest
+import torch
+
+from oel_core.distillation.distributed.ranks import Alone
+from oel_core.distillation.training.job import Job
+from oel_core.distillation.training.run import distill
+from tests.distillation.builders import arguments
+from tests.distillation.training.test_run import Abort, abort_at, files, lines
+from tests.distillation.training.test_trainer import make_trainer, randomise
+from tests.fakes import tiny_model_folder
+
+pytestmark = pytest.mark.numeric
+
+LORA = {"r": 4, "alpha": 8}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return tiny_model_folder(tmp_path_factory.mktemp("model"))
+
+
+def trained(trainer):
+    return {name: weight.detach().clone() for name, weight in trainer._trainable().items()}
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_average_follows_the_student_and_its_prefixes_are_read_again(start, tmp_path, lora):
+    trainer, step = make_trainer(start, tmp_path, teacher="ema", ema_decay=0.8, lora=lora, teacher_prefix="shared")
+    teacher, wanted = trainer.teacher, trained(trainer)
+    rollouts = trainer._roll_out(step)
+    before = teacher.hidden(rollouts)
+    for _ in range(3):
+        randomise(trainer.model, "lora_B.default" if lora else "up_proj")
+        for name, weight in trained(trainer).items():
+            wanted[name] = 0.8 * wanted[name] + 0.2 * weight
+        teacher.follow()
+        found = teacher.hidden(rollouts)
+        assert not torch.allclose(found, before, atol=1e-3)
+        before = found
+    for name, weight in wanted.items():
+        assert torch.allclose(teacher.state()[name], weight, atol=1e-6), name
+
+    with torch.no_grad():  # the student with the averaged weights reads the same, nothing of it cached
+        for name, weight in trainer._trainable().items():
+            weight.copy_(wanted[name])
+    plain = []
+    with trainer_eval(trainer):
+        for rollout in rollouts:
+            ids = torch.tensor([[*rollout.sample.taught_prompt, *rollout.response]])
+            logits = trainer.model(input_ids=ids).logits[0, len(rollout.sample.taught_prompt) - 1 : -1]
+            plain.append(logits.detach())
+    assert torch.allclose(teacher.logits(before), torch.cat(plain), atol=1e-3)
+
+
+def trainer_eval(trainer):
+    from oel_core.policies.hf.decoding import evaluating
+
+    return evaluating(trainer.model)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_interrupted_average_resumes_to_the_same_bytes(start, tmp_path, lora):
+    changes = {"lora": lora, "teacher": "ema", "ema_decay": 0.5, "learning_rate": 5e-3}
+    whole = distill(**arguments(start, tmp_path / "whole", **changes))
+    with pytest.raises(Abort):
+        distill(**arguments(start, tmp_path / "cut", **changes), on_step=abort_at(3))
+    assert files(distill(**arguments(start, tmp_path / "cut", **changes))) == files(whole)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+    frozen = distill(**arguments(start, tmp_path / "frozen", **(changes | {"teacher": "frozen"})))
+    assert files(frozen) != files(whole)
+
+
+def test_a_small_step_of_a_bfloat16_teacher_is_not_rounded_away(start, tmp_path):
+    given = arguments(start, tmp_path, steps=1, teacher="ema", ema_decay=0.99)
+    given["model"] = given["model"].model_copy(update={"dtype": "bfloat16"})
+    job = Job(**given)
+    student, tokenizer = job.load_student()
+    teacher = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), Alone(), None).teacher
+    name, weight = next(iter(student.named_parameters()))
+    first = teacher.state()[name].clone()
+    with torch.no_grad():
+        weight.add_(1e-3)
+    for _ in range(3):
+        teacher.follow()
+    moved = (teacher.state()[name] - first).mean()
+    assert float(moved) == pytest.approx(1e-3 * (1 - 0.99**3), rel=0.02)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_live_teacher_is_the_student_with_knowledge_and_warns(start, tmp_path, lora, caplog):
+    with caplog.at_level(logging.WARNING):
+        trainer, step = make_trainer(start, tmp_path, teacher="live", lora=lora)
+    assert "18.8% with it against 53.9%" in caplog.text
+    rollouts = trainer._roll_out(step)
+    before = trainer.teacher.hidden(rollouts)
+    randomise(trainer.model, "lora_B.default" if lora else "up_proj")
+    trainer.teacher.follow()
+    after = trainer.teacher.hidden(rollouts)
+    assert not torch.allclose(after, before, atol=1e-3)
+    prompt, response = list(rollouts[0].sample.taught_prompt), rollouts[0].response
+    with trainer_eval(trainer), torch.no_grad():
+        plain = trainer.model(input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+    assert torch.allclose(trainer.teacher.logits(after[: len(response)]), plain, atol=1e-3)
+    assert trainer.teacher.state() == {}

@@ -1,0 +1,28 @@
+"""What a step says about itself and about the knowledge files that were drawn in it."""
+
+from oel_core.distillation.training.step_records import DrawStats, StepRecord, draw_stats
+from tests.builders import step_record
+
+SOMETIMES = {
+    "student_mass": 0.9,
+    "teacher_mass": 0.8,
+    "backtracks": 1,
+    "terms": {"replay": 0.1},
+    "trained_turns": 2,
+}
+"""Fields of a step in which they mean something."""
+
+
+def test_a_line_holds_what_a_step_has_and_nothing_else():
+    plain, full = step_record(), step_record(**SOMETIMES)
+    assert plain.model_dump().keys() == StepRecord.model_fields.keys() - SOMETIMES.keys()
+    assert full.model_dump().keys() == StepRecord.model_fields.keys()
+    for record in (plain, full):
+        assert StepRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_each_file_has_mean_and_population_deviation_over_its_samples():
+    assert draw_stats((4, 1, 4), (1.0, 5.0, 5.0)) == (
+        DrawStats(replica=1, samples=1, kl_mean=5.0, kl_sd=0.0),
+        DrawStats(replica=4, samples=2, kl_mean=3.0, kl_sd=2.0),
+    )

@@ -1,0 +1,87 @@
+"""Checkpoint folders: published whole, pruned, and damage is named."""
+
+import pytest
+import torch
+
+from oel_core.distillation.training.checkpoints import (
+    CheckpointFolder,
+    TrainingState,
+    load_checkpoint,
+    publish,
+    restore_rng,
+    rng_state,
+)
+from oel_core.errors import ArtifactError
+
+
+def state(step):
+    weight = torch.nn.Parameter(torch.arange(4.0) + step)
+    optimiser = torch.optim.AdamW([{"params": [weight], "weight_decay": 0.01}], lr=0.1)
+    weight.grad = torch.ones(4)
+    optimiser.step()
+    return TrainingState(step, {"weight": weight}, optimiser.state_dict(), {"last_epoch": step}, rng_state())
+
+
+def nothing(folder):
+    pass
+
+
+def test_everything_comes_back_exactly(tmp_path):
+    before = state(3)
+    loaded = load_checkpoint(CheckpointFolder(tmp_path, 2).save(before, nothing))
+    assert torch.equal(loaded.weights["weight"], before.weights["weight"])
+    assert loaded.scheduler == {"last_epoch": 3}
+    assert loaded.optimiser["state"].keys() == before.optimiser["state"].keys()
+    for key, value in before.optimiser["state"][0].items():
+        assert torch.equal(loaded.optimiser["state"][0][key], value)
+    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(4))], lr=9.0)
+    optimiser.load_state_dict(dict(loaded.optimiser))
+    assert optimiser.param_groups[0]["lr"] == 0.1
+    restore_rng(loaded.rng)
+    first = torch.rand(3)
+    restore_rng(before.rng)
+    assert torch.equal(first, torch.rand(3))
+
+
+def test_oldest_go_first_and_steps_sort_by_number(tmp_path):
+    folder = CheckpointFolder(tmp_path, 2)
+    for step in (1, 2, 9, 10, 100_000):
+        folder.save(state(step), nothing)
+    assert [path.name for path in folder.all()] == ["step_00010", "step_100000"]
+    assert folder.latest() == tmp_path / "step_100000"
+
+
+def test_half_written_folders_are_never_read_and_swept(tmp_path):
+    folder = CheckpointFolder(tmp_path, 2)
+    good = folder.save(state(1), nothing)
+
+    def killed(path):
+        (path / "half").write_text("x")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        folder.save(state(2), killed)
+    assert folder.latest() == good
+    assert list(tmp_path.glob(".*"))
+    folder.sweep()
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00001"]
+
+
+def test_publishing_replaces_what_was_there(tmp_path):
+    target = tmp_path / "out"
+    for text in ("old", "new"):
+        publish(target, lambda folder, text=text: (folder / "file").write_text(text))
+    assert (target / "file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_damaged_checkpoints_are_named(tmp_path, name, damage):
+    path = CheckpointFolder(tmp_path, 2).save(state(1), nothing)
+    if damage == "missing":
+        (path / name).unlink()
+    else:
+        (path / name).write_bytes((path / name).read_bytes()[:-7])
+    with pytest.raises(ArtifactError, match="step_00001 is not a whole checkpoint"):
+        load_checkpoint(path)

@@ -1,0 +1,77 @@
+"""The server that a run starts itself, with a stand-in for `vllm serve`; the real one is in `test_vllm_real`."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from oel_core.config.run import ModelConfig
+from oel_core.errors import PolicyError
+from oel_core.policies.openai import managed_server
+from oel_core.policies.openai.managed_server import HOST, ServerProcess, flags, free_port, server_for
+from oel_core.policies.vllm.settings import engine_arguments
+from tests.fakes import tiny_model_folder
+
+SERVE = (
+    "import http.server as h; h.ThreadingHTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()"
+)
+
+
+def test_a_server_is_waited_for_and_ended(tmp_path: Path) -> None:
+    port = free_port()
+    server = ServerProcess([sys.executable, "-c", SERVE.format(port=port)], {}, tmp_path / "log")
+    server.wait_until(f"http://{HOST}:{port}/", 60)
+    assert server.alive
+    server.close()
+    assert not server.alive
+    server.close()
+    assert "GET / HTTP" in (tmp_path / "log").read_text()
+
+
+def test_a_server_that_ends_at_its_start_says_its_last_words(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", "import sys; print('no such model'); sys.exit(4)"]
+    server = ServerProcess(words, {}, tmp_path / "log")
+    with pytest.raises(PolicyError, match=r"(?s)ended with status 4.*no such model"):
+        server.wait_until(f"http://{HOST}:{free_port()}/", 60)
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    server = ServerProcess([sys.executable, "-c", "import time; time.sleep(600)"], {}, tmp_path / "log")
+    with pytest.raises(PolicyError, match=r"start_timeout_s = 0\.5 s"):
+        server.wait_until(f"http://{HOST}:{free_port()}/", 0.5)
+    server.close()
+
+
+def test_settings_become_flags() -> None:
+    config = ModelConfig(vllm={"prefix_caching": False, "cache_gib": 0.5})  # type: ignore[arg-type]
+    words = flags(engine_arguments("/models/base", 16, 512, config, cpu=True))
+    assert "/models/base" not in words
+    assert "--no-enable-prefix-caching" in words
+    assert "--enable-lora" in words
+    for name, value in [("--max-model-len", "512"), ("--kv-cache-memory-bytes", str(2**29)), ("--max-lora-rank", "16")]:
+        assert words[words.index(name) + 1] == value
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_cpu_builds_own_command_is_gone_round(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    def version(name: str) -> str:
+        if not known:
+            raise managed_server.PackageNotFoundError(name)
+        return "0.32.0"
+
+    monkeypatch.setattr(managed_server, "version", version)
+    command = managed_server.serve_command("/models/base")
+    assert command[0] == sys.executable
+    assert command[2:] == (
+        ["vllm.entrypoints.cli.main", "serve", "/models/base"]
+        if known
+        else ["vllm.entrypoints.openai.api_server", "--model", "/models/base"]
+    )
+
+
+def test_without_vllm_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oel_core.policies.vllm.policy.find_spec", lambda name: None)
+    path = str(tiny_model_folder(tmp_path))
+    with pytest.raises(PolicyError, match="vLLM is not installed: pip install"):
+        server_for(path, ModelConfig(path=path, backend="openai", openai={"managed": True}))  # type: ignore[arg-type]
+    assert managed_server._running == {}
