@@ -6,7 +6,8 @@ from prefect import flow
 
 from oel_core.config.run import OelConfig
 from oel_core.runs.folder import RunFolder
-from tasks.evaluate import evaluate
+from oel_core.stages.round import evaluation_stages
+from tasks.stages import evaluate
 from tasks.tracking.settings import TrackingSettings
 
 
@@ -15,5 +16,5 @@ def evaluate_round(
     config: OelConfig, run: RunFolder, round_index: int, parts: Sequence[str], tracking: TrackingSettings
 ) -> None:
     """Measures these of the round's arms and out-of-distribution suites. What has been measured is skipped."""
-    for part in parts:
-        evaluate(config, run, round_index, part, tracking)
+    for stage in evaluation_stages(parts):
+        evaluate(stage, config, run, round_index, tracking)

@@ -1,4 +1,4 @@
-"""One round: collect → extract → accumulate → (review, select) → distill → evaluate → register."""
+"""One round as a flow: its stages in the order of `oel_core.stages.round`, then the checkpoint is registered."""
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -9,14 +9,9 @@ from flows.reviewing import wait_for_review
 from oel_core.config.run import OelConfig
 from oel_core.runs.folder import RunFolder
 from oel_core.stages.evaluate import parts
-from tasks.accumulate import accumulate
-from tasks.collect import collect
-from tasks.distill import distill
-from tasks.extract import extract
+from oel_core.stages.round import distillation_stages, knowledge_stages
 from tasks.promote import register
-from tasks.review import review
-from tasks.saturation import saturation
-from tasks.select import select
+from tasks.stages import TASKS
 from tasks.tracking.client import tracker_of
 from tasks.tracking.settings import TrackingSettings
 
@@ -25,18 +20,10 @@ from tasks.tracking.settings import TrackingSettings
 def learning_round(config: OelConfig, run: RunFolder, round_index: int, tracking: TrackingSettings) -> None:
     """Brings one round to its end. Stages that have finished are skipped."""
     with tracker_of(tracking, run).running(str(round_index)):
-        collect(config, run, round_index, tracking)
-        if config.knowledge.source.use == "extracted":
-            extract(config, run, round_index, tracking)
-        accumulate(config, run, round_index, tracking)
-        if config.review.mode == "required":
-            wait_for_review(config, run, round_index)
-            review(config, run, round_index, tracking)
-        if config.knowledge.saturation.every is not None:
-            saturation(config, run, round_index, tracking)
-        if config.knowledge.selection.use != "all":
-            select(config, run, round_index, tracking)
-        distill(config, run, round_index, tracking)
+        for stage in [*knowledge_stages(config), *distillation_stages(config)]:
+            if stage.kind == "review":
+                wait_for_review(config, run, round_index)
+            TASKS[stage.kind](stage, config, run, round_index, tracking)
         evaluate_round(config, run, round_index, parts(config, round_index), tracking)
         register(run, round_index, tracking)
     create_markdown_artifact(

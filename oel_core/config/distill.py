@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from oel_core.config.names import ObjectiveName
 from oel_core.config.section import Count, Section, Share
-from oel_core.config.serving import Backend
 from oel_core.config.stability import StabilityConfig
 
 CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
@@ -42,7 +42,7 @@ class RegimeConfig(Section):
     """The round's start, a moving average of the student since then, or the student itself."""
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
     """Share of itself that the `ema` teacher keeps at each step."""
-    rollouts: Backend = "transformers"
+    rollouts: Literal["transformers", "vllm", "openai"] = "transformers"
     """What draws responses from the student: itself, or an engine that takes its weights over before each step."""
     retention: RetentionConfig = RetentionConfig()
     processes: Count = 1
@@ -94,15 +94,7 @@ class DistillConfig(RegimeConfig):
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient norm clip."""
-    objective: Literal[
-        "reverse_kl_top_k",
-        "reverse_kl_renormalised",
-        "reverse_kl_tail",
-        "reverse_kl",
-        "sampled_token",
-        "forward_kl",
-        "generalised_jsd",
-    ] = "reverse_kl_top_k"
+    objective: ObjectiveName = "reverse_kl_top_k"
     """What is minimised; `oel_core/distillation/objectives/losses.py` defines each. The default is the paper's."""
     jsd_beta: float = Field(default=0.5, gt=0, lt=1)
     """Share of the teacher in the mixture of `generalised_jsd`."""

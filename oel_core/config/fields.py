@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -14,6 +13,7 @@ from pydantic_core import ErrorDetails, to_json
 from oel_core.config.urls import without_secrets
 from oel_core.config.yaml_text import Place
 from oel_core.errors import ConfigError
+from oel_core.text.nearest import nearest
 from oel_core.text.visible import visible
 
 SHOWN = 80
@@ -85,12 +85,6 @@ def shown(text: str) -> str:
 def dotted(place: Place) -> str:
     """A place as it is written on a command line."""
     return ".".join(shown(str(key)) for key in place)
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """ "did you mean a, b? " with the nearest known names, or nothing where none is near."""
-    near = get_close_matches(name[:SHOWN], known, n=3)
-    return f"did you mean {', '.join(near)}? " if near else ""
 
 
 def type_at(model: type[BaseModel], place: Place) -> Any:

@@ -12,15 +12,17 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from oel_core.config.distill import DistillConfig
-from oel_core.config.fields import check, nearest, shown, validate
+from oel_core.config.fields import check, shown, validate
 from oel_core.config.knowledge import KnowledgeConfig, ReviewConfig
+from oel_core.config.names import BackendName, FormatName
 from oel_core.config.operation import ExperienceConfig, GateConfig
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
 from oel_core.config.section import Count, CountOrZero, Options, Section
-from oel_core.config.serving import Backend, OpenAIConfig, VllmConfig
+from oel_core.config.serving import OpenAIConfig, VllmConfig
 from oel_core.config.yaml_text import Place, YamlText, dump_yaml, parse_yaml, read_yaml
 from oel_core.errors import ConfigError
+from oel_core.text.nearest import nearest
 
 PRESETS = resources.files("oel_core.config") / "presets"
 
@@ -53,7 +55,7 @@ class ModelConfig(Section):
     thinking: bool = False
     """Passed to the chat template as `enable_thinking`."""
     lora: LoraConfig | None = None
-    backend: Backend = "transformers"
+    backend: BackendName = "transformers"
     """What answers prompts; distillation always trains the weights at `path` with transformers."""
     vllm: VllmConfig = VllmConfig()
     openai: OpenAIConfig = OpenAIConfig()
@@ -106,7 +108,7 @@ class CollectConfig(Section):
 class ExtractConfig(Section):
     """How experience becomes knowledge items."""
 
-    format: Literal["itemised", "free_text"] = "itemised"
+    format: FormatName = "itemised"
     with_previous: bool = True
     """Show the extractor the knowledge so far."""
     use_after: Count | None = None
@@ -232,6 +234,11 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> OelConfig:
             its line or its override).
     """
     return _build(_read(preset), [parse_override(OelConfig, override) for override in overrides])
+
+
+def default_config(overrides: Sequence[str] = ()) -> OelConfig:
+    """The defaults of every field, with overrides applied in order. Raises ConfigError as `load_config`."""
+    return _build(parse_yaml("{}", "the defaults"), [parse_override(OelConfig, override) for override in overrides])
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

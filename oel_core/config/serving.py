@@ -11,8 +11,6 @@ from pydantic import AfterValidator, Field, model_validator
 from oel_core.config.section import Count, CountOrZero, Section, Share
 from oel_core.config.urls import check_base_url
 
-Backend = Literal["transformers", "vllm", "openai"]
-
 DECIDING = ("model.openai.model", "model.openai.api", "model.openai.managed", "model.openai.tokenizer")
 """Dotted paths of the settings below that decide what a stage writes."""
 _SPREAD = ("distill.processes", "distill.sharding", "model.threads")

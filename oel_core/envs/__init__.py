@@ -1,14 +1,13 @@
-"""The registry of environments. A new one is one module here and one line in `REGISTRY`."""
+"""Environments by name: `oel_core.plugins.builtin` lists those that ship with the project."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import import_module
 from typing import Any, Final
 
 from oel_core.envs.base import Environment, EnvSpec, Step
 from oel_core.envs.options import OptionInfo, option_infos
-from oel_core.errors import ConfigError, EnvironmentError_
+from oel_core.errors import EnvironmentError_
+from oel_core.plugins.builtin import ENVIRONMENTS
 
 __all__ = [
     "REGISTRY",
@@ -24,17 +23,9 @@ __all__ = [
     "prepare_envs",
 ]
 
-REGISTRY: Final[dict[str, str]] = {
-    "lake": "oel_core.envs.lake:LakeEnv",
-    "frozen_lake": "oel_core.envs.textarena:FrozenLake",
-    "sokoban": "oel_core.envs.textarena:Sokoban",
-    "textworld_coin": "oel_core.envs.textworld.games:CoinCollector",
-    "textworld_treasure": "oel_core.envs.textworld.games:TreasureHunter",
-    "textworld_cooking": "oel_core.envs.textworld.games:Cooking",
-    "textworld_custom": "oel_core.envs.textworld.games:CustomGame",
-    "textworld_relics": "oel_core.envs.textworld.relics_game:Relics",
-}
-"""Name → "module:Class", imported on first use. A class is called with `(spec, seed)` and has an `Options` model."""
+REGISTRY: Final = ENVIRONMENTS.builtin
+"""Name → "module:Class" of those that ship with the project. A class is called with `(spec, seed)` and may have an
+`Options` model."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +38,8 @@ class EnvInfo:
 
 
 def env_names() -> list[str]:
-    """Registered names, in the order of the registry."""
-    return list(REGISTRY)
+    """Names that ship with the project, then those of installed packages."""
+    return ENVIRONMENTS.names()
 
 
 def make_env(spec: EnvSpec, seed: int) -> Environment:
@@ -87,17 +78,12 @@ def describe_env(name: str) -> EnvInfo:
 
 
 def describe_envs() -> list[EnvInfo]:
-    """Summary and options of every registered environment, for a command line's listing."""
-    return [describe_env(name) for name in REGISTRY]
+    """Summary and options of every environment that has a name."""
+    return [describe_env(name) for name in env_names()]
 
 
 def _load(name: str) -> Any:
-    if name not in REGISTRY:
-        near = get_close_matches(name, REGISTRY, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ConfigError(f"unknown environment '{name}': {hint}registered are {', '.join(REGISTRY)}")
-    module, _, cls = REGISTRY[name].partition(":")
     try:
-        return getattr(import_module(module), cls)
+        return ENVIRONMENTS.load(name)
     except ImportError as error:
         raise EnvironmentError_(f"environment '{name}' needs a package that cannot be imported: {error}") from error

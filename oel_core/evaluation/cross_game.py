@@ -72,3 +72,8 @@ def make_cross_game(name: str, options: Mapping[str, Any], config: OelConfig) ->
     play = config.play.model_copy(update={"sampling": config.evaluate.games.sampling})
     label = f"{CROSS_GAME}_{spec.name}" if name == CROSS_GAME else name
     return CrossGame(label, HeldOutPlay(spec, tuple(plans), play, config.seed))
+
+
+def make_plain_cross_game(options: Mapping[str, Any], config: OelConfig) -> CrossGame:
+    """The suite called `cross_game`; see `make_cross_game`."""
+    return make_cross_game(CROSS_GAME, options, config)

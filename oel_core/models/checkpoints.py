@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from oel_core.config.fields import nearest
 from oel_core.errors import ArtifactError, PolicyError
 from oel_core.models.fetched import MODELS, fetched_folder
 from oel_core.models.hub import require_hub
+from oel_core.text.nearest import nearest
 
 SEED_LM, SEED_LM_TWO_WORLDS = "seed-lm", "seed-lm-two-worlds"
 SEED_LM_WEIGHTS = Path(__file__).parents[1] / "seed_lm" / "weights"

@@ -1,15 +1,11 @@
-"""Policy backends, by name. Adding one is a file that gives a `LoadedPolicy` and a line in `BACKENDS`."""
-
-from __future__ import annotations
+"""Loaded policies, shared between stages. `oel_core.plugins.builtin` lists the backends by name."""
 
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from oel_core.config.run import ModelConfig
+from oel_core.plugins.builtin import POLICIES
 from oel_core.policies.base import Policy
-
-if TYPE_CHECKING:  # the configuration imports this package for its sampling type
-    from oel_core.config.run import ModelConfig
 
 
 class LoadedPolicy(Policy, Protocol):
@@ -18,30 +14,6 @@ class LoadedPolicy(Policy, Protocol):
     closed: bool
     """Nothing can be generated any more."""
 
-
-def _transformers(path: str, config: ModelConfig) -> LoadedPolicy:
-    from oel_core.policies.hf.policy import TransformersPolicy
-
-    return TransformersPolicy.load(path, config)
-
-
-def _vllm(path: str, config: ModelConfig) -> LoadedPolicy:
-    from oel_core.policies.vllm.policy import VllmPolicy
-
-    return VllmPolicy.load(path, config)
-
-
-def _openai(path: str, config: ModelConfig) -> LoadedPolicy:
-    from oel_core.policies.openai.policy import OpenAIPolicy
-
-    return OpenAIPolicy.load(path, config)
-
-
-BACKENDS: dict[str, Callable[[str, ModelConfig], LoadedPolicy]] = {
-    "transformers": _transformers,
-    "vllm": _vllm,
-    "openai": _openai,
-}
 
 _lock = threading.Lock()
 _held: dict[tuple[object, ...], LoadedPolicy] = {}
@@ -83,7 +55,7 @@ def load_policy(path: str, config: ModelConfig) -> Policy:
             if held is not None:  # it failed, and may hold more than memory
                 held.close()
             _held.clear()
-            held = _held[key] = BACKENDS[config.backend](path, config)
+            held = _held[key] = POLICIES.load(config.backend)(path, config)
         return held
 
 

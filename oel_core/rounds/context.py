@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from oel_core.config.run import ModelConfig, OelConfig
+from oel_core.distillation.training.step_records import StepRecord
 from oel_core.errors import ArtifactError
 from oel_core.models.checkpoints import model_digest
-from oel_core.policies import load_policy
+from oel_core.policies import load_policy, release
 from oel_core.policies.base import Policy
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.freed import freed_files
@@ -18,22 +19,32 @@ from oel_core.types import Split, Trajectory
 LoadPolicy = Callable[[str, ModelConfig], Policy]
 """Gives the policy of a checkpoint. Stages do not close it, so that the next one finds it loaded."""
 
+OnStep = Callable[[StepRecord], None]
+
 TRAJECTORIES, EPISODES, CHECKPOINT, REPORT = "trajectories.jsonl", "episodes.jsonl", "checkpoint", "report.json"
 
 
+def ignore_step(step: StepRecord) -> None:
+    """The `on_step` of a caller who does not look."""
+
+
 @dataclass(frozen=True)
-class Given:
+class StageContext:
     """What a caller gives a stage besides its settings."""
 
     load: LoadPolicy = load_policy
     on_progress: Progress = silent
+    on_step: OnStep = ignore_step
+    """Called with each optimiser step of a distillation as it ends."""
+    free_memory: Callable[[], None] = release
+    """Called before a distillation needs the memory that generation left in use."""
 
     def start_policy(self, config: OelConfig, run: RunFolder, round_index: int) -> Policy:
         """The policy that a round starts from, loaded."""
         return self.load(start_model(config, run, round_index), config.model)
 
 
-NOTHING = Given()
+DEFAULT_CONTEXT = StageContext()
 """Policies are loaded as usual, and nobody looks."""
 
 

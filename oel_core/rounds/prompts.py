@@ -32,7 +32,7 @@ def partial_rollouts(config: OelConfig, episodes: Sequence[Trajectory]) -> list[
     """Every turn's prompt, step by step: episode n belongs to step n // `distill.episodes_per_step`."""
     steps: list[list[PartialRollout]] = [[] for _ in range(config.distill.steps)]
     for episode in episodes:
-        steps[episode.index // config.distill.episodes_per_step] += _turns(episode)
+        steps[episode.index // config.distill.episodes_per_step] += prompts_of(episode)
     return steps
 
 
@@ -51,7 +51,7 @@ def successes(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -> P
         for number, turn in enumerate(episode.turns)
         if turn.response_ids
     }
-    kept = [episode for episode in episodes if any(_name(turn) in responses for turn in _turns(episode))]
+    kept = [episode for episode in episodes if any(_name(turn) in responses for turn in prompts_of(episode))]
     if not kept:
         passed = sum(episode.passed for episode in episodes)
         raise DistillationError(
@@ -61,13 +61,14 @@ def successes(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -> P
         )
     order = chain.from_iterable(Random(derive_seed(seed, "epoch", n)).sample(kept, len(kept)) for n in count())
     steps = [
-        [turn for episode in islice(order, config.distill.episodes_per_step) for turn in _turns(episode)]
+        [turn for episode in islice(order, config.distill.episodes_per_step) for turn in prompts_of(episode)]
         for _ in range(config.distill.steps)
     ]
     return Prompts([[turn for turn in step if _name(turn) in responses] for step in steps], responses)
 
 
-def _turns(episode: Trajectory) -> list[PartialRollout]:
+def prompts_of(episode: Trajectory) -> list[PartialRollout]:
+    """The prompt of every turn of an episode, without the responses."""
     return [
         PartialRollout(trajectory_id=episode.id, turn=number, messages=turn.messages)
         for number, turn in enumerate(episode.turns)

@@ -19,6 +19,7 @@ from oel_core import __version__
 from oel_core.config.run import OelConfig, dump_config, read_config
 from oel_core.config.serving import decides
 from oel_core.errors import ArtifactError, ConfigError
+from oel_core.plugins.builtin import foreign_components
 from oel_core.runs.arithmetic import arithmetic
 from oel_core.runs.files import sync_folder, write_atomic
 from oel_core.runs.freed import freed_files
@@ -176,12 +177,16 @@ def _seal(partial: Path, key: StageKey, counts: Mapping[str, float]) -> None:
 def stage_key(
     config: OelConfig, round_index: int, stage: str, sections: Sequence[str], inputs: Mapping[str, str]
 ) -> StageKey:
-    """The key of a stage that depends on these sections or fields of the configuration (dotted paths)."""
+    """The key of a stage that depends on these sections or fields of the configuration (dotted paths).
+
+    Components that do not ship with the project count with their version or the digest of their source.
+    """
+    settings = chosen_settings(_settings(config), sections)
     return StageKey(
         stage=f"{round_name(round_index)}/{stage}",
         sections=tuple(sections),
-        config=chosen_settings(_settings(config), sections),
-        inputs=dict(inputs),
+        config=settings,
+        inputs={**inputs, **foreign_components(settings)},
     )
 
 

@@ -13,7 +13,7 @@ from oel_core.knowledge.store import empty, merge, write_knowledge
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
 from oel_core.rounds.carried import previous_input, previous_knowledge
-from oel_core.rounds.context import NOTHING, Given
+from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
 from oel_core.rounds.sources import folder_digest, folder_source, raw_source
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, stage_key
@@ -39,7 +39,9 @@ SECTIONS = (
 STAGE, FLAGGED = "accumulate", "flagged.jsonl"
 
 
-def accumulate(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
+def accumulate(
+    config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT
+) -> Manifest:
     """Writes `knowledge_KK.md` and `.json` for every replica, from the items of its first `use_after` episodes.
 
     With hygiene also `flagged.jsonl`: what was found in new items, where it comes from, and whether it was left out.
@@ -54,13 +56,13 @@ def accumulate(config: OelConfig, run: RunFolder, round_index: int, given: Given
     def work(folder: Path) -> dict[str, float]:
         written: list[Knowledge] = []
         flagged: list[FlaggedItem] = []
-        policy = given.start_policy(config, run, round_index)
+        policy = context.start_policy(config, run, round_index)
         for replica in replicas:
             merged, found = _source(config, run, round_index, replica, policy)
             written.append(merged)
             flagged += found
             write_knowledge(folder, replica, written[-1])
-            given.on_progress(replica + 1, len(replicas))
+            context.on_progress(replica + 1, len(replicas))
         _require_content(config, run, round_index, written)
         counts = _counts(written)
         if config.knowledge.hygiene.policy != "off":

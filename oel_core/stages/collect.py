@@ -12,7 +12,7 @@ from oel_core.envs.base import env_spec
 from oel_core.projects.inbox import INBOX, SOURCES, Received, deal
 from oel_core.rollouts.playing import EpisodePlan, plan_episodes
 from oel_core.rollouts.recording import play_into
-from oel_core.rounds.context import NOTHING, TRAJECTORIES, Given, start_digest
+from oel_core.rounds.context import DEFAULT_CONTEXT, TRAJECTORIES, StageContext, start_digest
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name, stage_key
 from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
@@ -25,7 +25,7 @@ SECTIONS = ("seed", "model", "environment", "play", "collect", "distill.steps", 
 INBOX_SECTIONS = ("experience.extract_share",)
 
 
-def collect(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
+def collect(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Plays K·N episodes for extraction and T·(episodes a step) for consolidation, or takes them from the inbox.
 
     Raises:
@@ -44,8 +44,8 @@ def collect(config: OelConfig, run: RunFolder, round_index: int, given: Given = 
 
     def work(folder: Path) -> dict[str, float]:
         plans = extraction_plans(config, round_index) + consolidation_plans(config, round_index)
-        policy = given.start_policy(config, run, round_index)
-        return _counts(play_into(folder / TRAJECTORIES, config, policy, plans, given.on_progress))
+        policy = context.start_policy(config, run, round_index)
+        return _counts(play_into(folder / TRAJECTORIES, config, policy, plans, context.on_progress))
 
     return run.perform(key, work)
 

@@ -1,7 +1,7 @@
 """Distill: consolidates a round's knowledge into the weights. Needs no environment, only prompts and knowledge."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from oel_core.config.run import OelConfig
@@ -10,7 +10,14 @@ from oel_core.distillation.data.replay import digest_replay
 from oel_core.distillation.training.step_records import StepRecord
 from oel_core.errors import ArtifactError
 from oel_core.preflight.caution import find_cautions
-from oel_core.rounds.context import CHECKPOINT, load_trajectories, start_digest, start_model
+from oel_core.rounds.context import (
+    CHECKPOINT,
+    DEFAULT_CONTEXT,
+    StageContext,
+    load_trajectories,
+    start_digest,
+    start_model,
+)
 from oel_core.rounds.knowledge import load_teaching, teaching_digest
 from oel_core.rounds.prompts import plan_prompts
 from oel_core.runs.folder import RunFolder, stage_key
@@ -31,14 +38,9 @@ SECTIONS = (
     "review.mode",
 )
 STEPS = "steps.jsonl"
-OnStep = Callable[[StepRecord], None]
 
 
-def ignore(step: StepRecord) -> None:
-    """The `on_step` of a caller who does not look."""
-
-
-def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnStep = ignore) -> Manifest:
+def distill(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Trains the round's start model on its partial rollouts and leaves `checkpoint/` and `steps.jsonl`.
 
     Raises:
@@ -54,12 +56,19 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, *, on_step: OnS
     if config.distill.retention.replay is not None:
         inputs["replay"] = digest_replay(config.distill.retention.replay)
     key = stage_key(config, round_index, "distill", SECTIONS, inputs)
-    return run.perform(key, lambda folder: _train(config, run, round_index, folder, on_step))
+    return run.perform(key, lambda folder: _train(config, run, round_index, folder, context))
 
 
-def _train(config: OelConfig, run: RunFolder, round_index: int, folder: Path, on_step: OnStep) -> dict[str, float]:
+def _train(
+    config: OelConfig, run: RunFolder, round_index: int, folder: Path, context: StageContext
+) -> dict[str, float]:
     from oel_core.distillation.training import run as training
 
+    def on_step(step: StepRecord) -> None:
+        context.on_progress(step.step, config.distill.steps)
+        context.on_step(step)
+
+    context.free_memory()
     for caution in find_cautions(config):
         logger.warning("%s", caution)
     teaching = load_teaching(config, run, round_index)

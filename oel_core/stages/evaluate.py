@@ -12,7 +12,15 @@ from oel_core.errors import ConfigError
 from oel_core.evaluation import Suite, make_suite, model_settings
 from oel_core.evaluation.games import raw_knowledge
 from oel_core.policies.base import Policy
-from oel_core.rounds.context import EPISODES, NOTHING, REPORT, Given, digest_after, load_trajectories, model_after
+from oel_core.rounds.context import (
+    DEFAULT_CONTEXT,
+    EPISODES,
+    REPORT,
+    StageContext,
+    digest_after,
+    load_trajectories,
+    model_after,
+)
 from oel_core.rounds.knowledge import load_teaching, teaching_digest
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, stage_key
@@ -49,7 +57,9 @@ def stage_name(part: str) -> str:
     return f"evaluate/{part}"
 
 
-def evaluate(config: OelConfig, run: RunFolder, round_index: int, part: str, given: Given = NOTHING) -> Manifest:
+def evaluate(
+    config: OelConfig, run: RunFolder, round_index: int, part: str, context: StageContext = DEFAULT_CONTEXT
+) -> Manifest:
     """Plays one part and leaves `episodes.jsonl` and `report.json`.
 
     Raises:
@@ -68,11 +78,11 @@ def evaluate(config: OelConfig, run: RunFolder, round_index: int, part: str, giv
         if part.startswith("ood/"):
             name = part.removeprefix("ood/")
             suite = make_suite(name, config.evaluate.ood[name], config)
-            policy = given.load(path, model_settings(suite, config.model))
+            policy = context.load(path, model_settings(suite, config.model))
         else:
-            policy = given.load(path, config.model)
+            policy = context.load(path, config.model)
             suite = _games(config, run, round_index, part, policy)
-        return run_suite(suite, policy, folder, given.on_progress)
+        return run_suite(suite, policy, folder, context.on_progress)
 
     return run.perform(key, work)
 

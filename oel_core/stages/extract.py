@@ -13,8 +13,8 @@ from oel_core.knowledge.extraction import ExtractionResult, RawOutput, extract_r
 from oel_core.knowledge.extraction_records import Dropped
 from oel_core.rounds.carried import previous_input, previous_knowledge
 from oel_core.rounds.context import (
-    NOTHING,
-    Given,
+    DEFAULT_CONTEXT,
+    StageContext,
     load_trajectories,
     start_digest,
 )
@@ -52,7 +52,7 @@ def replica_path(run: RunFolder, round_index: int, replica: int) -> Path:
     return run.stage_path(round_index, STAGE) / replica_name(replica)
 
 
-def extract(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
+def extract(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Reads each replica's N episodes in order.
 
     Raises:
@@ -72,7 +72,7 @@ def extract(config: OelConfig, run: RunFolder, round_index: int, given: Given = 
         done = {replica: recover_jsonl(_raw(folder, replica), RawOutput) for replica in replicas}
         known = {replica: previous_knowledge(config, run, round_index, replica) for replica in replicas}
         read, total = sum(map(len, done.values())), sum(map(len, episodes.values()))
-        policy = given.start_policy(config, run, round_index)
+        policy = context.start_policy(config, run, round_index)
         with ExitStack() as open_files:
             writers = {replica: open_files.enter_context(JsonlWriter(_raw(folder, replica))) for replica in replicas}
 
@@ -80,7 +80,7 @@ def extract(config: OelConfig, run: RunFolder, round_index: int, given: Given = 
                 nonlocal read
                 writers[replica].append(row)
                 read += 1
-                given.on_progress(read, total)
+                context.on_progress(read, total)
 
             results = extract_replicas(
                 policy,

@@ -12,7 +12,7 @@ from oel_core.config.run import OelConfig
 from oel_core.evaluation import make_suite, model_settings
 from oel_core.models.checkpoints import model_digest, resolve_model
 from oel_core.models.threads import use_threads
-from oel_core.rounds.context import NOTHING, REPORT, Given
+from oel_core.rounds.context import DEFAULT_CONTEXT, REPORT, StageContext
 from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.locks import exclusive
 from oel_core.runs.manifest import digest_bytes, flatten, read_record
@@ -30,7 +30,7 @@ def measure(
     options: Mapping[str, Any],
     *,
     knowledge: str | None = None,
-    given: Given = NOTHING,
+    context: StageContext = DEFAULT_CONTEXT,
 ) -> EvalReport:
     """Leaves `episodes.jsonl` and `report.json` in `folder`.
 
@@ -57,8 +57,8 @@ def measure(
 
     def work(partial: Path) -> dict[str, float]:
         use_threads(config.model.model_copy(update={"path": model}))
-        policy = given.load(model, model_settings(made, config.model))
-        return run_suite(made, policy, partial, given.on_progress)
+        policy = context.load(model, model_settings(made, config.model))
+        return run_suite(made, policy, partial, context.on_progress)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(folder.with_name(f".{folder.name}.lock")):

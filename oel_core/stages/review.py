@@ -11,7 +11,7 @@ from oel_core.errors import ExtractionError, UndecidedError
 from oel_core.knowledge.store import load_knowledge, render, write_knowledge
 from oel_core.policies.base import Policy
 from oel_core.projects.review import Decision, decision_of, review_list
-from oel_core.rounds.context import NOTHING, Given
+from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.manifest import Manifest
@@ -23,7 +23,7 @@ STAGE, REVIEW = "review", "review.json"
 SECTIONS = ("collect.replicas", "knowledge.allow_empty", "review.mode")
 
 
-def review(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
+def review(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Applies the decision that was made about the round.
 
     Raises:
@@ -38,7 +38,7 @@ def review(config: OelConfig, run: RunFolder, round_index: int, given: Given = N
         decision = _approved(run, round_index)
         items = review_list(config, run, round_index).items
         dropped = set(decision.dropped)
-        policy = given.start_policy(config, run, round_index)
+        policy = context.start_policy(config, run, round_index)
         for replica in range(config.collect.replicas):
             kept = [entry.item for entry in items if entry.replica == replica and entry.number not in dropped]
             before = load_knowledge(run.stage_path(round_index, ACCUMULATE), replica)

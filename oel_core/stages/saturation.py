@@ -12,7 +12,7 @@ from oel_core.errors import ConfigError
 from oel_core.evaluation.validation import candidate, score_texts, validation_layouts
 from oel_core.knowledge.selection_records import Score
 from oel_core.rounds.carried import previous_input
-from oel_core.rounds.context import EPISODES, NOTHING, Given, start_digest
+from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext, start_digest
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.manifest import Manifest
@@ -49,7 +49,9 @@ class SaturationCurve(Record):
         return [(n, fmean(p.score.pass_rate for p in self.points if p.episodes == n)) for n in places]
 
 
-def saturation(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
+def saturation(
+    config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT
+) -> Manifest:
     """Scores every replica's knowledge at every point.
 
     Raises:
@@ -64,7 +66,7 @@ def saturation(config: OelConfig, run: RunFolder, round_index: int, given: Given
     key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
 
     def work(folder: Path) -> dict[str, float]:
-        policy = given.start_policy(config, run, round_index)
+        policy = context.start_policy(config, run, round_index)
         states = {
             (point, replica): accumulate.merged_after(config, run, round_index, replica, policy, point)[0]
             for point in points(config)
@@ -72,7 +74,9 @@ def saturation(config: OelConfig, run: RunFolder, round_index: int, given: Given
         }
         candidates = {place: candidate(state, place[0]) for place, state in states.items()}
         episodes, path = config.knowledge.saturation.episodes, folder / EPISODES
-        scores = score_texts(config, policy, list(candidates.values()), round_index, episodes, path, given.on_progress)
+        scores = score_texts(
+            config, policy, list(candidates.values()), round_index, episodes, path, context.on_progress
+        )
         curve = SaturationCurve(
             used_after=config.use_after,
             layouts=validation_layouts(config, round_index, episodes),

@@ -12,7 +12,7 @@ from oel_core.evaluation.validation import Candidate, candidate, score_texts, va
 from oel_core.knowledge.selection import Choice, Scored, choose
 from oel_core.knowledge.selection_records import SCORES, FileScore, Score, Selection
 from oel_core.knowledge.store import write_knowledge
-from oel_core.rounds.context import EPISODES, NOTHING, Given, start_digest
+from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext, start_digest
 from oel_core.rounds.settled import SETTLED_SECTIONS, load_settled, settled_digest
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, stage_key
@@ -23,7 +23,7 @@ STAGE = "select"
 SECTIONS = ("seed", "model", "environment", "play", *SETTLED_SECTIONS, "knowledge.selection", "knowledge.injection")
 
 
-def select(config: OelConfig, run: RunFolder, round_index: int, given: Given = NOTHING) -> Manifest:
+def select(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Scores with the policy that the round started from.
 
     Raises:
@@ -41,11 +41,11 @@ def select(config: OelConfig, run: RunFolder, round_index: int, given: Given = N
 
     def work(folder: Path) -> dict[str, float]:
         knowledge = load_settled(config, run, round_index)
-        policy = given.start_policy(config, run, round_index)
+        policy = context.start_policy(config, run, round_index)
         candidates = {entry.replica: candidate(entry) for entry in knowledge}
         everything = [Candidate("none", 0, ""), *candidates.values()]
         path = folder / EPISODES
-        scores = score_texts(config, policy, everything, round_index, settings.episodes, path, given.on_progress)
+        scores = score_texts(config, policy, everything, round_index, settings.episodes, path, context.on_progress)
         rated = {replica: scores[found.label] for replica, found in candidates.items()}
         choice = choose([Scored(e.replica, rated[e.replica].pass_rate, e.tokens) for e in knowledge], settings)
         selection = Selection(

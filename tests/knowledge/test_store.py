@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from oel_core.errors import ArtifactError
 from oel_core.knowledge.store import diff, empty, load_knowledge, merge, paths, render, write_knowledge
-from oel_core.prompts.extraction import FORMATS, get_format
+from oel_core.plugins.builtin import FORMATS
+from oel_core.prompts.extraction import get_format
 from oel_core.prompts.extraction.itemised import MARKER
 from oel_core.runs.manifest import digest_bytes
 from oel_core.types import ExperienceItem, Knowledge
@@ -55,7 +56,7 @@ def test_itemised_knowledge_is_the_newest_whole_items_under_the_cap(batches: lis
     assert knowledge.replica == 3
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", FORMATS.builtin)
 @given(batches=st.lists(st.lists(HOSTILE, max_size=4), max_size=6), cap=st.integers(1, 60))
 def test_whatever_is_merged_text_items_and_cap_agree(form: str, batches: list[list[str]], cap: int) -> None:
     knowledge = empty(0, 1)
@@ -67,7 +68,7 @@ def test_whatever_is_merged_text_items_and_cap_agree(form: str, batches: list[li
         assert all(entry.text.strip() == entry.text != "" for entry in knowledge.items)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", FORMATS.builtin)
 @given(texts=st.lists(LINE, min_size=1, max_size=8), cap=st.integers(1, 30))
 def test_the_cut_is_the_formats_own(form: str, texts: list[str], cap: int) -> None:
     unique = list(dict.fromkeys(marked(*texts)))

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oel_core.errors import ConfigError
-from oel_core.prompts.extraction import FORMATS, get_format
+from oel_core.plugins.builtin import FORMATS
+from oel_core.prompts.extraction import get_format
 from oel_core.prompts.extraction.base import extraction_messages, transcript
 from oel_core.prompts.extraction.itemised import MARKER
 from oel_core.types import Message, Split
@@ -39,7 +40,7 @@ def word_count(text: str) -> int:
 
 @pytest.mark.parametrize("case", VECTORS["item_parse"])
 def test_itemised_parse_agrees_with_the_reference(case: dict[str, str]) -> None:
-    assert "\n".join(FORMATS["itemised"].parse(case["extractor_output"])) == case["items"]
+    assert "\n".join(get_format("itemised").parse(case["extractor_output"])) == case["items"]
 
 
 @pytest.mark.parametrize("case", VECTORS["knowledge_truncation"])
@@ -50,45 +51,45 @@ def test_truncation_agrees_with_the_reference(case: dict[str, Any]) -> None:
 
 @given(HOSTILE)
 def test_itemised_items_are_single_marked_lines_that_parse_to_themselves(output: str) -> None:
-    items = FORMATS["itemised"].parse(output)
+    items = get_format("itemised").parse(output)
     for item in items:
         assert item.startswith(f"{MARKER} ")
         assert len(item) > len(f"{MARKER} ")
         assert item.count(MARKER) == 1
         assert item.splitlines() == [item]
-    assert FORMATS["itemised"].parse("\n".join(items)) == items
+    assert get_format("itemised").parse("\n".join(items)) == items
 
 
 @given(HOSTILE.filter(lambda text: "</think>" not in text))
 def test_itemised_reads_nothing_from_the_thinking(thoughts: str) -> None:
-    parsed = FORMATS["itemised"].parse(f"<think>{thoughts}\n{MARKER} secret</think>\n{MARKER} said")
+    parsed = get_format("itemised").parse(f"<think>{thoughts}\n{MARKER} secret</think>\n{MARKER} said")
     assert parsed == [f"{MARKER} said"]
 
 
 @given(HOSTILE)
 def test_free_text_is_one_stripped_item_without_thinking(output: str) -> None:
-    items = FORMATS["free_text"].parse(output)
+    items = get_format("free_text").parse(output)
     assert len(items) <= 1
     for item in items:
         assert item == item.strip() != ""
-        assert FORMATS["free_text"].parse(item) == [item]
+        assert get_format("free_text").parse(item) == [item]
 
 
 def test_free_text_keeps_everything_after_the_thinking() -> None:
-    assert FORMATS["free_text"].parse("<think>a</think>\n one \n two \n") == ["one \n two"]
-    assert FORMATS["free_text"].parse("<think>all of it </think>  ") == []
+    assert get_format("free_text").parse("<think>a</think>\n one \n two \n") == ["one \n two"]
+    assert get_format("free_text").parse("<think>all of it </think>  ") == []
 
 
 @pytest.mark.parametrize("before", ["", "<think>hm</think>\n"])
 def test_a_quoted_end_of_thinking_deletes_nothing(before: str) -> None:
     items = [f"{MARKER} one", f"{MARKER} never write </think> twice", f"{MARKER} three"]
-    assert FORMATS["itemised"].parse(before + "\n".join(items)) == items
-    assert FORMATS["free_text"].parse(before + "\n".join(items)) == ["\n".join(items)]
+    assert get_format("itemised").parse(before + "\n".join(items)) == items
+    assert get_format("free_text").parse(before + "\n".join(items)) == ["\n".join(items)]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FORMATS.builtin)
 def test_thinking_that_never_ended_says_nothing(name: str) -> None:
-    assert FORMATS[name].parse(f"<think>\n{MARKER} a draft\n{MARKER} and") == []
+    assert get_format(name).parse(f"<think>\n{MARKER} a draft\n{MARKER} and") == []
 
 
 @pytest.mark.parametrize(
@@ -103,17 +104,17 @@ def test_thinking_that_never_ended_says_nothing(name: str) -> None:
     ],
 )
 def test_an_item_that_the_token_cap_cut_is_left_out(output: str, kept: list[str]) -> None:
-    form = FORMATS["itemised"]
+    form = get_format("itemised")
     assert form.parse(form.finished(output)) == kept
 
 
 @pytest.mark.parametrize(("output", "kept"), [("one\ntwo\nth", ["one\ntwo"]), ("on", []), ("one\n", ["one"])])
 def test_a_line_of_free_text_that_the_token_cap_cut_is_left_out(output: str, kept: list[str]) -> None:
-    form = FORMATS["free_text"]
+    form = get_format("free_text")
     assert form.parse(form.finished(output)) == kept
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FORMATS.builtin)
 @given(text=HOSTILE, cap=st.integers(0, 30))
 def test_truncation_keeps_a_fitting_end_of_the_text(name: str, text: str, cap: int) -> None:
     kept = get_format(name).truncate(text, cap, word_count)
@@ -125,7 +126,7 @@ def test_truncation_keeps_a_fitting_end_of_the_text(name: str, text: str, cap: i
 @given(st.lists(st.text("ab ", min_size=1).filter(str.strip), max_size=8), st.integers(0, 40))
 def test_itemised_truncation_keeps_the_most_newest_whole_items(texts: list[str], cap: int) -> None:
     items = [f"{MARKER} {text.strip()}" for text in texts]
-    kept = FORMATS["itemised"].truncate("\n".join(items), cap, word_count)
+    kept = get_format("itemised").truncate("\n".join(items), cap, word_count)
     newest = kept.split("\n") if kept else []
     assert newest == items[len(items) - len(newest) :]
     if len(newest) < len(items):
@@ -134,9 +135,9 @@ def test_itemised_truncation_keeps_the_most_newest_whole_items(texts: list[str],
 
 def test_multi_line_items_stay_whole() -> None:
     text = f"{MARKER} one\n  more of one\n{MARKER} two\n  more of two"
-    assert FORMATS["itemised"].truncate(text, 8, word_count) == f"{MARKER} two\n  more of two"
-    assert FORMATS["itemised"].truncate(text, 6, word_count) == ""
-    assert FORMATS["free_text"].truncate(text, 6, word_count) == "more of two"
+    assert get_format("itemised").truncate(text, 8, word_count) == f"{MARKER} two\n  more of two"
+    assert get_format("itemised").truncate(text, 6, word_count) == ""
+    assert get_format("free_text").truncate(text, 6, word_count) == "more of two"
 
 
 def test_unknown_format_names_the_known_ones() -> None:
@@ -164,7 +165,7 @@ def test_a_turn_with_history_shows_what_was_seen_last() -> None:
     assert transcript(episode("e", turns=[played]), None).startswith("## Turn 1\nboard 1\nAnswer: ")
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FORMATS.builtin)
 def test_the_extractor_reads_previous_knowledge_before_the_episode(name: str) -> None:
     form = get_format(name)
     played = episode("e", split=Split.EXTRACT, feedback="You lost.")

@@ -13,7 +13,7 @@ from oel_core.knowledge.store import load_knowledge
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.rounds import context as common
-from oel_core.rounds.context import Given
+from oel_core.rounds.context import StageContext
 from oel_core.runs.folder import open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.accumulate import FLAGGED, accumulate
@@ -55,9 +55,9 @@ def run_stages(root: Path, policy: str, answer: str) -> tuple[Path, Path, list[s
         return ScriptedPolicy(player, batch_size=2)
 
     run = open_run(root, policy)
-    collect(config(policy), run, 1, Given(load))
-    extract(config(policy), run, 1, Given(load))
-    counts = accumulate(config(policy), run, 1, Given(load)).counts
+    collect(config(policy), run, 1, StageContext(load))
+    extract(config(policy), run, 1, StageContext(load))
+    counts = accumulate(config(policy), run, 1, StageContext(load)).counts
     return run.stage_path(1, "accumulate"), run.stage_path(1, "extract/replica_00"), shown, counts
 
 

@@ -10,7 +10,7 @@ from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ArtifactError
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.rounds.context import EPISODES, Given
+from oel_core.rounds.context import EPISODES, StageContext
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages import measure as measuring
 from oel_core.stages.measure import measure
@@ -55,12 +55,12 @@ class Player:
             raise Killed
 
     @property
-    def given(self) -> Given:
-        return Given(self._load, self._look)
+    def given(self) -> StageContext:
+        return StageContext(self._load, self._look)
 
 
 def run(folder: Path, player: Player, **options: Any) -> EvalReport:
-    return measure(folder, config(), "model", "games", {"episodes": 7, **options}, given=player.given)
+    return measure(folder, config(), "model", "games", {"episodes": 7, **options}, context=player.given)
 
 
 def test_a_killed_measurement_goes_on_with_what_was_played(tmp_path: Path) -> None:
@@ -86,20 +86,20 @@ def test_a_folder_of_another_measurement_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     run(folder, Player())
     with pytest.raises(ArtifactError, match=r"input policy: digest of model → digest of other"):
-        measure(folder, config(), "other", "games", {"episodes": 7}, given=Player().given)
+        measure(folder, config(), "other", "games", {"episodes": 7}, context=Player().given)
     with pytest.raises(ArtifactError, match=r"setting option\.episodes: 7 → 8"):
         run(folder, Player(), episodes=8)
     other = config(environment={"name": "corridor", "max_turns": 5})
     with pytest.raises(ArtifactError, match=r"setting environment\.max_turns: 4 → 5"):
-        measure(folder, other, "model", "games", {"episodes": 7}, given=Player().given)
+        measure(folder, other, "model", "games", {"episodes": 7}, context=Player().given)
     with pytest.raises(ArtifactError, match=r"input knowledge: \(absent\) → "):
-        measure(folder, config(), "model", "games", {"episodes": 7}, knowledge="x", given=Player().given)
+        measure(folder, config(), "model", "games", {"episodes": 7}, knowledge="x", context=Player().given)
 
 
 def test_knowledge_is_put_before_the_model(tmp_path: Path) -> None:
     knowledge = "the goal is left"
     without, known = (
-        measure(tmp_path / name, config(), "model", "games", {"episodes": 7}, knowledge=text, given=Player().given)
+        measure(tmp_path / name, config(), "model", "games", {"episodes": 7}, knowledge=text, context=Player().given)
         for name, text in (("without", None), ("with", knowledge))
     )
     assert without.passed + known.passed == 7  # the goal is at one end or the other

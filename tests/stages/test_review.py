@@ -17,7 +17,7 @@ from oel_core.projects.review import Decision, decide, decision_of, review_list
 from oel_core.projects.triggers import Trigger, end
 from oel_core.rounds import context as common
 from oel_core.rounds.carried import previous_knowledge
-from oel_core.rounds.context import Given
+from oel_core.rounds.context import StageContext
 from oel_core.rounds.knowledge import load_teaching
 from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.stages.accumulate import accumulate
@@ -54,9 +54,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     monkeypatch.setattr(common, "model_digest", lambda path: "base")
     found = open_run(tmp_path, "run")
     adopt_config(found, config())
-    collect(config(), found, 1, Given(load))
-    extract(config(), found, 1, Given(load))
-    accumulate(config(), found, 1, Given(load))
+    collect(config(), found, 1, StageContext(load))
+    extract(config(), found, 1, StageContext(load))
+    accumulate(config(), found, 1, StageContext(load))
     return found
 
 
@@ -78,7 +78,7 @@ def test_items_are_numbered_with_their_sources_and_what_they_may_contradict(run:
 
 def test_what_was_dropped_reaches_neither_the_teacher_nor_the_next_round(run: RunFolder) -> None:
     decide(config(), run, 1, decision("approve", 2, 4))
-    review(config(), run, 1, Given(load))
+    review(config(), run, 1, StageContext(load))
     assert [entry.text for entry in load_teaching(config(), run, 1).knowledge] == [GOOD, GOOD]
     carried = previous_knowledge(config(), run, 2, 1)
     assert carried is not None
@@ -98,19 +98,19 @@ def test_it_is_too_late_for_a_round_that_is_over(run: RunFolder) -> None:
 
 def test_without_a_decision_or_with_a_rejection_the_round_does_not_go_on(run: RunFolder) -> None:
     with pytest.raises(ExtractionError, match="waits for review: look at it with `oel review run`"):
-        review(config(), run, 1, Given(load))
+        review(config(), run, 1, StageContext(load))
     decide(config(), run, 1, decision("reject"))
     with pytest.raises(ExtractionError, match=r"rejected by ann \(why\)"):
-        review(config(), run, 1, Given(load))
+        review(config(), run, 1, StageContext(load))
     decide(config(), run, 1, decision("approve"))
-    review(config(), run, 1, Given(load))
+    review(config(), run, 1, StageContext(load))
     assert load_knowledge(run.stage_path(1, "review"), 0) == load_knowledge(run.stage_path(1, "accumulate"), 0)
 
 
 def test_dropping_everything_of_a_file_is_refused(run: RunFolder) -> None:
     decide(config(), run, 1, decision("approve", 1, 2))
     with pytest.raises(ExtractionError, match="nothing of the knowledge of replica 0"):
-        review(config(), run, 1, Given(load))
+        review(config(), run, 1, StageContext(load))
 
 
 def test_the_command_shows_and_decides_on_files(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:

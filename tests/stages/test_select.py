@@ -17,7 +17,7 @@ from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.preflight.check import check
 from oel_core.rounds import context as common
 from oel_core.rounds.carried import previous_input, previous_knowledge
-from oel_core.rounds.context import Given
+from oel_core.rounds.context import StageContext
 from oel_core.rounds.knowledge import load_teaching
 from oel_core.runs.folder import RunFolder, open_run
 from oel_core.runs.jsonl import read_jsonl
@@ -72,9 +72,9 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def accumulated(root: Path, name: str, configuration: OelConfig) -> RunFolder:
     run = open_run(root, name)
-    collect(configuration, run, 1, Given(load_scripted))
-    extract(configuration, run, 1, Given(load_scripted))
-    accumulate(configuration, run, 1, Given(load_scripted))
+    collect(configuration, run, 1, StageContext(load_scripted))
+    extract(configuration, run, 1, StageContext(load_scripted))
+    accumulate(configuration, run, 1, StageContext(load_scripted))
     return run
 
 
@@ -85,7 +85,7 @@ def selection_of(run: RunFolder) -> Selection:
 def selected(root: Path, name: str, use: str, **more: Any) -> tuple[RunFolder, OelConfig]:
     configuration = config(selection={"use": use, "episodes": 12, **more})
     run = accumulated(root, name, configuration)
-    select(configuration, run, 1, Given(load_scripted))
+    select(configuration, run, 1, StageContext(load_scripted))
     return run, configuration
 
 
@@ -94,7 +94,7 @@ def test_scores_are_those_of_validation_episodes_that_nothing_else_plays(tmp_pat
     episodes = list(read_jsonl(run.stage_path(1, "select") / "episodes.jsonl", Trajectory))
     assert {episode.split for episode in episodes} == {Split.VALIDATION}
     collected = read_jsonl(run.stage_path(1, "collect") / "trajectories.jsonl", Trajectory)
-    evaluate(configuration, run, 0, "held_out", Given(load_scripted))
+    evaluate(configuration, run, 0, "held_out", StageContext(load_scripted))
     held_out = read_jsonl(run.stage_path(0, "evaluate/held_out") / "episodes.jsonl", Trajectory)
     seeds = {episode.seed for episode in episodes}
     assert len(seeds) == 12
@@ -138,12 +138,12 @@ def test_top_m_keeps_m_and_weighted_draws_by_score(tmp_path: Path) -> None:
 
 def test_the_in_context_arm_reads_what_is_distilled(tmp_path: Path) -> None:
     run, configuration = selected(tmp_path, "run", "best")
-    evaluate(configuration, run, 1, "in_context", Given(load_scripted))
+    evaluate(configuration, run, 1, "in_context", StageContext(load_scripted))
     played = read_jsonl(run.stage_path(1, "evaluate/in_context") / "episodes.jsonl", Trajectory)
     assert len({episode.knowledge_digest for episode in played}) == 1
     changed = config(selection={"use": "top_m", "m": 2, "episodes": 12})
     with pytest.raises(ArtifactError, match=r"knowledge\.selection\.use: best → top_m"):
-        select(changed, run, 1, Given(load_scripted))
+        select(changed, run, 1, StageContext(load_scripted))
 
 
 @pytest.mark.parametrize("killed_after", [1, 7, 30])
@@ -159,8 +159,8 @@ def test_a_killed_selection_goes_on_and_ends_with_the_same_scores(tmp_path: Path
 
         if name == "killed":
             with pytest.raises(Killed):
-                select(configuration, run, 1, Given(load_scripted, on_progress))
-        select(configuration, run, 1, Given(load_scripted))
+                select(configuration, run, 1, StageContext(load_scripted, on_progress))
+        select(configuration, run, 1, StageContext(load_scripted))
         found.append((run.stage_path(1, "select") / "scores.json").read_bytes())
         ids = [e.id for e in read_jsonl(run.stage_path(1, "select") / "episodes.jsonl", Trajectory)]
         assert len(ids) == len(set(ids))
@@ -170,7 +170,7 @@ def test_a_killed_selection_goes_on_and_ends_with_the_same_scores(tmp_path: Path
 def test_equal_texts_are_played_once_and_score_alike(tmp_path: Path) -> None:
     configuration = config(saturation={"every": 2, "episodes": 5})
     run = accumulated(tmp_path, "run", configuration)
-    counts = saturation(configuration, run, 1, Given(load_scripted)).counts
+    counts = saturation(configuration, run, 1, StageContext(load_scripted)).counts
     folder = run.stage_path(1, "saturation")
     curve = SaturationCurve.model_validate_json((folder / "curve.json").read_bytes())
     assert points(configuration) == [0, 2, 4]
@@ -208,7 +208,7 @@ def test_nothing_is_scored_by_default(tmp_path: Path) -> None:
     run = accumulated(tmp_path, "run", config())
     assert len(load_teaching(config(), run, 1).knowledge) == 4
     with pytest.raises(ConfigError, match="nothing to select"):
-        select(config(), run, 1, Given(load_scripted))
+        select(config(), run, 1, StageContext(load_scripted))
     assert "selection" not in json.dumps(run.manifest(1, "accumulate").key.config)
 
 

@@ -44,7 +44,7 @@ def evaluate(
     from flows.pages.measurement import rows
     from oel_core.config.run import load_config
     from oel_core.policies import load_policy
-    from oel_core.rounds.context import Given
+    from oel_core.rounds.context import StageContext
     from oel_core.stages.measure import measure
 
     config = load_config(preset, overrides or ())
@@ -52,9 +52,9 @@ def evaluate(
     if knowledge is not None:
         known = _read(knowledge, load_policy(model, config.model), config.knowledge.max_tokens)
     with live_progress(err) as progress, _folder(out) as folder:
-        given = Given(on_progress=lambda done, total: progress(f"play {suite}", done, total))
+        given = StageContext(on_progress=lambda done, total: progress(f"play {suite}", done, total))
         report = measure(
-            folder, config, model, suite, _options(episodes, data, option or ()), knowledge=known, given=given
+            folder, config, model, suite, _options(episodes, data, option or ()), knowledge=known, context=given
         )
     if as_json:
         print_json([report.model_dump(mode="json")])

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from oel_core.config.run import DistillConfig
+from oel_core.plugins.builtin import OBJECTIVES
 
 _CACHED_VALUES = 2**19
 """Logits of a block on a CPU."""
@@ -86,12 +87,31 @@ def generalised_jsd(student: Tensor, teacher: Tensor, beta: float) -> Tensor:
     return share * to_teacher + (1 - share) * to_student
 
 
+Support = Literal["top_k", "sampled", "all"]
+"""Which tokens an objective looks at: the student's top-k, the sampled one, or the whole vocabulary."""
+
+
+class Loss(NamedTuple):
+    """The part of an objective that has a name."""
+
+    support: Support
+    per_token: PerToken
+
+
+REVERSE_KL_TOP_K = Loss("top_k", truncated_reverse_kl)
+REVERSE_KL_RENORMALISED = Loss("top_k", renormalised_reverse_kl)
+REVERSE_KL_TAIL = Loss("top_k", tail_reverse_kl)
+REVERSE_KL = Loss("all", truncated_reverse_kl)
+SAMPLED_TOKEN = Loss("sampled", sampled_reverse_kl)
+FORWARD_KL = Loss("all", forward_kl)
+GENERALISED_JSD = Loss("all", partial(generalised_jsd, beta=0.5))
+
+
 @dataclass(frozen=True)
 class Objective:
     """What is minimised at each response token."""
 
-    support: Literal["top_k", "sampled", "all"]
-    """Which tokens it looks at."""
+    support: Support
     per_token: PerToken
     top_k: int
     """More than V means V. Only for that support."""
@@ -103,7 +123,7 @@ class Objective:
     @classmethod
     def named(cls, config: DistillConfig) -> "Objective":
         """The configured one."""
-        support, per_token = OBJECTIVES[config.objective]
+        support, per_token = OBJECTIVES.load(config.objective)
         if config.objective == "generalised_jsd":
             per_token = partial(generalised_jsd, beta=config.jsd_beta)
         return cls(support, per_token, config.top_k, config.temperature, config.clip)
@@ -117,17 +137,6 @@ class Objective:
     def passes(self) -> int:
         """How many float32 tensors of shape (N, V) it needs at once, roughly."""
         return 12 if self.support == "all" or self.dtype is torch.float64 else 5
-
-
-OBJECTIVES: dict[str, tuple[Literal["top_k", "sampled", "all"], PerToken]] = {
-    "reverse_kl_top_k": ("top_k", truncated_reverse_kl),
-    "reverse_kl_renormalised": ("top_k", renormalised_reverse_kl),
-    "reverse_kl_tail": ("top_k", tail_reverse_kl),
-    "reverse_kl": ("all", truncated_reverse_kl),
-    "sampled_token": ("sampled", sampled_reverse_kl),
-    "forward_kl": ("all", forward_kl),
-    "generalised_jsd": ("all", partial(generalised_jsd, beta=0.5)),
-}
 
 
 class Scored(NamedTuple):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oel_core.config.run import DistillConfig
-from oel_core.distillation.objectives.losses import OBJECTIVES
 from oel_core.distillation.training.step_records import StepRecord
+from oel_core.plugins.builtin import OBJECTIVES
 
 Limit = Callable[[float], float]
 """The value of the first step to the most or the least that a later one may have."""
@@ -96,7 +96,7 @@ def _of_objective(config: DistillConfig) -> list[Signal]:
     bounds, found = config.stability, []
     if config.objective != "sampled_token":
         found.append(Signal("kl", "the divergence", "nats per response token", least=lambda first: -bounds.negative_kl))
-    if OBJECTIVES[config.objective][0] == "top_k":
+    if OBJECTIVES.load(config.objective).support == "top_k":
         for field, name in (("student_mass", "the student's"), ("teacher_mass", "the teacher's")):
             title = f"{name} mass on the student's top {config.top_k} tokens"
             found.append(Signal(field, title, "of 1", least=lambda first: bounds.mass_share * first))

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oel_core.config.run import DistillConfig
-from oel_core.distillation.objectives.losses import OBJECTIVES, Objective, _blocks, score
+from oel_core.distillation.objectives.losses import Objective, _blocks, score
+from oel_core.plugins.builtin import OBJECTIVES
 
 pytestmark = pytest.mark.numeric
 
@@ -68,7 +69,7 @@ def test_reference_vectors(case):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    name=st.sampled_from(sorted(OBJECTIVES)),
+    name=st.sampled_from(OBJECTIVES.names()),
     tokens=st.integers(1, 6),
     vocabulary=st.integers(3, 40),
     top_k=st.integers(1, 60),
@@ -148,7 +149,7 @@ def test_clip_bounds_each_token_after_the_sum_and_stops_its_gradient():
     torch.testing.assert_close(clipped.gradient[~over], free.gradient[~over])
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("name", OBJECTIVES.names())
 def test_equal_sides_have_no_divergence_and_gradients_move_no_mass(name):
     student, teacher = logits(4, 50)
     sampled = torch.tensor([3, 1, 4, 1])

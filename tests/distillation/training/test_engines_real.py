@@ -1,5 +1,4 @@
-"""Whole models handed to vLLM before each step; adapters are in `tests/policies/vllm/test_vllm_real.py`, whose engine they
-share."""
+"""Whole models handed to vLLM before each step; adapters share an engine in `test_vllm_real.py`."""
 
 from pathlib import Path
 

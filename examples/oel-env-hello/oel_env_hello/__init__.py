@@ -1,0 +1,1 @@
+"""An environment for oel in a package of its own."""

@@ -1,0 +1,19 @@
+"""Types of configuration fields that name a component: checked against what is installed, nothing imported."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, WithJsonSchema
+
+from oel_core.plugins.builtin import FORMATS, OBJECTIVES, POLICIES
+from oel_core.plugins.registry import LOCATION, Registry
+
+
+def _schema(registry: Registry) -> WithJsonSchema:
+    """The installed names as a choice for editors and forms, or any `module:attribute`."""
+    location = {"type": "string", "pattern": f"^{LOCATION.pattern}$"}
+    return WithJsonSchema({"anyOf": [{"type": "string", "enum": registry.names()}, location]})
+
+
+BackendName = Annotated[str, AfterValidator(POLICIES.check), _schema(POLICIES)]
+FormatName = Annotated[str, AfterValidator(FORMATS.check), _schema(FORMATS)]
+ObjectiveName = Annotated[str, AfterValidator(OBJECTIVES.check), _schema(OBJECTIVES)]

@@ -1,0 +1,98 @@
+"""Every component that a configuration can name, by kind. Adding one that ships with the project is a line here."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from oel_core.plugins.registry import Registry
+
+ENVIRONMENTS: Final = Registry(
+    "environment",
+    "oel.envs",
+    {
+        "lake": "oel_core.envs.lake:LakeEnv",
+        "frozen_lake": "oel_core.envs.textarena:FrozenLake",
+        "sokoban": "oel_core.envs.textarena:Sokoban",
+        "textworld_coin": "oel_core.envs.textworld.games:CoinCollector",
+        "textworld_treasure": "oel_core.envs.textworld.games:TreasureHunter",
+        "textworld_cooking": "oel_core.envs.textworld.games:Cooking",
+        "textworld_custom": "oel_core.envs.textworld.games:CustomGame",
+        "textworld_relics": "oel_core.envs.textworld.relics_game:Relics",
+    },
+)
+"""Classes called with `(EnvSpec, seed)`; see `oel_core.envs.base.Environment`."""
+
+POLICIES: Final = Registry(
+    "policy backend",
+    "oel.policies",
+    {
+        "transformers": "oel_core.policies.hf.policy:TransformersPolicy.load",
+        "vllm": "oel_core.policies.vllm.policy:VllmPolicy.load",
+        "openai": "oel_core.policies.openai.policy:OpenAIPolicy.load",
+    },
+)
+"""Functions `(path, ModelConfig)` to a policy; see `oel_core.policies.base.Policy`."""
+
+FORMATS: Final = Registry(
+    "extraction format",
+    "oel.formats",
+    {
+        "itemised": "oel_core.prompts.extraction.itemised:FORMAT",
+        "free_text": "oel_core.prompts.extraction.free_text:FORMAT",
+    },
+)
+"""`oel_core.prompts.extraction.base.ExtractionFormat`."""
+
+SUITES: Final = Registry(
+    "evaluation suite",
+    "oel.suites",
+    {
+        "games": "oel_core.evaluation.games:make_games",
+        "other_symbols": "oel_core.evaluation.lake:make_other_symbols",
+        "swapped_roles": "oel_core.evaluation.lake:make_swapped_roles",
+        "other_relics": "oel_core.evaluation.relics:make_other_relics",
+        "ifeval": "oel_core.evaluation.ifeval:make_ifeval",
+        "cross_game": "oel_core.evaluation.cross_game:make_plain_cross_game",
+    },
+)
+"""Functions `(options, OelConfig)` to an `oel_core.evaluation.base.Suite`."""
+
+OBJECTIVES: Final = Registry(
+    "objective",
+    "oel.objectives",
+    {
+        "reverse_kl_top_k": "oel_core.distillation.objectives.losses:REVERSE_KL_TOP_K",
+        "reverse_kl_renormalised": "oel_core.distillation.objectives.losses:REVERSE_KL_RENORMALISED",
+        "reverse_kl_tail": "oel_core.distillation.objectives.losses:REVERSE_KL_TAIL",
+        "reverse_kl": "oel_core.distillation.objectives.losses:REVERSE_KL",
+        "sampled_token": "oel_core.distillation.objectives.losses:SAMPLED_TOKEN",
+        "forward_kl": "oel_core.distillation.objectives.losses:FORWARD_KL",
+        "generalised_jsd": "oel_core.distillation.objectives.losses:GENERALISED_JSD",
+    },
+)
+"""`oel_core.distillation.objectives.losses.Loss`: which tokens it looks at, and its value at each."""
+
+_FIELDS: Final = {
+    "environment.name": ENVIRONMENTS,
+    "model.backend": POLICIES,
+    "extract.format": FORMATS,
+    "distill.objective": OBJECTIVES,
+}
+_SUITES_AT: Final = ("evaluate", "ood")
+
+
+def foreign_components(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Field → identity of every component among these settings that does not ship with the project.
+
+    Args:
+        settings: dotted path of a field → its value.
+    """
+    named = {path: (registry, settings[path]) for path, registry in _FIELDS.items() if path in settings}
+    for path, value in settings.items():
+        parts = path.split(".")
+        if tuple(parts[:2]) == _SUITES_AT and len(parts) > 2:
+            if parts[3:] == ["suite"]:
+                named[path] = (SUITES, value)
+            elif parts[2] in SUITES.names():
+                named[".".join(parts[:3])] = (SUITES, parts[2])
+    found = {path: registry.identity(str(name)) for path, (registry, name) in named.items()}
+    return {path: identity for path, identity in found.items() if identity is not None}

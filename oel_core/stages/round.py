@@ -1,0 +1,92 @@
+"""One round: the only place where the order of its stages is written.
+
+`collect → extract → accumulate → review → saturation → select → distill → evaluate`, without the stages that the
+configuration leaves out. Round 0 is the base model and is only evaluated.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from oel_core.config.run import OelConfig
+from oel_core.rounds.context import StageContext
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import Manifest
+from oel_core.stages.accumulate import accumulate
+from oel_core.stages.collect import collect
+from oel_core.stages.distill import distill
+from oel_core.stages.evaluate import evaluate, parts, stage_name
+from oel_core.stages.extract import extract
+from oel_core.stages.review import review
+from oel_core.stages.saturation import saturation
+from oel_core.stages.select import select
+
+Work = Callable[[OelConfig, RunFolder, int, StageContext], Manifest]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a round: finished already, or brought to its end by `work`."""
+
+    name: str
+    """Its folder within the round, like `collect` or `evaluate/held_out`."""
+    label: str
+    """What progress displays call it."""
+    work: Work
+
+    @property
+    def kind(self) -> str:
+        """The name without the part: `evaluate` of `evaluate/held_out`."""
+        return self.name.partition("/")[0]
+
+
+def knowledge_stages(config: OelConfig) -> list[Stage]:
+    """From episodes to knowledge files."""
+    stages = [Stage("collect", "play episodes", collect)]
+    if config.knowledge.source.use == "extracted":
+        stages.append(Stage("extract", "extract", extract))
+    stages.append(Stage("accumulate", "merge knowledge", accumulate))
+    return stages
+
+
+def distillation_stages(config: OelConfig) -> list[Stage]:
+    """From knowledge files to weights."""
+    stages = []
+    if config.review.mode == "required":
+        stages.append(Stage("review", "apply the review", review))
+    if config.knowledge.saturation.every is not None:
+        stages.append(Stage("saturation", "saturation curve", saturation))
+    if config.knowledge.selection.use != "all":
+        stages.append(Stage("select", "score knowledge", select))
+    stages.append(Stage("distill", "distil", distill))
+    return stages
+
+
+def evaluation_stages(wanted: Sequence[str]) -> list[Stage]:
+    """One stage for each of these parts of a round's evaluation (`oel_core.stages.evaluate.parts`)."""
+    return [Stage(stage_name(part), _evaluation_label(part), partial(_evaluate, part)) for part in wanted]
+
+
+def round_stages(config: OelConfig, round_index: int) -> list[Stage]:
+    """All stages of a round, in order."""
+    learning = [*knowledge_stages(config), *distillation_stages(config)] if round_index else []
+    return [*learning, *evaluation_stages(parts(config, round_index))]
+
+
+def run_round(config: OelConfig, run: RunFolder, round_index: int, context: StageContext | None = None) -> None:
+    """Brings one round to its end in this process. Stages that have finished are skipped.
+
+    Raises:
+        ArtifactError: a stage was made with other settings or inputs; the message lists them.
+        OelError: as the stages.
+    """
+    for stage in round_stages(config, round_index):
+        stage.work(config, run, round_index, context or StageContext())
+
+
+def _evaluation_label(part: str) -> str:
+    return f"evaluate, {part.replace('_', ' ')}"
+
+
+def _evaluate(part: str, config: OelConfig, run: RunFolder, round_index: int, context: StageContext) -> Manifest:
+    return evaluate(config, run, round_index, part, context)
