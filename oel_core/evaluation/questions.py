@@ -10,7 +10,7 @@ from oel_core.config.sampling import Sampling
 from oel_core.errors import ArtifactError, PromptTooLongError
 from oel_core.evaluation.base import OnEpisode, Suite
 from oel_core.policies.base import Completion, Policy, Request, StreamingPolicy
-from oel_core.policies.completions import Flight
+from oel_core.policies.completions import PendingCompletions
 from oel_core.rollouts.planning import EpisodePlan
 from oel_core.rollouts.playing import groups, prompt_digest, unfinished
 from oel_core.types import Message, Split, Trajectory, Turn
@@ -133,17 +133,17 @@ class Asking:
 
     def _stream(self, policy: StreamingPolicy, plans: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
         """Answers as they come: nobody waits for the longest of a batch."""
-        flight, upcoming = Flight[EpisodePlan](policy, self.sampling), list(reversed(plans))
+        pending, upcoming = PendingCompletions[EpisodePlan](policy, self.sampling), list(reversed(plans))
         try:
-            while upcoming or len(flight):
-                if upcoming and flight.has_room:
+            while upcoming or len(pending):
+                if upcoming and pending.has_room:
                     plan = upcoming.pop()
-                    flight.send(plan, self._request(plan))
+                    pending.submit(plan, self._request(plan))
                 else:
-                    landed = flight.land()
-                    yield self._episode(policy, landed.item, landed.answer, landed.seconds)
+                    completed = pending.next_completed()
+                    yield self._episode(policy, completed.item, completed.answer, completed.seconds)
         finally:
-            flight.abandon()
+            pending.cancel()
 
     def _in_groups(self, policy: Policy, plans: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
         for group in groups(plans, policy.batch_size):

@@ -1,4 +1,4 @@
-"""Requests on their way to a policy that answers each as soon as it can: whoever asked first need not wait for all."""
+"""Pending requests of a streaming policy, yielded in completion order."""
 
 import time
 from concurrent.futures import Future
@@ -14,28 +14,28 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Landed(Generic[Item]):
-    """One answer, and what it was asked for."""
+class Completed(Generic[Item]):
+    """A finished request and the item it belongs to."""
 
     item: Item
     answer: Completion | PromptTooLongError
-    """Its prompt may not have fitted."""
+    """The completion, or why the prompt did not fit."""
     seconds: float
-    """On its way, each second divided by how many answers were on their way in it."""
+    """Time pending, each second divided by the number of requests pending in it."""
 
 
-class Flight(Generic[Item]):
-    """Items whose next answer is on its way.
+class PendingCompletions(Generic[Item]):
+    """Items with a pending request each.
 
     Args:
-        policy: who answers.
-        sampling: how every answer is drawn.
+        policy: the streaming policy.
+        sampling: the same for all requests.
     """
 
     def __init__(self, policy: StreamingPolicy, sampling: Sampling) -> None:
         self._policy, self._sampling = policy, sampling
         self._live: dict[Future[Completion], tuple[Item, float]] = {}
-        self._landed: SimpleQueue[Future[Completion]] = SimpleQueue()
+        self._completed: SimpleQueue[Future[Completion]] = SimpleQueue()
         self._at, self._share = time.perf_counter(), 0.0
 
     def __len__(self) -> int:
@@ -43,38 +43,38 @@ class Flight(Generic[Item]):
 
     @property
     def has_room(self) -> bool:
-        """Whether another item may start now; answers that wait go first."""
-        return len(self._live) < self._policy.batch_size and self._landed.empty()
+        """Whether another request may be submitted now; completions that wait are taken first."""
+        return len(self._live) < self._policy.batch_size and self._completed.empty()
 
     def _shared_s(self) -> float:
-        """Seconds so far, each divided by how many answers were on their way in it."""
+        """Seconds so far, each divided by the number of requests pending in it."""
         now = time.perf_counter()
         self._share += (now - self._at) / max(1, len(self._live))
         self._at = now
         return self._share
 
-    def send(self, item: Item, request: Request) -> None:
-        """Asks for the item's next answer."""
+    def submit(self, item: Item, request: Request) -> None:
+        """Submits the item's next request."""
         since = self._shared_s()
         future = self._policy.submit(request, self._sampling)
         self._live[future] = (item, since)
-        future.add_done_callback(self._landed.put)
+        future.add_done_callback(self._completed.put)
 
-    def land(self) -> Landed[Item]:
-        """Waits for any answer.
+    def next_completed(self) -> Completed[Item]:
+        """Waits for the next request to complete.
 
         Raises:
             PolicyError, ConfigError: as `StreamingPolicy.submit`'s futures, but for a prompt that is too long.
         """
-        future = self._landed.get()
+        future = self._completed.get()
         until = self._shared_s()
         item, since = self._live.pop(future)
         try:
-            return Landed(item, future.result(), until - since)
+            return Completed(item, future.result(), until - since)
         except PromptTooLongError as error:
-            return Landed(item, error, until - since)
+            return Completed(item, error, until - since)
 
-    def abandon(self) -> None:
-        """Takes all requests back."""
+    def cancel(self) -> None:
+        """Cancels all pending requests."""
         for future in self._live:
             future.cancel()

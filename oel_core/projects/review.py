@@ -17,8 +17,7 @@ from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.knowledge.store import diff, empty, load_knowledge
 from oel_core.projects.triggers import outcome_of
-from oel_core.rounds.carried import previous_knowledge
-from oel_core.rounds.settled import ACCUMULATE, REVIEW
+from oel_core.rounds.knowledge import ACCUMULATE, REVIEW, previous_knowledge
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.manifest import read_if_there, read_record

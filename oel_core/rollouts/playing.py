@@ -3,7 +3,7 @@
 With a policy that answers in batches, episodes are played in fixed groups of `policy.batch_size` in plan order; within
 a group one batch of prompts is answered per turn. A group is a function of its plans, the policy and the seed alone, so
 a killed stage that plays a group again gets the same episodes. With a streaming policy `policy.batch_size` episodes are
-kept in flight: whatever ends makes room for the next, and nobody waits for the slowest of a turn.
+kept in pending: whatever ends makes room for the next, and nobody waits for the slowest of a turn.
 """
 
 import time
@@ -14,7 +14,7 @@ from oel_core.config.run import PlayConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import PromptTooLongError
 from oel_core.policies.base import Policy, StreamingPolicy
-from oel_core.policies.completions import Flight
+from oel_core.policies.completions import PendingCompletions
 from oel_core.prompts.injection import GLOBAL
 from oel_core.rollouts.episode import Episode, KnowledgeFor, prompt_digest
 from oel_core.rollouts.planning import EpisodePlan, count_layouts, plan_episodes
@@ -89,35 +89,35 @@ def _play_group(
             episode.close()
 
 
-def _land(flight: Flight[Episode], play: PlayConfig) -> Episode:
+def _land(pending: PendingCompletions[Episode], play: PlayConfig) -> Episode:
     """Waits for any episode's answer and plays it."""
-    landed = flight.land()
-    if isinstance(landed.answer, PromptTooLongError):
-        landed.item.fail(landed.answer)
+    completed = pending.next_completed()
+    if isinstance(completed.answer, PromptTooLongError):
+        completed.item.fail(completed.answer)
     else:
-        landed.item.answer(landed.answer, landed.seconds, play.history_turns)
-    return landed.item
+        completed.item.answer(completed.answer, completed.seconds, play.history_turns)
+    return completed.item
 
 
 def _stream(
     policy: StreamingPolicy, episodes: Sequence[Episode], play: PlayConfig, knowledge: KnowledgeFor | None, seed: int
 ) -> Iterator[Trajectory]:
-    flight = Flight[Episode](policy, play.sampling)
+    pending = PendingCompletions[Episode](policy, play.sampling)
     upcoming, playing = list(reversed(episodes)), dict[str, Episode]()
     try:
-        while upcoming or len(flight):
-            if upcoming and flight.has_room:
+        while upcoming or len(pending):
+            if upcoming and pending.has_room:
                 episode = upcoming.pop()
                 playing[episode.plan.id] = episode
                 episode.open(knowledge)
             else:
-                episode = _land(flight, play)
+                episode = _land(pending, play)
             if episode.ended:
                 yield _finish(playing.pop(episode.plan.id), policy)
             else:
-                flight.send(episode, episode.request(seed))
+                pending.submit(episode, episode.request(seed))
     finally:
-        flight.abandon()
+        pending.cancel()
         for episode in playing.values():
             episode.close()
 

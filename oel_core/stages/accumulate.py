@@ -12,8 +12,8 @@ from oel_core.knowledge.hygiene import FlaggedItem, screen
 from oel_core.knowledge.store import empty, merge, write_knowledge
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
-from oel_core.rounds.carried import previous_input, previous_knowledge
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
+from oel_core.rounds.knowledge import previous_input, previous_knowledge
 from oel_core.rounds.sources import folder_digest, folder_source, raw_source
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, stage_key

@@ -18,7 +18,7 @@ from oel_core.rounds.context import (
     start_digest,
     start_model,
 )
-from oel_core.rounds.knowledge import load_teaching, teaching_digest
+from oel_core.rounds.knowledge import distilled_digest, load_distilled
 from oel_core.rounds.prompts import plan_prompts
 from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.jsonl import read_jsonl
@@ -51,7 +51,7 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, context: StageC
     inputs = {
         "policy": start_digest(config, run, round_index),
         "collect": run.manifest(round_index, "collect").digest,
-        "knowledge": teaching_digest(config, run, round_index),
+        "knowledge": distilled_digest(config, run, round_index),
     }
     if config.distill.retention.replay is not None:
         inputs["replay"] = digest_replay(config.distill.retention.replay)
@@ -71,7 +71,7 @@ def _train(
     context.free_memory()
     for caution in find_cautions(config):
         logger.warning("%s", caution)
-    teaching = load_teaching(config, run, round_index)
+    teaching = load_distilled(config, run, round_index)
     seed = derive_seed("distill", config.seed, round_index)
     prompts = plan_prompts(config, load_trajectories(run, round_index, Split.DISTILL), seed)
     checkpoint = training.distill(

@@ -21,7 +21,7 @@ from oel_core.rounds.context import (
     load_trajectories,
     model_after,
 )
-from oel_core.rounds.knowledge import load_teaching, teaching_digest
+from oel_core.rounds.knowledge import distilled_digest, load_distilled
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
@@ -95,7 +95,7 @@ def _sections(part: str) -> tuple[str, ...]:
 
 def _inputs(config: OelConfig, run: RunFolder, round_index: int, part: str) -> dict[str, str]:
     if part == "in_context":
-        return {"knowledge": teaching_digest(config, run, round_index)}
+        return {"knowledge": distilled_digest(config, run, round_index)}
     return {"collect": run.manifest(round_index, "collect").digest} if part == "raw" else {}
 
 
@@ -110,7 +110,7 @@ def _texts(config: OelConfig, run: RunFolder, round_index: int, part: str, polic
     In context these are the files that are distilled, drawn as distillation draws them where it does so by weight.
     """
     if part == "in_context":
-        return load_teaching(config, run, round_index).texts(config.evaluate.games.episodes, config.seed)
+        return load_distilled(config, run, round_index).texts(config.evaluate.games.episodes, config.seed)
     if part != "raw":
         return ()
     episodes = load_trajectories(run, round_index, Split.EXTRACT)

@@ -11,13 +11,13 @@ from pathlib import Path
 from oel_core.config.run import ExtractConfig, OelConfig
 from oel_core.knowledge.extraction import ExtractionResult, RawOutput, extract_replicas
 from oel_core.knowledge.extraction_records import Dropped
-from oel_core.rounds.carried import previous_input, previous_knowledge
 from oel_core.rounds.context import (
     DEFAULT_CONTEXT,
     StageContext,
     load_trajectories,
     start_digest,
 )
+from oel_core.rounds.knowledge import previous_input, previous_knowledge
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, replica_name, stage_key
 from oel_core.runs.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl

@@ -11,8 +11,8 @@ from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.evaluation.validation import candidate, score_texts, validation_layouts
 from oel_core.knowledge.selection_records import Score
-from oel_core.rounds.carried import previous_input
 from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext, start_digest
+from oel_core.rounds.knowledge import previous_input
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.manifest import Manifest

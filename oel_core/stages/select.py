@@ -13,14 +13,14 @@ from oel_core.knowledge.selection import Choice, Scored, choose
 from oel_core.knowledge.selection_records import SCORES, FileScore, Score, Selection
 from oel_core.knowledge.store import write_knowledge
 from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext, start_digest
-from oel_core.rounds.settled import SETTLED_SECTIONS, load_settled, settled_digest
+from oel_core.rounds.knowledge import MERGED_SECTIONS, load_merged, merged_digest
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.manifest import Manifest
 from oel_core.types import Knowledge
 
 STAGE = "select"
-SECTIONS = ("seed", "model", "environment", "play", *SETTLED_SECTIONS, "knowledge.selection", "knowledge.injection")
+SECTIONS = ("seed", "model", "environment", "play", *MERGED_SECTIONS, "knowledge.selection", "knowledge.injection")
 
 
 def select(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
@@ -35,12 +35,12 @@ def select(config: OelConfig, run: RunFolder, round_index: int, context: StageCo
         raise ConfigError("knowledge.selection.use is all: there is nothing to select")
     inputs = {
         "policy": start_digest(config, run, round_index),
-        "knowledge": settled_digest(config, run, round_index),
+        "knowledge": merged_digest(config, run, round_index),
     }
     key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
 
     def work(folder: Path) -> dict[str, float]:
-        knowledge = load_settled(config, run, round_index)
+        knowledge = load_merged(config, run, round_index)
         policy = context.start_policy(config, run, round_index)
         candidates = {entry.replica: candidate(entry) for entry in knowledge}
         everything = [Candidate("none", 0, ""), *candidates.values()]

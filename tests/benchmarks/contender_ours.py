@@ -25,8 +25,8 @@ def as_rollouts(corpus: Corpus) -> list[Rollout]:
             id=f"sample{index}",
             index=index,
             prompt=text.prompt,
-            taught_prompt=corpus.knowledge[text.file] + text.prompt,
-            draw=text.file,
+            teacher_prompt=corpus.knowledge[text.file] + text.prompt,
+            knowledge_index=text.file,
             replica=text.file,
             seed=index,
         )

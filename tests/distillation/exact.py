@@ -45,7 +45,7 @@ def plain_loss(
     """Sample by sample, full forwards, full logits, one log_softmax each. Gives the mean loss and each token's."""
     each, kind = [], torch.promote_types(next(student.parameters()).dtype, torch.float32)
     for rollout in rollouts:
-        prompt, taught = list(rollout.sample.prompt), list(rollout.sample.taught_prompt)
+        prompt, taught = list(rollout.sample.prompt), list(rollout.sample.teacher_prompt)
         p = student(torch.tensor([prompt + rollout.response])).logits[0, len(prompt) - 1 : -1].to(kind)
         with torch.no_grad():
             q = teacher(torch.tensor([taught + rollout.response])).logits[0, len(taught) - 1 : -1].to(kind)
@@ -69,7 +69,7 @@ def update_rounding(model: Any, rollouts: Sequence[Rollout], each: Sequence[Tens
         rollouts: of the update.
         each: losses of the response tokens, in nats; below one nat the 1 counts.
     """
-    lengths = [len(rollout.sample.taught_prompt) + len(rollout.response) for rollout in rollouts]
+    lengths = [len(rollout.sample.teacher_prompt) + len(rollout.response) for rollout in rollouts]
     nats = max([1.0, *(float(part.abs().max()) for part in each)])
     return rounding(nats, chain(model, max(lengths), sum(lengths)), next(model.parameters()).dtype)
 

@@ -33,7 +33,7 @@ def test_teacher_rollouts_come_from_the_round_start_model_with_knowledge(start, 
     frozen = load_model(str(start), arguments(start, start)["model"])[0]
     sampling = Sampling(temperature=1.0, max_tokens=6)
     for rollout, sample in zip(found, step.samples, strict=True):
-        alone = sample_responses(frozen, [sample.taught_prompt], [sample.seed], sampling, trainer.tokens.stops, 0)
+        alone = sample_responses(frozen, [sample.teacher_prompt], [sample.seed], sampling, trainer.tokens.stops, 0)
         assert rollout.response == alone[0]
         assert rollout.sample is sample
 
@@ -61,12 +61,12 @@ def test_sft_is_cross_entropy_with_the_collected_responses(start, tmp_path):
     each = []
     for sample in step.samples:
         prompt, response = list(sample.prompt), given["responses"][sample.id]
-        assert list(sample.taught_prompt) == prompt  # no knowledge is read
+        assert list(sample.teacher_prompt) == prompt  # no knowledge is read
         logits = naive(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
         each.append(-logits.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0])
     wanted = torch.cat(each).mean()
     wanted.backward()
-    bound = update_rounding(naive, trainer._tally.rollouts, [part.detach() for part in each])
+    bound = update_rounding(naive, trainer._metrics.rollouts, [part.detach() for part in each])
     assert loss.item() == pytest.approx(wanted.item(), rel=0, abs=bound)
     assert_same_gradients(gradients(trainer.model), gradients(naive), bound)
 

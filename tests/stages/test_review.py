@@ -16,9 +16,8 @@ from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.projects.review import Decision, decide, decision_of, review_list
 from oel_core.projects.triggers import Trigger, end
 from oel_core.rounds import context as common
-from oel_core.rounds.carried import previous_knowledge
 from oel_core.rounds.context import StageContext
-from oel_core.rounds.knowledge import load_teaching
+from oel_core.rounds.knowledge import load_distilled, previous_knowledge
 from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
@@ -79,7 +78,7 @@ def test_items_are_numbered_with_their_sources_and_what_they_may_contradict(run:
 def test_what_was_dropped_reaches_neither_the_teacher_nor_the_next_round(run: RunFolder) -> None:
     decide(config(), run, 1, decision("approve", 2, 4))
     review(config(), run, 1, StageContext(load))
-    assert [entry.text for entry in load_teaching(config(), run, 1).knowledge] == [GOOD, GOOD]
+    assert [entry.text for entry in load_distilled(config(), run, 1).knowledge] == [GOOD, GOOD]
     carried = previous_knowledge(config(), run, 2, 1)
     assert carried is not None
     assert carried.text == GOOD

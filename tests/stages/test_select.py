@@ -16,9 +16,8 @@ from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.preflight.check import check
 from oel_core.rounds import context as common
-from oel_core.rounds.carried import previous_input, previous_knowledge
 from oel_core.rounds.context import StageContext
-from oel_core.rounds.knowledge import load_teaching
+from oel_core.rounds.knowledge import load_distilled, previous_input, previous_knowledge
 from oel_core.runs.folder import RunFolder, open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.seeds import derive_seed, reference_seed
@@ -109,7 +108,7 @@ def test_scores_are_those_of_validation_episodes_that_nothing_else_plays(tmp_pat
 
 def test_the_best_file_alone_is_distilled_and_carries_its_score(tmp_path: Path) -> None:
     run, configuration = selected(tmp_path, "run", "best")
-    teaching = load_teaching(configuration, run, 1)
+    teaching = load_distilled(configuration, run, 1)
     best = max(file.score.pass_rate for file in selection_of(run).files)
     assert [entry.validation_score for entry in teaching.knowledge] == [best]
     assert teaching.weights is None
@@ -123,12 +122,12 @@ def test_the_best_file_alone_is_distilled_and_carries_its_score(tmp_path: Path) 
 
 def test_top_m_keeps_m_and_weighted_draws_by_score(tmp_path: Path) -> None:
     run, configuration = selected(tmp_path, "top", "top_m", m=3)
-    kept = load_teaching(configuration, run, 1).knowledge
+    kept = load_distilled(configuration, run, 1).knowledge
     scores = {file.replica: file.score.pass_rate for file in selection_of(run).files}
     assert len(kept) == 3
     assert min(scores[entry.replica] for entry in kept) >= min(scores.values())
     run, configuration = selected(tmp_path, "weighted", "weighted")
-    teaching = load_teaching(configuration, run, 1)
+    teaching = load_distilled(configuration, run, 1)
     assert teaching.weights is not None
     assert sum(teaching.weights) == pytest.approx(1)
     rates = [scores[entry.replica] for entry in teaching.knowledge]
@@ -206,7 +205,7 @@ def test_wrong_settings_are_refused() -> None:
 
 def test_nothing_is_scored_by_default(tmp_path: Path) -> None:
     run = accumulated(tmp_path, "run", config())
-    assert len(load_teaching(config(), run, 1).knowledge) == 4
+    assert len(load_distilled(config(), run, 1).knowledge) == 4
     with pytest.raises(ConfigError, match="nothing to select"):
         select(config(), run, 1, StageContext(load_scripted))
     assert "selection" not in json.dumps(run.manifest(1, "accumulate").key.config)

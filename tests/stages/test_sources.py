@@ -11,7 +11,7 @@ from oel_core.errors import ArtifactError, ConfigError, ExtractionError
 from oel_core.knowledge.store import load_knowledge
 from oel_core.rounds import context as common
 from oel_core.rounds.context import StageContext
-from oel_core.rounds.knowledge import load_teaching
+from oel_core.rounds.knowledge import load_distilled
 from oel_core.runs.folder import RunFolder, open_run
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
@@ -39,7 +39,7 @@ def test_raw_episodes_stand_in_for_knowledge_without_any_extraction(tmp_path: Pa
     configuration = source("raw", raw_max_tokens=4000)
     run = collected(tmp_path, "run", configuration)
     accumulate(configuration, run, 1, StageContext(load_scripted))
-    found = load_teaching(configuration, run, 1).knowledge
+    found = load_distilled(configuration, run, 1).knowledge
     assert [entry.replica for entry in found] == [0, 1, 2, 3]
     used = [e for e in common.load_trajectories(run, 1, Split.EXTRACT) if e.index < configuration.use_after]
     assert [item.sources for entry in found for item in entry.items] == [(episode.id,) for episode in used]

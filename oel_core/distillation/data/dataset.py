@@ -30,9 +30,9 @@ class Sample:
     """Position within its step."""
     prompt: Sequence[int]
     """Token ids without knowledge: the student's."""
-    taught_prompt: Sequence[int]
+    teacher_prompt: Sequence[int]
     """Token ids with the drawn knowledge: the teacher's."""
-    draw: int
+    knowledge_index: int
     """Position of the drawn file in the round's knowledge."""
     replica: int
     """Replica of the drawn file."""
@@ -150,8 +150,8 @@ def build_steps(
             id=name,
             index=index,
             prompt=ids(prompt.messages),
-            taught_prompt=ids(taught),
-            draw=draw,
+            teacher_prompt=ids(taught),
+            knowledge_index=draw,
             replica=knowledge[draw].replica,
             seed=derive_seed(seed, "student", step, index),
             response=responses.get(name, ()) if responses is not None else (),
@@ -179,7 +179,7 @@ def _require_difference(name: str, prompt: Sequence[int], taught: Sequence[int])
 def longest(steps: Sequence[Step], config: DistillConfig) -> int:
     """Tokens of the longest sequence that anybody may have to read."""
     samples = (sample for step in steps for sample in (*step.samples, *step.replay))
-    return max(len(sample.taught_prompt) for sample in samples) + config.max_response_tokens
+    return max(len(sample.teacher_prompt) for sample in samples) + config.max_response_tokens
 
 
 def check_context(steps: Sequence[Step], max_response_tokens: int, max_length: int) -> None:
@@ -190,12 +190,12 @@ def check_context(steps: Sequence[Step], max_response_tokens: int, max_length: i
     """
     room = max_length - max_response_tokens
     samples = [sample for step in steps for sample in step.samples]
-    longest = max(samples, key=lambda sample: len(sample.taught_prompt))
-    over = len(longest.taught_prompt) - room
+    longest = max(samples, key=lambda sample: len(sample.teacher_prompt))
+    over = len(longest.teacher_prompt) - room
     if over <= 0:
         return
-    too_long = sum(len(sample.taught_prompt) > room for sample in samples)
-    knowledge = len(longest.taught_prompt) - len(longest.prompt)
+    too_long = sum(len(sample.teacher_prompt) > room for sample in samples)
+    knowledge = len(longest.teacher_prompt) - len(longest.prompt)
     raise DistillationError(
         f"{too_long} of {len(samples)} teacher prompts do not fit the context of {max_length} tokens "
         "(model.max_length, or the model's own if that is less). The longest, "

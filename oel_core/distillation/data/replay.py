@@ -86,8 +86,8 @@ def _draw(step: int, prompts: Sequence[Sequence[int]], count: int, seed: int) ->
             id=f"replay/line{line + 1}",
             index=index,
             prompt=prompts[line],
-            taught_prompt=prompts[line],
-            draw=NO_KNOWLEDGE,
+            teacher_prompt=prompts[line],
+            knowledge_index=NO_KNOWLEDGE,
             replica=NO_KNOWLEDGE,
             seed=derive_seed(seed, "replay response", step, index),
         )

@@ -1,7 +1,7 @@
-"""Which way of reading a model's architecture allows, found out by trying: each must give what plain forwards give.
+"""Chooses the packed, cached or padded forward by an equivalence check against plain forwards.
 
-Reading a class's source or keeping a list of architectures would be wrong about the next one. A few tokens of random
-text say it for any: if hidden states differ from plain forwards by more than rounding, the form is not used.
+A list of architectures would be wrong about the next one. Random tokens decide for any: a layout whose hidden states
+differ from those of plain forwards by more than rounding is not used.
 """
 
 import logging
@@ -19,7 +19,7 @@ from oel_core.policies.hf.decoding import evaluating
 
 logger = logging.getLogger(__name__)
 
-Form = Callable[[SplitModel, Sequence[int], Sequence[Text]], Tensor]
+Layout = Callable[[SplitModel, Sequence[int], Sequence[Text]], Tensor]
 """Hidden states (N, H) of texts behind a prefix that is given apart."""
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
 """Largest difference, as a share of the largest value."""
@@ -46,12 +46,12 @@ def _cached(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> 
     return padded_hidden(split, texts, cache.for_rows(len(texts)))
 
 
-_FORMS: dict[str, Form] = {"packed": _packed, "shared": _shared, "cached": _cached, "padded": _full, "full": _full}
-STUDENT_FORMS = ("packed", "padded")
-TEACHER_FORMS = ("shared", "cached", "full")
+_LAYOUTS: dict[str, Layout] = {"packed": _packed, "shared": _shared, "cached": _cached, "padded": _full, "full": _full}
+STUDENT_LAYOUTS = ("packed", "padded")
+TEACHER_LAYOUTS = ("shared", "cached", "full")
 
 
-def choose_form(split: SplitModel, wanted: str, candidates: Sequence[str], longest: int | None = None) -> str:
+def choose_layout(split: SplitModel, wanted: str, candidates: Sequence[str], longest: int | None = None) -> str:
     """The first of the candidates that this model can do, or the wanted one.
 
     Args:
@@ -102,7 +102,7 @@ def _differs(split: SplitModel, name: str) -> str | None:
     try:
         with evaluating(split.model):
             wanted = _full(split, prefix, texts)
-            found = _FORMS[name](split, prefix, texts)
+            found = _LAYOUTS[name](split, prefix, texts)
             logits = split.logits(wanted[:1])
             plain = split.model(input_ids=ids).logits[:, -1]
     except _REFUSALS as error:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from oel_core.config.run import DistillConfig
-from oel_core.distillation.forward.layouts import STUDENT_FORMS, choose_form
+from oel_core.distillation.forward.layouts import STUDENT_LAYOUTS, choose_layout
 from oel_core.distillation.forward.packed_attention import packed_attention
 from oel_core.distillation.forward.prefix_tree import WORTH_SHARING, as_ids, common_length, sort_key
 from oel_core.distillation.forward.scoring import Behind, Text, packed_hidden, padded_hidden
@@ -27,7 +27,7 @@ class Student:
 
     def __init__(self, model: Any, config: DistillConfig, longest: int | None = None) -> None:
         self.split = SplitModel(model)
-        self.form = choose_form(self.split, config.student_layout, STUDENT_FORMS, longest)
+        self.form = choose_layout(self.split, config.student_layout, STUDENT_LAYOUTS, longest)
         self._budget = config.micro_batch_tokens
         if config.gradient_checkpointing:
             plain_model(model).gradient_checkpointing_enable({"use_reentrant": False})

@@ -109,7 +109,7 @@ class Retention:
 
 
 def _reading_knowledge(rollout: Rollout) -> Rollout:
-    return replace(rollout, sample=replace(rollout.sample, prompt=rollout.sample.taught_prompt))
+    return replace(rollout, sample=replace(rollout.sample, prompt=rollout.sample.teacher_prompt))
 
 
 def term_values(terms: Mapping[str, Term]) -> dict[str, float]:

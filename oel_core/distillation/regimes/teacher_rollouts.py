@@ -28,8 +28,8 @@ class TeacherRollouts:
         """As `Regime.roll_out`. Samples of one knowledge file are answered together: they share its prompt."""
         by_draw: dict[int, list[Sample]] = {}
         for sample in samples:
-            by_draw.setdefault(sample.draw, []).append(sample)
-        asked = [[replace(sample, prompt=sample.taught_prompt) for sample in members] for members in by_draw.values()]
+            by_draw.setdefault(sample.knowledge_index, []).append(sample)
+        asked = [[replace(sample, prompt=sample.teacher_prompt) for sample in members] for members in by_draw.values()]
         with self.teacher.answering() as model:
             answered = self._sampler.roll_out_groups(model, asked)
         found = {rollout.sample.index: rollout for rollout in answered}

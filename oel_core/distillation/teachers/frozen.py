@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oel_core.config.run import DistillConfig
-from oel_core.distillation.forward.layouts import TEACHER_FORMS, choose_form
+from oel_core.distillation.forward.layouts import TEACHER_LAYOUTS, choose_layout
 from oel_core.distillation.forward.scoring import Behind, Text, packed_hidden, padded_hidden
 from oel_core.distillation.forward.split_model import SplitModel
 from oel_core.distillation.teachers.shared_prefix import PrefixCache, Prefixes, PrefixStore, compute_prefix
@@ -71,7 +71,7 @@ class PrefixReader:
 
     def __init__(self, split: SplitModel, prefixes: Prefixes, config: DistillConfig, longest: int | None) -> None:
         self.split = split
-        self.form = choose_form(split, config.teacher_prefix, TEACHER_FORMS, longest)
+        self.form = choose_layout(split, config.teacher_prefix, TEACHER_LAYOUTS, longest)
         known = {} if self.form == "full" else {draw: ids for draw, ids in prefixes.items() if ids}
         self.store = PrefixStore(known, config.prefix_cache_gb * 1e9, config.prefix_spill_gb * 1e9)
         self._room = config.micro_batch_tokens * _PADDED_READS
@@ -110,9 +110,9 @@ class PrefixReader:
         """Positions of the rollouts by their knowledge file; None where no known prefix begins the prompt."""
         found: dict[int | None, list[int]] = {}
         for index, rollout in enumerate(rollouts):
-            prefix = self.store.prefixes.get(rollout.sample.draw)
-            fits = prefix is not None and list(rollout.sample.taught_prompt[: len(prefix)]) == list(prefix)
-            found.setdefault(rollout.sample.draw if fits else None, []).append(index)
+            prefix = self.store.prefixes.get(rollout.sample.knowledge_index)
+            fits = prefix is not None and list(rollout.sample.teacher_prompt[: len(prefix)]) == list(prefix)
+            found.setdefault(rollout.sample.knowledge_index if fits else None, []).append(index)
         return found
 
     def _shared(
@@ -145,7 +145,7 @@ class PrefixReader:
 
 
 def _text(rollout: Rollout, seam: int) -> Text:
-    return Text(rollout.sample.taught_prompt[seam:], rollout.response)
+    return Text(rollout.sample.teacher_prompt[seam:], rollout.response)
 
 
 class Reading:

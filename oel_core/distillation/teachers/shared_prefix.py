@@ -32,9 +32,9 @@ def find_prefixes(steps: Iterable[Step]) -> dict[int, tuple[int, ...]]:
     """
     found: dict[int, Any] = {}
     for sample in (sample for step in steps for sample in step.samples):
-        prompt = as_ids(sample.taught_prompt)[:-1]
-        known = found.get(sample.draw)
-        found[sample.draw] = prompt if known is None else known[: common_length(known, prompt)]
+        prompt = as_ids(sample.teacher_prompt)[:-1]
+        known = found.get(sample.knowledge_index)
+        found[sample.knowledge_index] = prompt if known is None else known[: common_length(known, prompt)]
     return {draw: tuple(ids.tolist()) for draw, ids in found.items()}
 
 

@@ -41,7 +41,7 @@ class Rollout:
     @property
     def taught_length(self) -> int:
         """Tokens of the teacher's prompt and the response."""
-        return len(self.sample.taught_prompt) + len(self.response)
+        return len(self.sample.teacher_prompt) + len(self.response)
 
 
 def roll_out(

@@ -1,4 +1,4 @@
-"""What is known of a step while its micro-batches are scored, and the record it ends in."""
+"""Metrics of one optimiser step, and the record that they become."""
 
 import math
 import time
@@ -12,11 +12,11 @@ from oel_core.distillation.objectives.retention import term_values
 from oel_core.distillation.stability.repetition import repetition_rate
 from oel_core.distillation.training.rollouts import Rollout
 from oel_core.distillation.training.step_records import StepRecord, draw_stats
-from oel_core.distillation.training.step_update import Learnt
+from oel_core.distillation.training.step_update import StepLoss
 from oel_core.distillation.training.update import Scores
 
 
-class StepTally:
+class StepMetrics:
     """A step with its rollouts, in the order of its samples, and, once they are there, their scores."""
 
     def __init__(self, step: Step, rollouts: Sequence[Rollout], started: float) -> None:
@@ -24,7 +24,7 @@ class StepTally:
         self.step = step
         self.rollouts = tuple(rollouts)
         self.tokens = sum(len(rollout.response) for rollout in rollouts)
-        self.learnt = Learnt(Scores.nothing())
+        self.learnt = StepLoss(Scores.nothing())
         self._started = started
 
     @property

@@ -1,4 +1,4 @@
-"""The gradient of one step: the distillation itself on the turns that count, and what holds the student back."""
+"""The gradient of one optimiser step: the objective on the selected turns plus the retention terms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +18,8 @@ from oel_core.distillation.training.update import Scores
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """What a step's gradient was made of."""
+class StepLoss:
+    """The values whose gradient one step applied."""
 
     scores: Scores
     """Of every rollout; `losses` are empty for those that were not trained on."""
@@ -36,13 +36,13 @@ class Learnt:
         return sum(len(losses) > 0 for losses in self.scores.losses)
 
 
-class Learner:
+class StepUpdate:
     """Adds a step's gradient to the student's.
 
     Args:
-        student: who learns.
-        regime: whom from, and by which measure.
-        retention: the terms beside it, if there are any.
+        student: the model that is trained.
+        regime: the teacher and the objective.
+        retention: further terms of the loss, or None.
         config: the distillation's settings.
         ranks: the processes that share the work.
     """
@@ -56,7 +56,7 @@ class Learner:
         self._config = config
         self._ranks = ranks
 
-    def accumulate(self, rollouts: Sequence[Rollout], replayed: Sequence[Sample]) -> Learnt:
+    def accumulate(self, rollouts: Sequence[Rollout], replayed: Sequence[Sample]) -> StepLoss:
         """One step's gradient, from all of its rollouts and the general prompts that are replayed in it.
 
         Raises:
@@ -65,7 +65,7 @@ class Learner:
         """
         scores = self._top(rollouts) if self._config.retention.top_turns is not None else self._learn(rollouts)
         terms = self._retention.accumulate(rollouts, replayed) if self._retention is not None else {}
-        return Learnt(scores, terms)
+        return StepLoss(scores, terms)
 
     def _learn(self, rollouts: Sequence[Rollout]) -> Scores:
         regime = self._regime

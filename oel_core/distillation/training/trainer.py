@@ -46,9 +46,9 @@ from oel_core.distillation.training.checkpoints import (
     step_of,
 )
 from oel_core.distillation.training.rollouts import Rollout, Sampler, Tokens
-from oel_core.distillation.training.step_metrics import StepTally
+from oel_core.distillation.training.step_metrics import StepMetrics
 from oel_core.distillation.training.step_records import OnStep, StepLog, read_steps
-from oel_core.distillation.training.step_update import Learner, Learnt
+from oel_core.distillation.training.step_update import StepLoss, StepUpdate
 from oel_core.distillation.training.update import check_vocabulary
 from oel_core.errors import ArtifactError, DistillationError, PolicyError
 
@@ -112,7 +112,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         self.tokens = tokens
         self.outputs = outputs
         self.ranks, self.sampler = ranks, sampler
-        self._tally: StepTally | None = None
+        self._metrics: StepMetrics | None = None
         disable_base_dropout(student)
         super().__init__(
             model=student,
@@ -124,7 +124,7 @@ class ContextDistillationTrainer(_BaseTrainer):
         self.student = ranks.make_student(self.model, config, longest(steps, config))
         self.regime = make_regime(self.model, teacher, config, sampler)
         retention = Retention(self.student, anchor, config, sampler, ranks) if anchor is not None else None
-        self.learner = Learner(self.student, self.regime, retention, config, ranks)
+        self.step_update = StepUpdate(self.student, self.regime, retention, config, ranks)
         check_vocabulary(self.student, teacher)
         vocabulary = self.student.split.vocabulary
         self.watch = Watch(config, vocabulary, outputs.checkpoints, outputs.backtracks, ranks)
@@ -154,13 +154,13 @@ class ContextDistillationTrainer(_BaseTrainer):
         step: Step = inputs["step"]
         started = time.perf_counter()
         self.ranks.begin_step(model)
-        self._tally = tally = StepTally(step, self._roll_out(step), started)
+        self._metrics = metrics = StepMetrics(step, self._roll_out(step), started)
         model.train()
-        tally.learnt = self._learn(step, tally.rollouts)
-        if broken := tally.broken():
+        metrics.learnt = self._learn(step, metrics.rollouts)
+        if broken := metrics.broken():
             raise self._stopped(step, broken, "the loss or divergence is not finite")
         self.ranks.end_step(model)
-        return tally.loss
+        return metrics.loss
 
     def _roll_out(self, step: Step) -> list[Rollout]:
         try:
@@ -171,9 +171,9 @@ class ContextDistillationTrainer(_BaseTrainer):
             raise self._stopped(step, empty, "responses are empty")
         return rollouts
 
-    def _learn(self, step: Step, rollouts: Sequence[Rollout]) -> Learnt:
+    def _learn(self, step: Step, rollouts: Sequence[Rollout]) -> StepLoss:
         try:
-            return self.learner.accumulate(rollouts, step.replay)
+            return self.step_update.accumulate(rollouts, step.replay)
         except PolicyError as error:
             raise self._stopped(step, [sample.id for sample in step.replay], str(error)) from error
 
@@ -197,13 +197,13 @@ class ContextDistillationTrainer(_BaseTrainer):
         """
         if "grad_norm" not in logs:
             return
-        assert self._tally is not None
+        assert self._metrics is not None
         if not math.isfinite(logs["grad_norm"]):
-            names = [sample.id for sample in self._tally.step.samples]
-            raise self._stopped(self._tally.step, names, "the gradient is not finite")
+            names = [sample.id for sample in self._metrics.step.samples]
+            raise self._stopped(self._metrics.step, names, "the gradient is not finite")
         self.teacher.follow()
         masses = self.regime.objective.support == "top_k"
-        record = self._tally.record(
+        record = self._metrics.record(
             logs["grad_norm"], logs["learning_rate"], masses=masses, backtracks=self.watch.backtracks
         )
         if self.ranks.index == 0:

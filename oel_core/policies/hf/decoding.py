@@ -26,7 +26,10 @@ _NOT_FINITE = "the model's logits are not finite: its weights are damaged, or it
 
 @dataclass
 class _Live:
-    """The rows that still talk. Shapes: rows, token (live,), mask (live, whole length), uniform (live, max_tokens)."""
+    """Decoding state of unfinished sequences.
+
+    Shapes: rows, token (live,), mask (live, whole length), uniform (live, max_tokens).
+    """
 
     rows: torch.Tensor
     """Position of each live row among the prompts."""

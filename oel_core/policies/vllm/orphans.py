@@ -1,10 +1,10 @@
-"""Engine processes do not outlive who started them: `python watchman.py PARENT SESSION GRACE_S KNOWN...`.
+"""Terminates orphaned vLLM workers: `python orphans.py PARENT SESSION GRACE_S KNOWN...`.
 
-vLLM's in-process engine works in processes that wait for orders for ever when their parent is killed, with a GPU's
-memory in their hands. The watchman notes which processes the parent starts until it is told that all are there, then
-waits at its standard input, whose other end the parent holds open. Closed without a word, that end says that the
-parent is dead: whatever is left of its processes is asked to end, and killed after the grace. Linux only: processes are
-held by handles, so that a number that is given to another process later is never meant.
+vLLM's in-process engine has worker processes that keep running, and keep GPU memory, when their parent is killed. The
+reaper records the processes that the parent starts until the parent reports that all exist, then blocks on its standard
+input, whose other end the parent holds open. End of file without a message means that the parent is dead: its remaining
+processes get SIGTERM, and SIGKILL after the grace period. Linux only: processes are held by pidfds, so a reused process
+id is never signalled.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ GRACE_S = 10.0
 SETTLED, GO = b".", b"q"
 
 
-class Watchman:
+class WorkerReaper:
     """The parent's side. Start it before the processes that it is to watch."""
 
     def __init__(self, grace_s: float = GRACE_S) -> None:

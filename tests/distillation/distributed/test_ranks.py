@@ -17,7 +17,9 @@ from oel_core.errors import ConfigError
 
 
 def rollout(index, prompt, response):
-    sample = Sample(index=index, id=f"t/{index}", prompt=prompt, taught_prompt=prompt, draw=0, replica=0, seed=index)
+    sample = Sample(
+        index=index, id=f"t/{index}", prompt=prompt, teacher_prompt=prompt, knowledge_index=0, replica=0, seed=index
+    )
     return Rollout(sample, response, truncated=False)
 
 

@@ -9,7 +9,8 @@ from oel_core.distillation.training.rollouts import Rollout
 
 
 def rollout(prompt, response):
-    return Rollout(Sample("e/turn0", 0, prompt, prompt, draw=0, replica=0, seed=0), response, truncated=False)
+    sample = Sample("e/turn0", 0, prompt, prompt, knowledge_index=0, replica=0, seed=0)
+    return Rollout(sample, response, truncated=False)
 
 
 def alike(count, shared):

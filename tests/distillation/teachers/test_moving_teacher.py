@@ -50,8 +50,8 @@ def test_average_follows_the_student_and_its_prefixes_are_read_again(start, tmp_
     plain = []
     with trainer_eval(trainer):
         for rollout in rollouts:
-            ids = torch.tensor([[*rollout.sample.taught_prompt, *rollout.response]])
-            logits = trainer.model(input_ids=ids).logits[0, len(rollout.sample.taught_prompt) - 1 : -1]
+            ids = torch.tensor([[*rollout.sample.teacher_prompt, *rollout.response]])
+            logits = trainer.model(input_ids=ids).logits[0, len(rollout.sample.teacher_prompt) - 1 : -1]
             plain.append(logits.detach())
     assert torch.allclose(teacher.logits(before), torch.cat(plain), atol=1e-3)
 
@@ -101,7 +101,7 @@ def test_live_teacher_is_the_student_with_knowledge_and_warns(start, tmp_path, l
     trainer.teacher.follow()
     after = trainer.teacher.hidden(rollouts)
     assert not torch.allclose(after, before, atol=1e-3)
-    prompt, response = list(rollouts[0].sample.taught_prompt), rollouts[0].response
+    prompt, response = list(rollouts[0].sample.teacher_prompt), rollouts[0].response
     with trainer_eval(trainer), torch.no_grad():
         plain = trainer.model(input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
     assert torch.allclose(trainer.teacher.logits(after[: len(response)]), plain, atol=1e-3)

@@ -75,13 +75,13 @@ def test_prefix_and_rest_are_the_ids_of_the_whole_prompt(name, thinking):
     prefixes = find_prefixes([step])
     assert sorted(prefixes) == [0, 1]
     for sample, rollout in zip(step.samples, rollouts, strict=True):
-        prefix = list(prefixes[sample.draw])
-        whole = encode(with_knowledge(rollout.messages, FILES[sample.draw].text))
-        rest = list(sample.taught_prompt[len(prefix) :])
+        prefix = list(prefixes[sample.knowledge_index])
+        whole = encode(with_knowledge(rollout.messages, FILES[sample.knowledge_index].text))
+        rest = list(sample.teacher_prompt[len(prefix) :])
         assert rest
         assert prefix + rest == whole
         shown = tokenizer.decode(prefix).replace(" ", "")
-        assert FILES[sample.draw].text.replace(" ", "") in shown  # the whole file is shared
+        assert FILES[sample.knowledge_index].text.replace(" ", "") in shown  # the whole file is shared
 
 
 def test_seam_moves_where_the_tokenizer_merges_across_the_end_of_the_knowledge():
@@ -165,7 +165,7 @@ def test_samples_without_their_prefix_are_read_in_full():
 def test_padded_reads_hold_as_many_rows_as_there_is_room_for(tokens, rows):
     """Sequences of 20 tokens; four times `micro_batch_tokens` are read at once without gradient."""
     rollouts = make_rollouts([(1, 1)] * 5, knowledge=(12,), system=6)
-    rollouts = [replace(one, sample=replace(one.sample, taught_prompt=[5] * 19)) for one in rollouts]
+    rollouts = [replace(one, sample=replace(one.sample, teacher_prompt=[5] * 19)) for one in rollouts]
     model = tiny_model(1)
     teacher = make_teacher(model, rollouts, DistillConfig(teacher_prefix="full", micro_batch_tokens=tokens))
     seen = []

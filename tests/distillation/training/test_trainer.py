@@ -40,13 +40,13 @@ def test_loss_and_gradient_equal_the_plain_computation(start, tmp_path):
     loss = trainer.training_step(trainer.model, {"step": step})
 
     naive, frozen = load_model(str(start), trainer_model_config(start))[0], tiny_model()
-    wanted, each = plain_loss(naive, frozen, trainer._tally.rollouts, top_k=20, temperature=0.7)
+    wanted, each = plain_loss(naive, frozen, trainer._metrics.rollouts, top_k=20, temperature=0.7)
     wanted.backward()
 
-    bound = update_rounding(naive, trainer._tally.rollouts, each)
+    bound = update_rounding(naive, trainer._metrics.rollouts, each)
     assert loss.item() == pytest.approx(wanted.item(), rel=0, abs=bound)
     assert_same_gradients(gradients(trainer.model), gradients(naive), bound)
-    assert {len(rollout.response) for rollout in trainer._tally.rollouts} != {24}  # some ended by themselves
+    assert {len(rollout.response) for rollout in trainer._metrics.rollouts} != {24}  # some ended by themselves
 
 
 def test_micro_batching_does_not_change_the_result(start, tmp_path):
@@ -55,7 +55,7 @@ def test_micro_batching_does_not_change_the_result(start, tmp_path):
         trainer, step = make_trainer(start, tmp_path / str(tokens), samples=10, micro_batch_tokens=tokens)
         results.append((trainer.training_step(trainer.model, {"step": step}), trainer))
     first, other = results[0]
-    bound = update_rounding(other.model, other._tally.rollouts, [first])
+    bound = update_rounding(other.model, other._metrics.rollouts, [first])
     for loss, trainer in results[1:]:
         assert loss.item() == pytest.approx(first.item(), rel=0, abs=bound)
         assert_same_gradients(gradients(trainer.model), gradients(other.model), bound)
@@ -86,7 +86,7 @@ def test_adapter_teacher_is_the_adapter_of_the_round_start(start, tmp_path, modu
     loss = trainer.training_step(trainer.model, {"step": step})
 
     frozen = merge_lora(load_model(str(tmp_path / "round1"), config)[0])
-    rollouts = trainer._tally.rollouts
+    rollouts = trainer._metrics.rollouts
     found = {name: gradient.clone() for name, gradient in gradients(trainer.model).items()}
     trainer.model.zero_grad()
     wanted, each = plain_loss(trainer.model, frozen, rollouts, top_k=20, temperature=1.0)
@@ -113,11 +113,11 @@ def test_end_token_counts_and_ends_a_response(start, tmp_path):
     ended, cut = Rollout(step.samples[0], [stop], False), Rollout(step.samples[1], [50, 51], True)
     trainer._roll_out = lambda step: [ended, cut]
     trainer.training_step(trainer.model, {"step": step})
-    record = trainer._tally.record(1.0, 1.0, masses=True, backtracks=0)
+    record = trainer._metrics.record(1.0, 1.0, masses=True, backtracks=0)
     assert (record.response_tokens, record.response_length, record.truncation_rate) == (3, 1.5, 0.5)
     assert record.tokens == 3 + sum(len(sample.prompt) for sample in step.samples)
     assert record.draws == tuple(sample.replica for sample in step.samples)
-    total = sum(trainer._tally.sample_kl())
+    total = sum(trainer._metrics.sample_kl())
     assert sum(stats.kl_mean * stats.samples for stats in record.draw_kl) == pytest.approx(
         total, rel=0, abs=rounding(max(1.0, abs(total)), len(step.samples))
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.policies.vllm.orphans import Watchman, descendants
+from oel_core.policies.vllm.orphans import WorkerReaper, descendants
 from tests.runs.test_guardian import eventually, lives
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 PARENT = """
 import pathlib, signal, subprocess, sys, time
-from oel_core.policies.vllm.orphans import Watchman
+from oel_core.policies.vllm.orphans import WorkerReaper
 sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
 stubborn = [sys.executable, "-c", '''
 import signal, subprocess, sys, time
@@ -25,16 +25,16 @@ print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).p
 time.sleep(600)
 ''']
 before = subprocess.Popen(sleeper)
-watchman = Watchman(grace_s=0.3)
+reaper = WorkerReaper(grace_s=0.3)
 engine = subprocess.Popen(stubborn, stdout=subprocess.PIPE, text=True)
 service = subprocess.Popen(sleeper, start_new_session=True)
 worker = int(engine.stdout.readline())
 time.sleep(1)
 if sys.argv[1] == "settled":
-    watchman.settle()
+    reaper.settle()
     time.sleep(1)
 after = subprocess.Popen(sleeper)
-print(watchman._process.pid, before.pid, service.pid, after.pid, engine.pid, worker, flush=True)
+print(reaper._process.pid, before.pid, service.pid, after.pid, engine.pid, worker, flush=True)
 time.sleep(600)
 """
 
@@ -43,10 +43,10 @@ time.sleep(600)
 def test_a_killed_parents_engine_ends_with_all_its_processes(when: str) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, when], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        watchman, before, service, after, engine, worker = map(int, parent.stdout.readline().split())
+        reaper, before, service, after, engine, worker = map(int, parent.stdout.readline().split())
         parent.kill()
     try:
-        assert eventually(lambda: not any(map(lives, (watchman, engine, worker))))
+        assert eventually(lambda: not any(map(lives, (reaper, engine, worker))))
         assert lives(before)
         assert lives(service)
         assert when == "starting" or lives(after)
@@ -58,13 +58,13 @@ def test_a_killed_parents_engine_ends_with_all_its_processes(when: str) -> None:
 
 @pytest.mark.parametrize("settled", [True, False])
 def test_one_that_closes_in_order_touches_nothing(settled: bool) -> None:
-    watchman = Watchman(grace_s=0.1)
+    reaper = WorkerReaper(grace_s=0.1)
     with subprocess.Popen(SLEEPER) as sleeper:
         assert eventually(lambda: sleeper.pid in descendants(os.getpid()))
         if settled:
-            watchman.settle()
-        watchman.close()
-        watchman.close()
+            reaper.settle()
+        reaper.close()
+        reaper.close()
         assert lives(sleeper.pid)
         sleeper.kill()
 
