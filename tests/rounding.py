@@ -41,6 +41,17 @@ def chain(model: Any, longest: int, tokens: int) -> int:
     return matrices + 2 * model.config.num_hidden_layers * longest + tokens
 
 
+def forward_rounding(model: Any, logits: torch.Tensor, longest: int) -> float:
+    """Most that the logits of two right forwards of a model, or log-probabilities of them, may differ by.
+
+    Args:
+        model: a transformers model.
+        logits: of one of the forwards; the largest of them is the magnitude.
+        longest: tokens of the longest sequence.
+    """
+    return rounding(float(logits.abs().max()), chain(model, longest, 0), next(model.parameters()).dtype)
+
+
 def in_float64(model: Any) -> Any:
     """The model, computing in float64 all through: transformers' RMS norms would go to float32 and back."""
     model.double()

@@ -27,6 +27,7 @@ from oel_core.runs.lease import read_lease
 from oel_core.runs.manifest import Manifest, StageKey, read_record
 from oel_core.types import ExperienceItem, Knowledge, Trajectory
 from tasks.tracking.settings import load_settings
+from tests.fuzzing import examples
 
 PRESET = (PRESETS / "quickstart.yaml").read_text(encoding="utf-8")
 MLFLOW = "tracking_uri: sqlite:///{root}/x.db\nexperiment: oel\nartifacts: {checkpoints: all, transcripts: 4}\n"
@@ -79,7 +80,7 @@ def survives(read: Callable[[], Any]) -> None:
         read()
 
 
-@settings(CHEAP, max_examples=900)
+@settings(CHEAP, max_examples=examples(900))
 @given(data=hostile(PRESET))
 def test_any_preset(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "preset.yaml"
@@ -87,7 +88,7 @@ def test_any_preset(data: bytes, tmp_path: Path) -> None:
     survives(lambda: dump_config(load_config(str(path))))
 
 
-@settings(CHEAP, max_examples=150)
+@settings(CHEAP, max_examples=examples(150))
 @given(data=hostile(PRESET))
 def test_any_preset_on_the_command_line(data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "preset.yaml"
@@ -100,13 +101,13 @@ _PATHS = st.one_of(st.sampled_from(FIELDS), st.text(string.printable, max_size=1
 _SETTINGS = st.tuples(_PATHS, st.one_of(st.sampled_from(NASTY), st.text(max_size=20))).map("=".join)
 
 
-@settings(CHEAP, max_examples=800)
+@settings(CHEAP, max_examples=examples(800))
 @given(overrides=st.lists(st.one_of(_SETTINGS, st.text(max_size=20)), min_size=1, max_size=3))
 def test_any_override(overrides: list[str]) -> None:
     survives(lambda: dump_config(load_config("quickstart", overrides)))
 
 
-@settings(CHEAP, max_examples=150)
+@settings(CHEAP, max_examples=examples(150))
 @given(
     overrides=st.lists(_SETTINGS, min_size=1, max_size=2), preset=st.sampled_from(("quickstart", "q", "\0", "x" * 300))
 )
@@ -114,7 +115,7 @@ def test_any_override_on_the_command_line(overrides: list[str], preset: str) -> 
     assert call(["config", "show", preset, *(word for text in overrides for word in ("--set", text))]) in (0, 2)
 
 
-@settings(CHEAP, max_examples=300)
+@settings(CHEAP, max_examples=examples(300))
 @given(data=hostile(MLFLOW))
 def test_any_mlflow_yaml(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mlflow.yaml"
@@ -122,7 +123,7 @@ def test_any_mlflow_yaml(data: bytes, tmp_path: Path) -> None:
     survives(lambda: load_settings(path).resolved(tmp_path, "run"))
 
 
-@settings(CHEAP, max_examples=300)
+@settings(CHEAP, max_examples=examples(300))
 @given(data=hostile(PRESET))
 def test_any_configuration_of_a_run(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(data)
@@ -170,7 +171,7 @@ def _sidecar(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-@settings(CHEAP, max_examples=150)
+@settings(CHEAP, max_examples=examples(150))
 @given(data=st.data())
 def test_any_knowledge(which: int, data: st.DataObject, tmp_path: Path) -> None:
     sidecar = _sidecar(tmp_path)
@@ -193,7 +194,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-@settings(CHEAP, max_examples=220)
+@settings(CHEAP, max_examples=examples(220))
 @given(data=st.data())
 def test_any_json(reader: str, data: st.DataObject, tmp_path: Path) -> None:
     valid, read = READERS[reader]

@@ -15,6 +15,7 @@ from oel_core.runs.jsonl import JsonlWriter, jsonl_bytes, read_jsonl, recover_js
 from oel_core.runs.manifest import Manifest, read_record
 from oel_core.types import EvalReport, Message, Record, Trajectory
 from tests.builders import episode, turn
+from tests.fuzzing import examples
 from tests.mutated import lines_like
 
 ROWS = [Message(role="user", content=text) for text in ("one", "two\nlines \u2028 here", "drei ä €")]
@@ -138,7 +139,7 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
-@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(700), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_are_records_or_one_clear_error(tmp_path: Path, kind: type[Record], data: st.DataObject) -> None:
     lines = data.draw(st.lists(lines_like(EXAMPLES[kind]), max_size=3))  # type: ignore[index]
