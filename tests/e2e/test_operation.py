@@ -136,11 +136,15 @@ def test_a_killed_round_is_reported_and_gone_on_with(services: Services) -> None
     assert set(tracked_states(services, "killed").values()) == {"FINISHED"}
 
 
-def test_cancelling_ends_everything_within_ten_seconds(services: Services) -> None:
-    project = services.project("cancelled")
+@pytest.mark.parametrize("by", ["page", "command"])
+def test_cancelling_ends_everything_within_ten_seconds(services: Services, by: str) -> None:
+    project = services.project(f"cancelled_by_{by}")
     flow_run = project.in_the_middle("one", 1, steps=60)
     trainer = project.trainer().holder
-    services.api(f"flow_runs/{flow_run}/set_state", {"state": {"type": "CANCELLING"}})
+    if by == "page":
+        services.api(f"flow_runs/{flow_run}/set_state", {"state": {"type": "CANCELLING"}})
+    else:
+        assert "Cancelling" in services.oel("cancel", project.name)
     began = time.monotonic()
     until(lambda: is_alive(trainer) is False, "the flow run's process is gone")
     assert time.monotonic() - began < 10 + 10, "10 s, and as much for a busy machine"
