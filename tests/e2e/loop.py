@@ -11,11 +11,7 @@ from typing import Any
 from oel_core.config.run import OelConfig, parse_config
 from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.runs.jsonl import read_jsonl
-from oel_core.stages.accumulate import accumulate
-from oel_core.stages.collect import collect
-from oel_core.stages.distill import distill
-from oel_core.stages.evaluate import evaluate, parts
-from oel_core.stages.extract import extract
+from oel_core.stages.round import run_round
 from oel_core.types import Trajectory
 
 LONGEST = 300.0
@@ -30,8 +26,8 @@ def short_config(model: Path, rounds: int = 2) -> OelConfig:
         "environment": {"options": {"size": 4, "holes": 2, "traps": 0, "key": False}, "max_turns": 2},
         "play": {"history_turns": 0, "sampling": {"max_tokens": 8}},
         "collect": {"replicas": 2, "extraction_episodes": 4},
-        "extract": {"format": "free_text", "sampling": {"max_tokens": 12}},
-        "knowledge": {"max_tokens": 64, "carry_over": True},
+        "extract": {"format": "free_text", "sampling": {"max_tokens": 200}},  # what is cut at the cap is no knowledge
+        "knowledge": {"max_tokens": 256, "carry_over": True},
         "distill": {
             "steps": 3,
             "episodes_per_step": 4,
@@ -54,15 +50,8 @@ def run_stages(root: Path, name: str, config: OelConfig) -> None:
     run = open_run(root, name)
     with run.locked():
         adopt_config(run, config)
-        for part in parts(config, 0):
-            evaluate(config, run, 0, part)
-        for round_index in range(1, config.rounds + 1):
-            collect(config, run, round_index)
-            extract(config, run, round_index)
-            accumulate(config, run, round_index)
-            distill(config, run, round_index)
-            for part in parts(config, round_index):
-                evaluate(config, run, round_index, part)
+        for round_index in range(config.rounds + 1):
+            run_round(config, run, round_index)
 
 
 def outcome(run: RunFolder) -> dict[str, Any]:
