@@ -198,7 +198,7 @@ def test_own_letters_are_used() -> None:
 @pytest.mark.slow
 def test_games_do_not_depend_on_the_order_of_python_sets(tmp_path: Path) -> None:
     program = (
-        "import json; from oel_core.envs import EnvSpec, make_env, relics\n"
+        "import json; from oel_core.envs import EnvSpec, make_env; from oel_core.envs.textworld import relics\n"
         "env = make_env(EnvSpec('textworld_relics', {}), 7)\n"
         "first = env.start()\n"
         "print(json.dumps([first, *(env.step(c).observation for c in relics.hand_made(env.board).solution)]))"

@@ -54,7 +54,6 @@ def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_written(
 
 CRASHING = """
 import logging, os, signal, time
-from flows import sigterm
 from flows.recovery.sigterm import on_sigterm
 def leave():
     time.sleep(0.5)
