@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.threads --episodes 20 --repeats 3
 
-The quickstart's world and the embedded model. Each time is a fresh process, because OpenMP reads its settings when torch
-is imported: "before" leaves the number of threads to torch and has them spin (`OMP_WAIT_POLICY` is set, but empty, so
-that nothing sets it), "after" is `model.threads` chosen and threads that sleep. The order alternates.
+The quickstart's world and the embedded model. Each time is a fresh process, because OpenMP reads its settings when
+torch is imported. "before" leaves the number of threads to torch, and they spin while they wait (an empty
+`OMP_WAIT_POLICY` keeps libgomp's default); "after" is what `model.threads` chooses, and threads that sleep. The order
+alternates.
 """
 
 import argparse
@@ -28,7 +29,7 @@ config = load_config("quickstart")
 if sys.argv[2] == "after":
     use_threads(config.model)
 policy = load_policy(config.model.path, config.model)
-plans = plan_episodes(env_spec(config), config.seed, Split.EXTRACT, 1, 0, int(sys.argv[1]))
+plans = plan_episodes(env_spec(config), config.seed, Split.EXTRACT, 1, 0, int(sys.argv[1]), True)
 began = time.perf_counter()
 assert list(play_episodes(policy, env_spec(config), plans, config.play, seed=config.seed))
 print(time.perf_counter() - began)
