@@ -53,12 +53,11 @@ def test_episodes_become_knowledge_and_knowledge_a_checkpoint(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_round_is_the_one_of_the_command_line(tmp_path: Path) -> None:
-    settings = [*FEW, "collect.replicas=2", "distill.episodes_per_step=2", "evaluate.ood={}", "evaluate.games.arms=[]"]
-    summary = oel.run_round("quickstart", tmp_path / "run", settings=settings)
+    summary = oel.run_round("tiny", tmp_path / "run")
     assert summary.round == 1
     assert summary.pass_rate is not None
     assert (tmp_path / "run" / "round_01" / "distill" / "manifest.json").exists()
-    assert oel.run_round("quickstart", tmp_path / "run", settings=settings) == summary
+    assert oel.run_round("tiny", tmp_path / "run") == summary
 
 
 def test_an_environment_stands_for_the_defaults_with_it() -> None:
