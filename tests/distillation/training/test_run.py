@@ -116,6 +116,7 @@ def test_second_round_starts_from_the_first_rounds_adapter(start, tmp_path):
 
 
 def test_bfloat16_keeps_float32_weights_so_that_small_steps_count(start, tmp_path):
+    require_bfloat16_attention()
     given = arguments(start, tmp_path, steps=2, learning_rate=1e-6)
     given["model"] = given["model"].model_copy(update={"dtype": "bfloat16"})
     weights = load_file(distill(**given) / "model.safetensors")
@@ -260,6 +261,8 @@ from oel_core.distillation.training.run import distill
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.prompts.play import first_messages
 from tests.distillation.builders import arguments
+from tests.rounding import require_bfloat16_attention
+from tests.rounding import require_bfloat16_attention
 start, workdir = map(Path, sys.argv[1:])
 distill(**arguments(start, workdir, steps=6, checkpoint_every=1), on_step=lambda r: print(r.step, flush=True))
 """
