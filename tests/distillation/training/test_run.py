@@ -22,6 +22,7 @@ from oel_core.prompts.play import first_messages
 from oel_core.runs.jsonl import read_jsonl
 from tests.distillation.builders import arguments, knowledge, prompts
 from tests.fakes import byte_tokenizer, tiny_model, tiny_model_folder
+from tests.rounding import require_bfloat16_attention
 
 pytestmark = pytest.mark.numeric
 
@@ -261,8 +262,6 @@ from oel_core.distillation.training.run import distill
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.prompts.play import first_messages
 from tests.distillation.builders import arguments
-from tests.rounding import require_bfloat16_attention
-from tests.rounding import require_bfloat16_attention
 start, workdir = map(Path, sys.argv[1:])
 distill(**arguments(start, workdir, steps=6, checkpoint_every=1), on_step=lambda r: print(r.step, flush=True))
 """
