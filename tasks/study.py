@@ -20,7 +20,7 @@ from tasks.base import STAGE_OPTIONS
 from tasks.progress import progress
 from tasks.resources import free_policies
 from tasks.tracking.client import LOOP, Tracker, tracker_of
-from tasks.tracking.publishing import REPORT_METRICS, STEP_METRICS
+from tasks.tracking.publishing import REPORT_METRICS, step_rows
 from tasks.tracking.settings import TrackingSettings
 
 
@@ -34,7 +34,7 @@ def study_run(folder: Path, job: Job, place: str, tracking: TrackingSettings) ->
 
     def on_step(round_index: int, step: StepRecord) -> None:
         at = (round_index - 1) * job.config.distill.steps + step.step
-        tracker.log_metrics(job.name, ((f"train/{field}", float(getattr(step, field)), at) for field in STEP_METRICS))
+        tracker.log_metrics(job.name, step_rows(step, at))
 
     watch = Watch(
         progress=lambda label: progress(f"{place} {label}"),

@@ -46,12 +46,13 @@ def publish(
 
 def publish_step(settings: TrackingSettings, run: RunFolder, round_index: int, step: StepRecord) -> None:
     """Logs one optimiser step as it happens."""
-    tracker_of(settings, run).log_metrics(str(round_index), _step_rows(step))
+    tracker_of(settings, run).log_metrics(str(round_index), step_rows(step, step.step))
 
 
-def _step_rows(step: StepRecord) -> Iterable[tuple[str, float, int]]:
+def step_rows(step: StepRecord, at: int) -> Iterable[tuple[str, float, int]]:
+    """The metrics of an optimiser step, logged at `at`; what its objective does not measure is left out."""
     found = ((field, getattr(step, field)) for field in STEP_METRICS)
-    return ((f"train/{field}", float(value), step.step) for field, value in found if value is not None)
+    return ((f"train/{field}", float(value), at) for field, value in found if value is not None)
 
 
 def _nothing_more(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
@@ -89,7 +90,7 @@ def _saturated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index:
 def _distilled(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
     name, folder = str(round_index), run.stage_path(round_index, stage)
     steps = read_jsonl(folder / STEPS, StepRecord)
-    tracker.log_metrics(name, chain.from_iterable(_step_rows(step) for step in steps))
+    tracker.log_metrics(name, chain.from_iterable(step_rows(step, step.step) for step in steps))
     tracker.log_file(name, folder / STEPS, stage)
     policy = tracker.settings.artifacts.checkpoints
     if policy == "all" or (policy == "adapters" and is_adapter(folder / CHECKPOINT)):

@@ -171,13 +171,23 @@ def test_runs_are_compared_in_mlflow(page: Any, services: Services, rounds: Proj
         page.get_by_text(f"{rounds.name} round {number}", exact=True).first.wait_for()
     page.get_by_text(re.compile("^evaluate/held_out/")).locator("visible=true").first.wait_for()
     page.get_by_text("accumulate/tokens_mean").first.wait_for()  # of the long table only what is in view is there
-    page.goto(runs_page(base, experiment.experiment_id))
-    for column in COLUMNS[:2]:
-        page.get_by_text(column, exact=True).first.wait_for()
     page.goto(f"{base}/#/experiments/{experiment.experiment_id}/runs?compareRunsMode=CHART")
     page.get_by_role("button", name="Close").first.click()
     page.get_by_text(rounds.name, exact=True).first.wait_for()
     shoot(page, "mlflow-compare")
+
+
+def test_the_address_of_the_runs_shows_their_metrics(page: Any, services: Services, rounds: Project) -> None:
+    """On a page of its own: MLflow stays empty when one leaves a shared view by an address."""
+    from mlflow.tracking import MlflowClient
+
+    base = f"http://127.0.0.1:{services.mlflow}"
+    experiment = MlflowClient(base).get_experiment_by_name("oel")
+    assert experiment is not None
+    page.goto(runs_page(base, experiment.experiment_id))
+    page.get_by_text(rounds.name, exact=True).first.wait_for()
+    for column in COLUMNS[:2]:
+        page.get_by_text(column, exact=True).first.wait_for()
 
 
 def test_the_artifact_of_a_round_links_to_its_report(page: Any, services: Services, rounds: Project) -> None:

@@ -1,7 +1,7 @@
 """What of a report goes to the tracking server."""
 
 from oel_core.evaluation.base import summarise
-from tasks.tracking.publishing import _step_rows, own_figures
+from tasks.tracking.publishing import own_figures, step_rows
 from tests.builders import episode, step_record
 
 
@@ -24,10 +24,10 @@ def test_a_suites_own_figures_get_names_that_the_server_takes() -> None:
 
 def test_a_steps_signals_are_logged_where_it_has_them() -> None:
     record = step_record(3, repetition_rate=0.25, student_mass=0.9, teacher_mass=0.8, backtracks=1)
-    rows = {name: value for name, value, step in _step_rows(record) if step == 3}
+    rows = {name: value for name, value, step in step_rows(record, 3) if step == 3}
     assert rows["train/student_mass"] == 0.9
     assert rows["train/teacher_mass"] == 0.8
     assert rows["train/repetition_rate"] == 0.25
     assert rows["train/backtracks"] == 1
-    without = {name for name, _, _ in _step_rows(step_record(3))}
+    without = {name for name, _, _ in step_rows(step_record(3), 3)}
     assert rows.keys() - without == {"train/student_mass", "train/teacher_mass"}
