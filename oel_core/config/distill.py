@@ -36,8 +36,13 @@ class RetentionConfig(Section):
 class RegimeConfig(Section):
     """Who writes the responses that a student learns from, who judges them, and what holds it back."""
 
-    regime: Literal["on_policy", "teacher_rollouts", "sft"] = "on_policy"
-    """Whose responses are learnt from: the student's own, the teacher's, or collected ones of passed episodes."""
+    regime: Literal["on_policy", "teacher_rollouts", "mixture", "sft"] = "on_policy"
+    """Whose responses are learnt from: the student's own, the teacher's, some of each, or collected ones of passed
+    episodes."""
+    teacher_share: float = Field(default=0.5, ge=0, le=1)
+    """`mixture`: probability that a sample of the first step is answered by the teacher, else by the student."""
+    teacher_share_end: float | None = Field(default=None, ge=0, le=1)
+    """The same in the round's last step, with a straight line between the two; null: it stays `teacher_share`."""
     teacher: Literal["frozen", "ema", "live"] = "frozen"
     """The round's start, a moving average of the student since then, or the student itself."""
     ema_decay: float = Field(default=0.99, ge=0, lt=1)

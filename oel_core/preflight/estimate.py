@@ -89,7 +89,7 @@ def _distillation(config: OelConfig) -> _Calls:
     """The answers that are learnt from: the student's, or those of a teacher that reads knowledge."""
     turns = min(config.environment.max_turns, config.distill.turns_per_episode or config.environment.max_turns)
     episodes = config.distill.steps * config.distill.episodes_per_step
-    known = config.knowledge_cap if config.distill.regime == "teacher_rollouts" else 0
+    known = config.knowledge_cap if config.distill.regime in ("teacher_rollouts", "mixture") else 0
     one = turn_prompts(config, config.environment.max_turns, known, config.distill.max_response_tokens)
     return _Calls(
         episodes * turns,

@@ -49,6 +49,12 @@ ARMS: Final[Mapping[str, Arm]] = {
             in_context=False,
         ),
         Arm(
+            "mixture",
+            "teacher and student answer half of the samples each",
+            {"distill.regime": "mixture", "distill.teacher_share": 0.5, "distill.teacher_share_end": None},
+            in_context=False,
+        ),
+        Arm(
             "sft",
             "supervised fine-tuning on passed episodes",
             {
@@ -115,6 +121,7 @@ COMPARISONS: Final = (
         (
             Place("on-policy", REFERENCE),
             Place("teacher rollouts", "teacher_rollouts"),
+            Place("mixture", "mixture"),
             Place("SFT on passed episodes", "sft"),
         ),
     ),

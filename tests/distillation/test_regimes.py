@@ -5,6 +5,8 @@ import torch
 
 from oel_core.config.run import DistillConfig, OelConfig
 from oel_core.config.sampling import Sampling
+from oel_core.distillation.data.dataset import teacher_share
+from oel_core.distillation.regimes import TeacherRollouts
 from oel_core.distillation.training.run import distill
 from oel_core.errors import ConfigError, DistillationError
 from oel_core.models.loading import load_model
@@ -43,6 +45,33 @@ def test_teacher_rollouts_bring_the_student_towards_its_teacher(start, tmp_path)
     distill(**arguments(start, tmp_path, regime="teacher_rollouts", objective="forward_kl", **changes))
     records = lines(tmp_path)
     assert records[-1].kl < records[0].kl * 0.8
+
+
+@pytest.mark.parametrize(("share", "same_as"), [(0.0, "on_policy"), (1.0, "teacher_rollouts")])
+def test_the_ends_of_a_mixture_are_the_other_regimes(start, tmp_path, share, same_as):
+    mixed = distill(**arguments(start, tmp_path / "mixture", regime="mixture", teacher_share=share))
+    pure = distill(**arguments(start, tmp_path / "pure", regime=same_as))
+    assert files(mixed) == files(pure)
+
+
+def test_a_mixture_has_responses_of_student_and_teacher_in_the_order_of_its_samples(start, tmp_path):
+    trainer, step = make_trainer(start, tmp_path, regime="mixture", samples=16)
+    randomise(trainer.model, "up_proj")  # the student has moved, the teacher has not
+    taught = [sample for sample in step.samples if sample.by_teacher]
+    own = [sample for sample in step.samples if not sample.by_teacher]
+    assert taught
+    assert own
+    found = trainer._roll_out(step)
+    by_teacher = TeacherRollouts(trainer.teacher, trainer.distill_config, trainer.sampler).roll_out(taught)
+    by_student = trainer.sampler.roll_out(trainer.model, own)
+    assert found == sorted(by_teacher + by_student, key=lambda rollout: rollout.sample.index)
+
+
+def test_the_share_of_the_teacher_falls_along_a_line():
+    config = DistillConfig(regime="mixture", steps=5, teacher_share=1.0, teacher_share_end=0.2)
+    assert [teacher_share(config, step) for step in range(1, 6)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    assert teacher_share(config.model_copy(update={"teacher_share_end": None}), 5) == 1.0
+    assert teacher_share(config.model_copy(update={"steps": 1}), 1) == 1.0
 
 
 def collected(given, **changes):
@@ -123,7 +152,7 @@ def test_sft_refuses_settings_that_need_a_teacher(changes):
         DistillConfig.model_validate({"regime": "sft"} | changes)
 
 
-@pytest.mark.parametrize("regime", ["teacher_rollouts", "sft"])
+@pytest.mark.parametrize("regime", ["teacher_rollouts", "mixture", "sft"])
 def test_interrupted_regimes_resume_to_the_same_bytes(start, tmp_path, regime):
     from tests.distillation.training.test_run import Abort, abort_at
 

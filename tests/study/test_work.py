@@ -67,7 +67,7 @@ def test_what_arms_have_in_common_is_done_once(tmp_path: Path) -> None:
     assert shared["raw"] == {"collect"}
     assert shared["foreign"] == {"collect", "evaluate/held_out"}  # these players write the same: equal weights
     assert shared["foreign-model"] == set()
-    assert shared["teacher_rollouts"] == shared["sft"] == extracted | {"select"}
+    assert shared["teacher_rollouts"] == shared["mixture"] == shared["sft"] == extracted | {"select"}
     assert shared["step_wise"] == extracted
 
 

@@ -19,7 +19,7 @@ def study(
     seeds: Annotated[int, typer.Option(min=1, help="Loop seeds, from the preset's `seed` on.")] = 3,
     arms: Annotated[
         str | None,
-        typer.Option(help="With commas: own, raw, foreign, teacher_rollouts, sft, step_wise; else all."),
+        typer.Option(help="With commas: own, raw, foreign, teacher_rollouts, mixture, sft, step_wise; else all."),
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of the arm `own`; the preset's if not given.")] = None,
     foreign: Annotated[

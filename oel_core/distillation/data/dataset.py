@@ -38,6 +38,8 @@ class Sample:
     """Replica of the drawn file."""
     seed: int
     """Decides the response."""
+    by_teacher: bool = False
+    """Answered by the teacher with its own prompt; only the regime `mixture` asks."""
     response: Sequence[int] = ()
     """Token ids of a collected response, where those are learnt from."""
 
@@ -154,6 +156,7 @@ def build_steps(
             knowledge_index=draw,
             replica=knowledge[draw].replica,
             seed=derive_seed(seed, "student", step, index),
+            by_teacher=Random(derive_seed(seed, "teacher", step, index)).random() < teacher_share(config, step),
             response=responses.get(name, ()) if responses is not None else (),
         )
 
@@ -164,6 +167,14 @@ def build_steps(
         kept = limit_turns(prompts, config.turns_per_episode, derive_seed(seed, "turns", number))
         built.append(Step(number, tuple(sample(number, index, prompt) for index, prompt in enumerate(kept))))
     return built
+
+
+def teacher_share(config: DistillConfig, step: int) -> float:
+    """Probability that the teacher answers a sample of a step (from 1 on) in the regime `mixture`."""
+    if config.teacher_share_end is None or config.steps == 1:
+        return config.teacher_share
+    done = (step - 1) / (config.steps - 1)
+    return config.teacher_share + done * (config.teacher_share_end - config.teacher_share)
 
 
 def _require_difference(name: str, prompt: Sequence[int], taught: Sequence[int]) -> None:

@@ -4,13 +4,14 @@ from typing import Any
 
 from oel_core.config.run import DistillConfig
 from oel_core.distillation.regimes.base import Regime
+from oel_core.distillation.regimes.mixture import Mixture
 from oel_core.distillation.regimes.on_policy import OnPolicy
 from oel_core.distillation.regimes.sft import Sft
 from oel_core.distillation.regimes.teacher_rollouts import TeacherRollouts
 from oel_core.distillation.teachers.frozen import Teacher
 from oel_core.distillation.training.rollouts import Sampler
 
-__all__ = ["OnPolicy", "Regime", "Sft", "TeacherRollouts", "make_regime"]
+__all__ = ["Mixture", "OnPolicy", "Regime", "Sft", "TeacherRollouts", "make_regime"]
 
 
 def make_regime(student: Any, teacher: Teacher, config: DistillConfig, sampler: Sampler) -> Regime:
@@ -26,4 +27,6 @@ def make_regime(student: Any, teacher: Teacher, config: DistillConfig, sampler: 
         return Sft(teacher, config, sampler.tokens)
     if config.regime == "teacher_rollouts":
         return TeacherRollouts(teacher, config, sampler)
+    if config.regime == "mixture":
+        return Mixture(student, teacher, config, sampler)
     return OnPolicy(student, teacher, config, sampler)

@@ -29,6 +29,7 @@ KINDS = {
     "in context": {"retention": {"in_context_weight": 0.5}},
     "top turns": {"retention": {"top_turns": 0.6}},
     "teacher rollouts": {"regime": "teacher_rollouts"},
+    "mixture": {"regime": "mixture"},
 }
 
 
