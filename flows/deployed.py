@@ -4,7 +4,7 @@
 them names its flow run: Prefect would replace the name it was made with (`flows/run_names.py`) when it starts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -12,7 +12,6 @@ from uuid import UUID
 from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
 from prefect.exceptions import Abort
 from prefect.runtime import flow_run
 from pydantic import Field
@@ -22,8 +21,7 @@ from flows.evaluate_model import Suite, evaluate_model
 from flows.learning_loop import learning_loop
 from flows.links import report_place
 from flows.next_round import next_round
-from flows.outcomes import SHOWN
-from flows.pages.gate import outcome_details, outcome_line
+from flows.pages.outcome import outcome_details, outcome_line, outcome_state
 from flows.pages.round import outcome_key, outcome_markdown
 from flows.parameters import Preset, WhenBusy, asked_of, patience, resolve, resolve_for, run_root, trigger_id
 from flows.recovery.outages import through_outages
@@ -88,12 +86,6 @@ def deployed_next_round(
         line = escaped(outcome_line(found))
         through_outages(lambda: create_markdown_artifact(page, key=outcome_key(run), description=line))
     return ended_in(outcome_state(found, outcome_details(run, found)))
-
-
-def outcome_state(trigger: Trigger, details: Sequence[str] = ()) -> State[None]:
-    """The last state of the flow run of a trigger that has an outcome; its message has a line for each detail."""
-    shown, message = SHOWN[trigger.outcome], "\n".join([outcome_line(trigger), *details])
-    return State(type=StateType(shown.kind), name=shown.state, message=message)
 
 
 def ended_in(state: State[None]) -> State[None]:

@@ -6,14 +6,16 @@ same trigger id gives the same outcome, however often it comes.
 
 import time
 from pathlib import Path
+from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows.evaluate_round import evaluate_round
 from flows.learning_round import learning_round
 from flows.pages.gate import gate_key, gate_markdown
+from flows.pages.outcome import outcome_state
 from flows.recovery.abandoned import take_over
 from oel_core.config.run import OelConfig
 from oel_core.errors import (
@@ -35,7 +37,7 @@ from oel_core.projects.settings import Asked, asked_config, change_of, keep_conf
 from oel_core.projects.triggers import Outcome, Trigger, begin, end, join, open_round, settled, undecided
 from oel_core.reporting import REPORT_FILE
 from oel_core.rounds.context import model_after
-from oel_core.runs.folder import RunFolder, adopt_config, open_run
+from oel_core.runs.folder import RunFolder, check_stages, open_run
 from oel_core.runs.round_start import parent_of
 from oel_core.stages.evaluate import own_parts, stage_name
 from tasks.promote import gate, promote
@@ -46,7 +48,6 @@ from tasks.tracking.registry import registry_of
 from tasks.tracking.settings import TrackingSettings, load_settings
 
 
-@flow(name="next-round", flow_run_name="{name} next round")
 def next_round(
     asked: Asked,
     name: str,
@@ -60,9 +61,28 @@ def next_round(
     The settings are the project's own but for what is `asked`, and that is the project's own from then on.
     `wait_s`: how long to wait for another round of the project to end before refusing.
     """
+    settings = tracking or load_settings()
+    state: State[Any] = next_round_flow(asked, name, trigger, root, settings, wait_s, return_state=True)
+    found: Trigger | BaseException = state.result(raise_on_failure=False)
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+@flow(name="next-round", flow_run_name="{name} next round")
+def next_round_flow(
+    asked: Asked, name: str, trigger: str, root: Path, settings: TrackingSettings, wait_s: float
+) -> State[Trigger]:
+    """See `next_round`; the last state's name and type are the outcome's."""
+    found = _next_round(asked, name, trigger, root, settings, wait_s)
+    return outcome_state(found, data=found)
+
+
+def _next_round(
+    asked: Asked, name: str, trigger: str, root: Path, settings: TrackingSettings, wait_s: float
+) -> Trigger:
     check(asked_config(RunFolder(root / name), asked))
     run = open_run(root, name)
-    settings = tracking or load_settings()
     with run.leased(f"next-round, trigger {trigger}", wait_s=wait_s):
         take_over(run, str(flow_run.id))
         champion = registry_of(settings, run).champion()
@@ -75,16 +95,17 @@ def next_round(
         change = change_of(run, config, asked, trigger)
         current = open_round(run)
         if current is None:
-            keep_config(run, config, change)
+            if change is not None:
+                keep_config(run, config, change)
             begun = _begin(config, run, trigger, champion.round if champion else 0)
         else:
             begun = join(run, trigger, current)
         if begun.round is None:
             return begun
         config = config.model_copy(update={"rounds": begun.round})
-        adopt_config(run, config, since=begun.round)
+        check_stages(run, config, since=begun.round)  # of a round that is open only what goes with its stages is kept
+        keep_config(run, config, change)
         settle_threads(run.path, config.model)
-        keep_config(run, config, change)  # of a round that was open only what goes with its stages
         return _finish(config, run, begun.round, trigger, settings)
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from flows.pages.gate import gate_key, outcome_details, outcome_line, slug
+from flows.pages.gate import gate_key, slug
+from flows.pages.outcome import outcome_details, outcome_line
 from oel_core.config.run import OelConfig
 from oel_core.knowledge.store import KnowledgeDiff, diff
 from oel_core.projects.review import ReviewItem, review_list

@@ -63,13 +63,12 @@ def change_of(run: RunFolder, config: OelConfig, asked: Asked, trigger: str) -> 
 
 
 def keep_config(run: RunFolder, config: OelConfig, change: SettingsChange | None) -> None:
-    """Makes `config` the project's own, and notes the change before. Call it with the lease held."""
-    if change is None:
-        return
-    known = recover_jsonl(run.path / SETTINGS, SettingsChange)
-    if not known or known[-1].model_copy(update={"at": change.at}) != change:  # noted already where a kill came between
-        with JsonlWriter(run.path / SETTINGS) as writer:
-            writer.append(change)
+    """Makes `config` the project's own, and notes the change, if there is one, before. Call it with the lease held."""
+    if change is not None:
+        known = recover_jsonl(run.path / SETTINGS, SettingsChange)
+        if not known or known[-1].model_copy(update={"at": change.at}) != change:  # else noted before a kill
+            with JsonlWriter(run.path / SETTINGS) as writer:
+                writer.append(change)
     write_atomic(run.path / CONFIG, dump_config(config).encode())
 
 

@@ -250,6 +250,16 @@ def find_run(root: Path, name: str) -> RunFolder:
 def adopt_config(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
     """Checks every finished and half-done stage against `config`, then writes it as the run's own. Call it locked.
 
+    Raises:
+        ArtifactError: as `check_stages`.
+    """
+    check_stages(run, config, since=since)
+    write_atomic(run.path / CONFIG, dump_config(config).encode())
+
+
+def check_stages(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
+    """Checks every finished and half-done stage against `config`.
+
     Settings are compared from round `since` on: what earlier rounds were made with is their own affair.
 
     Raises:
@@ -266,7 +276,6 @@ def adopt_config(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
         _require_place(key, run, started.parent)
         if round_of(key) >= since:
             require_same(key, _with_settings(key, settings), started.parent)
-    write_atomic(run.path / CONFIG, dump_config(config).encode())
 
 
 def round_of(key: StageKey) -> int:

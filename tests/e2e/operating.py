@@ -24,6 +24,7 @@ from oel_core.projects.triggers import read_trigger
 from oel_core.runs.folder import LEASE, RunFolder
 from oel_core.runs.lease import Lease, read_lease
 from oel_core.runs.processes import is_alive
+from tests.e2e.sweep import swept
 
 SOURCE = Path(__file__).parent.parent.parent
 PACKAGES = ("oel_core", "tasks", "flows", "deployments")
@@ -205,12 +206,11 @@ def tracked_states(services: Services, project: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[bool]:
-    """A file system of its own for `folder`, so that it can be full; says whether this machine permits one."""
+    """A file system of its own for `folder`, so that it can be full; says whether this machine permits one.
+
+    Unmounted by the process that `swept` starts, so also when this one is killed.
+    """
     options = ["-o", f"size={megabytes}m,mode=700"]
     command = ["mount", "-t", "tmpfs", *options, "oel-test", str(folder)]
-    mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    try:
-        yield mounted
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+    with swept(folder):
+        yield os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0

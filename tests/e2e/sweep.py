@@ -1,7 +1,8 @@
 """`python -m tests.e2e.sweep ROOT`: waits for its standard input to end, then kills what still runs for a run root.
 
-However the tests end (kill -9 too), their end of the pipe closes. Every process of a root's services, and every flow
-run, carries the root's path in its environment, which no other process does.
+A file system that is mounted there is unmounted after that. However the tests end (kill -9 too), their end of the pipe
+closes. Every process of a root's services, and every flow run, carries the root's path in its environment, which no
+other process does.
 """
 
 import os
@@ -40,9 +41,15 @@ def sweep(root: Path) -> list[int]:
     return first
 
 
+def unmount(root: Path) -> None:
+    """Takes away the file system that is mounted at the root, if one is."""
+    if os.path.ismount(root):
+        subprocess.run(["umount", "--lazy", str(root)], check=False)
+
+
 @contextmanager
 def swept(root: Path) -> Iterator[None]:
-    """Nothing that is started for `root` within the block outlives this process."""
+    """Nothing that is started for `root` within the block, nor what is mounted there, outlives this process."""
     command = [sys.executable, "-m", "tests.e2e.sweep", str(root)]
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
@@ -54,3 +61,4 @@ def swept(root: Path) -> Iterator[None]:
 if __name__ == "__main__":
     sys.stdin.buffer.read()
     sweep(Path(sys.argv[1]))
+    unmount(Path(sys.argv[1]))

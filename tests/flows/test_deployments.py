@@ -17,8 +17,8 @@ import flows.deployed
 from flows.cli.app import call
 from flows.cli.services.deployments import parameters_of
 from flows.cli.services.next_times import next_times, show_schedules
-from flows.deployed import outcome_state
 from flows.outcomes import SHOWN
+from flows.pages.outcome import outcome_state
 from flows.run_names import run_name
 from flows.services.client import PREFECT_FILE
 from oel_core.config.run import preset_names

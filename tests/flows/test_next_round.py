@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import next_round as module
@@ -71,6 +74,15 @@ def triggered(config: OelConfig | None, root: Path, id: str, *overrides: str) ->
     return next_round(asked, "project", id, root, settings(root))
 
 
+def states() -> list[tuple[str, str]]:
+    """Name and type of the last state of every flow run of a project's round since the module began, oldest first."""
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["next-round"])), sort=FlowRunSort.EXPECTED_START_TIME_ASC
+        )
+    return [(run.state.name or "", run.state.type.value) for run in found if run.state is not None]
+
+
 def champion(root: Path) -> int:
     found = registry_of(settings(root), RunFolder(root / "project")).champion()
     return found.round if found is not None else 0
@@ -92,7 +104,14 @@ def test_a_project_goes_on_after_a_kill_and_after_its_settings_changed(
     assert champion(tmp_path) == 0
     assert outcome_of(run, 1) is None
 
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "settle_threads", kill)  # what comes after the settings have been taken over
+        with pytest.raises(Killed):
+            triggered(None, tmp_path, "changed", "gate.margin=0.02")
+    assert run.config().gate.margin == 0.02
+
     found = triggered(None, tmp_path, "another")  # the project knows its settings
+    assert states()[-1] == ("Promoted", "COMPLETED")
     assert (found.outcome, found.round, found.champion, champion(tmp_path)) == ("promoted", 1, 1, 1)
     again = triggered(config, tmp_path, "killed")
     assert (again.id, again.outcome, again.round) == ("killed", "promoted", 1)
@@ -108,8 +127,9 @@ def test_a_project_goes_on_after_a_kill_and_after_its_settings_changed(
     found = triggered(later, tmp_path, "later")
     assert (found.outcome, found.round) == ("promoted", 2)
     assert all(run.has(number, "evaluate/ood/swapped_roles") for number in (0, 1, 2))
-    assert [change.trigger for change in settings_changes(run)] == ["killed", "later"]
-    assert "collect.replicas: 2 → 3" in settings_changes(run)[1].changes
+    assert [change.trigger for change in settings_changes(run)] == ["killed", "changed", "later"]
+    assert settings_changes(run)[1].changes == ("gate.margin: 0.0 → 0.02",)
+    assert "collect.replicas: 2 → 3" in settings_changes(run)[2].changes
 
 
 def test_the_same_error_twice_ends_a_round_and_a_hiccup_never_does(
@@ -151,6 +171,7 @@ def test_a_round_that_nobody_has_decided_about_stays_open(
     found = triggered(asked, tmp_path, "one")
     assert (found.outcome, found.round, found.over) == ("undecided", 1, False)
     assert "waits for review" in found.detail
+    assert states()[-1] == ("AwaitingReview", "CANCELLED")
     assert read_trigger(run, "one") == found
     assert outcome_of(run, 1) is None
     decide(asked, run, 1, Decision(decision="reject", author="ann", via="oel review", decided_at=1.0))
@@ -161,3 +182,4 @@ def test_a_round_that_nobody_has_decided_about_stays_open(
     assert ended.outcome == "failed"
     again = triggered(asked, tmp_path, "one")
     assert (again.outcome, run.rounds()) == ("failed", [0, 1])
+    assert states()[-2:] == [("Failed", "FAILED")] * 2
