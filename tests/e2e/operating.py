@@ -34,6 +34,8 @@ PATIENCE_S = 300.0
 BUSY = 503
 STEPS = 12
 """Of distillation, in a round that something happens to: loading the trainer takes seconds before the first one."""
+NO_WATCH = "distill.stability.policy=off"
+"""For a round of many steps: a random model runs away, and the watch on its training would end the round."""
 OPEN = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
@@ -179,9 +181,9 @@ class Project:
     def lease(self) -> Lease | None:
         return read_lease(self.run.path / LEASE)
 
-    def in_the_middle(self, id: str, round_index: int, steps: int = STEPS) -> str:
+    def in_the_middle(self, id: str, round_index: int, *overrides: str, steps: int = STEPS) -> str:
         """Starts a round and returns its flow run when knowledge is being distilled."""
-        flow_run = self.trigger(id, f"distill.steps={steps}")
+        flow_run = self.trigger(id, f"distill.steps={steps}", *overrides)
         until(lambda: self.run.has(round_index, "accumulate"), f"round {round_index} of {self.name} is in the middle")
         return flow_run
 

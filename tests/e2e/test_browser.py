@@ -18,7 +18,7 @@ import pytest
 
 from oel_core.runs.processes import is_alive
 from tasks.tracking.pages import COLUMNS, artifact_page, runs_page
-from tests.e2e.operating import PATIENCE_S, Project, Services, until
+from tests.e2e.operating import NO_WATCH, PATIENCE_S, Project, Services, until
 
 pytestmark = pytest.mark.browser
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -133,7 +133,7 @@ def test_a_round_is_started_watched_and_read_in_the_ui(page: Any, services: Serv
 
 def test_a_round_is_cancelled_in_the_ui(page: Any, services: Services) -> None:
     project = services.project("stopped")
-    flow_run = started_by_hand(page, services, "stopped", "distill.steps=400")
+    flow_run = started_by_hand(page, services, "stopped", "distill.steps=400", NO_WATCH)
     until(lambda: project.run.has(1, "accumulate"), "the round is in the middle")
     trainer = project.trainer().holder
     page.reload()

@@ -15,7 +15,7 @@ from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.lease import held
 from oel_core.runs.processes import group_lives, is_alive
 from oel_core.types import Trajectory
-from tests.e2e.operating import SECRET, STEPS, Services, tracked_states, until
+from tests.e2e.operating import NO_WATCH, SECRET, STEPS, Services, tracked_states, until
 from tests.e2e.sweep import leftovers
 
 pytestmark = pytest.mark.services
@@ -62,8 +62,17 @@ def test_the_next_round_starts_from_the_champion(services: Services) -> None:
     services.ended(project.trigger("three"))
     starts = [json.loads((project.run.path / f"round_{index:02d}" / "start.json").read_text()) for index in (1, 2, 3)]
     assert [start["parent"] for start in starts] == [0, 1, 0]
-    moves = [json.loads(line)["action"] for line in services.oel("history", "led", "--json").splitlines()]
-    assert moves == ["promote", "rollback"]
+    rows = [json.loads(line) for line in services.oel("history", "led", "--json").splitlines()]
+    assert [(row["action"], row["champion_round"]) for row in rows if row["kind"] == "move"] == [
+        ("promote", 1),
+        ("rollback", 0),
+    ]
+    assert [(row["round"], row["gate"]) for row in rows if row["kind"] == "round"] == [
+        (0, None),
+        (1, "refuse"),
+        (2, "refuse"),
+        (3, "refuse"),
+    ]
 
 
 def test_collected_episodes_feed_a_round(services: Services) -> None:
@@ -139,7 +148,7 @@ def test_a_killed_round_is_reported_and_gone_on_with(services: Services) -> None
 @pytest.mark.parametrize("by", ["page", "command"])
 def test_cancelling_ends_everything_within_ten_seconds(services: Services, by: str) -> None:
     project = services.project(f"cancelled_by_{by}")
-    flow_run = project.in_the_middle("one", 1, steps=60)
+    flow_run = project.in_the_middle("one", 1, NO_WATCH, steps=60)
     trainer = project.trainer().holder
     if by == "page":
         services.api(f"flow_runs/{flow_run}/set_state", {"state": {"type": "CANCELLING"}})
