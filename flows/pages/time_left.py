@@ -29,7 +29,7 @@ class RoundTime:
         """Finished stage of a round → seconds that it took."""
         found: dict[str, float] = {}
         for folder in self._run.stages(index):
-            manifest: Manifest = read_record(folder / MANIFEST, Manifest)
+            manifest = read_record(folder / MANIFEST, Manifest)
             found[manifest.key.stage.partition("/")[2]] = manifest.counts.get("seconds", 0.0)
         return found
 

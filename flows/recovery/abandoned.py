@@ -56,7 +56,7 @@ def _end_noted(client: SyncPrefectClient, run: RunFolder, *, asked: bool = False
     path = run.path / NOTE
     if not path.exists():
         return []
-    noted: NotedFlowRun = read_record(path, NotedFlowRun)
+    noted = read_record(path, NotedFlowRun)
     loops = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(noted.flow_run_id)]), state=RUNNING)
     )

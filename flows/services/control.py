@@ -23,8 +23,8 @@ from flows.services.process import (
 )
 from flows.services.servers import MLFLOW, PREFECT, UpSettings, ensure_pools, read_settings, services, write_settings
 from oel_core.errors import BusyError, ConfigError
+from oel_core.runs.groups import group_lives
 from oel_core.runs.lease import held
-from oel_core.runs.processes import group_lives
 from oel_core.types import Record
 
 LOCK = "up.lease.json"

@@ -2,11 +2,10 @@
 
 import ipaddress
 import socket
-from pathlib import Path
+
+import psutil
 
 from oel_core.errors import ConfigError
-
-LISTEN = "0A"
 
 
 def require_loopback(host: str, *, expose: bool) -> None:
@@ -43,21 +42,10 @@ def require_free(host: str, port: int, service: str, option: str) -> None:
 
 def _listener(port: int) -> str:
     """Who listens on a port, as far as this user may know."""
-    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(Path("/proc/net") / table, port)}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = {str(handle.readlink()) for handle in (process / "fd").iterdir()}
-            if links & {f"socket:[{inode}]" for inode in inodes}:
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                return f"process {process.name} listens there ({command[:80]})"
-        except OSError:
-            continue
-    return "another process listens there"
-
-
-def _listening(table: Path, port: int) -> list[str]:
     try:
-        rows = [line.split() for line in table.read_text().splitlines()[1:]]
-    except OSError:
-        return []
-    return [row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port and row[3] == LISTEN]
+        sockets = psutil.net_connections(kind="tcp")
+        pids = [one.pid for one in sockets if one.laddr and one.laddr.port == port and one.status == psutil.CONN_LISTEN]
+        pid = next(pid for pid in pids if pid is not None)
+        return f"process {pid} listens there ({' '.join(psutil.Process(pid).cmdline())[:80]})"
+    except (StopIteration, psutil.Error, OSError):
+        return "another process listens there"

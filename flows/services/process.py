@@ -15,8 +15,9 @@ from typing import Literal
 
 from oel_core.errors import ServiceError
 from oel_core.runs.files import write_atomic
+from oel_core.runs.groups import end_groups, group_lives
 from oel_core.runs.manifest import read_record
-from oel_core.runs.processes import Process, end_groups, group_lives, is_alive, process, this_machine
+from oel_core.runs.processes import Process, is_alive, process, this_machine
 from oel_core.types import Record
 
 HOME, STATE, LOGS = ".oel", "services", "logs"

@@ -52,8 +52,7 @@ def settings_path(root: Path) -> Path:
 def read_settings(root: Path) -> UpSettings | None:
     """What `oel up` was last called with under this root, or None."""
     path = settings_path(root)
-    found: UpSettings | None = read_if_there(path, UpSettings)
-    return found
+    return read_if_there(path, UpSettings)
 
 
 def write_settings(root: Path, settings: UpSettings) -> None:

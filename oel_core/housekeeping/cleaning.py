@@ -12,7 +12,7 @@ from oel_core.housekeeping.listing import size_of
 from oel_core.models.checkpoints import adapter_base, is_adapter
 from oel_core.rounds.context import CHECKPOINT
 from oel_core.runs.folder import CONFIG, LEASE, LOCK, WEIGHTS, RunFolder, round_name
-from oel_core.runs.freed import Freed, freed_files, note_freed
+from oel_core.runs.manifest import Freed, freed_files, note_freed
 from oel_core.runs.round_start import last_begun, parent_of
 from oel_core.study.writing import PLAN
 from oel_core.types import Record

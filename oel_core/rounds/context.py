@@ -10,8 +10,8 @@ from oel_core.models.checkpoints import model_digest
 from oel_core.policies import load_policy, release
 from oel_core.policies.base import Policy
 from oel_core.runs.folder import RunFolder
-from oel_core.runs.freed import freed_files
 from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.manifest import freed_files
 from oel_core.runs.progress import Progress, silent
 from oel_core.runs.round_start import parent_of
 from oel_core.types import Split, Trajectory

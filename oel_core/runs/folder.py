@@ -22,7 +22,6 @@ from oel_core.errors import ArtifactError, ConfigError
 from oel_core.plugins.builtin import foreign_components
 from oel_core.runs.arithmetic import arithmetic
 from oel_core.runs.files import sync_folder, write_atomic
-from oel_core.runs.freed import freed_files
 from oel_core.runs.jsonl import require_json_lines
 from oel_core.runs.lease import Waiting, held, say_nothing
 from oel_core.runs.locks import exclusive
@@ -33,6 +32,7 @@ from oel_core.runs.manifest import (
     chosen_settings,
     digest_file,
     flatten,
+    freed_files,
     read_record,
     require_same,
 )
@@ -122,7 +122,7 @@ class RunFolder:
         final = self.path / key.stage
         partial = final.with_name(f".{final.name}.partial")
         if final.exists():
-            manifest: Manifest = read_record(final / MANIFEST, Manifest)
+            manifest = read_record(final / MANIFEST, Manifest)
             require_same(manifest.key, key, final)
             return manifest
         if not (partial / MANIFEST).exists():
@@ -272,7 +272,7 @@ def check_stages(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
             require_same(manifest.key, _with_settings(manifest.key, settings), folder)
         verify_outputs(folder, manifest)
     for started in sorted(run.path.glob(f"round_*/**/{STARTED}")):
-        key: StageKey = read_record(started, StageKey)
+        key = read_record(started, StageKey)
         _require_place(key, run, started.parent)
         if round_of(key) >= since:
             require_same(key, _with_settings(key, settings), started.parent)
@@ -292,7 +292,7 @@ def stage_manifest(run: RunFolder, folder: Path) -> Manifest:
     Raises:
         ArtifactError: it cannot be read, or it is of another stage than the folder's name says.
     """
-    manifest: Manifest = read_record(folder / MANIFEST, Manifest)
+    manifest = read_record(folder / MANIFEST, Manifest)
     _require_place(manifest.key, run, folder)
     return manifest
 

@@ -1,9 +1,9 @@
-"""`python -m oel_core.runs.guardian GRACE_S COMMAND...`: a command that does not outlive who started it.
+"""`python -m oel_core.runs.guardian GRACE_S COMMAND...`: a parent-death watchdog around a command.
 
-The guardian runs the command in a process group of its own and reads its standard input, the other end of which the
-starter holds open. When that end closes, because the starter says so or has died of whatever cause (kill -9 too), the
-whole group is asked to end and killed after the grace. When the command ends by itself, so does the guardian, with
-its exit status. A parent-death signal alone would not do: it comes when the starting *thread* ends.
+It runs the command in a process group of its own and reads its standard input, the other end of which the parent holds
+open. When that end closes, on purpose or because the parent died (SIGKILL included), the group gets SIGTERM, and
+SIGKILL after the grace period. When the command ends by itself, the watchdog exits with its status. A parent-death
+signal alone would not do: it is sent when the parent *thread* ends.
 """
 
 import ctypes
@@ -12,44 +12,22 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
+
+from oel_core.runs.groups import end_groups
 
 _PR_SET_PDEATHSIG = 1
 
 
 def guarded(command: Sequence[str], grace_s: float) -> list[str]:
-    """The command behind a guardian, to be started with a pipe as its standard input."""
+    """The command line that runs `command` under the watchdog; start it with a pipe as its standard input."""
     return [sys.executable, "-m", "oel_core.runs.guardian", str(grace_s), *command]
 
 
 def die_with_parent() -> None:
-    """The calling process is killed when the thread that started it ends (Linux only)."""
+    """Sets PR_SET_PDEATHSIG: SIGKILL when the thread that started the calling process ends (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def end_group(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Asks every process of the group to end, waits, and kills what is left."""
-    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
-        until = time.monotonic() + wait_s
-        try:
-            os.killpg(process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            return
-        while time.monotonic() < until:
-            process.poll()  # so that the leader does not stay as a zombie of its own group
-            if not _group_lives(process.pid):
-                return
-            time.sleep(0.05)
 
 
 def _stop(*_: object) -> None:
@@ -64,13 +42,13 @@ def main(grace_s: float, command: list[str]) -> int:
     def watch() -> None:
         while os.read(0, 1024):
             pass
-        end_group(process, grace_s)
+        end_groups([process.pid], grace_s=grace_s)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         status = process.wait()
     finally:
-        end_group(process, grace_s)
+        end_groups([process.pid], grace_s=grace_s)
     return status if status >= 0 else 128 - status
 
 

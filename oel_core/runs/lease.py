@@ -48,12 +48,11 @@ def say_nothing(lease: Lease) -> None:
 def read_lease(path: Path) -> Lease | None:
     """The lease as it stands, whoever holds it; None when there is none."""
     try:
-        found: Lease = read_record(path, Lease)
+        return read_record(path, Lease)
     except ArtifactError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
-    return found
 
 
 def describe(lease: Lease) -> str:

@@ -3,16 +3,20 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
 from oel_core.errors import ArtifactError
 from oel_core.runs.arithmetic import Arithmetic
+from oel_core.runs.files import write_atomic
 from oel_core.types import Record, Values
 
 SCHEMA_VERSION = 1
 ABSENT = "(absent)"
+FREED = "freed.json"
+
+R = TypeVar("R", bound=Record)
 
 
 def digest_bytes(data: bytes) -> str:
@@ -73,8 +77,12 @@ class Manifest(Record):
         return digest_bytes("\n".join(lines).encode())
 
 
-def read_record(path: Path, kind: type[Record]) -> Any:
-    """One record from a JSON file, or ArtifactError that names the file and the field."""
+def read_record(path: Path, kind: type[R]) -> R:
+    """The record of a JSON file.
+
+    Raises:
+        ArtifactError: the file is missing, or is no such record; the message names the file and the field.
+    """
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -87,9 +95,29 @@ def read_record(path: Path, kind: type[Record]) -> Any:
         ) from error
 
 
-def read_if_there(path: Path, kind: type[Record]) -> Any:
+def read_if_there(path: Path, kind: type[R]) -> R | None:
     """`read_record`, or None where there is no such file."""
     return read_record(path, kind) if path.exists() else None
+
+
+class Freed(Record):
+    """`freed.json` in a stage's folder: outputs that were removed on purpose, so that they do not count as lost."""
+
+    files: tuple[str, ...]
+    """Relative to the folder."""
+    at: float
+    """Seconds since 1970, UTC."""
+
+
+def freed_files(folder: Path) -> tuple[str, ...]:
+    """Outputs of the stage in `folder` that were removed on purpose."""
+    found = read_if_there(folder / FREED, Freed)
+    return () if found is None else found.files
+
+
+def note_freed(folder: Path, freed: Freed) -> None:
+    """Records what is about to be removed. Call it before the removal, so that a kill in between loses no file."""
+    write_atomic(folder / FREED, freed.model_dump_json(indent=1).encode())
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,30 +1,32 @@
 """Telling processes apart, on this machine and across restarts: a process id alone is soon another process's.
 
-A process is named by its id and by when it was born, in ticks since the machine started, so a clock that jumps does
-not matter. A machine is named by its host name, the id of this start of it, and the namespace its process ids mean
-something in (containers of one host share the first two).
+A process is identified by its id and its start time since boot, which a change of the system clock does not affect. A
+machine is identified by its host name, its boot id, and the PID namespace (containers of one host share the first two).
 """
 
 import getpass
 import os
-import signal
 import socket
-import time
-from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
+from oel_core.runs.groups import ENDED
 from oel_core.types import Record
 
 PROC = Path("/proc")
+TICKS = 100
+"""Resolution of a start time, in parts of a second: Linux counts in 1/100 s."""
 
 
 class Machine(Record):
-    """One start of one machine, as its processes see it."""
+    """One boot of one machine, as its processes see it."""
 
     host: str
     boot: str
-    """Empty where the system does not tell."""
+    """Linux' boot id; empty on other systems."""
     namespace: str = ""
+    """The PID namespace; empty on other systems."""
 
 
 class Process(Record):
@@ -33,12 +35,20 @@ class Process(Record):
     machine: Machine
     pid: int
     born: str
-    """Ticks since the machine started; empty where the system does not tell."""
+    """Start time in 1/100 s since boot; empty where the process has ended or the system does not tell."""
 
 
 def this_machine() -> Machine:
     """The machine this process runs on."""
-    return Machine(host=socket.gethostname(), boot=_boot_id(), namespace=_namespace())
+    try:
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""
+    try:
+        namespace = os.readlink(PROC / "self/ns/pid")
+    except OSError:
+        namespace = ""
+    return Machine(host=socket.gethostname(), boot=boot, namespace=namespace)
 
 
 def this_process() -> Process:
@@ -48,29 +58,11 @@ def this_process() -> Process:
 
 def process(pid: int) -> Process:
     """A process of this machine by its id."""
-    return Process(machine=this_machine(), pid=pid, born=born(pid))
-
-
-def _boot_id() -> str:
     try:
-        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _namespace() -> str:
-    try:
-        return os.readlink(PROC / "self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat after the command's name, state first; empty when there is no such process."""
-    try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
+        born = _started(psutil.Process(pid))
+    except (psutil.Error, OSError):
+        born = ""
+    return Process(machine=this_machine(), pid=pid, born=born)
 
 
 def user_name() -> str:
@@ -81,29 +73,38 @@ def user_name() -> str:
         return f"uid {os.getuid()}"
 
 
-def born(pid: int) -> str:
-    """When a process started, in ticks since the machine did; empty when it is gone or the system does not tell."""
-    fields = _stat(pid)
-    return fields[19] if len(fields) > 19 else ""
-
-
 def is_alive(one: Process) -> bool | None:
     """Whether the process still runs; None when that cannot be told from here, because it is another machine's.
 
-    A process of an earlier start of this machine is dead. One that has ended but was not waited for (a zombie) is too.
+    A process of an earlier boot of this machine is dead, and so is a zombie. One that this user may not look at, as
+    with /proc mounted with `hidepid`, counts as alive as long as its id is in use.
     """
     here = this_machine()
     if one.machine.host != here.host or one.machine.namespace != here.namespace:
         return None
     if one.machine.boot != here.boot:
         return False
-    fields = _stat(one.pid)
-    if fields:
-        return fields[0] not in "ZX" and one.born in ("", fields[19])
-    return False if PROC.is_dir() and (PROC / "self").exists() else _answers(one.pid)
+    try:
+        found = psutil.Process(one.pid)
+        return found.status() not in ENDED and one.born in ("", _started(found))
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, OSError):
+        return not (PROC / str(one.pid)).exists() and _is_in_use(one.pid)  # a thread has that folder too
 
 
-def _answers(pid: int) -> bool:
+def _started(found: psutil.Process) -> str:
+    """psutil adds the boot time, which follows the system clock, to the start time, so it is taken off again."""
+    while True:
+        boot = psutil.boot_time()
+        since_boot = found.create_time() - boot
+        if psutil.boot_time() == boot:  # else the clock was set between the two
+            return str(round(since_boot * TICKS))
+        found = psutil.Process(found.pid)
+
+
+def _is_in_use(pid: int) -> bool:
+    """Whether a process has this id, whoever it belongs to."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -111,48 +112,3 @@ def _answers(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def group_members(group: int) -> list[int]:
-    """Ids of the living processes of a process group."""
-    found = []
-    for entry in PROC.glob("[0-9]*"):
-        fields = _stat(int(entry.name))
-        if len(fields) > 2 and fields[2] == str(group) and fields[0] not in "ZX":
-            found.append(int(entry.name))
-    return found
-
-
-def group_lives(group: int) -> bool:
-    """Whether a process group has a living member."""
-    return bool(group_members(group)) if (PROC / "self").exists() else _signal(group, 0)
-
-
-def end_groups(groups: Iterable[int], *, grace_s: float) -> None:
-    """Asks every process of the groups to end, and kills those that have not after `grace_s` seconds."""
-    waiting = [group for group in groups if _signal(group, signal.SIGTERM)]
-    until = time.monotonic() + grace_s
-    while waiting and time.monotonic() < until:
-        time.sleep(0.05)
-        _reap()
-        waiting = [group for group in waiting if group_lives(group)]
-    for group in waiting:
-        _signal(group, signal.SIGKILL)
-    _reap()
-
-
-def _signal(group: int, number: int) -> bool:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def _reap() -> None:
-    """Waits for children of this process that have ended; without it they stay as zombies of their group."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return

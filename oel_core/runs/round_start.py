@@ -35,8 +35,7 @@ class RoundStart(Record):
 def read_start(run: RunFolder, round_index: int) -> RoundStart | None:
     """The decision about a round's start, or None when nobody decided."""
     path = run.path / round_name(round_index) / START
-    found: RoundStart | None = read_if_there(path, RoundStart)
-    return found
+    return read_if_there(path, RoundStart)
 
 
 def write_start(run: RunFolder, round_index: int, start: RoundStart) -> None:

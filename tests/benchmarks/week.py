@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from flows.services.process import started
-from oel_core.runs.processes import group_members
+from oel_core.runs.groups import group_members
 from oel_core.types import Record
 from tests.benchmarks import report
 from tests.e2e.loop import short_config

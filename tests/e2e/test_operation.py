@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from flows.services.process import runs, started
+from oel_core.runs.groups import group_lives
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.lease import held
-from oel_core.runs.processes import group_lives, is_alive
+from oel_core.runs.processes import is_alive
 from oel_core.types import Trajectory
 from tests.e2e.operating import NO_WATCH, SECRET, STEPS, Services, tracked_states, until
 from tests.e2e.sweep import leftovers

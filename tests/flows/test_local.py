@@ -16,7 +16,7 @@ from flows.local import kill_temporary_server, start_temporary_server, use_local
 from flows.services.process import Service
 from flows.services.servers import UpSettings, write_settings
 from oel_core.errors import ConfigError, OelError
-from oel_core.runs.processes import group_members
+from oel_core.runs.groups import group_members
 from tasks.tracking.settings import TrackingSettings, load_settings
 
 STARTER = """

@@ -1,4 +1,5 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,4 +26,22 @@ def test_a_failed_rename_keeps_the_old_bytes(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="disk full"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_two_threads_that_write_the_same_file_do_not_share_a_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flush = tmp_path / "file.bin", os.fsync
+    other = threading.Thread(target=write_atomic, args=(path, b"theirs"))
+
+    def let_the_other_finish_first(handle: int) -> None:
+        flush(handle)
+        if other.ident is None:
+            other.start()
+            other.join()
+
+    monkeypatch.setattr(os, "fsync", let_the_other_finish_first)
+    write_atomic(path, b"ours")
+    assert path.read_bytes() == b"ours"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.bin"]

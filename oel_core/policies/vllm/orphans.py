@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
-from pathlib import Path
+
+import psutil
 
 LOOK_EVERY_S = 0.3
 GRACE_S = 10.0
@@ -52,17 +53,12 @@ class WorkerReaper:
 
 
 def descendants(parent: int) -> dict[int, int]:
-    """Process id and session of everything below a process."""
-    children: dict[int, list[tuple[int, int]]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            children.setdefault(int(fields[1]), []).append((int(folder.name), int(fields[3])))
-    found, waiting = dict[int, int](), [parent]
-    while waiting:
-        for child, session in children.get(waiting.pop(), []):
-            found[child] = session
-            waiting.append(child)
+    """Process id and session of everything below a process; empty where that has ended."""
+    found = dict[int, int]()
+    with contextlib.suppress(psutil.Error, OSError):
+        for child in psutil.Process(parent).children(recursive=True):
+            with contextlib.suppress(OSError):
+                found[child.pid] = os.getsid(child.pid)
     return found
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from oel_core.distillation.training.run import distill
 from oel_core.distillation.training.step_records import read_steps
 from oel_core.errors import DistillationError
-from oel_core.runs.processes import group_lives
+from oel_core.runs.groups import group_lives
 from tests.distillation.builders import arguments
 from tests.distillation.training.test_run import Abort, abort_at
 from tests.fakes import tiny_model_folder

@@ -25,7 +25,7 @@ from flows.services.process import (
 )
 from flows.services.servers import UpSettings
 from oel_core.errors import ServiceError
-from oel_core.runs.processes import group_lives, group_members
+from oel_core.runs.groups import group_lives, group_members
 
 PARENT = "import subprocess, sys, time; subprocess.Popen(['sleep', '60']); print('up', flush=True); time.sleep(60)"
 

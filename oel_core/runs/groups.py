@@ -1,0 +1,53 @@
+"""Process groups: their living members, and how a whole group is terminated."""
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+
+import psutil
+
+POLL_S, KILL_S = 0.05, 5.0
+"""Between two looks at a group, and how long the kernel may take to end what SIGKILL was sent to."""
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+
+
+def group_members(group: int) -> list[int]:
+    """Ids of the living processes of a process group; a zombie is not one of them."""
+    return [pid for pid in psutil.pids() if _is_member(pid, group)]
+
+
+def group_lives(group: int) -> bool:
+    """Whether a process group has a living member. Without /proc a zombie counts as one."""
+    try:
+        return bool(group_members(group))
+    except OSError:
+        return _signal(group, 0)
+
+
+def end_groups(groups: Iterable[int], *, grace_s: float) -> None:
+    """Sends SIGTERM to every process of the groups, and SIGKILL to those that live after `grace_s` seconds.
+
+    Returns when none lives, or `KILL_S` seconds after the SIGKILL. Children of the caller stay for it to wait for.
+    """
+    living = list(groups)
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_S)):
+        living = [group for group in living if _signal(group, number)]
+        until = time.monotonic() + wait_s
+        while (living := [group for group in living if group_lives(group)]) and time.monotonic() < until:
+            time.sleep(POLL_S)
+
+
+def _is_member(pid: int, group: int) -> bool:
+    try:
+        return os.getpgid(pid) == group and psutil.Process(pid).status() not in ENDED
+    except (OSError, psutil.Error):
+        return False
+
+
+def _signal(group: int, number: int) -> bool:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
