@@ -51,6 +51,7 @@ SUITES: Final = Registry(
         "swapped_roles": "oel_core.evaluation.lake:make_swapped_roles",
         "other_relics": "oel_core.evaluation.relics:make_other_relics",
         "ifeval": "oel_core.evaluation.ifeval:make_ifeval",
+        "python_code": "oel_core.evaluation.code.suite:make_python_code",
         "cross_game": "oel_core.evaluation.cross_game:make_plain_cross_game",
     },
 )

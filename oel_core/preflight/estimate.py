@@ -16,6 +16,8 @@ from oel_core.models.architectures import Architecture
 OBSERVATION_TOKENS: Final = 512
 """The recipe's allowance for what one turn adds to a prompt (arXiv 2603.16856)."""
 IFEVAL_PROMPTS: Final = 541
+CODE_PROBLEMS: Final = 40
+"""Of the suite `python_code`."""
 _BYTES: Final = {"float32": 4, "bfloat16": 2}
 _TEXT_BYTES: Final = 5
 """Bytes on disk of one token as text."""
@@ -106,6 +108,10 @@ def _suite(config: OelConfig, name: str, options: Mapping[str, Any]) -> _Calls:
     if name == "ifeval":
         response = int((options.get("sampling") or {}).get("max_tokens", 1280))
         asked = int(count or IFEVAL_PROMPTS)
+        return _Calls(asked, OBSERVATION_TOKENS, asked * OBSERVATION_TOKENS, response, asked)
+    if name == "python_code":
+        response = int((options.get("sampling") or {}).get("max_tokens", 400))
+        asked = int(count or CODE_PROBLEMS)
         return _Calls(asked, OBSERVATION_TOKENS, asked * OBSERVATION_TOKENS, response, asked)
     response = config.evaluate.games.sampling.max_tokens
     turns = int(options.get("max_turns") or config.environment.max_turns)

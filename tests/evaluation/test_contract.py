@@ -20,6 +20,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "swapped_roles": ("swapped_roles", {"episodes": 10}),
     "other_relics": ("other_relics", {"episodes": 10, "world": {"curses": 1, "key": False}}),
     "ifeval": ("ifeval", {"subset": 10}),
+    "python_code": ("python_code", {"episodes": 10}),
     "cross_game": ("cross_game", {"episodes": 10, "environment": "lake", "options": {"size": 4}}),
 }
 
@@ -110,7 +111,6 @@ def test_an_unknown_suite_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(lm_harness, "installed", lambda: False)
     with pytest.raises(ConfigError, match=r"unknown evaluation suite 'other_symbol': did you mean other_symbols"):
         make_suite("other_symbol", {}, small_config())
-    with pytest.raises(
-        ConfigError, match=r"registered are games, other_symbols, swapped_roles, other_relics, ifeval, .*oel\[lm-eval\]"
-    ):
+    known = "games, other_symbols, swapped_roles, other_relics, ifeval, python_code"
+    with pytest.raises(ConfigError, match=rf"registered are {known}, .*oel\[lm-eval\]"):
         make_suite("zzz", {}, small_config())

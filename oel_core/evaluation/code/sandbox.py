@@ -1,0 +1,63 @@
+"""Untrusted Python in a process with limits: the values that a function returns, compared outside of it.
+
+The process gets an empty environment, an empty folder, 2 s of processor time, 512 MiB, and an audit hook against
+files, processes and the network (`runner`). Expected values are never handed to it, so code cannot find them there.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+RUNNER = Path(__file__).with_name("runner.py")
+WALL_SECONDS = 10.0
+"""A process that waits uses no processor time."""
+MOST_OUTPUT = 2**16
+"""Bytes of returned values that are looked at."""
+
+
+class CodeError(Exception):
+    """The code gave no values; the message says why."""
+
+
+def returned_values(code: str, function: str, cases: Sequence[Sequence[Any]]) -> list[Any]:
+    """What `function`, defined by `code`, returns for each case's arguments, as JSON has it (tuples are lists).
+
+    Raises:
+        CodeError: the code does not define it, raises, does not end in time, or returns what JSON does not have.
+    """
+    task = json.dumps({"code": code, "function": function, "cases": [list(case) for case in cases]})
+    with tempfile.TemporaryDirectory(prefix="oel-code-") as folder:
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-I", "-S", "-B", str(RUNNER)],
+                input=task.encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=folder,
+                env={},
+                timeout=WALL_SECONDS,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CodeError("it did not end in time") from error
+    return _values(ended.stdout, len(cases))
+
+
+def _values(output: bytes, count: int) -> list[Any]:
+    if not output:
+        raise CodeError("it was ended by a limit on time or memory")
+    if len(output) > MOST_OUTPUT:
+        raise CodeError("it returned too much")
+    try:
+        found = json.loads(output)
+    except ValueError as error:
+        raise CodeError("it was ended while it answered") from error
+    answer = found if isinstance(found, dict) else {}
+    values = answer.get("values")
+    if not isinstance(values, list) or len(values) != count:
+        raise CodeError(str(answer.get("error", "it answered something else")))
+    return values
