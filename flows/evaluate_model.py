@@ -13,7 +13,7 @@ from oel_core.errors import ConfigError
 from oel_core.evaluation import make_suite, model_settings, suite_names
 from oel_core.models.checkpoints import resolve_model
 from oel_core.policies import load_policy
-from oel_core.rounds.context import model_after
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
 from oel_core.text.markdown import table
 from oel_core.types import EvalReport
@@ -56,7 +56,7 @@ def model_path(config: OelConfig, model: str, project: str, root: Path) -> str:
     run = RunFolder(root / project)
     found = registry_of(load_settings(), run).aliased(model)
     if found is not None:
-        return model_after(config, run, found.round)
+        return Round(config, run, found.round).model()
     if model == CHAMPION:
         return config.model.path
     raise ConfigError(f"project {project} has no {model} yet")

@@ -14,6 +14,7 @@ from flows.recovery.abandoned import take_over
 from oel_core.config.run import OelConfig
 from oel_core.models.threads import settle_threads
 from oel_core.preflight.check import check
+from oel_core.rounds.round import Round
 from oel_core.rounds.summary import RoundSummary, summarise_run
 from oel_core.runs.folder import adopt_config, open_run
 from oel_core.runs.round_start import require_ungated
@@ -47,9 +48,9 @@ def learning_loop(
         tracker.log_config(config)
         with tracker.running(LOOP):
             with tracker.running("0"):
-                evaluate_round(config, run, 0, parts(config, 0), settings)
-            for round_index in range(1, config.rounds + 1):
-                learning_round(config, run, round_index, settings)
+                evaluate_round(Round(config, run, 0), parts(config, 0), settings)
+            for number in range(1, config.rounds + 1):
+                learning_round(Round(config, run, number), settings)
             report(run, settings)
             page = report_markdown(run, report_place(run, settings))
             create_markdown_artifact(page, key=report_key(run), description=f"Where the report on {run.name} is")

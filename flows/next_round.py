@@ -36,9 +36,8 @@ from oel_core.projects.round_inbox import set_aside
 from oel_core.projects.settings import Asked, asked_config, change_of, keep_config
 from oel_core.projects.triggers import Outcome, Trigger, begin, end, join, open_round, settled, undecided
 from oel_core.reporting import REPORT_FILE
-from oel_core.rounds.context import model_after
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, check_stages, open_run
-from oel_core.runs.round_start import parent_of
 from oel_core.stages.evaluate import own_parts, stage_name
 from tasks.promote import gate, promote
 from tasks.report import report
@@ -106,39 +105,40 @@ def _next_round(
         check_stages(run, config, since=begun.round)  # of a round that is open only what goes with its stages is kept
         keep_config(run, config, change)
         settle_threads(run.path, config.model)
-        return _finish(config, run, begun.round, trigger, settings)
+        return _finish(Round(config, run, begun.round), trigger, settings)
 
 
 def _begin(config: OelConfig, run: RunFolder, trigger: str, champion: int) -> Trigger:
     """Begins a round with what the champion's model can learn from, or says why there is none."""
-    admission = Admission(config, model_after(config, run, champion))
+    admission = Admission(config, Round(config, run, champion).model())
     return begin(config, run, trigger, champion, admission.require)
 
 
-def _finish(config: OelConfig, run: RunFolder, round_index: int, trigger: str, settings: TrackingSettings) -> Trigger:
+def _finish(round: Round, trigger: str, settings: TrackingSettings) -> Trigger:
     """Everything that the round still lacks."""
+    run = round.run
     tracker = tracker_of(settings, run)
-    tracker.log_config(config)
+    tracker.log_config(round.config)
     try:
         with tracker.running(LOOP):
-            for earlier in sorted({0, parent_of(run, round_index)}):
-                _measure(config, run, earlier, settings)
-            learning_round(config, run, round_index, settings)
-            verdict = gate(config, run, round_index, settings)
-            outcome, detail = _decide(run, round_index, verdict, settings)
+            for earlier in sorted({0, round.parent.number}):
+                _measure(round.at(earlier), settings)
+            learning_round(round, settings)
+            verdict = gate(round, settings)
+            outcome, detail = _decide(round, verdict, settings)
     except UndecidedError as error:
-        return undecided(run, trigger, round_index, str(error))
+        return undecided(run, trigger, round.number, str(error))
     except Exception as error:
-        if _ends_round(run, round_index, error):
-            aside = set_aside(config, run, round_index, str(error))
-            _end(run, trigger, round_index, "failed", "\n".join([_what(error), *aside]), settings)
+        if _ends_round(round, error):
+            aside = set_aside(round, str(error))
+            _end(round, trigger, "failed", "\n".join([_what(error), *aside]), settings)
         raise
     create_markdown_artifact(
         gate_markdown(run, verdict, detail),
-        key=gate_key(run, round_index),
-        description=f"Gate of round {round_index} of {run.name}: {outcome}",
+        key=gate_key(run, round.number),
+        description=f"Gate of round {round.number} of {run.name}: {outcome}",
     )
-    ended = _end(run, trigger, round_index, outcome, detail, settings)
+    ended = _end(round, trigger, outcome, detail, settings)
     report(run, settings)  # after the outcome, which says who is champion
     return ended
 
@@ -149,7 +149,7 @@ def _lacks_report(run: RunFolder, over: Trigger) -> bool:
     return over.outcome in ("promoted", "refused") and not (path.exists() and path.stat().st_mtime >= over.at)
 
 
-def _ends_round(run: RunFolder, round_index: int, error: Exception) -> bool:
+def _ends_round(round: Round, error: Exception) -> bool:
     """Whether the round cannot be finished: nothing to learn from or with, or the same error as an attempt before.
 
     What a busy project, a disk, a network or a server may be the cause of leaves the round open, however often.
@@ -158,7 +158,7 @@ def _ends_round(run: RunFolder, round_index: int, error: Exception) -> bool:
         return True
     if isinstance(error, BusyError) or can_help(error) or type(error).__module__.split(".")[0] == "prefect":
         return False
-    return happened_before(run, round_index, error)
+    return happened_before(round, error)
 
 
 def _what(error: Exception) -> str:
@@ -166,20 +166,20 @@ def _what(error: Exception) -> str:
     return str(error) if isinstance(error, OelError) else f"{type(error).__name__}: {error}"
 
 
-def _measure(config: OelConfig, run: RunFolder, earlier: int, settings: TrackingSettings) -> None:
+def _measure(earlier: Round, settings: TrackingSettings) -> None:
     """What the gate needs of an earlier round's model and is not there: a suite that is new, a folder deleted since."""
-    missing = [part for part in own_parts(config) if not run.has(earlier, stage_name(part))]
+    missing = [part for part in own_parts(earlier.config) if not earlier.stage(stage_name(part)).finished]
     if missing:
-        with tracker_of(settings, run).running(str(earlier)):
-            evaluate_round(config, run, earlier, missing, settings)
+        with tracker_of(settings, earlier.run).running(str(earlier.number)):
+            evaluate_round(earlier, missing, settings)
 
 
-def _decide(run: RunFolder, round_index: int, verdict: Verdict, settings: TrackingSettings) -> tuple[Outcome, str]:
+def _decide(round: Round, verdict: Verdict, settings: TrackingSettings) -> tuple[Outcome, str]:
     """Promotes what the gate lets through, unless the champion changed while the round was running."""
     if not verdict.promote:
         return "refused", f"the gate refuses it: {', '.join(verdict.refusals)}"
     try:
-        move = promote(run, round_index, verdict, settings)
+        move = promote(round, verdict, settings)
     except BusyError:
         raise  # somebody else moves the champion at this moment: the round stays open
     except ArtifactError as error:
@@ -187,16 +187,14 @@ def _decide(run: RunFolder, round_index: int, verdict: Verdict, settings: Tracki
     return "promoted", f"version {move.champion} replaces {move.replaced or 'the base model'}"
 
 
-def _end(
-    run: RunFolder, trigger: str, round_index: int, outcome: Outcome, detail: str, settings: TrackingSettings
-) -> Trigger:
-    champion = registry_of(settings, run).champion()
+def _end(round: Round, trigger: str, outcome: Outcome, detail: str, settings: TrackingSettings) -> Trigger:
+    champion = registry_of(settings, round.run).champion()
     ended = Trigger(
         id=trigger,
         outcome=outcome,
-        round=round_index,
+        round=round.number,
         champion=champion.round if champion else 0,
         detail=detail,
         at=time.time(),
     )
-    return end(run, ended, round_index)
+    return end(round.run, ended, round.number)

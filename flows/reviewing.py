@@ -19,10 +19,10 @@ from prefect.logging import get_logger, get_run_logger
 from prefect.runtime import flow_run
 
 from flows.pages.round import review_key, review_markdown
-from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.projects.review import Decision, ask, decide, decision_of
-from oel_core.runs.folder import RunFolder
+from oel_core.rounds.knowledge import REVIEW
+from oel_core.rounds.round import Round
 from tasks.progress import progress
 from tasks.resources import free_policies
 
@@ -40,19 +40,18 @@ class ReviewForm(RunInput):
     author: str = ""
 
 
-def wait_for_review(config: OelConfig, run: RunFolder, round_index: int) -> None:
+def wait_for_review(round: Round) -> None:
     """Returns when there is a decision, or when the time is over and `review.on_timeout` is `fail`."""
-    if run.has(round_index, "review") or decision_of(run, round_index) is not None:
+    if round.stage(REVIEW).finished or decision_of(round) is not None:
         return
-    deadline = ask(run, round_index) + 60 * config.review.timeout_minutes
-    text = review_markdown(config, run, round_index)
-    create_markdown_artifact(
-        text, key=review_key(run, round_index), description=f"Round {round_index} waits for review"
-    )
-    progress(f"round {round_index}: waits for review: oel review {run.name}")(0, 1)
+    name, number = round.run.name, round.number
+    deadline = ask(round) + 60 * round.config.review.timeout_minutes
+    text = review_markdown(round)
+    create_markdown_artifact(text, key=review_key(round.run, number), description=f"Round {number} waits for review")
+    progress(f"round {number}: waits for review: oel review {name}")(0, 1)
     free_policies()
-    while decision_of(run, round_index) is None:
-        with _watcher(config, run, round_index, deadline, UUID(str(flow_run.id))) as gave_up:
+    while decision_of(round) is None:
+        with _watcher(round, deadline, UUID(str(flow_run.id))) as gave_up:
             form = pause_flow_run(
                 wait_for_input=ReviewForm.with_initial_data(description=text),
                 timeout=int(max(0, deadline - time.time())) + DAY,
@@ -60,16 +59,16 @@ def wait_for_review(config: OelConfig, run: RunFolder, round_index: int) -> None
             )
         if gave_up.is_set():
             return
-        if decision_of(run, round_index) is None:
-            _take(form, config, run, round_index)
+        if decision_of(round) is None:
+            _take(form, round)
 
 
-def _take(form: ReviewForm, config: OelConfig, run: RunFolder, round_index: int) -> None:
+def _take(form: ReviewForm, round: Round) -> None:
     """Writes what the form says; one that cannot be used is asked for again."""
     try:
         dropped = tuple(int(number) for number in form.drop.replace(",", " ").split())
         author = form.author.strip() or "somebody in the Prefect UI"
-        decide(config, run, round_index, _decision(form.decision, dropped, form.note, author, "prefect"))
+        decide(round, _decision(form.decision, dropped, form.note, author, "prefect"))
     except (ConfigError, ValueError) as error:
         get_run_logger().warning("the review cannot be used, so it is asked for again: %s", error)
 
@@ -79,19 +78,17 @@ def _decision(decision: Any, dropped: tuple[int, ...], note: str, author: str, v
 
 
 @contextmanager
-def _watcher(
-    config: OelConfig, run: RunFolder, round_index: int, deadline: float, flow_run_id: UUID
-) -> Iterator[Event]:
+def _watcher(round: Round, deadline: float, flow_run_id: UUID) -> Iterator[Event]:
     """Resumes the flow run when a decision file appears or the time is over; sets the event when it gave up."""
     done, gave_up = Event(), Event()
 
     def watch() -> None:
         while not done.wait(POLL_SECONDS):
             try:
-                if decision_of(run, round_index) is None:
+                if decision_of(round) is None:
                     if time.time() < deadline:
                         continue
-                    _time_is_over(config, run, round_index, gave_up)
+                    _time_is_over(round, gave_up)
                 with get_client(sync_client=True) as client:
                     client.resume_flow_run(flow_run_id, run_input=ReviewForm().model_dump())
             except Exception as error:  # without this thread nobody would notice a decision any more
@@ -106,9 +103,10 @@ def _watcher(
         thread.join()
 
 
-def _time_is_over(config: OelConfig, run: RunFolder, round_index: int, gave_up: Event) -> None:
-    if config.review.on_timeout == "fail":
+def _time_is_over(round: Round, gave_up: Event) -> None:
+    settings = round.config.review
+    if settings.on_timeout == "fail":
         gave_up.set()
         return
-    note = f"nobody decided within {config.review.timeout_minutes} minutes"
-    decide(config, run, round_index, _decision(config.review.on_timeout, (), note, "timeout", "timeout"))
+    note = f"nobody decided within {settings.timeout_minutes} minutes"
+    decide(round, _decision(settings.on_timeout, (), note, "timeout", "timeout"))

@@ -185,16 +185,18 @@ def run_round(what: What, folder: str | Path, *, round_index: int = 1, settings:
         ArtifactError: the folder was begun with other settings.
         OelError: as the stages.
     """
+    from oel_core.rounds.round import Round
     from oel_core.rounds.summary import summarise_round
     from oel_core.runs.folder import adopt_config, open_run
     from oel_core.stages import round as rounds
 
     config = configure(what, settings=settings)
     run = open_run(Path(folder).parent, Path(folder).name)
+    round = Round(config, run, round_index)
     with run.locked():
         adopt_config(run, config)
-        rounds.run_round(config, run, round_index)
-    return summarise_round(config, run, round_index)
+        rounds.run_round(round)
+    return summarise_round(round)
 
 
 def _with_threads(config: OelConfig) -> OelConfig:

@@ -2,10 +2,9 @@
 
 from prefect import task
 
-from oel_core.config.run import OelConfig
 from oel_core.gate.promotion import Verdict
 from oel_core.rounds.context import CHECKPOINT
-from oel_core.runs.folder import RunFolder
+from oel_core.rounds.round import Round
 from oel_core.stages.gate import STAGE, VERDICT, read_verdict
 from oel_core.stages.gate import gate as judge_round
 from tasks.base import STAGE_OPTIONS
@@ -15,34 +14,34 @@ from tasks.tracking.registry import Move, registry_of
 from tasks.tracking.settings import TrackingSettings
 
 
-@task(name="register", task_run_name="register round {round_index}", **STAGE_OPTIONS)
-def register(run: RunFolder, round_index: int, tracking: TrackingSettings) -> str | None:
+@task(name="register", task_run_name="register round {round.number}", **STAGE_OPTIONS)
+def register(round: Round, tracking: TrackingSettings) -> str | None:
     """Registers the checkpoint that `distill` left as `candidate`; the same checkpoint is registered once."""
-    digest = run.manifest(round_index, "distill").digest
-    checkpoint = run.stage_path(round_index, "distill") / CHECKPOINT
-    return tracker_of(tracking, run).register(str(round_index), checkpoint, digest)
+    distilled = round.stage("distill")
+    tracker = tracker_of(tracking, round.run)
+    return tracker.register(str(round.number), distilled.path / CHECKPOINT, distilled.digest())
 
 
-@task(name="gate", task_run_name="gate round {round_index}", **STAGE_OPTIONS)
-def gate(config: OelConfig, run: RunFolder, round_index: int, tracking: TrackingSettings) -> Verdict:
+@task(name="gate", task_run_name="gate round {round.number}", **STAGE_OPTIONS)
+def gate(round: Round, tracking: TrackingSettings) -> Verdict:
     """See `oel_core.stages.gate`. The verdict goes into the registry and becomes an artifact."""
-    manifest = judge_round(config, run, round_index)
-    verdict = read_verdict(run, round_index)
-    publish(tracking, config, run, round_index, STAGE, manifest)
-    tracker_of(tracking, run).log_file(str(round_index), run.stage_path(round_index, STAGE) / VERDICT, STAGE)
-    registry = registry_of(tracking, run)
-    registry.tag_verdict(registry.version_of_round(round_index), verdict)
+    manifest = judge_round(round)
+    verdict = read_verdict(round.run, round.number)
+    publish(tracking, round, STAGE, manifest)
+    tracker_of(tracking, round.run).log_file(str(round.number), round.stage(STAGE).path / VERDICT, STAGE)
+    registry = registry_of(tracking, round.run)
+    registry.tag_verdict(registry.version_of_round(round.number), verdict)
     return verdict
 
 
-@task(name="promote", task_run_name="promote round {round_index}", **STAGE_OPTIONS)
-def promote(run: RunFolder, round_index: int, verdict: Verdict, tracking: TrackingSettings) -> Move:
+@task(name="promote", task_run_name="promote round {round.number}", **STAGE_OPTIONS)
+def promote(round: Round, verdict: Verdict, tracking: TrackingSettings) -> Move:
     """Makes a round's model the champion, if the one it was judged against still is. Done once for each verdict."""
-    registry = registry_of(tracking, run)
-    version = registry.version_of_round(round_index)
+    registry = registry_of(tracking, round.run)
+    version = registry.version_of_round(round.number)
     expected = registry.version_of_round(verdict.champion).version if verdict.champion else None
     reason = (
         f"gate: {verdict.held_out.first:.3f} -> {verdict.held_out.second:.3f}, "
         f"probability {verdict.held_out.probability:.4f}"
     )
-    return registry.promote(version, id=f"gate-round-{round_index}-{version.digest}", reason=reason, expected=expected)
+    return registry.promote(version, id=f"gate-round-{round.number}-{version.digest}", reason=reason, expected=expected)

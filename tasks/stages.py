@@ -4,9 +4,8 @@ from functools import partial
 
 from prefect import Task, task
 
-from oel_core.config.run import OelConfig
 from oel_core.rounds.context import StageContext
-from oel_core.runs.folder import RunFolder
+from oel_core.rounds.round import Round
 from oel_core.runs.manifest import Manifest
 from oel_core.stages.round import Stage
 from tasks.base import STAGE_OPTIONS
@@ -16,26 +15,24 @@ from tasks.tracking.publishing import publish, publish_step
 from tasks.tracking.settings import TrackingSettings
 
 
-def run_stage(
-    stage: Stage, config: OelConfig, run: RunFolder, round_index: int, tracking: TrackingSettings
-) -> Manifest:
+def run_stage(stage: Stage, round: Round, tracking: TrackingSettings) -> Manifest:
     """Brings one stage of a round to its end. Optimiser steps are tracked as they happen.
 
     Raises:
         OelError: as the stage.
     """
     context = StageContext(
-        on_progress=progress(f"round {round_index}: {stage.label}"),
-        on_step=partial(publish_step, tracking, run, round_index),
+        on_progress=progress(f"round {round.number}: {stage.label}"),
+        on_step=partial(publish_step, tracking, round),
         free_memory=free_policies,
     )
-    manifest = stage.work(config, run, round_index, context)
-    publish(tracking, config, run, round_index, stage.name, manifest)
+    manifest = stage.work(round, context)
+    publish(tracking, round, stage.name, manifest)
     return manifest
 
 
 def _task(kind: str) -> Task[..., Manifest]:
-    return task(name=kind, task_run_name="{stage.name} round {round_index}", **STAGE_OPTIONS)(run_stage)
+    return task(name=kind, task_run_name="{stage.name} round {round.number}", **STAGE_OPTIONS)(run_stage)
 
 
 collect = _task("collect")

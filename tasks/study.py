@@ -7,10 +7,11 @@ from prefect import task
 
 from oel_core.distillation.training.step_records import StepRecord
 from oel_core.rounds.context import REPORT
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import MANIFEST, RunFolder
 from oel_core.runs.manifest import Manifest, flatten, read_record
 from oel_core.study.arms import ARMS
-from oel_core.study.plan import RUNS, Job, StudyPlan
+from oel_core.study.plan import Job, StudyPlan
 from oel_core.study.results import StudyResult, gather
 from oel_core.study.tables import all_rows
 from oel_core.study.work import Watch, perform
@@ -29,11 +30,11 @@ def study_run(folder: Path, job: Job, place: str, tracking: TrackingSettings) ->
     """See `oel_core.study.work`. `place` goes before what is shown, like `3/18`."""
     tracker = tracker_of(tracking, RunFolder(folder))
 
-    def finished(round_index: int, stage: str, manifest: Manifest) -> None:
-        _publish(tracker, job, RunFolder(folder / RUNS / job.name), round_index, stage, manifest)
+    def finished(round: Round, stage: str, manifest: Manifest) -> None:
+        _publish(tracker, job.name, round, stage, manifest)
 
-    def on_step(round_index: int, step: StepRecord) -> None:
-        at = (round_index - 1) * job.config.distill.steps + step.step
+    def on_step(round: Round, step: StepRecord) -> None:
+        at = (round.number - 1) * job.config.distill.steps + step.step
         tracker.log_metrics(job.name, step_rows(step, at))
 
     watch = Watch(
@@ -55,16 +56,16 @@ def _params(job: Job) -> dict[str, object]:
     return {"seed": job.seed, "arm": job.arm, **{path: settings.get(path) for path in changed}}
 
 
-def _publish(tracker: Tracker, job: Job, run: RunFolder, round_index: int, stage: str, manifest: Manifest) -> None:
+def _publish(tracker: Tracker, name: str, round: Round, stage: str, manifest: Manifest) -> None:
     """Counts, manifest, knowledge and reports; once for each state of a stage."""
-    name, place = job.name, f"round_{round_index:02d}/{stage}"
+    place = f"{round.path.name}/{stage}"
     if tracker.is_logged(name, place, manifest.digest):
         return
-    folder = run.stage_path(round_index, stage)
-    tracker.log_metrics(name, ((f"{stage}/{key}", value, round_index) for key, value in manifest.counts.items()))
+    folder = round.stage(stage).path
+    tracker.log_metrics(name, ((f"{stage}/{key}", value, round.number) for key, value in manifest.counts.items()))
     if stage.startswith("evaluate/"):
         report: EvalReport = read_record(folder / REPORT, EvalReport)
-        figures = ((f"{stage}/{field}", getattr(report, field), round_index) for field in REPORT_METRICS)
+        figures = ((f"{stage}/{field}", getattr(report, field), round.number) for field in REPORT_METRICS)
         tracker.log_metrics(name, figures)
         tracker.log_file(name, folder / REPORT, place)
     for path in sorted(folder.glob("knowledge_*.md")):

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from flows.pages.gate import gate_key, slug
 from flows.pages.outcome import outcome_details, outcome_line
-from oel_core.config.run import OelConfig
 from oel_core.knowledge.store import KnowledgeDiff, diff
 from oel_core.projects.review import ReviewItem, review_list
 from oel_core.projects.triggers import Trigger
 from oel_core.reporting.findings.learned import before_and_after, known_replicas
+from oel_core.rounds.round import Round
 from oel_core.rounds.summary import RoundSummary, summarise_round, summarise_run
 from oel_core.runs.folder import RunFolder
 from oel_core.text.markdown import escaped
@@ -32,11 +32,11 @@ def review_key(run: RunFolder, round_index: int) -> str:
     return f"{slug(run)}-review-{round_index:02d}"
 
 
-def review_markdown(config: OelConfig, run: RunFolder, round_index: int) -> str:
+def review_markdown(round: Round) -> str:
     """The round's items with their numbers and sources, what may conflict, and what is gone."""
-    found = review_list(config, run, round_index)
-    parts = [f"# Review of {run.name}, round {round_index}", f"Or: `oel review {run.name} --approve --drop 3,7`"]
-    for replica in range(config.collect.replicas):
+    found, name = review_list(round), round.run.name
+    parts = [f"# Review of {name}, round {round.number}", f"Or: `oel review {name} --approve --drop 3,7`"]
+    for replica in range(round.config.collect.replicas):
         lines = [line for entry in found.items if entry.replica == replica for line in review_lines(entry)]
         lines += [f"-      {line}" for place, item in found.gone if place == replica for line in _lines(item)]
         parts += [f"## Replica {replica}", _diff_block(lines)]
@@ -84,7 +84,7 @@ def outcome_markdown(run: RunFolder, trigger: Trigger, place: str) -> str:
 def round_markdown(run: RunFolder, round_index: int) -> str:
     """Table and knowledge diff of a finished round."""
     config = run.config()
-    rows = [summarise_round(config, run, index) for index in range(round_index + 1)]
+    rows = [summarise_round(Round(config, run, index)) for index in range(round_index + 1)]
     parts = [f"# {run.name}, round {round_index}", table(rows)]
     for replica in known_replicas(run, round_index):
         changes = diff(*before_and_after(run, round_index, replica))

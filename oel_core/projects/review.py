@@ -8,18 +8,16 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.knowledge.store import diff, empty, load_knowledge
 from oel_core.projects.triggers import outcome_of
-from oel_core.rounds.knowledge import ACCUMULATE, REVIEW, previous_knowledge
+from oel_core.rounds.knowledge import ACCUMULATE, REVIEW
+from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
-from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.manifest import read_if_there, read_record
 from oel_core.types import ExperienceItem, Record
 
@@ -68,18 +66,20 @@ class ReviewList:
     """(replica, item) of what the round before had and this one has not."""
 
 
-def review_list(config: OelConfig, run: RunFolder, round_index: int) -> ReviewList:
+def review_list(round: Round) -> ReviewList:
     """The round's items, numbered, against what the round went on from.
 
     Raises:
         ArtifactError: the round's knowledge has not been accumulated, or is damaged.
     """
-    run.manifest(round_index, ACCUMULATE)
+    accumulated = round.stage(ACCUMULATE)
+    accumulated.manifest()
+    previous = round.previous_knowledge()
     items: list[ReviewItem] = []
     gone: list[tuple[int, ExperienceItem]] = []
-    for replica in range(config.collect.replicas):
-        new = load_knowledge(run.stage_path(round_index, ACCUMULATE), replica)
-        old = previous_knowledge(config, run, round_index, replica) or empty(replica, round_index)
+    for replica in range(round.config.collect.replicas):
+        new = load_knowledge(accumulated.path, replica)
+        old = previous.get(replica) or empty(replica, round.number)
         changes = diff(old, new)
         gone += [(replica, item) for item in changes.dropped]
         first = len(items) + 1
@@ -109,42 +109,36 @@ def _conflicts(items: Sequence[ExperienceItem]) -> list[list[int]]:
     ]
 
 
-def decision_of(run: RunFolder, round_index: int) -> Decision | None:
+def decision_of(round: Round) -> Decision | None:
     """The decision that was made, if any."""
-    path = _path(run, round_index, DECISION)
-    found: Decision | None = read_if_there(path, Decision)
+    found: Decision | None = read_if_there(round.path / DECISION, Decision)
     return found
 
 
-def decide(config: OelConfig, run: RunFolder, round_index: int, decision: Decision) -> None:
+def decide(round: Round, decision: Decision) -> None:
     """Writes a decision for the round to find.
 
     Raises:
         ConfigError: an item number does not exist, or the round has gone on already or is over.
         ArtifactError: the round's knowledge has not been accumulated.
     """
-    count = len(review_list(config, run, round_index).items)
+    count = len(review_list(round).items)
     wrong = sorted({number for number in decision.dropped if not 1 <= number <= count})
     if wrong:
         raise ConfigError(f"there is no item {', '.join(map(str, wrong))}: the numbers go from 1 to {count}")
-    if run.has(round_index, REVIEW):
-        raise ConfigError(
-            f"round {round_index} of {run.name} has gone on with its reviewed knowledge: it is too late to decide"
-        )
-    ended = outcome_of(run, round_index)
+    name = f"round {round.number} of {round.run.name}"
+    if round.stage(REVIEW).finished:
+        raise ConfigError(f"{name} has gone on with its reviewed knowledge: it is too late to decide")
+    ended = outcome_of(round.run, round.number)
     if ended is not None:
-        raise ConfigError(f"round {round_index} of {run.name} is over ({ended.outcome}): it is too late to decide")
-    write_atomic(_path(run, round_index, DECISION), (decision.model_dump_json(indent=1) + "\n").encode())
+        raise ConfigError(f"{name} is over ({ended.outcome}): it is too late to decide")
+    write_atomic(round.path / DECISION, (decision.model_dump_json(indent=1) + "\n").encode())
 
 
-def ask(run: RunFolder, round_index: int) -> float:
+def ask(round: Round) -> float:
     """When the round first asked, seconds since 1970: now, unless it has asked before."""
-    path = _path(run, round_index, ASKED)
+    path = round.path / ASKED
     if not path.exists():
         write_atomic(path, Asked(asked_at=time.time()).model_dump_json().encode())
     asked: Asked = read_record(path, Asked)
     return asked.asked_at
-
-
-def _path(run: RunFolder, round_index: int, name: str) -> Path:
-    return run.path / round_name(round_index) / name

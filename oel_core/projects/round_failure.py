@@ -2,7 +2,7 @@
 
 import time
 
-from oel_core.runs.folder import RunFolder, round_name
+from oel_core.rounds.round import Round
 from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
 from oel_core.text.visible import well_formed
 from oel_core.types import Record
@@ -20,12 +20,12 @@ class Failure(Record):
     """Seconds since 1970, UTC."""
 
 
-def happened_before(run: RunFolder, round_index: int, error: Exception) -> bool:
+def happened_before(round: Round, error: Exception) -> bool:
     """Notes an error of a round, and says whether an earlier attempt broke off with the same one.
 
     A round is a function of its inputs, so an error that is no hiccup of disk, network or server comes again.
     """
-    path = run.path / round_name(round_index) / FAILURES
+    path = round.path / FAILURES
     new = Failure(kind=type(error).__name__, message=well_formed(str(error)), at=time.time())
     known = {(one.kind, one.message) for one in recover_jsonl(path, Failure)}
     with JsonlWriter(path) as writer:

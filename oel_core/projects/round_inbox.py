@@ -14,6 +14,7 @@ from pydantic import Field
 from oel_core.config.run import OelConfig
 from oel_core.projects.inbox import INBOX, SOURCES, EpisodeSource, NewExperience, Received, Require, new_experience
 from oel_core.projects.quarantine import LeftOut, left_out_lines, quarantine
+from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
@@ -65,7 +66,7 @@ def read_inbox(config: OelConfig, run: RunFolder, require: Require) -> NewExperi
     return replace(found, received=again + found.received)
 
 
-def set_aside(config: OelConfig, run: RunFolder, round_index: int, why: str) -> list[str]:
+def set_aside(round: Round, why: str) -> list[str]:
     """Puts the episodes of the inbox aside that a failed round names in `why`, and gives the others back.
 
     Returns which they are, in lines; none where the round names none, or did not come from an inbox. What it used
@@ -74,21 +75,21 @@ def set_aside(config: OelConfig, run: RunFolder, round_index: int, why: str) -> 
     Raises:
         ArtifactError: the copies cannot be written.
     """
-    sources = run.stage_path(round_index, "collect") / SOURCES
-    if config.experience.inbox is None or not sources.exists():
+    inbox, sources = round.config.experience.inbox, round.stage("collect").path / SOURCES
+    if inbox is None or not sources.exists():
         return []
     named = set(_EPISODE.findall(why))
     found = {(one.file, one.line) for one in read_jsonl(sources, EpisodeSource) if one.id in named}
     if not found:
         return []
-    received = list(read_jsonl(run.path / round_name(round_index) / INBOX, Received))
+    received = list(read_jsonl(round.path / INBOX, Received))
     bad = [one for one in received if (one.file, one.line) in found]
-    reason = f"round {round_index} failed because of it"
+    reason = f"round {round.number} failed because of it"
     left_out = [
         LeftOut(file=one.file, line=one.line, field="", reason=reason, text=one.episode.model_dump_json())
         for one in bad
     ]
-    quarantine(Path(config.experience.inbox), f"{run.name}-{round_name(round_index)}", left_out)
+    quarantine(Path(inbox), f"{round.run.name}-{round.path.name}", left_out)
     good = [one for one in received if (one.file, one.line) not in found]
-    write_atomic(run.path / round_name(round_index) / GIVEN_BACK, jsonl_bytes(good))
+    write_atomic(round.path / GIVEN_BACK, jsonl_bytes(good))
     return left_out_lines(left_out)

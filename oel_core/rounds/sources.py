@@ -3,6 +3,7 @@
 Raw episodes are the paper's ablation (arXiv 2603.16856); a folder holds what another model wrote about its own.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from oel_core.config.run import OelConfig
@@ -12,23 +13,23 @@ from oel_core.knowledge.hygiene import FlaggedItem, screen
 from oel_core.knowledge.store import empty, load_knowledge, merge, paths, render
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
-from oel_core.rounds.context import load_trajectories
-from oel_core.runs.folder import RunFolder
+from oel_core.rounds.round import Round
 from oel_core.runs.manifest import digest_bytes, digest_file
-from oel_core.types import ExperienceItem, Knowledge, Split
+from oel_core.types import ExperienceItem, Knowledge, Trajectory
 
 RAW_FORMAT = "raw"
 
 
-def raw_source(config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy) -> Knowledge:
+def raw_source(round: Round, replica: int, episodes: Sequence[Trajectory], policy: Policy) -> Knowledge:
     """A replica's newest episodes that fit, of those whose items would be used, as the extractor reads them."""
-    used = [e for e in load_trajectories(run, round_index, Split.EXTRACT) if e.replica == replica][: config.use_after]
+    config = round.config
+    used = episodes[: config.use_after]
     kept = raw_episodes(used, config.knowledge_cap, policy.count_tokens, config.extract.turns_shown)
     items = tuple(
         ExperienceItem(
             text=text if number == len(kept) else f"{text}\n",
             sources=(episode.id,),
-            round=round_index,
+            round=round.number,
             format=RAW_FORMAT,
             model=episode.policy,
         )
@@ -38,13 +39,11 @@ def raw_source(config: OelConfig, run: RunFolder, round_index: int, replica: int
     tokens = policy.count_tokens(text) if text else 0
     left_out = len(used) - len(kept)
     return Knowledge(
-        replica=replica, round=round_index, items=items, text=text, tokens=tokens, dropped_over_cap=left_out
+        replica=replica, round=round.number, items=items, text=text, tokens=tokens, dropped_over_cap=left_out
     )
 
 
-def folder_source(
-    config: OelConfig, round_index: int, replica: int, policy: Policy
-) -> tuple[Knowledge, list[FlaggedItem]]:
+def folder_source(round: Round, replica: int, policy: Policy) -> tuple[Knowledge, list[FlaggedItem]]:
     """Another run's file of this number, and what hygiene flagged in it.
 
     It is counted by this model's tokenizer and cut to the cap from its oldest items.
@@ -52,10 +51,11 @@ def folder_source(
     Raises:
         ArtifactError: the file is missing, foreign or edited.
     """
+    config = round.config
     found = load_knowledge(_folder(config), replica)
     kept, flagged = screen(found.items, (), config.knowledge.hygiene, replica)
     merged = merge(
-        empty(replica, round_index),
+        empty(replica, round.number),
         kept,
         max_tokens=config.knowledge.max_tokens,
         form=get_format(config.extract.format),

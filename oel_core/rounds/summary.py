@@ -1,10 +1,9 @@
 """One row a round, from the files of a run: what tables, artifacts and tracking show."""
 
-from oel_core.config.run import OelConfig
-from oel_core.rounds.context import REPORT
+from oel_core.rounds.knowledge import ACCUMULATE
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
-from oel_core.runs.manifest import read_record
-from oel_core.types import EvalReport, Record
+from oel_core.types import Record
 
 
 class RoundSummary(Record):
@@ -28,28 +27,19 @@ class RoundSummary(Record):
     """Out-of-distribution suite, as its report calls itself (a subset says so) → pass rate."""
 
 
-def report(run: RunFolder, round_index: int, part: str) -> EvalReport | None:
-    """The report of one part of a round's evaluation, or None when it has not finished."""
-    stage = f"evaluate/{part}"
-    if not run.has(round_index, stage):
-        return None
-    found: EvalReport = read_record(run.stage_path(round_index, stage) / REPORT, EvalReport)
-    return found
-
-
-def summarise_round(config: OelConfig, run: RunFolder, round_index: int) -> RoundSummary:
+def summarise_round(round: Round) -> RoundSummary:
     """The row of one round, from whatever of it has finished."""
-    own, taught, raw = (report(run, round_index, part) for part in ("held_out", "in_context", "raw"))
-    suites = [report(run, round_index, f"ood/{suite}") for suite in config.evaluate.ood]
-    accumulated = run.manifest(round_index, "accumulate") if run.has(round_index, "accumulate") else None
+    own, in_context, raw = (round.report(part) for part in ("held_out", "in_context", "raw"))
+    suites = [round.report(f"ood/{suite}") for suite in round.config.evaluate.ood]
+    accumulated = round.stage(ACCUMULATE)
     return RoundSummary(
-        round=round_index,
+        round=round.number,
         pass_rate=own.pass_rate if own else None,
         ci95=own.ci95 if own else None,
-        in_context_pass_rate=taught.pass_rate if taught else None,
+        in_context_pass_rate=in_context.pass_rate if in_context else None,
         raw_pass_rate=raw.pass_rate if raw else None,
         response_tokens=own.response_tokens if own else None,
-        knowledge_tokens=accumulated.counts["tokens_mean"] if accumulated else None,
+        knowledge_tokens=accumulated.manifest().counts["tokens_mean"] if accumulated.finished else None,
         ood={found.suite: found.pass_rate for found in suites if found},
     )
 
@@ -61,5 +51,5 @@ def summarise_run(run: RunFolder) -> list[RoundSummary]:
         ArtifactError: the folder is not a run, or a report in it is damaged.
     """
     config = run.config()
-    rounds = [index for index in range(config.rounds + 1) if run.has(index, "evaluate/held_out")]
-    return [summarise_round(config, run, index) for index in rounds]
+    rounds = [Round(config, run, number) for number in range(config.rounds + 1)]
+    return [summarise_round(round) for round in rounds if round.stage("evaluate/held_out").finished]

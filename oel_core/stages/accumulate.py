@@ -5,7 +5,6 @@
 
 from pathlib import Path
 
-from oel_core.config.run import OelConfig
 from oel_core.errors import ExtractionError
 from oel_core.knowledge.extraction import RawOutput
 from oel_core.knowledge.hygiene import FlaggedItem, screen
@@ -13,10 +12,9 @@ from oel_core.knowledge.store import empty, merge, write_knowledge
 from oel_core.policies.base import Policy
 from oel_core.prompts.extraction import get_format
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
-from oel_core.rounds.knowledge import previous_input, previous_knowledge
+from oel_core.rounds.round import Round
 from oel_core.rounds.sources import folder_digest, folder_source, raw_source
 from oel_core.runs.files import write_atomic
-from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
 from oel_core.runs.manifest import Manifest
 from oel_core.stages.extract import ITEMS, RAW, replica_path
@@ -39,9 +37,7 @@ SECTIONS = (
 STAGE, FLAGGED = "accumulate", "flagged.jsonl"
 
 
-def accumulate(
-    config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT
-) -> Manifest:
+def accumulate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Writes `knowledge_KK.md` and `.json` for every replica, from the items of its first `use_after` episodes.
 
     With hygiene also `flagged.jsonl`: what was found in new items, where it comes from, and whether it was left out.
@@ -50,64 +46,58 @@ def accumulate(
         ExtractionError: a replica's knowledge is empty and `knowledge.allow_empty` is not set.
         ArtifactError: an extraction is missing or corrupt, or the stage was made with other settings.
     """
-    replicas = range(config.collect.replicas)
-    key = stage_key(config, round_index, STAGE, SECTIONS, _inputs(config, run, round_index))
+    config, replicas = round.config, range(round.config.collect.replicas)
 
     def work(folder: Path) -> dict[str, float]:
         written: list[Knowledge] = []
         flagged: list[FlaggedItem] = []
-        policy = context.start_policy(config, run, round_index)
+        policy = round.start_policy(context)
         for replica in replicas:
-            merged, found = _source(config, run, round_index, replica, policy)
+            merged, found = _source(round, replica, policy)
             written.append(merged)
             flagged += found
             write_knowledge(folder, replica, written[-1])
             context.on_progress(replica + 1, len(replicas))
-        _require_content(config, run, round_index, written)
+        _require_content(round, written)
         counts = _counts(written)
         if config.knowledge.hygiene.policy != "off":
             write_atomic(folder / FLAGGED, jsonl_bytes(flagged))
             counts |= {"flagged": len(flagged), "dropped_by_hygiene": sum(row.dropped for row in flagged)}
         return counts
 
-    return run.perform(key, work)
+    return round.perform(STAGE, SECTIONS, _inputs(round), work)
 
 
-def _inputs(config: OelConfig, run: RunFolder, round_index: int) -> dict[str, str]:
-    source = config.knowledge.source.use
+def _inputs(round: Round) -> dict[str, str]:
+    source = round.config.knowledge.source.use
     if source == "raw":
-        return {"collect": run.manifest(round_index, "collect").digest}
+        return {"collect": round.stage("collect").digest()}
     if source == "folder":
-        return {"folder": folder_digest(config)}
-    own = {EXTRACTED: run.manifest(round_index, EXTRACTED).digest}
-    return own | previous_input(config, run, round_index)
+        return {"folder": folder_digest(round.config)}
+    return {EXTRACTED: round.stage(EXTRACTED).digest(), **round.previous_input()}
 
 
-def _source(
-    config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy
-) -> tuple[Knowledge, list[FlaggedItem]]:
-    source = config.knowledge.source.use
+def _source(round: Round, replica: int, policy: Policy) -> tuple[Knowledge, list[FlaggedItem]]:
+    source = round.config.knowledge.source.use
     if source == "raw":
-        return raw_source(config, run, round_index, replica, policy), []
+        return raw_source(round, replica, round.extraction_episodes()[replica], policy), []
     if source == "folder":
-        return folder_source(config, round_index, replica, policy)
-    return merged_after(config, run, round_index, replica, policy, config.use_after)
+        return folder_source(round, replica, policy)
+    return merged_after(round, replica, policy, round.config.use_after)
 
 
-def merged_after(
-    config: OelConfig, run: RunFolder, round_index: int, replica: int, policy: Policy, episodes: int
-) -> tuple[Knowledge, list[FlaggedItem]]:
+def merged_after(round: Round, replica: int, policy: Policy, episodes: int) -> tuple[Knowledge, list[FlaggedItem]]:
     """A replica's knowledge after its first `episodes` episodes (0: what the round started from), and what was flagged.
 
     Merges episode by episode, as the extractor did when it was shown the knowledge so far.
     """
-    folder = replica_path(run, round_index, replica)
+    config, folder = round.config, replica_path(round, replica)
     rows = list(read_jsonl(folder / RAW, RawOutput))[:episodes]
     items: dict[str, list[ExperienceItem]] = {}
     for item in read_jsonl(folder / ITEMS, ExperienceItem):
         items.setdefault(item.sources[0], []).append(item)
-    knowledge = previous_knowledge(config, run, round_index, replica) or empty(replica, round_index)
-    knowledge = knowledge.model_copy(update={"round": round_index})
+    knowledge = round.previous_knowledge().get(replica) or empty(replica, round.number)
+    knowledge = knowledge.model_copy(update={"round": round.number})
     flagged: list[FlaggedItem] = []
     for row in rows:
         kept, found = screen(items.get(row.trajectory_id, []), knowledge.items, config.knowledge.hygiene, replica)
@@ -122,24 +112,24 @@ def merged_after(
     return knowledge, flagged
 
 
-def _require_content(config: OelConfig, run: RunFolder, round_index: int, knowledge: list[Knowledge]) -> None:
+def _require_content(round: Round, knowledge: list[Knowledge]) -> None:
     blank = [entry.replica for entry in knowledge if not entry.text.strip()]
-    if not blank or config.knowledge.allow_empty:
+    if not blank or round.config.knowledge.allow_empty:
         return
     raise ExtractionError(
-        f"round {round_index}: the knowledge of replica {', '.join(map(str, blank))} is empty. "
-        f"{_way_out(config, run, round_index, blank[0])}, or set knowledge.allow_empty=true if distilling without "
+        f"round {round.number}: the knowledge of replica {', '.join(map(str, blank))} is empty. "
+        f"{_way_out(round, blank[0])}, or set knowledge.allow_empty=true if distilling without "
         "knowledge is wanted"
     )
 
 
-def _way_out(config: OelConfig, run: RunFolder, round_index: int, replica: int) -> str:
-    source = config.knowledge.source
+def _way_out(round: Round, replica: int) -> str:
+    source = round.config.knowledge.source
     if source.use == "raw":
-        return f"No episode of it fits into {config.knowledge_cap} tokens: raise knowledge.source.raw_max_tokens"
+        return f"No episode of it fits into {round.config.knowledge_cap} tokens: raise knowledge.source.raw_max_tokens"
     if source.use == "folder":
         return f"Look at its file in {source.folder}, and take another run's knowledge"
-    raw = replica_path(run, round_index, replica) / RAW
+    raw = replica_path(round, replica) / RAW
     return f"See what the extractor wrote in {raw}; give it more episodes or another format"
 
 

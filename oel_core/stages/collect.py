@@ -12,9 +12,9 @@ from oel_core.envs.base import env_spec
 from oel_core.projects.inbox import INBOX, SOURCES, Received, deal
 from oel_core.rollouts.playing import EpisodePlan, plan_episodes
 from oel_core.rollouts.recording import play_into
-from oel_core.rounds.context import DEFAULT_CONTEXT, TRAJECTORIES, StageContext, start_digest
+from oel_core.rounds.context import DEFAULT_CONTEXT, TRAJECTORIES, StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
-from oel_core.runs.folder import RunFolder, round_name, stage_key
 from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
 from oel_core.runs.manifest import Manifest, digest_file
 from oel_core.runs.round_start import read_start
@@ -25,7 +25,7 @@ SECTIONS = ("seed", "model", "environment", "play", "collect", "distill.steps", 
 INBOX_SECTIONS = ("experience.extract_share",)
 
 
-def collect(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
+def collect(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Plays K·N episodes for extraction and T·(episodes a step) for consolidation, or takes them from the inbox.
 
     Raises:
@@ -33,21 +33,19 @@ def collect(config: OelConfig, run: RunFolder, round_index: int, context: StageC
         PolicyError: the model cannot be loaded.
         ArtifactError: the stage was made with other settings or another policy.
     """
-    inputs = {"policy": start_digest(config, run, round_index)}
-    inbox = run.path / round_name(round_index) / INBOX
-    start = read_start(run, round_index)
+    inputs = {"policy": round.start_digest()}
+    start = read_start(round.run, round.number)
     if start is not None and start.inbox_episodes is not None:
-        inputs |= {"inbox": digest_file(inbox)}
-        key = stage_key(config, round_index, "collect", (*SECTIONS, *INBOX_SECTIONS), inputs)
-        return run.perform(key, lambda folder: _counts(_take(config, inbox, round_index, folder)))
-    key = stage_key(config, round_index, "collect", SECTIONS, inputs)
+        inputs |= {"inbox": digest_file(round.path / INBOX)}
+        sections = (*SECTIONS, *INBOX_SECTIONS)
+        return round.perform("collect", sections, inputs, lambda folder: _counts(_take_inbox(round, folder)))
 
     def work(folder: Path) -> dict[str, float]:
-        plans = extraction_plans(config, round_index) + consolidation_plans(config, round_index)
-        policy = context.start_policy(config, run, round_index)
-        return _counts(play_into(folder / TRAJECTORIES, config, policy, plans, context.on_progress))
+        plans = extraction_plans(round.config, round.number) + consolidation_plans(round.config, round.number)
+        policy = round.start_policy(context)
+        return _counts(play_into(folder / TRAJECTORIES, round.config, policy, plans, context.on_progress))
 
-    return run.perform(key, work)
+    return round.perform("collect", SECTIONS, inputs, work)
 
 
 def extraction_plans(config: OelConfig, round_index: int) -> list[EpisodePlan]:
@@ -71,9 +69,9 @@ def _plans(config: OelConfig, split: Split, round_index: int, replica: int, coun
     return plan_episodes(spec, config.seed, split, round_index, replica, count, by_layout, seeding)
 
 
-def _take(config: OelConfig, inbox: Path, round_index: int, folder: Path) -> list[Trajectory]:
-    """The episodes that the round was given, instead of playing any."""
-    dealt = deal(config, list(read_jsonl(inbox, Received)), round_index)
+def _take_inbox(round: Round, folder: Path) -> list[Trajectory]:
+    """The episodes of the round's inbox, instead of playing any."""
+    dealt = deal(round.config, list(read_jsonl(round.path / INBOX, Received)), round.number)
     write_atomic(folder / SOURCES, jsonl_bytes(source for _, source in dealt))
     write_atomic(folder / TRAJECTORIES, jsonl_bytes(episode for episode, _ in dealt))
     return [episode for episode, _ in dealt]

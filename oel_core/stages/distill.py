@@ -4,23 +4,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from oel_core.config.run import OelConfig
 from oel_core.distillation.data.context import count_left_out
 from oel_core.distillation.data.replay import digest_replay
 from oel_core.distillation.training.step_records import StepRecord
 from oel_core.errors import ArtifactError
 from oel_core.preflight.caution import find_cautions
-from oel_core.rounds.context import (
-    CHECKPOINT,
-    DEFAULT_CONTEXT,
-    StageContext,
-    load_trajectories,
-    start_digest,
-    start_model,
-)
-from oel_core.rounds.knowledge import distilled_digest, load_distilled
+from oel_core.rounds.context import CHECKPOINT, DEFAULT_CONTEXT, StageContext
 from oel_core.rounds.prompts import plan_prompts
-from oel_core.runs.folder import RunFolder, stage_key
+from oel_core.rounds.round import Round
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest
 from oel_core.seeds import derive_seed
@@ -40,7 +31,7 @@ SECTIONS = (
 STEPS = "steps.jsonl"
 
 
-def distill(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
+def distill(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Trains the round's start model on its partial rollouts and leaves `checkpoint/` and `steps.jsonl`.
 
     Raises:
@@ -49,20 +40,20 @@ def distill(config: OelConfig, run: RunFolder, round_index: int, context: StageC
         DistillationError: training cannot start or cannot go on.
     """
     inputs = {
-        "policy": start_digest(config, run, round_index),
-        "collect": run.manifest(round_index, "collect").digest,
-        "knowledge": distilled_digest(config, run, round_index),
+        "policy": round.start_digest(),
+        "collect": round.stage("collect").digest(),
+        "knowledge": round.distilled_stage().digest(),
     }
-    if config.distill.retention.replay is not None:
-        inputs["replay"] = digest_replay(config.distill.retention.replay)
-    key = stage_key(config, round_index, "distill", SECTIONS, inputs)
-    return run.perform(key, lambda folder: _train(config, run, round_index, folder, context))
+    replay = round.config.distill.retention.replay
+    if replay is not None:
+        inputs["replay"] = digest_replay(replay)
+    return round.perform("distill", SECTIONS, inputs, lambda folder: _train(round, folder, context))
 
 
-def _train(
-    config: OelConfig, run: RunFolder, round_index: int, folder: Path, context: StageContext
-) -> dict[str, float]:
+def _train(round: Round, folder: Path, context: StageContext) -> dict[str, float]:
     from oel_core.distillation.training import run as training
+
+    config = round.config
 
     def on_step(step: StepRecord) -> None:
         context.on_progress(step.step, config.distill.steps)
@@ -71,16 +62,16 @@ def _train(
     context.free_memory()
     for caution in find_cautions(config):
         logger.warning("%s", caution)
-    teaching = load_distilled(config, run, round_index)
-    seed = derive_seed("distill", config.seed, round_index)
-    prompts = plan_prompts(config, load_trajectories(run, round_index, Split.DISTILL), seed)
+    distilled = round.knowledge()
+    seed = derive_seed("distill", config.seed, round.number)
+    prompts = plan_prompts(config, round.trajectories(Split.DISTILL), seed)
     checkpoint = training.distill(
         model=config.model,
-        start=start_model(config, run, round_index),
+        start=round.start_model(),
         steps=prompts.steps,
         responses=prompts.responses,
-        knowledge=teaching.knowledge,
-        weights=teaching.weights,
+        knowledge=distilled.knowledge,
+        weights=distilled.weights,
         injection=config.knowledge.injection,
         config=config.distill,
         workdir=folder,

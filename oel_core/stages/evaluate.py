@@ -12,23 +12,13 @@ from oel_core.errors import ConfigError
 from oel_core.evaluation import Suite, make_suite, model_settings
 from oel_core.evaluation.games import raw_knowledge
 from oel_core.policies.base import Policy
-from oel_core.rounds.context import (
-    DEFAULT_CONTEXT,
-    EPISODES,
-    REPORT,
-    StageContext,
-    digest_after,
-    load_trajectories,
-    model_after,
-)
-from oel_core.rounds.knowledge import distilled_digest, load_distilled
+from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, REPORT, StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
-from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
 from oel_core.runs.manifest import Manifest
 from oel_core.runs.progress import Progress
-from oel_core.runs.round_start import parent_of
-from oel_core.types import Split, Trajectory
+from oel_core.types import Trajectory
 
 GAMES = ("seed", "model", "environment", "play.history_turns", "evaluate.games.episodes", "evaluate.games.sampling")
 RAW = (
@@ -57,34 +47,31 @@ def stage_name(part: str) -> str:
     return f"evaluate/{part}"
 
 
-def evaluate(
-    config: OelConfig, run: RunFolder, round_index: int, part: str, context: StageContext = DEFAULT_CONTEXT
-) -> Manifest:
+def evaluate(round: Round, part: str, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Plays one part and leaves `episodes.jsonl` and `report.json`.
 
     Raises:
         ConfigError: the part, its suite or the suite's options do not exist.
         ArtifactError: what the part needs of the round is missing, or the stage was made with other settings.
     """
-    if part not in parts(config, round_index):
-        known = ", ".join(parts(config, round_index))
-        raise ConfigError(f"round {round_index} has no evaluation '{part}': it has {known}")
-    measured = parent_of(run, round_index) if part in ("in_context", "raw") else round_index
-    inputs = {"policy": digest_after(config, run, measured), **_inputs(config, run, round_index, part)}
-    key = stage_key(config, round_index, stage_name(part), _sections(part), inputs)
+    config, known = round.config, parts(round.config, round.number)
+    if part not in known:
+        raise ConfigError(f"round {round.number} has no evaluation '{part}': it has {', '.join(known)}")
+    measured = round.parent if part in ("in_context", "raw") else round
 
     def work(folder: Path) -> dict[str, float]:
-        path = model_after(config, run, measured)
+        path = measured.model()
         if part.startswith("ood/"):
             name = part.removeprefix("ood/")
             suite = make_suite(name, config.evaluate.ood[name], config)
             policy = context.load(path, model_settings(suite, config.model))
         else:
             policy = context.load(path, config.model)
-            suite = _games(config, run, round_index, part, policy)
+            suite = _games(round, part, policy)
         return run_suite(suite, policy, folder, context.on_progress)
 
-    return run.perform(key, work)
+    inputs = {"policy": measured.model_digest(), **_inputs(round, part)}
+    return round.perform(stage_name(part), _sections(part), inputs, work)
 
 
 def _sections(part: str) -> tuple[str, ...]:
@@ -93,31 +80,30 @@ def _sections(part: str) -> tuple[str, ...]:
     return {"raw": RAW, "in_context": IN_CONTEXT}.get(part, GAMES)
 
 
-def _inputs(config: OelConfig, run: RunFolder, round_index: int, part: str) -> dict[str, str]:
+def _inputs(round: Round, part: str) -> dict[str, str]:
     if part == "in_context":
-        return {"knowledge": distilled_digest(config, run, round_index)}
-    return {"collect": run.manifest(round_index, "collect").digest} if part == "raw" else {}
+        return {"knowledge": round.distilled_stage().digest()}
+    return {"collect": round.stage("collect").digest()} if part == "raw" else {}
 
 
-def _games(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> Suite:
-    options = {"arm": "plain" if part == "held_out" else part, "texts": _texts(config, run, round_index, part, policy)}
-    return make_suite("games", options, config)
+def _games(round: Round, part: str, policy: Policy) -> Suite:
+    options = {"arm": "plain" if part == "held_out" else part, "texts": _texts(round, part, policy)}
+    return make_suite("games", options, round.config)
 
 
-def _texts(config: OelConfig, run: RunFolder, round_index: int, part: str, policy: Policy) -> tuple[str, ...]:
+def _texts(round: Round, part: str, policy: Policy) -> tuple[str, ...]:
     """What the arm puts before the model: one text a replica, from the same episodes in both arms.
 
     In context these are the files that are distilled, drawn as distillation draws them where it does so by weight.
     """
+    config = round.config
     if part == "in_context":
-        return load_distilled(config, run, round_index).texts(config.evaluate.games.episodes, config.seed)
+        return round.knowledge().texts(config.evaluate.games.episodes, config.seed)
     if part != "raw":
         return ()
-    episodes = load_trajectories(run, round_index, Split.EXTRACT)
-    used = [[e for e in episodes if e.replica == replica] for replica in range(config.collect.replicas)]
-    cap = config.raw_cap
-    shown, count = config.extract.turns_shown, policy.count_tokens
-    return tuple(raw_knowledge(own[: config.use_after], cap, count, shown) for own in used)
+    cap, shown, count = config.raw_cap, config.extract.turns_shown, policy.count_tokens
+    episodes = round.extraction_episodes().values()
+    return tuple(raw_knowledge(own[: config.use_after], cap, count, shown) for own in episodes)
 
 
 def run_suite(suite: Suite, policy: Policy, folder: Path, on_progress: Progress) -> dict[str, float]:

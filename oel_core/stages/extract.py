@@ -4,25 +4,19 @@ Replicas are read side by side, each into a folder of its own. Its `raw.jsonl` (
 answered) is enough to go on after a kill; `items.jsonl` and `sizes.json` are derived from it at the end.
 """
 
-from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
-from oel_core.config.run import ExtractConfig, OelConfig
+from oel_core.config.run import ExtractConfig
 from oel_core.knowledge.extraction import ExtractionResult, RawOutput, extract_replicas
 from oel_core.knowledge.extraction_records import Dropped
-from oel_core.rounds.context import (
-    DEFAULT_CONTEXT,
-    StageContext,
-    load_trajectories,
-    start_digest,
-)
-from oel_core.rounds.knowledge import previous_input, previous_knowledge
+from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
-from oel_core.runs.folder import RunFolder, replica_name, stage_key
+from oel_core.runs.folder import replica_name
 from oel_core.runs.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
 from oel_core.runs.manifest import Manifest
-from oel_core.types import Record, Split, Trajectory
+from oel_core.types import Record
 
 SECTIONS = (
     "seed",
@@ -47,12 +41,12 @@ class KnowledgeSizes(Record):
     """After the episodes whose items are used."""
 
 
-def replica_path(run: RunFolder, round_index: int, replica: int) -> Path:
+def replica_path(round: Round, replica: int) -> Path:
     """Where what was read from a replica's episodes lies once the stage has finished."""
-    return run.stage_path(round_index, STAGE) / replica_name(replica)
+    return round.stage(STAGE).path / replica_name(replica)
 
 
-def extract(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
+def extract(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Reads each replica's N episodes in order.
 
     Raises:
@@ -60,19 +54,17 @@ def extract(config: OelConfig, run: RunFolder, round_index: int, context: StageC
         ExtractionError: the policy could not answer to a single episode of a replica.
     """
     inputs = {
-        "policy": start_digest(config, run, round_index),
-        "collect": run.manifest(round_index, "collect").digest,
-        **previous_input(config, run, round_index),
+        "policy": round.start_digest(),
+        "collect": round.stage("collect").digest(),
+        **round.previous_input(),
     }
-    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
-    replicas = range(config.collect.replicas)
+    config, replicas = round.config, range(round.config.collect.replicas)
 
     def work(folder: Path) -> dict[str, float]:
-        episodes = _by_replica(load_trajectories(run, round_index, Split.EXTRACT))
+        episodes = round.extraction_episodes()
         done = {replica: recover_jsonl(_raw(folder, replica), RawOutput) for replica in replicas}
-        known = {replica: previous_knowledge(config, run, round_index, replica) for replica in replicas}
         read, total = sum(map(len, done.values())), sum(map(len, episodes.values()))
-        policy = context.start_policy(config, run, round_index)
+        policy = round.start_policy(context)
         with ExitStack() as open_files:
             writers = {replica: open_files.enter_context(JsonlWriter(_raw(folder, replica))) for replica in replicas}
 
@@ -84,11 +76,11 @@ def extract(config: OelConfig, run: RunFolder, round_index: int, context: StageC
 
             results = extract_replicas(
                 policy,
-                {replica: episodes[replica] for replica in replicas},
+                episodes,
                 _within(config.extract, min(map(len, episodes.values()))),
-                previous={replica: knowledge for replica, knowledge in known.items() if knowledge is not None},
+                previous=round.previous_knowledge(),
                 cap=config.knowledge,
-                round_index=round_index,
+                round_index=round.number,
                 seed=config.seed,
                 done=done,
                 on_row=on_row,
@@ -97,19 +89,12 @@ def extract(config: OelConfig, run: RunFolder, round_index: int, context: StageC
             _write(folder / replica_name(replica), result)
         return _counts(list(results.values()))
 
-    return run.perform(key, work)
+    return round.perform(STAGE, SECTIONS, inputs, work)
 
 
 def _within(config: ExtractConfig, episodes: int) -> ExtractConfig:
     """The same with no more episodes to use than a replica has: an inbox may hold fewer than a round asks for."""
     return config.model_copy(update={"use_after": min(config.use_after, episodes)}) if config.use_after else config
-
-
-def _by_replica(episodes: list[Trajectory]) -> dict[int, list[Trajectory]]:
-    found: dict[int, list[Trajectory]] = defaultdict(list)
-    for episode in episodes:
-        found[episode.replica].append(episode)
-    return found
 
 
 def _raw(folder: Path, replica: int) -> Path:

@@ -6,14 +6,13 @@ left out. What `accumulate` left is not touched.
 
 from pathlib import Path
 
-from oel_core.config.run import OelConfig
 from oel_core.errors import ExtractionError, UndecidedError
 from oel_core.knowledge.store import load_knowledge, render, write_knowledge
 from oel_core.policies.base import Policy
 from oel_core.projects.review import Decision, decision_of, review_list
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
-from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.manifest import Manifest
 from oel_core.runs.round_start import read_start
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
@@ -23,7 +22,7 @@ STAGE, REVIEW = "review", "review.json"
 SECTIONS = ("collect.replicas", "knowledge.allow_empty", "review.mode")
 
 
-def review(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
+def review(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Applies the decision that was made about the round.
 
     Raises:
@@ -31,44 +30,43 @@ def review(config: OelConfig, run: RunFolder, round_index: int, context: StageCo
         ExtractionError: the knowledge was rejected, or nothing is left of a file.
         ArtifactError: the knowledge is missing or corrupt, or the stage was made with other knowledge.
     """
-    inputs = {"knowledge": run.manifest(round_index, ACCUMULATE).digest}
-    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
+    config = round.config
 
     def work(folder: Path) -> dict[str, float]:
-        decision = _approved(run, round_index)
-        items = review_list(config, run, round_index).items
+        decision = _approved(round)
+        items = review_list(round).items
         dropped = set(decision.dropped)
-        policy = context.start_policy(config, run, round_index)
+        policy = round.start_policy(context)
         for replica in range(config.collect.replicas):
             kept = [entry.item for entry in items if entry.replica == replica and entry.number not in dropped]
-            before = load_knowledge(run.stage_path(round_index, ACCUMULATE), replica)
+            before = load_knowledge(round.stage(ACCUMULATE).path, replica)
             if not kept and before.items and not config.knowledge.allow_empty:
                 raise ExtractionError(
-                    f"round {round_index}: the review left nothing of the knowledge of replica {replica}: drop fewer "
+                    f"round {round.number}: the review left nothing of the knowledge of replica {replica}: drop fewer "
                     "items, reject the round, or set knowledge.allow_empty=true"
                 )
             write_knowledge(folder, replica, _edited(before, tuple(kept), policy))
         write_atomic(folder / REVIEW, (decision.model_dump_json(indent=1) + "\n").encode())
         return {"items": len(items), "dropped": len(dropped)}
 
-    return run.perform(key, work)
+    return round.perform(STAGE, SECTIONS, {"knowledge": round.stage(ACCUMULATE).digest()}, work)
 
 
-def _approved(run: RunFolder, round_index: int) -> Decision:
-    decision = decision_of(run, round_index)
+def _approved(round: Round) -> Decision:
+    decision, run = decision_of(round), round.run
     if decision is None:
         raise UndecidedError(
-            f"round {round_index} of {run.name} waits for review: look at it with `oel review {run.name}`, decide "
+            f"round {round.number} of {run.name} waits for review: look at it with `oel review {run.name}`, decide "
             f"with --approve or --reject, and run again"
         )
     if decision.decision == "reject":
         again = (
             "The next trigger begins another round"
-            if read_start(run, round_index) is not None
+            if read_start(run, round.number) is not None
             else f"Decide again with `oel review {run.name} --approve`, with --drop for what is wrong, and run again"
         )
         raise ExtractionError(
-            f"round {round_index} of {run.name}: its knowledge was rejected by {decision.author}"
+            f"round {round.number} of {run.name}: its knowledge was rejected by {decision.author}"
             + (f" ({decision.note})" if decision.note else "")
             + f". {again}"
         )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from oel_core.config.run import OelConfig
-from oel_core.rounds.context import StageContext
-from oel_core.runs.folder import RunFolder
+from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.manifest import Manifest
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
@@ -21,7 +21,7 @@ from oel_core.stages.review import review
 from oel_core.stages.saturation import saturation
 from oel_core.stages.select import select
 
-Work = Callable[[OelConfig, RunFolder, int, StageContext], Manifest]
+Work = Callable[[Round, StageContext], Manifest]
 
 
 @dataclass(frozen=True)
@@ -64,29 +64,27 @@ def distillation_stages(config: OelConfig) -> list[Stage]:
 
 def evaluation_stages(wanted: Sequence[str]) -> list[Stage]:
     """One stage for each of these parts of a round's evaluation (`oel_core.stages.evaluate.parts`)."""
-    return [Stage(stage_name(part), _evaluation_label(part), partial(_evaluate, part)) for part in wanted]
+    labels = {part: f"evaluate, {part.replace('_', ' ')}" for part in wanted}
+    return [Stage(stage_name(part), labels[part], partial(_evaluate, part)) for part in wanted]
 
 
-def round_stages(config: OelConfig, round_index: int) -> list[Stage]:
+def round_stages(round: Round) -> list[Stage]:
     """All stages of a round, in order."""
-    learning = [*knowledge_stages(config), *distillation_stages(config)] if round_index else []
-    return [*learning, *evaluation_stages(parts(config, round_index))]
+    config = round.config
+    learning = [*knowledge_stages(config), *distillation_stages(config)] if round.number else []
+    return [*learning, *evaluation_stages(parts(config, round.number))]
 
 
-def run_round(config: OelConfig, run: RunFolder, round_index: int, context: StageContext | None = None) -> None:
+def run_round(round: Round, context: StageContext = DEFAULT_CONTEXT) -> None:
     """Brings one round to its end in this process. Stages that have finished are skipped.
 
     Raises:
         ArtifactError: a stage was made with other settings or inputs; the message lists them.
         OelError: as the stages.
     """
-    for stage in round_stages(config, round_index):
-        stage.work(config, run, round_index, context or StageContext())
+    for stage in round_stages(round):
+        stage.work(round, context)
 
 
-def _evaluation_label(part: str) -> str:
-    return f"evaluate, {part.replace('_', ' ')}"
-
-
-def _evaluate(part: str, config: OelConfig, run: RunFolder, round_index: int, context: StageContext) -> Manifest:
-    return evaluate(config, run, round_index, part, context)
+def _evaluate(part: str, round: Round, context: StageContext) -> Manifest:
+    return evaluate(round, part, context)

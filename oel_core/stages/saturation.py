@@ -11,10 +11,9 @@ from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.evaluation.validation import candidate, score_texts, validation_layouts
 from oel_core.knowledge.selection_records import Score
-from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext, start_digest
-from oel_core.rounds.knowledge import previous_input
+from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
-from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.manifest import Manifest
 from oel_core.stages import accumulate
 from oel_core.stages.extract import STAGE as EXTRACTED
@@ -49,37 +48,34 @@ class SaturationCurve(Record):
         return [(n, fmean(p.score.pass_rate for p in self.points if p.episodes == n)) for n in places]
 
 
-def saturation(
-    config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT
-) -> Manifest:
+def saturation(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Scores every replica's knowledge at every point.
 
     Raises:
         ConfigError: `knowledge.saturation.every` is null, or the world has no validation episodes.
         ArtifactError: an extraction is missing or corrupt, or the stage was made with other settings.
     """
+    config = round.config
     if config.knowledge.saturation.every is None:
         raise ConfigError("knowledge.saturation.every is null: say after how many episodes to measure")
     replicas = range(config.collect.replicas)
-    inputs = {EXTRACTED: run.manifest(round_index, EXTRACTED).digest}
-    inputs |= {"policy": start_digest(config, run, round_index), **previous_input(config, run, round_index)}
-    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
+    inputs = {EXTRACTED: round.stage(EXTRACTED).digest(), "policy": round.start_digest(), **round.previous_input()}
 
     def work(folder: Path) -> dict[str, float]:
-        policy = context.start_policy(config, run, round_index)
+        policy = round.start_policy(context)
         states = {
-            (point, replica): accumulate.merged_after(config, run, round_index, replica, policy, point)[0]
+            (point, replica): accumulate.merged_after(round, replica, policy, point)[0]
             for point in points(config)
             for replica in replicas
         }
         candidates = {place: candidate(state, place[0]) for place, state in states.items()}
         episodes, path = config.knowledge.saturation.episodes, folder / EPISODES
         scores = score_texts(
-            config, policy, list(candidates.values()), round_index, episodes, path, context.on_progress
+            config, policy, list(candidates.values()), round.number, episodes, path, context.on_progress
         )
         curve = SaturationCurve(
             used_after=config.use_after,
-            layouts=validation_layouts(config, round_index, episodes),
+            layouts=validation_layouts(config, round.number, episodes),
             points=tuple(
                 CurvePoint(episodes=n, replica=k, tokens=state.tokens, score=scores[candidates[n, k].label])
                 for (n, k), state in states.items()
@@ -88,7 +84,7 @@ def saturation(
         write_atomic(folder / CURVE, (curve.model_dump_json(indent=1) + "\n").encode())
         return {f"pass_rate_after_{n}": rate for n, rate in curve.means()}
 
-    return run.perform(key, work)
+    return round.perform(STAGE, SECTIONS, inputs, work)
 
 
 def points(config: OelConfig) -> list[int]:

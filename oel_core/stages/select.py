@@ -6,16 +6,15 @@ in the sidecar. What `accumulate` left is not touched.
 
 from pathlib import Path
 
-from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.evaluation.validation import Candidate, candidate, score_texts, validation_layouts
 from oel_core.knowledge.selection import Choice, Scored, choose
 from oel_core.knowledge.selection_records import SCORES, FileScore, Score, Selection
 from oel_core.knowledge.store import write_knowledge
-from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext, start_digest
-from oel_core.rounds.knowledge import MERGED_SECTIONS, load_merged, merged_digest
+from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext
+from oel_core.rounds.knowledge import MERGED_SECTIONS
+from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
-from oel_core.runs.folder import RunFolder, stage_key
 from oel_core.runs.manifest import Manifest
 from oel_core.types import Knowledge
 
@@ -23,34 +22,30 @@ STAGE = "select"
 SECTIONS = ("seed", "model", "environment", "play", *MERGED_SECTIONS, "knowledge.selection", "knowledge.injection")
 
 
-def select(config: OelConfig, run: RunFolder, round_index: int, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
+def select(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Scores with the policy that the round started from.
 
     Raises:
         ConfigError: `knowledge.selection.use` is `all`, or the world has no validation episodes.
         ArtifactError: the knowledge is missing or corrupt, or the stage was made with other settings.
     """
-    settings = config.knowledge.selection
+    config, settings = round.config, round.config.knowledge.selection
     if settings.use == "all":
         raise ConfigError("knowledge.selection.use is all: there is nothing to select")
-    inputs = {
-        "policy": start_digest(config, run, round_index),
-        "knowledge": merged_digest(config, run, round_index),
-    }
-    key = stage_key(config, round_index, STAGE, SECTIONS, inputs)
+    inputs = {"policy": round.start_digest(), "knowledge": round.merged_stage().digest()}
 
     def work(folder: Path) -> dict[str, float]:
-        knowledge = load_merged(config, run, round_index)
-        policy = context.start_policy(config, run, round_index)
+        knowledge = round.merged_knowledge()
+        policy = round.start_policy(context)
         candidates = {entry.replica: candidate(entry) for entry in knowledge}
         everything = [Candidate("none", 0, ""), *candidates.values()]
         path = folder / EPISODES
-        scores = score_texts(config, policy, everything, round_index, settings.episodes, path, context.on_progress)
+        scores = score_texts(config, policy, everything, round.number, settings.episodes, path, context.on_progress)
         rated = {replica: scores[found.label] for replica, found in candidates.items()}
         choice = choose([Scored(e.replica, rated[e.replica].pass_rate, e.tokens) for e in knowledge], settings)
         selection = Selection(
             use=settings.use,
-            layouts=validation_layouts(config, round_index, settings.episodes),
+            layouts=validation_layouts(config, round.number, settings.episodes),
             without=scores["none"],
             files=tuple(_file_score(entry, rated[entry.replica], choice) for entry in knowledge),
         )
@@ -61,7 +56,7 @@ def select(config: OelConfig, run: RunFolder, round_index: int, context: StageCo
         write_atomic(folder / SCORES, (selection.model_dump_json(indent=1) + "\n").encode())
         return _counts(selection)
 
-    return run.perform(key, work)
+    return round.perform(STAGE, SECTIONS, inputs, work)
 
 
 def _file_score(knowledge: Knowledge, score: Score, choice: Choice) -> FileScore:

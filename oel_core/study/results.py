@@ -6,7 +6,8 @@ from pathlib import Path
 from pydantic import Field
 
 from oel_core.rounds.context import EPISODES
-from oel_core.rounds.summary import report
+from oel_core.rounds.knowledge import ACCUMULATE
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.evaluate import stage_name
@@ -91,18 +92,18 @@ def foreign_title(foreign: str | None) -> str:
 
 def _cells(job: Job, run: RunFolder) -> Iterator[Cell]:
     suites = [f"ood/{suite}" for suite in job.config.evaluate.ood]
-    for round_index in job.rounds:
+    for round in (Round(job.config, run, number) for number in job.rounds):
         for part in (HELD_OUT, IN_CONTEXT, *suites):
-            found = report(run, round_index, part)
+            found = round.report(part)
             if found is not None:
                 yield Cell(
                     arm=job.arm,
                     seed=job.seed,
-                    round=round_index,
+                    round=round.number,
                     part=part,
                     report=found,
-                    boards=_boards(run.stage_path(round_index, stage_name(part))),
-                    knowledge_tokens=_knowledge_tokens(run, round_index),
+                    boards=_boards(round.stage(stage_name(part)).path),
+                    knowledge_tokens=_knowledge_tokens(round),
                 )
 
 
@@ -111,10 +112,9 @@ def _boards(folder: Path) -> str:
     return "".join("1" if episode.passed and episode.error is None else "0" for episode in episodes)
 
 
-def _knowledge_tokens(run: RunFolder, round_index: int) -> float | None:
-    if not run.has(round_index, "accumulate"):
-        return None
-    return run.manifest(round_index, "accumulate").counts["tokens_mean"]
+def _knowledge_tokens(round: Round) -> float | None:
+    stage = round.stage(ACCUMULATE)
+    return stage.manifest().counts["tokens_mean"] if stage.finished else None
 
 
 def _work(run: RunFolder) -> Work:

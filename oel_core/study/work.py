@@ -9,6 +9,7 @@ from oel_core.distillation.training.step_records import StepRecord
 from oel_core.models.threads import settle_threads
 from oel_core.policies import load_policy, release
 from oel_core.rounds.context import LoadPolicy, StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import adopt_config, open_run
 from oel_core.runs.manifest import Manifest
 from oel_core.runs.progress import Progress, silent
@@ -27,9 +28,9 @@ class Watch:
 
     progress: Callable[[str], Progress] = field(default=lambda label: silent)
     """Stage in words → its progress callback."""
-    finished: Callable[[int, str, Manifest], None] = nothing
+    finished: Callable[[Round, str, Manifest], None] = nothing
     """(round, stage, manifest) of every stage, the taken-over ones too."""
-    step: Callable[[int, StepRecord], None] = nothing
+    step: Callable[[Round, StepRecord], None] = nothing
     """(round, step) as it happens."""
     before_training: Callable[[], None] = release
     """Gives memory back."""
@@ -52,20 +53,20 @@ def perform(folder: Path, job: Job, watch: Watch) -> None:
     with run.locked():
         adopt_config(run, job.config)
         settle_threads(run.path, job.config.model)
-        for round_index in job.rounds:
-            _work(job, run, round_index, watch)
+        for number in job.rounds:
+            _work(job, Round(job.config, run, number), watch)
 
 
-def _work(job: Job, run: SharingFolder, round_index: int, watch: Watch) -> None:
+def _work(job: Job, round: Round, watch: Watch) -> None:
     """One round, or the part of it that leaves knowledge."""
-    stages = knowledge_stages(job.config) if job.knowledge_only and round_index else []
+    stages = knowledge_stages(job.config) if job.knowledge_only and round.number else []
     if not job.knowledge_only:
-        stages = round_stages(job.config, round_index)
+        stages = round_stages(round)
     for stage in stages:
         context = StageContext(
             load=watch.load,
-            on_progress=watch.progress(f"{job.title}, round {round_index}: {stage.label}"),
-            on_step=partial(watch.step, round_index),
+            on_progress=watch.progress(f"{job.title}, round {round.number}: {stage.label}"),
+            on_step=partial(watch.step, round),
             free_memory=watch.before_training,
         )
-        watch.finished(round_index, stage.name, stage.work(job.config, run, round_index, context))
+        watch.finished(round, stage.name, stage.work(round, context))

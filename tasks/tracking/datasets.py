@@ -2,9 +2,8 @@
 
 import json
 
-from oel_core.config.run import OelConfig
 from oel_core.rounds.context import EPISODES, TRAJECTORIES
-from oel_core.runs.folder import RunFolder
+from oel_core.rounds.round import Round
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import digest_bytes, digest_file
 from oel_core.types import Trajectory
@@ -13,12 +12,12 @@ from tasks.tracking.client import TrackedData
 OOD = "evaluate/ood/"
 
 
-def experience(run: RunFolder, round_index: int, stage: str) -> TrackedData:
+def experience(round: Round, stage: str) -> TrackedData:
     """What was collected: a file of the run folder, another one in every round."""
-    path = run.stage_path(round_index, stage) / TRAJECTORIES
-    counts = run.manifest(round_index, stage).counts
+    path = round.stage(stage).path / TRAJECTORIES
+    counts = round.stage(stage).manifest().counts
     return TrackedData(
-        name=f"{run.name} round {round_index} experience",
+        name=f"{round.run.name} round {round.number} experience",
         digest=digest_file(path),
         context="training",
         source_type="local",
@@ -27,13 +26,14 @@ def experience(run: RunFolder, round_index: int, stage: str) -> TrackedData:
     )
 
 
-def measured(config: OelConfig, run: RunFolder, round_index: int, stage: str) -> TrackedData:
+def measured(round: Round, stage: str) -> TrackedData:
     """The episodes of one measurement, by world and seed, whoever played them: the same dataset for every round."""
+    config = round.config
     world, suite = config.environment, stage.removeprefix(OOD) if stage.startswith(OOD) else None
     source = {"environment": world.name, "options": dict(config.evaluate.ood[suite] if suite else world.options)}
     played = sorted(
         f"{episode.env} {episode.split.value} {episode.seed}"
-        for episode in read_jsonl(run.stage_path(round_index, stage) / EPISODES, Trajectory)
+        for episode in read_jsonl(round.stage(stage).path / EPISODES, Trajectory)
     )
     return TrackedData(
         name=f"{world.name} {suite or 'held out'}",

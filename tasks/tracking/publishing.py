@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 
-from oel_core.config.run import OelConfig
 from oel_core.distillation.training.step_records import StepRecord
 from oel_core.knowledge.selection_records import SCORES
 from oel_core.models.checkpoints import is_adapter
 from oel_core.prompts.extraction.base import transcript
 from oel_core.rounds.context import CHECKPOINT, EPISODES, REPORT, TRAJECTORIES
+from oel_core.rounds.round import Round
 from oel_core.rounds.summary import summarise_round
-from oel_core.runs.folder import MANIFEST, RunFolder
+from oel_core.runs.folder import MANIFEST
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest, read_record
 from oel_core.stages.accumulate import FLAGGED
@@ -23,7 +23,7 @@ from tasks.tracking.client import LOOP, Tracker, tracker_of
 from tasks.tracking.datasets import experience, measured
 from tasks.tracking.settings import TrackingSettings
 
-Publish = Callable[[Tracker, OelConfig, RunFolder, int, str], None]
+Publish = Callable[[Tracker, Round, str], None]
 STEP_METRICS = (
     *("loss", "kl", "entropy", "grad_norm", "lr", "student_mass", "teacher_mass"),
     *("response_length", "truncation_rate", "repetition_rate", "response_tokens", "backtracks"),
@@ -31,22 +31,20 @@ STEP_METRICS = (
 REPORT_METRICS = ("pass_rate", "response_tokens", "turns", "trajectory_tokens", "truncation_rate", "invalid_rate")
 
 
-def publish(
-    settings: TrackingSettings, config: OelConfig, run: RunFolder, round_index: int, stage: str, manifest: Manifest
-) -> None:
+def publish(settings: TrackingSettings, round: Round, stage: str, manifest: Manifest) -> None:
     """Logs a finished stage: its counts, its manifest, and what its kind adds."""
-    tracker, name = tracker_of(settings, run), str(round_index)
+    tracker, name = tracker_of(settings, round.run), str(round.number)
     if tracker.is_logged(name, stage, manifest.digest):
         return
-    tracker.log_metrics(name, ((f"{stage}/{key}", value, round_index) for key, value in manifest.counts.items()))
-    KINDS.get(stage.split("/")[0], _nothing_more)(tracker, config, run, round_index, stage)
-    tracker.log_file(name, run.stage_path(round_index, stage) / MANIFEST, f"manifests/{stage}")
+    tracker.log_metrics(name, ((f"{stage}/{key}", value, round.number) for key, value in manifest.counts.items()))
+    KINDS.get(stage.split("/")[0], _nothing_more)(tracker, round, stage)
+    tracker.log_file(name, round.stage(stage).path / MANIFEST, f"manifests/{stage}")
     tracker.mark_logged(name, stage, manifest.digest)
 
 
-def publish_step(settings: TrackingSettings, run: RunFolder, round_index: int, step: StepRecord) -> None:
+def publish_step(settings: TrackingSettings, round: Round, step: StepRecord) -> None:
     """Logs one optimiser step as it happens."""
-    tracker_of(settings, run).log_metrics(str(round_index), step_rows(step, step.step))
+    tracker_of(settings, round.run).log_metrics(str(round.number), step_rows(step, step.step))
 
 
 def step_rows(step: StepRecord, at: int) -> Iterable[tuple[str, float, int]]:
@@ -55,40 +53,40 @@ def step_rows(step: StepRecord, at: int) -> Iterable[tuple[str, float, int]]:
     return ((f"train/{field}", float(value), at) for field, value in found if value is not None)
 
 
-def _nothing_more(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
+def _nothing_more(tracker: Tracker, round: Round, stage: str) -> None:
     """Counts and manifest are all there is."""
 
 
-def _collected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
-    tracker.log_dataset(str(round_index), experience(run, round_index, stage))
-    _transcripts(tracker, run.stage_path(round_index, stage) / TRAJECTORIES, round_index, stage)
+def _collected(tracker: Tracker, round: Round, stage: str) -> None:
+    tracker.log_dataset(str(round.number), experience(round, stage))
+    _transcripts(tracker, round.stage(stage).path / TRAJECTORIES, round.number, stage)
 
 
-def _accumulated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
-    folder = run.stage_path(round_index, stage)
+def _accumulated(tracker: Tracker, round: Round, stage: str) -> None:
+    folder = round.stage(stage).path
     for path in sorted([*folder.glob("knowledge_*"), *folder.glob(FLAGGED)]):
-        tracker.log_file(str(round_index), path, "knowledge")
+        tracker.log_file(str(round.number), path, "knowledge")
 
 
-def _reviewed(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
-    folder = run.stage_path(round_index, stage)
+def _reviewed(tracker: Tracker, round: Round, stage: str) -> None:
+    folder = round.stage(stage).path
     for path in [folder / REVIEW, *sorted(folder.glob("knowledge_*"))]:
-        tracker.log_file(str(round_index), path, stage)
+        tracker.log_file(str(round.number), path, stage)
 
 
-def _selected(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
-    tracker.log_file(str(round_index), run.stage_path(round_index, stage) / SCORES, stage)
+def _selected(tracker: Tracker, round: Round, stage: str) -> None:
+    tracker.log_file(str(round.number), round.stage(stage).path / SCORES, stage)
 
 
-def _saturated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
-    name, folder = str(round_index), run.stage_path(round_index, stage)
+def _saturated(tracker: Tracker, round: Round, stage: str) -> None:
+    name, folder = str(round.number), round.stage(stage).path
     curve: SaturationCurve = read_record(folder / CURVE, SaturationCurve)
     tracker.log_metrics(name, ((f"{stage}/pass_rate", rate, episodes) for episodes, rate in curve.means()))
     tracker.log_file(name, folder / CURVE, stage)
 
 
-def _distilled(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
-    name, folder = str(round_index), run.stage_path(round_index, stage)
+def _distilled(tracker: Tracker, round: Round, stage: str) -> None:
+    name, folder = str(round.number), round.stage(stage).path
     steps = read_jsonl(folder / STEPS, StepRecord)
     tracker.log_metrics(name, chain.from_iterable(step_rows(step, step.step) for step in steps))
     tracker.log_file(name, folder / STEPS, stage)
@@ -97,17 +95,17 @@ def _distilled(tracker: Tracker, config: OelConfig, run: RunFolder, round_index:
         tracker.log_file(name, folder / CHECKPOINT, CHECKPOINT)
 
 
-def _evaluated(tracker: Tracker, config: OelConfig, run: RunFolder, round_index: int, stage: str) -> None:
-    name, folder = str(round_index), run.stage_path(round_index, stage)
+def _evaluated(tracker: Tracker, round: Round, stage: str) -> None:
+    name, folder = str(round.number), round.stage(stage).path
     report: EvalReport = read_record(folder / REPORT, EvalReport)
-    tracker.log_metrics(name, ((f"{stage}/{field}", getattr(report, field), round_index) for field in REPORT_METRICS))
-    tracker.log_metrics(name, ((f"{stage}/{field}", value, round_index) for field, value in own_figures(report)))
+    tracker.log_metrics(name, ((f"{stage}/{field}", getattr(report, field), round.number) for field in REPORT_METRICS))
+    tracker.log_metrics(name, ((f"{stage}/{field}", value, round.number) for field, value in own_figures(report)))
     tracker.log_file(name, folder / REPORT, stage)
-    tracker.log_dataset(name, measured(config, run, round_index, stage))
-    _transcripts(tracker, folder / EPISODES, round_index, stage)
-    row = summarise_round(config, run, round_index)
+    tracker.log_dataset(name, measured(round, stage))
+    _transcripts(tracker, folder / EPISODES, round.number, stage)
+    row = summarise_round(round)
     figures = row.model_dump(exclude={"round", "ci95", "ood"}) | {f"ood/{name}": rate for name, rate in row.ood.items()}
-    rows = [(key, value, round_index) for key, value in figures.items() if value is not None]
+    rows = [(key, value, round.number) for key, value in figures.items() if value is not None]
     for where in (LOOP, name):  # beside the rounds' own long names, since these are the table's columns
         tracker.log_metrics(where, rows)
 
@@ -132,7 +130,7 @@ KINDS: dict[str, Publish] = {
 }
 
 
-def _transcripts(tracker: Tracker, path: Path, round_index: int, stage: str) -> None:
+def _transcripts(tracker: Tracker, path: Path, number: int, stage: str) -> None:
     """A few won and a few lost episodes as readable text."""
     most = tracker.settings.artifacts.transcripts
     chosen: dict[bool, list[Trajectory]] = {True: [], False: []}
@@ -144,7 +142,7 @@ def _transcripts(tracker: Tracker, path: Path, round_index: int, stage: str) -> 
     for passed, episodes in chosen.items():
         for episode in episodes:
             file = f"transcripts/{stage}/{'won' if passed else 'lost'}-{episode.id}.txt"
-            tracker.log_text(str(round_index), _readable(episode), file)
+            tracker.log_text(str(number), _readable(episode), file)
 
 
 def _readable(episode: Trajectory) -> str:

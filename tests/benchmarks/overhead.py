@@ -18,6 +18,7 @@ from typing import Any
 from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
 from oel_core.config.run import OelConfig, load_config
 from oel_core.reporting import write_report
+from oel_core.rounds.round import Round
 from oel_core.runs import folder as artifacts
 from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.stages.accumulate import accumulate
@@ -53,16 +54,16 @@ def plain_round(config: OelConfig, root: Path, name: str) -> RunFolder:
     with run.locked():
         adopt_config(run, config)
         for part in parts(config, 0):
-            evaluate(config, run, 0, part)
-        collect(config, run, 1)
-        extract(config, run, 1)
-        accumulate(config, run, 1)
+            evaluate(Round(config, run, 0), part)
+        collect(Round(config, run, 1))
+        extract(Round(config, run, 1))
+        accumulate(Round(config, run, 1))
         if config.knowledge.selection.use != "all":
-            select(config, run, 1)
+            select(Round(config, run, 1))
         free_policies()
-        distill(config, run, 1)
+        distill(Round(config, run, 1))
         for part in parts(config, 1):
-            evaluate(config, run, 1, part)
+            evaluate(Round(config, run, 1), part)
         write_report(run)
     return run
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from oel_core.config.run import OelConfig, parse_config
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.round import run_round
@@ -51,7 +52,7 @@ def run_stages(root: Path, name: str, config: OelConfig) -> None:
     with run.locked():
         adopt_config(run, config)
         for round_index in range(config.rounds + 1):
-            run_round(config, run, round_index)
+            run_round(Round(config, run, round_index))
 
 
 def outcome(run: RunFolder) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from oel_core.gate.promotion import Verdict, judge
 from oel_core.projects.review import Decision, decide
 from oel_core.projects.settings import Asked, settings_changes
 from oel_core.projects.triggers import Trigger, outcome_of, read_trigger
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
 from oel_core.stages import gate
 from tasks.tracking.registry import registry_of
@@ -174,7 +175,7 @@ def test_a_round_that_nobody_has_decided_about_stays_open(
     assert states()[-1] == ("AwaitingReview", "CANCELLED")
     assert read_trigger(run, "one") == found
     assert outcome_of(run, 1) is None
-    decide(asked, run, 1, Decision(decision="reject", author="ann", via="oel review", decided_at=1.0))
+    decide(Round(asked, run, 1), Decision(decision="reject", author="ann", via="oel review", decided_at=1.0))
     with pytest.raises(ExtractionError, match=r"rejected by ann\. The next trigger begins another round"):
         triggered(asked, tmp_path, "two")
     ended = outcome_of(run, 1)

@@ -17,6 +17,7 @@ from oel_core.config.run import OelConfig, parse_config
 from oel_core.knowledge.store import empty, merge, write_knowledge
 from oel_core.projects.review import decide, decision_of
 from oel_core.prompts.extraction import get_format
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, open_run
 from oel_core.stages.accumulate import SECTIONS, STAGE
 from tests.builders import item
@@ -58,7 +59,7 @@ def waited(configuration: OelConfig, run: RunFolder, meanwhile: Callable[[str], 
     @flow(name="inner")
     def inner() -> None:
         ids.append(str(flow_run.id))
-        reviewing.wait_for_review(configuration, run, 1)
+        reviewing.wait_for_review(Round(configuration, run, 1))
 
     @flow(name="outer")
     def outer() -> None:
@@ -91,7 +92,7 @@ def resume(flow_run_id: str, **form: Any) -> None:
 
 def test_the_form_decides(run: RunFolder) -> None:
     state = waited(config(), run, lambda id: resume(id, decision="approve", drop="1, 3", note="n", author="ann"))
-    made = decision_of(run, 1)
+    made = decision_of(Round(config(), run, 1))
     assert made is not None
     assert (made.decision, made.dropped, made.author, made.via, state) == (
         "approve", (1, 3), "ann", "prefect", "Completed",
@@ -105,7 +106,7 @@ def test_a_form_that_names_no_item_is_asked_for_again(run: RunFolder) -> None:
         resume(id, decision="reject", note="all wrong")
 
     assert waited(config(), run, twice) == "Completed"
-    made = decision_of(run, 1)
+    made = decision_of(Round(config(), run, 1))
     assert made is not None
     assert (made.decision, made.note) == ("reject", "all wrong")
 
@@ -113,10 +114,10 @@ def test_a_form_that_names_no_item_is_asked_for_again(run: RunFolder) -> None:
 def test_the_command_line_decides_for_a_paused_flow(run: RunFolder) -> None:
     def elsewhere(id: str) -> None:
         paused(id)
-        decide(config(), run, 1, reviewing._decision("approve", (2,), "", "bob", "oel review"))
+        decide(Round(config(), run, 1), reviewing._decision("approve", (2,), "", "bob", "oel review"))
 
     assert waited(config(), run, elsewhere) == "Completed"
-    made = decision_of(run, 1)
+    made = decision_of(Round(config(), run, 1))
     assert made is not None
     assert (made.author, made.dropped) == ("bob", (2,))
 
@@ -126,9 +127,9 @@ def test_when_the_time_is_over_the_policy_decides(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, policy: str, decided: str | None
 ) -> None:
     configuration = config(timeout_minutes=1, on_timeout=policy)
-    monkeypatch.setattr(reviewing, "ask", lambda run, round_index: time.time() - 57)  # three seconds are left
+    monkeypatch.setattr(reviewing, "ask", lambda round: time.time() - 57)  # three seconds are left
     assert waited(configuration, run, lambda id: None) == "Completed"
-    made = decision_of(run, 1)
+    made = decision_of(Round(config(), run, 1))
     assert (made.decision if made else None) == decided
     assert made is None or made.via == "timeout"
 
@@ -145,7 +146,7 @@ def test_a_decision_is_noticed_though_the_server_failed_once(run: RunFolder, mon
 
     def elsewhere(id: str) -> None:
         paused(id)
-        decide(config(), run, 1, reviewing._decision("approve", (), "", "bob", "oel review"))
+        decide(Round(config(), run, 1), reviewing._decision("approve", (), "", "bob", "oel review"))
 
     assert waited(config(), run, elsewhere) == "Completed"
     assert failures == []

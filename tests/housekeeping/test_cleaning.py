@@ -7,7 +7,7 @@ import pytest
 
 from oel_core.errors import ArtifactError, BusyError, ConfigError
 from oel_core.housekeeping.cleaning import leftovers, remove, remove_run
-from oel_core.rounds.context import model_after
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, adopt_config
 from oel_core.runs.round_start import RoundStart, write_start
 from tests.runs_on_disk import WEIGHTS, begin_stage, finished_run
@@ -56,8 +56,8 @@ def test_a_run_whose_weights_were_removed_goes_on_and_says_what_is_gone(tmp_path
     assert [weights(run, index).exists() for index in (1, 2, 3)] == [False, False, True]
     adopt_config(run, run.config())
     with pytest.raises(ArtifactError, match=r"weights of round 1 .* removed by `oel clean`"):
-        model_after(run.config(), run, 1)
-    assert model_after(run.config(), run, 3) == str(weights(run, 3).parent)
+        Round(run.config(), run, 1).model()
+    assert Round(run.config(), run, 3).model() == str(weights(run, 3).parent)
 
 
 def test_a_file_that_was_lost_is_still_missed(tmp_path: Path) -> None:

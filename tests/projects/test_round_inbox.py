@@ -12,6 +12,7 @@ from oel_core.projects.inbox import INBOX, SOURCES, Received, deal
 from oel_core.projects.quarantine import LeftOut, left_out_lines
 from oel_core.projects.round_inbox import set_aside
 from oel_core.projects.triggers import Outcome, Trigger, begin, end, join
+from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, open_run, round_name
 from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
@@ -139,7 +140,7 @@ def test_a_round_that_failed_because_of_an_episode_sets_it_aside_and_gives_the_o
     configuration = config(inbox)
     begin(configuration, run, "one", champion=0)
     ids = collected(configuration, run)
-    said = set_aside(configuration, run, 1, f"the loss of {ids[2]}/turn0 is not a number")
+    said = set_aside(Round(configuration, run, 1), f"the loss of {ids[2]}/turn0 is not a number")
     assert said == ["1 line left out, round 1 failed because of it (a.jsonl line 2)"]
     assert [json.loads(row.text)["id"] for row in quarantined(inbox)["project-round_01"]] == ["e1"]
     over(run, 1)
@@ -157,9 +158,9 @@ def test_a_round_that_names_no_episode_keeps_what_it_used(run: RunFolder, inbox:
     add(inbox, *(good(f"e{number}") for number in range(4)))
     configuration = config(inbox)
     begin(configuration, run, "one", champion=0)
-    assert set_aside(configuration, run, 1, "before anything was collected: r01-distill-k00-e0000") == []
+    assert set_aside(Round(configuration, run, 1), "before anything was collected: r01-distill-k00-e0000") == []
     collected(configuration, run)
-    assert set_aside(configuration, run, 1, "list index out of range") == []
+    assert set_aside(Round(configuration, run, 1), "list index out of range") == []
     over(run, 1)
     assert quarantined(inbox) == {}
     assert begin(configuration, run, "two", champion=0).outcome == "waiting"

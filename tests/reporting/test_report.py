@@ -23,8 +23,8 @@ from oel_core.reporting.findings.learned import learned
 from oel_core.reporting.page.notes import note
 from oel_core.reporting.page.render import render
 from oel_core.reporting.page.tables import Table
-from oel_core.rounds import context as common
 from oel_core.rounds.context import StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, adopt_config, open_run, stage_key
 from oel_core.runs.jsonl import jsonl_bytes
 from oel_core.runs.round_start import RoundStart, write_start
@@ -112,7 +112,7 @@ def config() -> OelConfig:
 @pytest.fixture(autouse=True)
 def _world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
-    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+    monkeypatch.setattr("oel_core.rounds.round.model_digest", lambda path: "base")
 
 
 def fake_distill(run: RunFolder) -> None:
@@ -131,15 +131,15 @@ def fake_distill(run: RunFolder) -> None:
 def run(tmp_path: Path) -> RunFolder:
     found = open_run(tmp_path, "run")
     adopt_config(found, config())
-    evaluate(config(), found, 0, "held_out", StageContext(load))
-    collect(config(), found, 1, StageContext(load))
-    extract(config(), found, 1, StageContext(load))
-    accumulate(config(), found, 1, StageContext(load))
-    saturation(config(), found, 1, StageContext(load))
-    select(config(), found, 1, StageContext(load))
+    evaluate(Round(config(), found, 0), "held_out", StageContext(load))
+    collect(Round(config(), found, 1), StageContext(load))
+    extract(Round(config(), found, 1), StageContext(load))
+    accumulate(Round(config(), found, 1), StageContext(load))
+    saturation(Round(config(), found, 1), StageContext(load))
+    select(Round(config(), found, 1), StageContext(load))
     fake_distill(found)
     for part in ("in_context", "held_out"):
-        evaluate(config(), found, 1, part, StageContext(load))
+        evaluate(Round(config(), found, 1), part, StageContext(load))
     return found
 
 
@@ -257,8 +257,8 @@ def test_a_note_shows_names_of_suites_as_they_are(run: RunFolder, monkeypatch: p
 def test_a_review_is_shown_with_its_author(run: RunFolder) -> None:
     made = Decision(decision="approve", dropped=(2,), note=HOSTILE, author="<b>ann", via="prefect", decided_at=1.0)
     reviewed = config().model_copy(update={"review": ReviewConfig(mode="required")})
-    decide(reviewed, run, 1, made)
-    review(reviewed, run, 1, StageContext(load))
+    decide(Round(reviewed, run, 1), made)
+    review(Round(reviewed, run, 1), StageContext(load))
     reader = read(render(run))
     assert "Reviewed: approve by <b>ann (prefect), items 2 left out: </pre>" in reader.text
 
@@ -272,8 +272,8 @@ def test_an_unfinished_run_is_reported_as_far_as_it_has_come(tmp_path: Path) -> 
     run = open_run(tmp_path, "new")
     adopt_config(run, config())
     assert "Nothing has been measured yet" in read(render(run)).text
-    evaluate(config(), run, 0, "held_out", StageContext(load))
-    collect(config(), run, 1, StageContext(load))
+    evaluate(Round(config(), run, 0), "held_out", StageContext(load))
+    collect(Round(config(), run, 1), StageContext(load))
     assert "No knowledge yet" in read(render(run)).text
 
 
@@ -310,9 +310,9 @@ def test_knowledge_is_compared_with_what_the_round_went_on_from(run: RunFolder) 
     """The gate refused round 1, so round 2 went on from nothing; it has one replica more, too."""
     more = config().model_copy(update={"rounds": 2, "collect": config().collect.model_copy(update={"replicas": 3})})
     write_start(run, 2, RoundStart(parent=0, knowledge=None, trigger="two"))
-    collect(more, run, 2, StageContext(load))
-    extract(more, run, 2, StageContext(load))
-    accumulate(more, run, 2, StageContext(load))
+    collect(Round(more, run, 2), StageContext(load))
+    extract(Round(more, run, 2), StageContext(load))
+    accumulate(Round(more, run, 2), StageContext(load))
     adopt_config(run, more, since=2)
     first, second = learned(more, run)
     assert [len(view.files) for view in (first, second)] == [2, 3]

@@ -9,7 +9,8 @@ from oel_core import envs
 from oel_core.config.run import OelConfig
 from oel_core.distillation.training import run as training
 from oel_core.errors import ArtifactError
-from oel_core.rounds import context as common
+from oel_core.rounds import round as rounds
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, open_run
 from oel_core.stages import distill as stage
 from oel_core.types import Split
@@ -29,14 +30,14 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Seen(given)
 
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
-    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+    monkeypatch.setattr(rounds, "model_digest", lambda path: "base")
     monkeypatch.setattr(training, "distill", look)
 
 
 def handed_over(configuration: OelConfig, run: RunFolder) -> dict[str, Any]:
     first_round(run, configuration)
     with pytest.raises(Seen) as caught:
-        stage.distill(configuration, run, 1)
+        stage.distill(Round(configuration, run, 1))
     return caught.value.given
 
 
@@ -44,7 +45,7 @@ def test_sft_gets_every_turn_of_passed_episodes_and_its_exact_tokens(tmp_path: P
     configuration = config(distill={"steps": 3, "episodes_per_step": 2, "regime": "sft"})
     run = open_run(tmp_path, "run")
     given = handed_over(configuration, run)
-    episodes = common.load_trajectories(run, 1, Split.DISTILL)
+    episodes = Round(configuration, run, 1).trajectories(Split.DISTILL)
     passed = {episode.id for episode in episodes if episode.passed}
     assert 0 < len(passed) < len(episodes)
     assert {prompt.trajectory_id for step in given["steps"] for prompt in step} == passed
@@ -70,7 +71,7 @@ def test_missing_replay_file_is_found_before_anything_is_loaded(tmp_path: Path) 
     run = open_run(tmp_path, "run")
     first_round(run, configuration)
     with pytest.raises(ArtifactError, match=r"distill\.retention\.replay\.path: .*general\.jsonl cannot be read"):
-        stage.distill(configuration, run, 1)
+        stage.distill(Round(configuration, run, 1))
 
 
 def test_the_teachers_prompts_carry_knowledge_as_configured(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from oel_core.knowledge.hygiene import FlaggedItem
 from oel_core.knowledge.store import load_knowledge
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.rounds import context as common
+from oel_core.rounds import round as rounds
 from oel_core.rounds.context import StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.accumulate import FLAGGED, accumulate
@@ -38,7 +39,7 @@ def config(policy: str) -> OelConfig:
 @pytest.fixture(autouse=True)
 def _world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
-    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+    monkeypatch.setattr(rounds, "model_digest", lambda path: "base")
 
 
 def run_stages(root: Path, policy: str, answer: str) -> tuple[Path, Path, list[str], dict[str, float]]:
@@ -55,9 +56,9 @@ def run_stages(root: Path, policy: str, answer: str) -> tuple[Path, Path, list[s
         return ScriptedPolicy(player, batch_size=2)
 
     run = open_run(root, policy)
-    collect(config(policy), run, 1, StageContext(load))
-    extract(config(policy), run, 1, StageContext(load))
-    counts = accumulate(config(policy), run, 1, StageContext(load)).counts
+    collect(Round(config(policy), run, 1), StageContext(load))
+    extract(Round(config(policy), run, 1), StageContext(load))
+    counts = accumulate(Round(config(policy), run, 1), StageContext(load)).counts
     return run.stage_path(1, "accumulate"), run.stage_path(1, "extract/replica_00"), shown, counts
 
 

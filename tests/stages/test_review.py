@@ -15,9 +15,9 @@ from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.projects.review import Decision, decide, decision_of, review_list
 from oel_core.projects.triggers import Trigger, end
-from oel_core.rounds import context as common
+from oel_core.rounds import round as rounds
 from oel_core.rounds.context import StageContext
-from oel_core.rounds.knowledge import load_distilled, previous_knowledge
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
@@ -50,12 +50,12 @@ def config(**review: Any) -> OelConfig:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
-    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+    monkeypatch.setattr(rounds, "model_digest", lambda path: "base")
     found = open_run(tmp_path, "run")
     adopt_config(found, config())
-    collect(config(), found, 1, StageContext(load))
-    extract(config(), found, 1, StageContext(load))
-    accumulate(config(), found, 1, StageContext(load))
+    collect(Round(config(), found, 1), StageContext(load))
+    extract(Round(config(), found, 1), StageContext(load))
+    accumulate(Round(config(), found, 1), StageContext(load))
     return found
 
 
@@ -64,11 +64,11 @@ def decision(kind: Any, *dropped: int) -> Decision:
 
 
 def test_items_are_numbered_with_their_sources_and_what_they_may_contradict(run: RunFolder) -> None:
-    found = review_list(config(), run, 1)
+    found = review_list(Round(config(), run, 1))
     assert [(entry.number, entry.replica, entry.conflicts) for entry in found.items] == [
         (1, 0, (2,)), (2, 0, (1,)), (3, 1, (4,)), (4, 1, (3,)),
     ]  # fmt: skip
-    text = review_markdown(config(), run, 1)
+    text = review_markdown(Round(config(), run, 1))
     assert "+    1 - EXPERIENCE ITEM: 'G' is the goal" in text
     assert "from round 1, r01-extract-k00-e0000" in text
     assert text.count("```") == 4  # an item cannot leave its block
@@ -76,40 +76,40 @@ def test_items_are_numbered_with_their_sources_and_what_they_may_contradict(run:
 
 
 def test_what_was_dropped_reaches_neither_the_teacher_nor_the_next_round(run: RunFolder) -> None:
-    decide(config(), run, 1, decision("approve", 2, 4))
-    review(config(), run, 1, StageContext(load))
-    assert [entry.text for entry in load_distilled(config(), run, 1).knowledge] == [GOOD, GOOD]
-    carried = previous_knowledge(config(), run, 2, 1)
+    decide(Round(config(), run, 1), decision("approve", 2, 4))
+    review(Round(config(), run, 1), StageContext(load))
+    assert [entry.text for entry in Round(config(), run, 1).knowledge().knowledge] == [GOOD, GOOD]
+    carried = Round(config(), run, 2).previous_knowledge()[1]
     assert carried is not None
     assert carried.text == GOOD
     assert "deadly" in load_knowledge(run.stage_path(1, "accumulate"), 0).text
     kept = Decision.model_validate_json((run.stage_path(1, "review") / REVIEW).read_bytes())
     assert (kept.author, kept.dropped, kept.note) == ("ann", (2, 4), "why")
     with pytest.raises(ConfigError, match="too late"):
-        decide(config(), run, 1, decision("reject"))
+        decide(Round(config(), run, 1), decision("reject"))
 
 
 def test_it_is_too_late_for_a_round_that_is_over(run: RunFolder) -> None:
     end(run, Trigger(id="one", outcome="failed", round=1, at=1.0), 1)
     with pytest.raises(ConfigError, match=r"round 1 of run is over \(failed\): it is too late"):
-        decide(config(), run, 1, decision("approve"))
+        decide(Round(config(), run, 1), decision("approve"))
 
 
 def test_without_a_decision_or_with_a_rejection_the_round_does_not_go_on(run: RunFolder) -> None:
     with pytest.raises(ExtractionError, match="waits for review: look at it with `oel review run`"):
-        review(config(), run, 1, StageContext(load))
-    decide(config(), run, 1, decision("reject"))
+        review(Round(config(), run, 1), StageContext(load))
+    decide(Round(config(), run, 1), decision("reject"))
     with pytest.raises(ExtractionError, match=r"rejected by ann \(why\)"):
-        review(config(), run, 1, StageContext(load))
-    decide(config(), run, 1, decision("approve"))
-    review(config(), run, 1, StageContext(load))
+        review(Round(config(), run, 1), StageContext(load))
+    decide(Round(config(), run, 1), decision("approve"))
+    review(Round(config(), run, 1), StageContext(load))
     assert load_knowledge(run.stage_path(1, "review"), 0) == load_knowledge(run.stage_path(1, "accumulate"), 0)
 
 
 def test_dropping_everything_of_a_file_is_refused(run: RunFolder) -> None:
-    decide(config(), run, 1, decision("approve", 1, 2))
+    decide(Round(config(), run, 1), decision("approve", 1, 2))
     with pytest.raises(ExtractionError, match="nothing of the knowledge of replica 0"):
-        review(config(), run, 1, StageContext(load))
+        review(Round(config(), run, 1), StageContext(load))
 
 
 def test_the_command_shows_and_decides_on_files(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +119,7 @@ def test_the_command_shows_and_decides_on_files(run: RunFolder, capfd: pytest.Ca
     assert "\x1b" not in shown
     assert "not decided" in shown
     assert call(["review", "run", *root, "--approve", "--drop", "2, 4", "--author", "bob"]) == 0
-    made = decision_of(run, 1)
+    made = decision_of(Round(config(), run, 1))
     assert made is not None
     assert (made.decision, made.dropped, made.author, made.via) == ("approve", (2, 4), "bob", "oel review")
     for wrong in (

@@ -15,9 +15,9 @@ from oel_core.knowledge.store import load_knowledge
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.preflight.check import check
-from oel_core.rounds import context as common
+from oel_core.rounds import round as rounds
 from oel_core.rounds.context import StageContext
-from oel_core.rounds.knowledge import load_distilled, previous_input, previous_knowledge
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.seeds import derive_seed, reference_seed
@@ -66,14 +66,14 @@ def config(**knowledge: Any) -> OelConfig:
 @pytest.fixture(autouse=True)
 def _world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
-    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+    monkeypatch.setattr(rounds, "model_digest", lambda path: "base")
 
 
 def accumulated(root: Path, name: str, configuration: OelConfig) -> RunFolder:
     run = open_run(root, name)
-    collect(configuration, run, 1, StageContext(load_scripted))
-    extract(configuration, run, 1, StageContext(load_scripted))
-    accumulate(configuration, run, 1, StageContext(load_scripted))
+    collect(Round(configuration, run, 1), StageContext(load_scripted))
+    extract(Round(configuration, run, 1), StageContext(load_scripted))
+    accumulate(Round(configuration, run, 1), StageContext(load_scripted))
     return run
 
 
@@ -84,7 +84,7 @@ def selection_of(run: RunFolder) -> Selection:
 def selected(root: Path, name: str, use: str, **more: Any) -> tuple[RunFolder, OelConfig]:
     configuration = config(selection={"use": use, "episodes": 12, **more})
     run = accumulated(root, name, configuration)
-    select(configuration, run, 1, StageContext(load_scripted))
+    select(Round(configuration, run, 1), StageContext(load_scripted))
     return run, configuration
 
 
@@ -93,7 +93,7 @@ def test_scores_are_those_of_validation_episodes_that_nothing_else_plays(tmp_pat
     episodes = list(read_jsonl(run.stage_path(1, "select") / "episodes.jsonl", Trajectory))
     assert {episode.split for episode in episodes} == {Split.VALIDATION}
     collected = read_jsonl(run.stage_path(1, "collect") / "trajectories.jsonl", Trajectory)
-    evaluate(configuration, run, 0, "held_out", StageContext(load_scripted))
+    evaluate(Round(configuration, run, 0), "held_out", StageContext(load_scripted))
     held_out = read_jsonl(run.stage_path(0, "evaluate/held_out") / "episodes.jsonl", Trajectory)
     seeds = {episode.seed for episode in episodes}
     assert len(seeds) == 12
@@ -108,7 +108,7 @@ def test_scores_are_those_of_validation_episodes_that_nothing_else_plays(tmp_pat
 
 def test_the_best_file_alone_is_distilled_and_carries_its_score(tmp_path: Path) -> None:
     run, configuration = selected(tmp_path, "run", "best")
-    teaching = load_distilled(configuration, run, 1)
+    teaching = Round(configuration, run, 1).knowledge()
     best = max(file.score.pass_rate for file in selection_of(run).files)
     assert [entry.validation_score for entry in teaching.knowledge] == [best]
     assert teaching.weights is None
@@ -122,12 +122,12 @@ def test_the_best_file_alone_is_distilled_and_carries_its_score(tmp_path: Path) 
 
 def test_top_m_keeps_m_and_weighted_draws_by_score(tmp_path: Path) -> None:
     run, configuration = selected(tmp_path, "top", "top_m", m=3)
-    kept = load_distilled(configuration, run, 1).knowledge
+    kept = Round(configuration, run, 1).knowledge().knowledge
     scores = {file.replica: file.score.pass_rate for file in selection_of(run).files}
     assert len(kept) == 3
     assert min(scores[entry.replica] for entry in kept) >= min(scores.values())
     run, configuration = selected(tmp_path, "weighted", "weighted")
-    teaching = load_distilled(configuration, run, 1)
+    teaching = Round(configuration, run, 1).knowledge()
     assert teaching.weights is not None
     assert sum(teaching.weights) == pytest.approx(1)
     rates = [scores[entry.replica] for entry in teaching.knowledge]
@@ -137,12 +137,12 @@ def test_top_m_keeps_m_and_weighted_draws_by_score(tmp_path: Path) -> None:
 
 def test_the_in_context_arm_reads_what_is_distilled(tmp_path: Path) -> None:
     run, configuration = selected(tmp_path, "run", "best")
-    evaluate(configuration, run, 1, "in_context", StageContext(load_scripted))
+    evaluate(Round(configuration, run, 1), "in_context", StageContext(load_scripted))
     played = read_jsonl(run.stage_path(1, "evaluate/in_context") / "episodes.jsonl", Trajectory)
     assert len({episode.knowledge_digest for episode in played}) == 1
     changed = config(selection={"use": "top_m", "m": 2, "episodes": 12})
     with pytest.raises(ArtifactError, match=r"knowledge\.selection\.use: best → top_m"):
-        select(changed, run, 1, StageContext(load_scripted))
+        select(Round(changed, run, 1), StageContext(load_scripted))
 
 
 @pytest.mark.parametrize("killed_after", [1, 7, 30])
@@ -158,8 +158,8 @@ def test_a_killed_selection_goes_on_and_ends_with_the_same_scores(tmp_path: Path
 
         if name == "killed":
             with pytest.raises(Killed):
-                select(configuration, run, 1, StageContext(load_scripted, on_progress))
-        select(configuration, run, 1, StageContext(load_scripted))
+                select(Round(configuration, run, 1), StageContext(load_scripted, on_progress))
+        select(Round(configuration, run, 1), StageContext(load_scripted))
         found.append((run.stage_path(1, "select") / "scores.json").read_bytes())
         ids = [e.id for e in read_jsonl(run.stage_path(1, "select") / "episodes.jsonl", Trajectory)]
         assert len(ids) == len(set(ids))
@@ -169,7 +169,7 @@ def test_a_killed_selection_goes_on_and_ends_with_the_same_scores(tmp_path: Path
 def test_equal_texts_are_played_once_and_score_alike(tmp_path: Path) -> None:
     configuration = config(saturation={"every": 2, "episodes": 5})
     run = accumulated(tmp_path, "run", configuration)
-    counts = saturation(configuration, run, 1, StageContext(load_scripted)).counts
+    counts = saturation(Round(configuration, run, 1), StageContext(load_scripted)).counts
     folder = run.stage_path(1, "saturation")
     curve = SaturationCurve.model_validate_json((folder / "curve.json").read_bytes())
     assert points(configuration) == [0, 2, 4]
@@ -205,9 +205,9 @@ def test_wrong_settings_are_refused() -> None:
 
 def test_nothing_is_scored_by_default(tmp_path: Path) -> None:
     run = accumulated(tmp_path, "run", config())
-    assert len(load_distilled(config(), run, 1).knowledge) == 4
+    assert len(Round(config(), run, 1).knowledge().knowledge) == 4
     with pytest.raises(ConfigError, match="nothing to select"):
-        select(config(), run, 1, StageContext(load_scripted))
+        select(Round(config(), run, 1), StageContext(load_scripted))
     assert "selection" not in json.dumps(run.manifest(1, "accumulate").key.config)
 
 
@@ -220,9 +220,9 @@ def test_knowledge_goes_on_though_review_selection_and_replicas_changed(tmp_path
     values["review"]["mode"] = "required"
     new = parse_config(values, "test")
     texts = [load_knowledge(run.stage_path(1, "accumulate"), replica).text for replica in range(4)]
-    carried = [previous_knowledge(new, run, 2, replica) for replica in range(6)]
+    carried = [Round(new, run, 2).previous_knowledge()[replica] for replica in range(6)]
     assert [entry.text for entry in carried if entry] == [*texts, *texts[:2]]
-    assert previous_input(new, run, 2) == previous_input(old, run, 2)
+    assert Round(new, run, 2).previous_input() == Round(old, run, 2).previous_input()
 
 
 def test_the_papers_seeds_are_played_in_validation_too() -> None:

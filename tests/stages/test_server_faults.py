@@ -11,6 +11,7 @@ from oel_core import envs
 from oel_core.config.run import OelConfig, parse_config
 from oel_core.errors import ConfigError, OelError, PolicyError
 from oel_core.policies import load_policy, release
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.collect import collect, consolidation_plans, extraction_plans
@@ -75,13 +76,13 @@ def test_finished_episodes_are_kept_and_only_the_rest_is_played_again(
         run = open_run(tmp_path, "run")
         server.trouble = lambda number, body: trouble(server) if number >= 15 else None
         with pytest.raises(kind, match=said):
-            collect(settings, run, 1)
+            collect(Round(settings, run, 1))
         before = written(run)
         assert 0 < len(before) < 20
         assert all(episode.error is None for episode in before)
         server.trouble, asked = (lambda number, body: None), requests_at_rest(server)
         patient = config(server.url, model, retries=3, timeout_s=90.0)  # may be changed: decides no result
-        collect(patient, run, 1)
+        collect(Round(patient, run, 1))
         after = written(run)
         assert len(server.generations) - asked == sum(len(episode.turns) for episode in after[len(before) :])
     assert after[: len(before)] == before
@@ -97,7 +98,7 @@ def test_a_prompt_too_long_for_the_server_ends_that_episode_alone(tmp_path: Path
         run = open_run(tmp_path, "run")
         said = {"error": {"message": "the request exceeds the available context size"}}
         server.trouble = lambda number, body: (400, said, {}) if number % 5 == 4 else None
-        manifest = collect(settings, run, 1)
+        manifest = collect(Round(settings, run, 1))
     failed = [episode for episode in written(run) if episode.error is not None]
     assert manifest.counts["episodes"] == 20
     assert manifest.counts["errors"] == len(failed) > 0

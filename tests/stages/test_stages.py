@@ -15,10 +15,11 @@ from oel_core.errors import ArtifactError, ConfigError, ExtractionError
 from oel_core.knowledge.store import load_knowledge
 from oel_core.policies.base import Completion, Policy, Request
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.rounds import context as common
+from oel_core.rounds import round as rounds
 from oel_core.rounds.context import StageContext
 from oel_core.rounds.prompts import partial_rollouts
-from oel_core.rounds.summary import report, summarise_run
+from oel_core.rounds.round import Round
+from oel_core.rounds.summary import summarise_run
 from oel_core.runs.folder import RunFolder, open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.seeds import derive_seed
@@ -63,7 +64,7 @@ def config(**values: Any) -> OelConfig:
 def _world(monkeypatch: pytest.MonkeyPatch) -> None:
     """A corridor in the registry, and no real model behind the run."""
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
-    monkeypatch.setattr(common, "model_digest", lambda path: "base")
+    monkeypatch.setattr(rounds, "model_digest", lambda path: "base")
 
 
 @pytest.fixture
@@ -72,9 +73,9 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def first_round(run: RunFolder, configuration: OelConfig) -> None:
-    collect(configuration, run, 1, StageContext(load_scripted))
-    extract(configuration, run, 1, StageContext(load_scripted))
-    accumulate(configuration, run, 1, StageContext(load_scripted))
+    collect(Round(configuration, run, 1), StageContext(load_scripted))
+    extract(Round(configuration, run, 1), StageContext(load_scripted))
+    accumulate(Round(configuration, run, 1), StageContext(load_scripted))
 
 
 def trajectories(run: RunFolder) -> list[Trajectory]:
@@ -86,7 +87,7 @@ def without_time(run: RunFolder) -> list[str]:
 
 
 def test_a_round_collects_for_both_uses_and_never_shows_knowledge(run: RunFolder) -> None:
-    manifest = collect(config(), run, 1, StageContext(load_scripted))
+    manifest = collect(Round(config(), run, 1), StageContext(load_scripted))
     episodes = trajectories(run)
     assert manifest.counts["episodes"] == len(episodes) == 2 * 5 + 3 * 2
     assert len({episode.id for episode in episodes}) == len({episode.seed for episode in episodes}) == 16
@@ -97,7 +98,7 @@ def test_a_round_collects_for_both_uses_and_never_shows_knowledge(run: RunFolder
 @pytest.mark.parametrize("killed_after", [0, 1, 3, 4, 7, 15, 16])
 def test_collection_goes_on_after_a_kill_without_losing_or_doubling(tmp_path: Path, killed_after: int) -> None:
     reference = open_run(tmp_path, "reference")
-    collect(config(), reference, 1, StageContext(load_scripted))
+    collect(Round(config(), reference, 1), StageContext(load_scripted))
     run = open_run(tmp_path, "run")
 
     def on_progress(done: int, total: int) -> None:
@@ -106,11 +107,11 @@ def test_collection_goes_on_after_a_kill_without_losing_or_doubling(tmp_path: Pa
 
     if killed_after < 16:
         with pytest.raises(Killed):
-            collect(config(), run, 1, StageContext(load_scripted, on_progress))
+            collect(Round(config(), run, 1), StageContext(load_scripted, on_progress))
         partial = run.stage_path(1, ".collect.partial") / "trajectories.jsonl"
         with partial.open("ab") as file:
             file.write(b'{"id": "torn')
-    collect(config(), run, 1, StageContext(load_scripted))
+    collect(Round(config(), run, 1), StageContext(load_scripted))
     assert without_time(run) == without_time(reference)
 
 
@@ -129,9 +130,9 @@ def test_a_policy_that_differs_each_time_plays_only_what_is_missing(run: RunFold
             raise Killed
 
     with pytest.raises(Killed):
-        collect(config(), run, 1, StageContext(lambda path, model: Unsteady(player, batch_size=4), on_progress))
+        collect(Round(config(), run, 1), StageContext(lambda path, model: Unsteady(player, batch_size=4), on_progress))
     played.clear()
-    collect(config(), run, 1, StageContext(lambda path, model: Unsteady(player, batch_size=4)))
+    collect(Round(config(), run, 1), StageContext(lambda path, model: Unsteady(player, batch_size=4)))
     assert played[0] == 4
     assert len({episode.id for episode in trajectories(run)}) == len(trajectories(run)) == 16
 
@@ -152,7 +153,7 @@ def test_extraction_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, kil
     texts = []
     for name in ("reference", "run"):
         run = open_run(tmp_path, name)
-        collect(config(), run, 1, StageContext(load_scripted))
+        collect(Round(config(), run, 1), StageContext(load_scripted))
 
         def on_progress(done: int, total: int) -> None:
             if done >= killed_after:
@@ -160,9 +161,9 @@ def test_extraction_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, kil
 
         if name == "run":
             with pytest.raises(Killed):
-                extract(config(), run, 1, StageContext(load_scripted, on_progress))
-        extract(config(), run, 1, StageContext(load_scripted))
-        accumulate(config(), run, 1, StageContext(load_scripted))
+                extract(Round(config(), run, 1), StageContext(load_scripted, on_progress))
+        extract(Round(config(), run, 1), StageContext(load_scripted))
+        accumulate(Round(config(), run, 1), StageContext(load_scripted))
         texts.append((run.stage_path(1, "accumulate") / "knowledge_00.md").read_bytes())
     assert texts[0] == texts[1] != b""
 
@@ -175,11 +176,11 @@ def test_replicas_are_read_side_by_side(run: RunFolder) -> None:
 
     asked: list[int] = []
     seen: list[tuple[int, int]] = []
-    collect(config(), run, 1, StageContext(load_scripted))
+    collect(Round(config(), run, 1), StageContext(load_scripted))
     given = StageContext(
         lambda path, model: Counting(player, batch_size=4), lambda done, total: seen.append((done, total))
     )
-    assert extract(config(), run, 1, given).counts["episodes"] == 10
+    assert extract(Round(config(), run, 1), given).counts["episodes"] == 10
     assert asked == [2] * 5  # one episode of each replica: each is read with what its replica knows so far
     assert seen == [(done, 10) for done in range(1, 11)]
 
@@ -188,18 +189,18 @@ def test_an_extractor_that_writes_nothing_usable_is_counted_and_an_error(run: Ru
     def mute(path: str, model: ModelConfig) -> Policy:
         return ScriptedPolicy(lambda messages, seed: "I have nothing to say", batch_size=4)
 
-    collect(config(), run, 1, StageContext(mute))
-    assert extract(config(), run, 1, StageContext(mute)).counts["empty_outputs"] == 10
+    collect(Round(config(), run, 1), StageContext(mute))
+    assert extract(Round(config(), run, 1), StageContext(mute)).counts["empty_outputs"] == 10
     with pytest.raises(ExtractionError, match=r"replica 0, 1 is empty.*knowledge\.allow_empty"):
-        accumulate(config(), run, 1, StageContext(mute))
+        accumulate(Round(config(), run, 1), StageContext(mute))
     wanted = config(knowledge={"max_tokens": 400, "carry_over": True, "allow_empty": True})
     with pytest.raises(ArtifactError, match=r"knowledge\.allow_empty: False → True"):
-        accumulate(wanted, run, 1, StageContext(mute))
+        accumulate(Round(wanted, run, 1), StageContext(mute))
 
 
 def test_every_turn_of_a_steps_episodes_is_a_prompt_of_that_step(run: RunFolder) -> None:
-    collect(config(), run, 1, StageContext(load_scripted))
-    episodes = common.load_trajectories(run, 1, Split.DISTILL)
+    collect(Round(config(), run, 1), StageContext(load_scripted))
+    episodes = Round(config(), run, 1).trajectories(Split.DISTILL)
     steps = partial_rollouts(config(), episodes)
     assert [len(step) for step in steps] == [
         sum(len(episode.turns) for episode in episodes[first : first + 2]) for first in (0, 2, 4)
@@ -209,15 +210,17 @@ def test_every_turn_of_a_steps_episodes_is_a_prompt_of_that_step(run: RunFolder)
 
 def test_the_arms_play_the_same_episodes_and_differ_in_what_is_read(run: RunFolder) -> None:
     first_round(run, config())
-    evaluate(config(), run, 0, "held_out", StageContext(load_scripted))
+    evaluate(Round(config(), run, 0), "held_out", StageContext(load_scripted))
     for arm in ("in_context", "raw"):
-        evaluate(config(), run, 1, arm, StageContext(load_scripted))
+        evaluate(Round(config(), run, 1), arm, StageContext(load_scripted))
     ids = []
     for round_index, part in [(0, "held_out"), (1, "in_context"), (1, "raw")]:
         folder = run.stage_path(round_index, f"evaluate/{part}")
         ids.append([episode.seed for episode in read_jsonl(folder / "episodes.jsonl", Trajectory)])
     assert sorted(ids[0]) == sorted(ids[1]) == sorted(ids[2])
-    base, taught, raw = (report(run, *place) for place in [(0, "held_out"), (1, "in_context"), (1, "raw")])
+    base, taught, raw = (
+        Round(config(), run, number).report(part) for number, part in [(0, "held_out"), (1, "in_context"), (1, "raw")]
+    )
     assert base is not None
     assert taught is not None
     assert raw is not None
@@ -230,10 +233,10 @@ def test_parts_and_rows(run: RunFolder) -> None:
     assert parts(configuration, 0) == ["held_out"]
     assert parts(configuration, 1) == ["in_context", "raw", "held_out"]
     with pytest.raises(ConfigError, match="round 0 has no evaluation 'raw'"):
-        evaluate(configuration, run, 0, "raw", StageContext(load_scripted))
+        evaluate(Round(configuration, run, 0), "raw", StageContext(load_scripted))
     with pytest.raises(ArtifactError, match=r"round_01/accumulate has not finished"):
-        evaluate(configuration, run, 1, "in_context", StageContext(load_scripted))
-    evaluate(configuration, run, 0, "held_out", StageContext(load_scripted))
+        evaluate(Round(configuration, run, 1), "in_context", StageContext(load_scripted))
+    evaluate(Round(configuration, run, 0), "held_out", StageContext(load_scripted))
     (run.path / "config.yaml").write_text("rounds: 2\n")
     rows = summarise_run(run)
     assert [(row.round, row.in_context_pass_rate, row.knowledge_tokens) for row in rows] == [(0, None, None)]
@@ -242,10 +245,10 @@ def test_parts_and_rows(run: RunFolder) -> None:
 
 
 def test_a_corrupt_line_of_the_collected_episodes_is_named(run: RunFolder) -> None:
-    collect(config(), run, 1, StageContext(load_scripted))
+    collect(Round(config(), run, 1), StageContext(load_scripted))
     path = run.stage_path(1, "collect") / "trajectories.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     lines[4] = lines[4][:40] + b"\n"
     path.write_bytes(b"".join(lines))
     with pytest.raises(ArtifactError, match=r"trajectories\.jsonl, line 5 is not a whole Trajectory"):
-        extract(config(), run, 1, StageContext(load_scripted))
+        extract(Round(config(), run, 1), StageContext(load_scripted))

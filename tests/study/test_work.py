@@ -7,13 +7,15 @@ import pytest
 from oel_core import envs
 from oel_core.distillation.training import run as training
 from oel_core.errors import ArtifactError
-from oel_core.rounds import context as common
+from oel_core.rounds import round as rounds
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.manifest import Manifest
 from oel_core.study.plan import RUNS, StudyPlan, jobs
 from oel_core.study.results import StudyResult, gather
 from oel_core.study.sharing import shared_stages
 from oel_core.study.work import Watch, perform
+from oel_core.types import Trajectory
 from tests.study.builders import fake_distill, load_scripted, tiny_plan
 
 
@@ -24,7 +26,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def _world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
-    monkeypatch.setattr(common, "model_digest", lambda path: f"model {path}")
+    monkeypatch.setattr(rounds, "model_digest", lambda path: f"model {path}")
     monkeypatch.setattr(training, "distill", fake_distill)
 
 
@@ -32,7 +34,7 @@ def run_all(folder: Path, plan: StudyPlan, *, killed_after: int | None = None) -
     """All runs; `killed_after` so many finished stages."""
     count = 0
 
-    def finished(round_index: int, stage: str, manifest: Manifest) -> None:
+    def finished(round: Round, stage: str, manifest: Manifest) -> None:
         nonlocal count
         count += 1
         if count == killed_after:
@@ -87,7 +89,7 @@ def test_held_out_boards_decide_nothing(tmp_path: Path) -> None:
     for path in (tmp_path / RUNS).rglob("*.jsonl"):
         if path.name in ("trajectories.jsonl", "episodes.jsonl"):
             kind = "held_out" if "evaluate" in path.as_posix() else "used"
-            seeds[kind] |= {common.Trajectory.model_validate_json(line).seed for line in path.read_text().splitlines()}
+            seeds[kind] |= {Trajectory.model_validate_json(line).seed for line in path.read_text().splitlines()}
     assert seeds["used"]
     assert not seeds["used"] & seeds["held_out"]
 

@@ -25,6 +25,7 @@ def review(
     """Show the numbered items of a round, or decide about them. Without --approve or --reject nothing is decided."""
     from oel_core.errors import ConfigError
     from oel_core.projects.review import Decision, decide
+    from oel_core.rounds.round import Round
     from oel_core.runs.folder import find_run
     from oel_core.runs.processes import user_name
 
@@ -47,7 +48,7 @@ def review(
         via="oel review",
         decided_at=time.time(),
     )
-    decide(folder.config(), folder, number, decision)
+    decide(Round(folder.config(), folder, number), decision)
     if as_json:
         print_json([{"run": folder.name, "round": number} | decision.model_dump(mode="json")])
         return
@@ -67,9 +68,11 @@ def _newest(folder: "RunFolder") -> int:
 def _show(folder: "RunFolder", number: int, as_json: bool) -> None:
     from flows.pages.round import review_lines
     from oel_core.projects.review import decision_of, review_list
+    from oel_core.rounds.round import Round
     from oel_core.text.visible import visible
 
-    found, decision = review_list(folder.config(), folder, number), decision_of(folder, number)
+    round = Round(folder.config(), folder, number)
+    found, decision = review_list(round), decision_of(round)
     if as_json:
         print_json(
             [

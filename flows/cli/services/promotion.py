@@ -61,9 +61,10 @@ def promote(
 
 
 def _judge(folder: "RunFolder", version: "Version", champion: "Version | None") -> "Verdict":
+    from oel_core.rounds.round import Round
     from oel_core.stages.gate import decide
 
-    return decide(folder.config(), folder, version.round, champion.round if champion else 0)
+    return decide(Round(folder.config(), folder, version.round), champion.round if champion else 0)
 
 
 def _show_verdict(verdict: "Verdict", as_json: bool) -> None:

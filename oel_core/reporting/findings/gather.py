@@ -15,7 +15,8 @@ from oel_core.reporting.findings.efforts import Effort, effort
 from oel_core.reporting.findings.failures import failures
 from oel_core.reporting.findings.standings import HELD_OUT, left_out, standings
 from oel_core.rounds.context import EPISODES
-from oel_core.rounds.summary import RoundSummary, report, summarise_round
+from oel_core.rounds.round import Round
+from oel_core.rounds.summary import RoundSummary, summarise_round
 from oel_core.runs.folder import MANIFEST, RunFolder, stage_manifest
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest, read_record
@@ -60,17 +61,17 @@ class EpisodePair:
 def rounds(config: OelConfig, run: RunFolder) -> list[RoundView]:
     """All rounds of which any stage has finished, in order."""
     numbers = [number for number in range(config.rounds + 1) if any(_manifests(run, number))]
-    return [_round(config, run, number) for number in numbers]
+    return [_round(Round(config, run, number)) for number in numbers]
 
 
-def _round(config: OelConfig, run: RunFolder, number: int) -> RoundView:
-    parts = ["held_out", "in_context", "raw", *(f"ood/{suite}" for suite in config.evaluate.ood)]
-    reports = {part: found for part in parts if (found := report(run, number, part)) is not None}
-    distilled, folder = run.has(number, "distill"), run.stage_path(number, "distill")
-    steps = read_steps(folder / STEPS) if distilled else []
+def _round(round: Round) -> RoundView:
+    run, number, distilled = round.run, round.number, round.stage("distill")
+    parts = ["held_out", "in_context", "raw", *(f"ood/{suite}" for suite in round.config.evaluate.ood)]
+    reports = {part: found for part in parts if (found := round.report(part)) is not None}
+    steps = read_steps(distilled.path / STEPS) if distilled.finished else []
     return RoundView(
         number=number,
-        summary=summarise_round(config, run, number),
+        summary=summarise_round(round),
         reports=reports,
         steps=steps,
         selection=_record(run, number, "select", SCORES, Selection),

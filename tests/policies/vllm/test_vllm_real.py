@@ -28,6 +28,7 @@ from oel_core.policies.hf.policy import TransformersPolicy
 from oel_core.policies.vllm.orphans import descendants
 from oel_core.rollouts.playing import plan_episodes, play_episodes
 from oel_core.rounds.context import StageContext
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.collect import collect, consolidation_plans, extraction_plans
@@ -150,10 +151,10 @@ def test_killed_in_mid_collection(config: ModelConfig, tmp_path: Path, monkeypat
             end_servers()
 
     with pytest.raises(PolicyError, match=DEATH[config.backend]):
-        collect(settings, run, 1, StageContext(on_progress=kill))
+        collect(Round(settings, run, 1), StageContext(on_progress=kill))
     before = written(run)
     assert 8 <= len(before) < 32
-    collect(settings, run, 1)
+    collect(Round(settings, run, 1))
     after = written(run)
     assert after[: len(before)] == before
     assert all(episode.error is None for episode in after)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from oel_core.config.run import OelConfig, parse_config
+from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, adopt_config, open_run, stage_key
 from oel_core.runs.jsonl import jsonl_bytes
 from oel_core.types import Split, Trajectory
@@ -47,7 +48,7 @@ def test_a_round_was_trained_on_its_own_experience(settings: TrackingSettings, r
     leave(run, 1, "collect", "trajectories.jsonl", played(0, 1))
     tracker = Tracker(settings, run)
     for _ in range(2):
-        tracker.log_dataset("1", experience(run, 1, "collect"))
+        tracker.log_dataset("1", experience(Round(CONFIG, run, 1), "collect"))
     (found,) = tracker.client.get_run(tracker.run_id("1")).inputs.dataset_inputs
     assert {tag.key: tag.value for tag in found.tags} == {"mlflow.data.context": "training"}
     assert found.dataset.name == "run round 1 experience"
@@ -59,7 +60,7 @@ def test_all_rounds_are_measured_on_the_same_set_whatever_came_of_it(run: RunFol
     leave(run, 0, "evaluate/held_out", "episodes.jsonl", played(0, 0))
     leave(run, 1, "evaluate/held_out", "episodes.jsonl", played(1, 0)[::-1])
     leave(run, 2, "evaluate/held_out", "episodes.jsonl", played(1, 0, 1))
-    first, second, longer = (measured(CONFIG, run, index, "evaluate/held_out") for index in range(3))
+    first, second, longer = (measured(Round(CONFIG, run, index), "evaluate/held_out") for index in range(3))
     assert first == second
     assert longer.digest != first.digest
     assert (longer.name, longer.profile) == ("lake held out", {"episodes": 3})
@@ -68,7 +69,9 @@ def test_all_rounds_are_measured_on_the_same_set_whatever_came_of_it(run: RunFol
 def test_a_suite_is_a_set_of_its_own(run: RunFolder) -> None:
     for stage in ("evaluate/held_out", "evaluate/ood/other_symbols"):
         leave(run, 1, stage, "episodes.jsonl", played(0, 0))
-    plain, suite = (measured(CONFIG, run, 1, stage) for stage in ("evaluate/held_out", "evaluate/ood/other_symbols"))
+    plain, suite = (
+        measured(Round(CONFIG, run, 1), stage) for stage in ("evaluate/held_out", "evaluate/ood/other_symbols")
+    )
     assert suite.name == "lake other_symbols"
     assert suite.digest != plain.digest
     assert suite.source == {"environment": "lake", "options": {"episodes": 2}}

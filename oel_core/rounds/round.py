@@ -1,0 +1,163 @@
+"""One round of a run: its stages on disk, the models before and after it, its episodes and its knowledge."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from oel_core.config.run import OelConfig
+from oel_core.errors import ArtifactError
+from oel_core.models.checkpoints import model_digest
+from oel_core.policies.base import Policy
+from oel_core.rounds.context import CHECKPOINT, REPORT, TRAJECTORIES, StageContext
+from oel_core.rounds.knowledge import ACCUMULATE, REVIEW, SELECT, DistilledKnowledge, load_distilled, load_files
+from oel_core.rounds.stage_folder import StageFolder
+from oel_core.runs.folder import RunFolder, Work, round_name, stage_key
+from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.manifest import Manifest, StageKey, freed_files, read_record
+from oel_core.runs.round_start import knowledge_before, parent_of
+from oel_core.types import EvalReport, Knowledge, Split, Trajectory
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round, as the configuration wants it and as the run's folder has it. Cheap to make; nothing is cached."""
+
+    config: OelConfig
+    run: RunFolder
+    number: int
+    """0 is the base model, which is only evaluated."""
+
+    @property
+    def path(self) -> Path:
+        """The round's folder."""
+        return self.run.path / round_name(self.number)
+
+    def at(self, number: int) -> "Round":
+        """Another round of the same run."""
+        return replace(self, number=number)
+
+    @property
+    def parent(self) -> "Round":
+        """The round whose model this one starts from."""
+        return self.at(parent_of(self.run, self.number))
+
+    def stage(self, name: str) -> StageFolder:
+        """A stage by its name within the round, like `collect` or `evaluate/held_out`."""
+        return StageFolder(self.run, self.number, name)
+
+    def key(self, stage: str, sections: Sequence[str], inputs: Mapping[str, str]) -> StageKey:
+        """The key of a stage that depends on these sections of the configuration and these inputs."""
+        return stage_key(self.config, self.number, stage, sections, inputs)
+
+    def perform(self, stage: str, sections: Sequence[str], inputs: Mapping[str, str], work: Work) -> Manifest:
+        """Does a stage's work unless it has finished with the same key.
+
+        Raises:
+            ArtifactError: the stage, finished or half done, was made with other settings or inputs.
+        """
+        return self.run.perform(self.key(stage, sections, inputs), work)
+
+    def model(self) -> str:
+        """The model that the round leaves: the base model for round 0, else the checkpoint that it distilled.
+
+        Raises:
+            ArtifactError: the round has not been distilled, or its weights were removed.
+        """
+        if self.number == 0:
+            return self.config.model.path
+        distilled = self.stage("distill")
+        distilled.manifest()
+        if freed_files(distilled.path):
+            raise ArtifactError(f"the weights of round {self.number} of {self.run.path} were removed by `oel clean`")
+        return str(distilled.path / CHECKPOINT)
+
+    def model_digest(self) -> str:
+        """Digest of `model`, as an input of later stages; weights that were removed still have one."""
+        return model_digest(self.config.model.path) if self.number == 0 else self.stage("distill").digest()
+
+    def start_model(self) -> str:
+        """The model that the round starts from. Errors as `model`."""
+        return self.parent.model()
+
+    def start_digest(self) -> str:
+        """Digest of `start_model`, as an input of the round's stages."""
+        return self.parent.model_digest()
+
+    def start_policy(self, context: StageContext) -> Policy:
+        """The policy that the round starts from, loaded."""
+        return context.load(self.start_model(), self.config.model)
+
+    def trajectories(self, split: Split) -> list[Trajectory]:
+        """The episodes that the round collected for `split`, ordered by replica and index."""
+        path = self.stage("collect").path / TRAJECTORIES
+        chosen = [episode for episode in read_jsonl(path, Trajectory) if episode.split is split]
+        return sorted(chosen, key=lambda episode: (episode.replica, episode.index))
+
+    def extraction_episodes(self) -> dict[int, list[Trajectory]]:
+        """The episodes that each replica's knowledge is extracted from, in order."""
+        episodes = self.trajectories(Split.EXTRACT)
+        return {
+            replica: [episode for episode in episodes if episode.replica == replica]
+            for replica in range(self.config.collect.replicas)
+        }
+
+    def merged_stage(self) -> StageFolder:
+        """The stage that leaves the K knowledge files: `review` where a person decides, else `accumulate`."""
+        return self.stage(REVIEW if self.config.review.mode == "required" else ACCUMULATE)
+
+    def merged_knowledge(self) -> list[Knowledge]:
+        """The K knowledge files. ArtifactError: one is missing, edited, or over the token cap."""
+        return load_files(self.merged_stage(), self.config.knowledge_cap)
+
+    def distilled_stage(self) -> StageFolder:
+        """The stage that leaves the knowledge which is distilled."""
+        return self.merged_stage() if self.config.knowledge.selection.use == "all" else self.stage(SELECT)
+
+    def knowledge(self) -> DistilledKnowledge:
+        """The knowledge that is distilled. ArtifactError: a file is missing, edited, or over the token cap."""
+        return load_distilled(self.distilled_stage(), self.config.knowledge_cap)
+
+    def previous_stage(self) -> StageFolder | None:
+        """The stage of an earlier round whose knowledge this round goes on from; None: it starts from nothing.
+
+        What that round's settings were does not matter, only what it left: they may have changed since.
+        """
+        number = knowledge_before(self.run, self.number) if self.config.knowledge.carry_over else None
+        if number is None:
+            return None
+        left = [self.at(number).stage(name) for name in (SELECT, REVIEW, ACCUMULATE)]
+        return next((stage for stage in left if stage.finished), left[-1])
+
+    def previous_input(self) -> dict[str, str]:
+        """The digest of the knowledge that the round goes on from, when it goes on from any."""
+        before = self.previous_stage()
+        return {} if before is None else {"previous_knowledge": before.digest()}
+
+    def previous_knowledge(self) -> dict[int, Knowledge]:
+        """What every replica goes on from: its own file or, where only some were distilled, one of those in turn.
+
+        A file that was not chosen ends there, and what is wrong in it with it. Empty where the round starts from
+        nothing.
+
+        Raises:
+            ArtifactError: a file is missing, edited, or over the token cap.
+        """
+        before = self.previous_stage()
+        if before is None:
+            return {}
+        files = load_distilled(before, self.config.knowledge_cap).knowledge
+        own = {file.replica: file for file in files}
+        return {
+            replica: own.get(replica, files[replica % len(files)]).model_copy(
+                update={"replica": replica, "validation_score": None}
+            )
+            for replica in range(self.config.collect.replicas)
+        }
+
+    def report(self, part: str) -> EvalReport | None:
+        """The report of one part of the round's evaluation, or None when it has not finished."""
+        stage = self.stage(f"evaluate/{part}")
+        if not stage.finished:
+            return None
+        found: EvalReport = read_record(stage.path / REPORT, EvalReport)
+        return found
