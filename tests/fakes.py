@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from oel_core.envs.base import EnvSpec, Step
+from oel_core.envs.base import HIDDEN_RULES, LEARN_RULES, EnvSpec, Step
 from oel_core.errors import EnvironmentError_
 
 CHATML = (
@@ -27,7 +27,9 @@ class CorridorEnv:
     odd seeds), `pad` (characters added to every observation of odd seeds, to make prompts too long).
     """
 
+    instructions = HIDDEN_RULES
     intro = "You stand in a corridor. Your actions are [left] and [right]."
+    extraction_task = LEARN_RULES
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         options: dict[str, Any] = dict(spec.options)

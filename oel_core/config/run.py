@@ -18,7 +18,7 @@ from oel_core.config.names import BackendName, FormatName
 from oel_core.config.operation import ExperienceConfig, GateConfig
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
-from oel_core.config.section import Count, CountOrZero, Options, Section
+from oel_core.config.section import Count, CountOrZero, Options, Section, Text
 from oel_core.config.serving import OpenAIConfig, VllmConfig
 from oel_core.config.yaml_text import Place, YamlText, dump_yaml, parse_yaml, read_yaml
 from oel_core.errors import ConfigError
@@ -78,6 +78,8 @@ class EnvironmentConfig(Section):
     """Turns after which an episode is truncated."""
     split_by_layout: bool = False
     """Draw seeds so that no hidden layout occurs in two splits."""
+    instructions: Text | None = None
+    """What a player is asked to do and how an action is answered; null is the environment's own."""
     seeds: Literal["disjoint", "paper"] = "disjoint"
     """`paper` plays the very seeds of the paper's reference implementation, whatever the loop seed."""
 
@@ -109,6 +111,8 @@ class ExtractConfig(Section):
     """How experience becomes knowledge items."""
 
     format: FormatName = "itemised"
+    task: Text | None = None
+    """What the extractor is told about the world and what is worth knowing; null is the environment's own."""
     with_previous: bool = True
     """Show the extractor the knowledge so far."""
     use_after: Count | None = None

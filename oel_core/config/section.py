@@ -11,6 +11,8 @@ MOST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Text = Annotated[str, Field(pattern=r"\S")]
+"""A text that says something."""
 
 
 class Section(BaseModel):

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from oel_core.config.run import OelConfig
 from oel_core.envs.base import Environment, EnvSpec, Step
 from oel_core.envs.options import OptionInfo, option_infos
-from oel_core.errors import EnvironmentError_
+from oel_core.errors import ConfigError, EnvironmentError_
 from oel_core.plugins.builtin import ENVIRONMENTS
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "describe_env",
     "describe_envs",
     "env_names",
+    "extraction_task",
     "make_env",
     "prepare_envs",
 ]
@@ -57,9 +59,15 @@ def check_spec(spec: EnvSpec) -> None:
     """Refuses a spec that no episode could be made of, without making one. Raises ConfigError."""
     from oel_core.envs.options import parse_options
 
+    _own_task(spec.name)
     options = getattr(_load(spec.name), "Options", None)
     if options is not None:
         parse_options(options, spec)
+
+
+def extraction_task(config: OelConfig) -> str:
+    """What the extractor is told about the run's environment. Raises ConfigError where there is no such text."""
+    return config.extract.task or _own_task(config.environment.name)
 
 
 def prepare_envs(spec: EnvSpec, seeds: Sequence[int], workers: int = 1) -> None:
@@ -80,6 +88,13 @@ def describe_env(name: str) -> EnvInfo:
 def describe_envs() -> list[EnvInfo]:
     """Summary and options of every environment that has a name."""
     return [describe_env(name) for name in env_names()]
+
+
+def _own_task(name: str) -> str:
+    task = getattr(_load(name), "extraction_task", None)
+    if not isinstance(task, str) or not task.strip():
+        raise ConfigError(f"environment '{name}': its class has no text extraction_task, which the extractor is told")
+    return task
 
 
 def _load(name: str) -> Any:

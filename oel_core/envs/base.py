@@ -2,9 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from oel_core.config.run import OelConfig
+
+HIDDEN_RULES: Final = (
+    "You act in a world whose rules nobody has told you. Look at what you see, think briefly, "
+    "and end your answer with one action in square brackets."
+)
+"""Instructions of a world whose actions are words in square brackets and whose rules are to be found out."""
+LEARN_RULES: Final = (
+    "You study one finished episode of a world whose rules nobody has told you. Work out from what happened what is "
+    "worth knowing in other episodes: what things do, what to aim for, what to avoid."
+)
+"""Extraction task of such a world."""
 
 
 @dataclass(frozen=True)
@@ -14,12 +25,14 @@ class EnvSpec:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     max_turns: int = 5
+    instructions: str | None = None
+    """Replaces the environment's own instructions."""
 
 
 def env_spec(config: OelConfig) -> EnvSpec:
     """The environment of a run."""
     environment = config.environment
-    return EnvSpec(environment.name, environment.options, environment.max_turns)
+    return EnvSpec(environment.name, environment.options, environment.max_turns, environment.instructions)
 
 
 @dataclass(frozen=True)
@@ -34,14 +47,20 @@ class Step:
 
 
 class Environment(Protocol):
-    """One episode of a world whose rules the player does not know.
+    """One episode of a world. Given the same spec and seed, it answers the same actions with the same bytes.
 
-    No observation, intro or step may contain rules text. Given the same spec and seed, an environment answers the
-    same actions with the same bytes.
+    A prompt begins with a system message of the instructions and, on a line of its own, the intro; an empty one is left
+    out. In a world whose rules are to be learnt from experience no text shown to the player may contain them.
+    `HIDDEN_RULES` and `LEARN_RULES` are the texts of such worlds.
     """
 
+    instructions: str
+    """What the player is asked to do and in which form an action is answered. The same for every seed."""
     intro: str
     """One line: who the player is and which actions exist. Never what anything means."""
+    extraction_task: str
+    """What the extractor is told about this kind of world and what is worth knowing there. An attribute of the class:
+    no episode is open when episodes are read. The extraction format says how the answer is written."""
 
     @property
     def layout(self) -> str:

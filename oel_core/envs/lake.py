@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from oel_core.envs.base import EnvSpec, Step
+from oel_core.envs.base import HIDDEN_RULES, LEARN_RULES, EnvSpec, Step
 from oel_core.envs.grid import GRID_INTRO, parse_grid_action
 from oel_core.envs.options import EnvOptions, parse_options
 from oel_core.errors import EnvironmentError_
@@ -179,7 +179,9 @@ class LakeEnv:
     """One episode on the lake. See `oel_core.envs.base.Environment`."""
 
     Options: ClassVar = LakeOptions
+    instructions = HIDDEN_RULES
     intro = GRID_INTRO
+    extraction_task = LEARN_RULES
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         self.options = parse_options(LakeOptions, spec)

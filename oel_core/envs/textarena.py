@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from oel_core.envs.base import EnvSpec, Step
+from oel_core.envs.base import HIDDEN_RULES, LEARN_RULES, EnvSpec, Step
 from oel_core.envs.grid import GRID_INTRO, parse_grid_action
 from oel_core.envs.options import EnvOptions, parse_options
 from oel_core.errors import EnvironmentError_
@@ -54,6 +54,9 @@ class _GridGame:
     """One episode of a TextArena grid game."""
 
     Options: ClassVar[type[EnvOptions]]
+    instructions = HIDDEN_RULES
+    intro = GRID_INTRO
+    extraction_task = LEARN_RULES
     _env_id: ClassVar[str]
     _rules_function: ClassVar[str]
     """Name of the game's function that writes its rules."""
@@ -66,7 +69,6 @@ class _GridGame:
             EnvironmentError_: the game could not be generated, or its rules text is not where it can be removed.
         """
         options = parse_options(self.Options, spec)
-        self.intro = GRID_INTRO
         self._game = _make_and_reset(self._env_id, self._arguments(options), seed)
         self._lift_turn_limit(spec.max_turns)
         self._first = self._without_rules(self._messages())

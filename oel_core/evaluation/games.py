@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from oel_core.config.run import Count, OelConfig, Section
-from oel_core.envs.base import Environment, EnvSpec
+from oel_core.envs.base import Environment, env_spec
 from oel_core.errors import ConfigError
 from oel_core.evaluation.base import HeldOutPlay, OnEpisode, held_out, ignore
 from oel_core.evaluation.options import parse_options
@@ -64,10 +64,8 @@ def make_games(options: Mapping[str, Any], config: OelConfig) -> Games:
     chosen = parse_options("games", GamesOptions, options)
     if bool(chosen.texts) != (chosen.arm != "plain"):
         raise ConfigError(f"suite games: arm {chosen.arm} was given {len(chosen.texts)} texts; only plain reads none")
-    world = config.environment
-    spec = EnvSpec(world.name, world.options, world.max_turns)
     settings = config.evaluate.games
-    plays = held_out(config, spec, settings.sampling, chosen.episodes or settings.episodes)
+    plays = held_out(config, env_spec(config), settings.sampling, chosen.episodes or settings.episodes)
     if chosen.arm == "in_context":
         plays = replace(plays, injection=config.knowledge.injection)
     return Games("games" if chosen.arm == "plain" else f"games_{chosen.arm}", plays, chosen.texts)

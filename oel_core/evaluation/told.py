@@ -8,7 +8,7 @@ from pydantic import Field
 
 from oel_core.config.run import Count, OelConfig, Options, Section
 from oel_core.envs import check_spec
-from oel_core.envs.base import Environment, EnvSpec
+from oel_core.envs.base import Environment, EnvSpec, env_spec
 from oel_core.errors import EnvironmentError_
 from oel_core.evaluation.base import HeldOutPlay, OnEpisode, held_out, ignore
 from oel_core.policies.base import Policy
@@ -54,8 +54,14 @@ class ToldSuite:
 
 def make_told(name: str, environment: str, symbols: Any, chosen: ToldOptions, config: OelConfig) -> ToldSuite:
     """A suite in that environment, with these symbols. Raises ConfigError for a wrong option of the world."""
-    own = config.environment.options if config.environment.name == environment else {}
-    spec = EnvSpec(environment, {**own, **chosen.world, "symbols": symbols}, config.environment.max_turns)
+    own = env_spec(config)
+    options = own.options if own.name == environment else {}
+    spec = EnvSpec(
+        environment,
+        {**options, **chosen.world, "symbols": symbols},
+        own.max_turns,
+        own.instructions if own.name == environment else None,
+    )
     check_spec(spec)
     return ToldSuite(name, held_out(config, spec, config.evaluate.games.sampling, chosen.episodes))
 

@@ -61,6 +61,7 @@ def extract_replicas(
     trajectories: Mapping[int, Sequence[Trajectory]],
     config: ExtractConfig,
     *,
+    task: str,
     previous: Mapping[int, Knowledge],
     cap: KnowledgeConfig,
     round_index: int,
@@ -72,6 +73,7 @@ def extract_replicas(
 
     Args:
         trajectories: replica → its episodes, in the order they are read.
+        task: what the extractor is told about the world (`oel_core.envs.extraction_task`).
         previous: replica → knowledge to start from; a replica that is not there starts from nothing.
         done: replica → rows of an earlier, killed call. They are not asked for, nor given to `on_row`, again.
         on_row: called with the replica and its new row, in episode order within a replica.
@@ -85,7 +87,7 @@ def extract_replicas(
         _start(number, episodes, previous.get(number), (done or {}).get(number, ()), round_index)
         for number, episodes in sorted(trajectories.items())
     ]
-    reader = _Reader(policy, config, cap, round_index, seed)
+    reader = _Reader(policy, config, task, cap, round_index, seed)
     for batch in _batches(replicas, config.with_previous, policy.batch_size):
         for asked, row in zip(batch, reader.answer(batch), strict=True):
             reader.absorb(asked.replica, row)
@@ -136,6 +138,7 @@ class _Reader:
 
     policy: Policy
     config: ExtractConfig
+    task: str
     cap: KnowledgeConfig
     round_index: int
     seed: int
@@ -155,7 +158,7 @@ class _Reader:
     def _request(self, asked: _Asked) -> Request:
         known = asked.replica.knowledge.text if self.config.with_previous else None
         return Request(
-            messages=extraction_messages(self.form, asked.episode, known, self.config.turns_shown),
+            messages=extraction_messages(self.form, self.task, asked.episode, known, self.config.turns_shown),
             seed=derive_seed("extract", self.seed, self.round_index, asked.replica.number, asked.episode.id),
         )
 

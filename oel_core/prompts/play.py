@@ -9,19 +9,18 @@ from collections.abc import Sequence
 
 from oel_core.types import Message
 
-INSTRUCTIONS = (
-    "You act in a world whose rules nobody has told you. Look at what you see, think briefly, "
-    "and end your answer with one action in square brackets."
-)
 KNOWLEDGE_HEADER = "Knowledge from earlier episodes:"
 
 
-def first_messages(intro: str, observation: str) -> tuple[Message, ...]:
-    """The prompt of an episode's first turn, without knowledge."""
-    return (
-        Message(role="system", content=f"{INSTRUCTIONS}\n{intro}"),
-        Message(role="user", content=observation),
-    )
+def system_text(instructions: str, intro: str) -> str:
+    """An environment's two texts as its system message; an empty one leaves no line."""
+    return "\n".join(text for text in (instructions, intro) if text)
+
+
+def first_messages(system: str, observation: str) -> tuple[Message, ...]:
+    """The prompt of an episode's first turn, without knowledge. An empty `system` is no message."""
+    user = Message(role="user", content=observation)
+    return (Message(role="system", content=system), user) if system else (user,)
 
 
 def next_messages(

@@ -63,7 +63,9 @@ class Episode:
         except Exception as error:
             self.fail(error)
             return
-        self.messages = prompts.first_messages(well_formed(self.environment.intro), observation)
+        instructions = self.environment.instructions if self.spec.instructions is None else self.spec.instructions
+        system = prompts.system_text(instructions, self.environment.intro)
+        self.messages = prompts.first_messages(well_formed(system), observation)
         if knowledge is not None:
             self.knowledge = knowledge(self.plan, self.environment)
 

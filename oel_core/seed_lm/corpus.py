@@ -104,7 +104,9 @@ def act_example(items: list[str], env: LakeEnv, rng: random.Random) -> Example:
     view = expert.read_board(observation)
     assert view is not None
     knowledge = "\n".join(items)
-    messages = play.with_knowledge(play.first_messages(env.intro, observation), knowledge)
+    messages = play.with_knowledge(
+        play.first_messages(play.system_text(env.instructions, env.intro), observation), knowledge
+    )
     return Example(messages, expert.think_and_act(expert.read_facts(knowledge), view, rng))
 
 
@@ -175,7 +177,13 @@ def record(
     while len(turns) < max_turns and not done:
         response = respond(observation)
         step = env.step(env.parse(response))
-        turns.append(_turn(play.first_messages(env.intro, observation), say(response), step.observation))
+        turns.append(
+            _turn(
+                play.first_messages(play.system_text(env.instructions, env.intro), observation),
+                say(response),
+                step.observation,
+            )
+        )
         observation, done = step.observation, step.terminated
     return Trajectory(
         id="corpus",
@@ -206,7 +214,7 @@ def extract(rng: random.Random) -> Example:
     shown = trajectory.turns[-TURNS_SHOWN:]
     pairs = [(turn.messages[-1].content, turn.response) for turn in shown]
     items = expert.learn(pairs, shown[-1].observation, trajectory.feedback)
-    messages = extraction_messages(itemised.FORMAT, trajectory, None, TURNS_SHOWN)
+    messages = extraction_messages(itemised.FORMAT, env.extraction_task, trajectory, None, TURNS_SHOWN)
     return Example(messages, "\n".join(items))
 
 

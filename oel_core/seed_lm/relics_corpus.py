@@ -74,7 +74,9 @@ def act_example(items: list[str], story: Story, rng: random.Random) -> Example:
     view = relics_expert.read_view(observation)
     assert view is not None
     knowledge = "\n".join(items)
-    messages = play.with_knowledge(play.first_messages(story.intro, observation), knowledge)
+    messages = play.with_knowledge(
+        play.first_messages(play.system_text(story.instructions, story.intro), observation), knowledge
+    )
     return Example(messages, relics_expert.think_and_act(relics_expert.read_facts(knowledge), view, rng))
 
 
@@ -106,7 +108,7 @@ def extract(rng: random.Random) -> Example:
     trajectory = corpus.record(NAME, story, respond, rng.choice([4, 8, 10]), say)
     shown = trajectory.turns[-TURNS_SHOWN:]
     seen = [shown[0].messages[-1].content, *(turn.observation for turn in shown)]
-    messages = extraction_messages(itemised.FORMAT, trajectory, None, TURNS_SHOWN)
+    messages = extraction_messages(itemised.FORMAT, story.extraction_task, trajectory, None, TURNS_SHOWN)
     return Example(messages, "\n".join(relics_expert.learn(seen, trajectory.feedback)))
 
 

@@ -1,6 +1,7 @@
 """The fixed phrases of the relics, for a tokenizer in which each of them is one token."""
 
 from oel_core.envs import lake
+from oel_core.envs.base import HIDDEN_RULES
 from oel_core.envs.textworld import relics
 from oel_core.envs.textworld.text import INTRO, NOT_POSSIBLE
 from oel_core.prompts import play
@@ -33,5 +34,5 @@ def phrases() -> list[str]:
     ends += [" turns.", " turn.", " (score ", " of ", f" {relics.POINT} {relics.WON}"]
     ends += [f" {said}" for said in (relics.CURSED, relics.SEALED, relics.WON)]
     answer = [". Here:", ". Carried:", "nothing", ". [take relic ", *(f". [go {way}]" for way in relics.ROUND)]
-    every = {f"{play.INSTRUCTIONS}\n{INTRO}", *ANALOGUES, *rooms, *seen, *events, *ends, *answer}
+    every = {play.system_text(HIDDEN_RULES, INTRO), *ANALOGUES, *rooms, *seen, *events, *ends, *answer}
     return sorted(every, key=lambda text: (-len(text), text))

@@ -10,8 +10,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from oel_core.envs import lake
+from oel_core.envs.base import HIDDEN_RULES, LEARN_RULES
 from oel_core.prompts import play
 from oel_core.prompts.extraction import free_text, itemised
+from oel_core.prompts.extraction.base import extraction_system
 from oel_core.seed_lm import frozen_lake_words as textarena
 from oel_core.seed_lm.expert import NOTHING_LEARNT
 
@@ -35,17 +37,20 @@ def _board_pieces() -> list[str]:
     return pieces
 
 
+def _extraction_systems() -> list[str]:
+    return [extraction_system(LEARN_RULES, form) for form in (itemised.FORMAT, free_text.FORMAT)]
+
+
 def phrases() -> list[str]:
     """Everything that is one token, longest first, without repeats."""
-    system = f"{play.INSTRUCTIONS}\n{lake.GRID_INTRO}"
+    system = play.system_text(HIDDEN_RULES, lake.GRID_INTRO)
     chat = [
         system,
         "system\n",
         "user\n",
         "assistant\n",
         f"\n\n{play.KNOWLEDGE_HEADER}\n",
-        itemised.TASK,
-        free_text.TASK,
+        *_extraction_systems(),
     ]
     events = [
         *(f"{text}\n" for text in (lake.PICKED_UP, lake.WALL, lake.NOT_UNDERSTOOD)),
@@ -91,7 +96,7 @@ def build_tokenizer(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    prose = [play.INSTRUCTIONS.lower(), itemised.TASK.lower(), free_text.TASK.lower()]
+    prose = [text.lower() for text in (HIDDEN_RULES, *_extraction_systems())]
     bpe.train_from_iterator(prose, trainer)
     bpe.add_tokens([AddedToken(text, normalized=False) for text in (*phrases(), *more)])
     tokenizer = PreTrainedTokenizerFast(

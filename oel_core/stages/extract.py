@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from oel_core.config.run import ExtractConfig
+from oel_core.envs import extraction_task
 from oel_core.knowledge.extraction import ExtractionResult, RawOutput, extract_replicas
 from oel_core.knowledge.extraction_records import Dropped
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
@@ -21,6 +22,7 @@ from oel_core.types import Record
 SECTIONS = (
     "seed",
     "model",
+    "environment.name",
     "collect.extraction_episodes",
     "collect.replicas",
     "extract",
@@ -78,6 +80,7 @@ def extract(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
                 policy,
                 episodes,
                 _within(config.extract, min(map(len, episodes.values()))),
+                task=extraction_task(config),
                 previous=round.previous_knowledge(),
                 cap=config.knowledge,
                 round_index=round.number,

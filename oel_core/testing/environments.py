@@ -41,6 +41,7 @@ def check_environment(
         _answers_equal_seeds_alike,
         _seeds_differ,
         _intro_is_one_line,
+        _instructions_and_task_are_texts,
         _layout_is_stable,
         _hostile_responses_are_no_actions,
         _invalid_actions_do_not_end,
@@ -80,6 +81,19 @@ def _intro_is_one_line(factory: Factory, responses: Sequence[str], seeds: tuple[
     intro = factory(seeds[0]).intro
     assert intro.strip() == intro, "intro begins or ends with white space"
     assert "\n" not in intro, "intro is more than one line"
+
+
+def _instructions_and_task_are_texts(
+    factory: Factory, responses: Sequence[str], seeds: tuple[int, int], turns: int
+) -> None:
+    environment, other = (factory(seed) for seed in seeds)
+    texts = {"instructions": getattr(environment, "instructions", None)}
+    texts["extraction_task"] = getattr(type(environment), "extraction_task", None)
+    for name, text in texts.items():
+        assert isinstance(text, str), f"{name} is {text!r}, not a text of the class"
+        assert text.strip() == text, f"{name} begins or ends with white space"
+    assert texts["extraction_task"], "extraction_task is empty: the extractor is told nothing about the world"
+    assert environment.instructions == other.instructions, f"seeds {seeds} have different instructions"
 
 
 def _layout_is_stable(factory: Factory, responses: Sequence[str], seeds: tuple[int, int], turns: int) -> None:

@@ -19,7 +19,7 @@ def check_format(form: ExtractionFormat, outputs: Sequence[str]) -> None:
         AssertionError: the format breaks its contract; the message says how.
     """
     assert form.name.isidentifier(), f"name {form.name!r} is not an identifier"
-    assert form.task.strip(), "task is empty"
+    assert form.instructions.strip(), "instructions are empty"
     for output in HOSTILE:
         form.parse(output)
     for output in outputs:

@@ -29,7 +29,7 @@ from transformers import DynamicCache
 from oel_core import envs
 from oel_core.config.run import ExtractConfig, KnowledgeConfig, ModelConfig, PlayConfig, load_config
 from oel_core.config.sampling import Sampling
-from oel_core.envs.base import EnvSpec, env_spec
+from oel_core.envs.base import LEARN_RULES, EnvSpec, env_spec
 from oel_core.knowledge.extraction import extract_replicas
 from oel_core.models.checkpoints import SEED_LM
 from oel_core.models.loading import load_model, load_tokenizer
@@ -245,7 +245,16 @@ def extraction(repeats: int) -> None:
     )
     free = ScriptedPolicy(lambda messages, seed: "[up]", batch_size=LIVE)
     played = play(free, episodes=REPLICAS * 2)
-    read = partial(extract_replicas, policy, config=config, previous={}, cap=KnowledgeConfig(), round_index=1, seed=0)
+    read = partial(
+        extract_replicas,
+        policy,
+        config=config,
+        task=LEARN_RULES,
+        previous={},
+        cap=KnowledgeConfig(),
+        round_index=1,
+        seed=0,
+    )
     replicas = {replica: played[replica::REPLICAS] for replica in range(REPLICAS)}
 
     def one_by_one() -> None:

@@ -174,6 +174,20 @@ def test_the_intro_is_one_line(name: str) -> None:
 
 
 @env_names
+def test_instructions_and_extraction_task_are_those_of_hidden_rules(name: str) -> None:
+    """The published runs depend on these bytes."""
+    environment = make_env(SPECS[name], SEEDS[0])
+    assert environment.instructions == (
+        "You act in a world whose rules nobody has told you. Look at what you see, think briefly, and end your answer "
+        "with one action in square brackets."
+    )
+    assert type(environment).extraction_task == (
+        "You study one finished episode of a world whose rules nobody has told you. Work out from what happened what "
+        "is worth knowing in other episodes: what things do, what to aim for, what to avoid."
+    )
+
+
+@env_names
 def test_closing_twice_is_fine(name: str) -> None:
     environment = make_env(SPECS[name], SEEDS[0])
     environment.start()

@@ -65,7 +65,7 @@ def episodes(count: int, replica: int = 0) -> list[Trajectory]:
 def read_all(
     policy: Extractor, played: Mapping[int, Sequence[Trajectory]], **options: Any
 ) -> dict[int, ExtractionResult]:
-    settings = {"previous": {}, "cap": KnowledgeConfig(max_tokens=1000), "round_index": 1, "seed": 5}
+    settings = {"task": "Read.", "previous": {}, "cap": KnowledgeConfig(max_tokens=1000), "round_index": 1, "seed": 5}
     config = options.pop("config", ExtractConfig())
     return extract_replicas(policy, played, config, **{**settings, **options})
 

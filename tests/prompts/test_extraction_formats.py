@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oel_core.envs.base import LEARN_RULES
 from oel_core.errors import ConfigError
 from oel_core.plugins.builtin import FORMATS
 from oel_core.prompts.extraction import get_format
-from oel_core.prompts.extraction.base import extraction_messages, transcript
+from oel_core.prompts.extraction.base import extraction_messages, extraction_system, transcript
 from oel_core.prompts.extraction.itemised import MARKER
 from oel_core.types import Message, Split
 from tests.builders import episode, turn
@@ -169,13 +170,35 @@ def test_a_turn_with_history_shows_what_was_seen_last() -> None:
 def test_the_extractor_reads_previous_knowledge_before_the_episode(name: str) -> None:
     form = get_format(name)
     played = episode("e", split=Split.EXTRACT, feedback="You lost.")
-    system, user = extraction_messages(form, played, "- old wisdom", None)
-    assert (system.role, system.content) == ("system", form.task)
+    system, user = extraction_messages(form, "Study it.", played, "- old wisdom", None)
+    assert (system.role, system.content) == ("system", f"Study it. {form.instructions}")
     assert user.content.startswith("Knowledge so far:\n- old wisdom\n\nEpisode:\n## Turn 1")
     assert user.content.endswith("Feedback: You lost.")
 
 
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [
+        (
+            "itemised",
+            "You study one finished episode of a world whose rules nobody has told you. Work out from what happened "
+            "what is worth knowing in other episodes: what things do, what to aim for, what to avoid. Write only what "
+            "is new and would help. Each item is one line that starts with '- EXPERIENCE ITEM:'.",
+        ),
+        (
+            "free_text",
+            "You study one finished episode of a world whose rules nobody has told you. Work out from what happened "
+            "what is worth knowing in other episodes: what things do, what to aim for, what to avoid. Write it down "
+            "briefly and plainly, without retelling the episode.",
+        ),
+    ],
+)
+def test_the_system_message_about_hidden_rules_keeps_its_bytes(name: str, system: str) -> None:
+    # The seed model was trained on these bytes, each of which is one token to it.
+    assert extraction_system(LEARN_RULES, get_format(name)) == system
+
+
 def test_no_previous_knowledge_is_not_the_same_as_empty_knowledge() -> None:
     form, played = get_format("itemised"), episode("e")
-    assert "Knowledge so far" not in extraction_messages(form, played, None, None)[1].content
-    assert extraction_messages(form, played, "", None)[1].content.startswith("Knowledge so far:\n(none)\n")
+    assert "Knowledge so far" not in extraction_messages(form, "Study it.", played, None, None)[1].content
+    assert extraction_messages(form, "Study it.", played, "", None)[1].content.startswith("Knowledge so far:\n(none)\n")

@@ -85,7 +85,7 @@ def test_the_record_of_an_episode_by_hand() -> None:
     assert episode.policy == "scripted"
     assert episode.knowledge_digest is None
     first, second = episode.turns
-    assert first.messages == prompts.first_messages(CorridorEnv.intro, "_@__")
+    assert first.messages == prompts.first_messages(f"{CorridorEnv.instructions}\n{CorridorEnv.intro}", "_@__")
     assert second.messages == prompts.next_messages(first.messages, "I go [right]", "__@_", history_turns=None)
     assert (first.action, first.observation, first.reward) == ("right", "__@_", 0.0)
     assert (second.action, second.observation, second.reward) == ("right", "___@", 1.0)
@@ -94,6 +94,19 @@ def test_the_record_of_an_episode_by_hand() -> None:
     assert first.prompt_ids_digest == prompt_digest(list(seen))
     assert bytes(first.response_ids[:-1]) == b"I go [right]"
     assert first.wall_s >= 0
+
+
+def test_an_environment_without_texts_of_its_own_has_no_system_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CorridorEnv, "instructions", "")
+    monkeypatch.setattr(CorridorEnv, "intro", "")
+    (episode,) = play(Watched(lambda messages, seed: "[right]"), [plan(4)])
+    assert [message.role for message in episode.turns[0].messages] == ["user"]
+
+
+def test_a_preset_replaces_the_instructions() -> None:
+    spec = replace(SPEC, instructions="Find the way out.")
+    (episode,) = play(Watched(lambda messages, seed: "[right]"), [plan(4)], spec)
+    assert episode.turns[0].messages[0].content == f"Find the way out.\n{CorridorEnv.intro}"
 
 
 def test_the_turn_limit_truncates_and_invalid_moves_are_recorded() -> None:

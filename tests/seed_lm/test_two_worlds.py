@@ -8,7 +8,7 @@ import pytest
 from oel_core import envs
 from oel_core.config.run import ModelConfig, PlayConfig
 from oel_core.config.sampling import Sampling
-from oel_core.envs.base import EnvSpec
+from oel_core.envs.base import LEARN_RULES, EnvSpec
 from oel_core.models.checkpoints import SEED_LM_TWO_WORLDS, SEED_LM_TWO_WORLDS_WEIGHTS
 from oel_core.models.loading import load_model
 from oel_core.policies import load_policy, release
@@ -84,7 +84,7 @@ def test_it_extracts_what_an_episode_teaches(policy: Policy) -> None:
 
 def test_what_it_extracts_from_its_own_play_is_true(policy: Policy) -> None:
     episodes = played(policy, "story", False)
-    requests = [Request(extraction_messages(itemised.FORMAT, episode, None, 4), 0) for episode in episodes]
+    requests = [Request(extraction_messages(itemised.FORMAT, LEARN_RULES, episode, None, 4), 0) for episode in episodes]
     written = policy.generate(requests, Sampling(temperature=0.0, max_tokens=64))
     items = [item for answer in written for item in itemised.parse(answer.text) if item != expert.NOTHING_LEARNT]
     true = set(envs.make_env(EnvSpec("story"), 0).truths().splitlines())  # type: ignore[attr-defined]

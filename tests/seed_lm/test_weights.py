@@ -9,7 +9,7 @@ import pytest
 from oel_core.config.run import ModelConfig, PlayConfig
 from oel_core.config.sampling import Sampling
 from oel_core.envs import lake
-from oel_core.envs.base import EnvSpec
+from oel_core.envs.base import LEARN_RULES, EnvSpec
 from oel_core.envs.lake import LakeEnv
 from oel_core.models.loading import load_model
 from oel_core.policies import load_policy, release
@@ -78,7 +78,7 @@ def test_what_it_extracts_from_its_own_play_is_true(policy: Policy) -> None:
     spec = EnvSpec("lake", {}, max_turns=10)
     plans = plan_episodes(spec, 3, Split.VALIDATION, 0, 0, EPISODES, split_by_layout=True)
     played = list(play_episodes(policy, spec, plans, PLAY, seed=0))
-    requests = [Request(extraction_messages(itemised.FORMAT, episode, None, 4), 0) for episode in played]
+    requests = [Request(extraction_messages(itemised.FORMAT, LEARN_RULES, episode, None, 4), 0) for episode in played]
     written = policy.generate(requests, Sampling(temperature=0.0, max_tokens=64))
     items = [item for answer in written for item in itemised.parse(answer.text) if item != expert.NOTHING_LEARNT]
     true = set(LakeEnv(spec, 0).truths().splitlines()) | {lake.item_goal("G"), lake.item_gate("G")}

@@ -36,6 +36,20 @@ class Forgetful(CorridorEnv):
     intro = "Two\nlines"
 
 
+class Speechless(CorridorEnv):
+    extraction_task = ""
+
+
+class Wordy(CorridorEnv):
+    instructions = "Go. "
+
+
+class Fickle(CorridorEnv):
+    def __init__(self, spec: EnvSpec, seed: int) -> None:
+        super().__init__(spec, seed)
+        self.instructions = f"You are number {seed}."
+
+
 class Moving(CorridorEnv):
     def step(self, action: str | None) -> Step:
         self.layout += "x"
@@ -56,6 +70,9 @@ class Strict(CorridorEnv):
     ("broken", "problem"),
     [
         (Forgetful, "more than one line"),
+        (Speechless, "extraction_task is empty"),
+        (Wordy, "instructions begins or ends with white space"),
+        (Fickle, "different instructions"),
         (Moving, "layout changed"),
         (Eager, "for an action"),
         (Strict, "one invalid action ended"),
@@ -78,7 +95,7 @@ def test_the_shipped_formats_keep_the_contract(name: str) -> None:
     ("change", "problem"),
     [
         ({"name": "two words"}, "not an identifier"),
-        ({"task": " "}, "task is empty"),
+        ({"instructions": " "}, "instructions are empty"),
         ({"parse": lambda output: []}, "nothing was found"),
         ({"parse": lambda output: [output + "!"]}, "do not parse to themselves"),
         ({"truncate": lambda text, cap, count: text}, "under a cap"),

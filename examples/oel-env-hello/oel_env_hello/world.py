@@ -5,7 +5,7 @@ import re
 
 from pydantic import Field
 
-from oel_core.envs.base import EnvSpec, Step
+from oel_core.envs.base import HIDDEN_RULES, LEARN_RULES, EnvSpec, Step
 from oel_core.envs.options import EnvOptions, parse_options
 
 GREETINGS = ("hello", "bonjour", "hola", "ciao", "hej")
@@ -22,6 +22,8 @@ class HelloEnv:
     """Greet door after door in its language, which is a secret of the seed."""
 
     Options = HelloOptions
+    instructions = HIDDEN_RULES
+    extraction_task = LEARN_RULES
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         options = parse_options(HelloOptions, spec)

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from oel_core.envs.base import EnvSpec, Step
+from oel_core.envs.base import HIDDEN_RULES, LEARN_RULES, EnvSpec, Step
 from oel_core.envs.options import parse_options
 from oel_core.envs.textworld import engine
 from oel_core.envs.textworld.options import (
@@ -40,7 +40,9 @@ class TextWorldGame:
     """One episode of a TextWorld game."""
 
     Options: ClassVar[type[TextWorldOptions]]
+    instructions = HIDDEN_RULES
     intro = INTRO
+    extraction_task = LEARN_RULES
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         """Generates and compiles the game, or takes it from the cache, and starts it.

@@ -3,7 +3,7 @@
 import random
 import re
 
-from oel_core.envs.base import EnvSpec, Step
+from oel_core.envs.base import HIDDEN_RULES, LEARN_RULES, EnvSpec, Step
 from oel_core.envs.options import parse_options
 from oel_core.envs.textworld import relics
 from oel_core.envs.textworld.relics import Board, RelicsOptions
@@ -24,7 +24,9 @@ class Story:
     Its observations are those of `textworld_relics` with `show_commands: false`.
     """
 
+    instructions = HIDDEN_RULES
     intro = INTRO
+    extraction_task = LEARN_RULES
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         """As `textworld_relics`. Raises ConfigError for a wrong option."""

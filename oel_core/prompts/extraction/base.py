@@ -13,8 +13,8 @@ class ExtractionFormat:
     """One way to ask for knowledge and to read the answer."""
 
     name: str
-    task: str
-    """System message: what to write and how."""
+    instructions: str
+    """How the answer is written. In the system message it follows the environment's extraction task."""
     parse: Callable[[str], list[str]]
     """Raw extractor output → item texts, in order."""
     finished: Callable[[str], str]
@@ -42,10 +42,15 @@ def transcript(trajectory: Trajectory, turns_shown: int | None) -> str:
     return "\n".join(lines)
 
 
+def extraction_system(task: str, form: ExtractionFormat) -> str:
+    """The extractor's system message: what to look for in this kind of world, then how to write it down."""
+    return f"{task} {form.instructions}"
+
+
 def extraction_messages(
-    form: ExtractionFormat, trajectory: Trajectory, previous: str | None, turns_shown: int | None
+    form: ExtractionFormat, task: str, trajectory: Trajectory, previous: str | None, turns_shown: int | None
 ) -> tuple[Message, ...]:
     """The extractor's prompt. Knowledge so far comes before the episode; None leaves that block out."""
     known = "" if previous is None else f"Knowledge so far:\n{previous or '(none)'}\n\n"
     body = f"{known}Episode:\n{transcript(trajectory, turns_shown)}\nFeedback: {trajectory.feedback}"
-    return (Message(role="system", content=form.task), Message(role="user", content=body))
+    return (Message(role="system", content=extraction_system(task, form)), Message(role="user", content=body))

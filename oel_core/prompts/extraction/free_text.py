@@ -2,11 +2,7 @@
 
 from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat, without_thinking
 
-TASK = (
-    "You study one finished episode of a world whose rules nobody has told you. Work out from what happened what is "
-    "worth knowing in other episodes: what things do, what to aim for, what to avoid. Write it down briefly and "
-    "plainly, without retelling the episode."
-)
+INSTRUCTIONS = "Write it down briefly and plainly, without retelling the episode."
 
 
 def parse(output: str) -> list[str]:
@@ -30,4 +26,6 @@ def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
     return ""
 
 
-FORMAT = ExtractionFormat(name="free_text", task=TASK, parse=parse, finished=finished, truncate=truncate)
+FORMAT = ExtractionFormat(
+    name="free_text", instructions=INSTRUCTIONS, parse=parse, finished=finished, truncate=truncate
+)

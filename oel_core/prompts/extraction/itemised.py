@@ -6,11 +6,7 @@ from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat, with
 
 MARKER = "- EXPERIENCE ITEM:"
 
-TASK = (
-    "You study one finished episode of a world whose rules nobody has told you. Work out from what happened what is "
-    "worth knowing in other episodes: what things do, what to aim for, what to avoid. Write only what is new and would "
-    f"help. Each item is one line that starts with '{MARKER}'."
-)
+INSTRUCTIONS = f"Write only what is new and would help. Each item is one line that starts with '{MARKER}'."
 
 
 def parse(output: str) -> list[str]:
@@ -41,4 +37,4 @@ def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
     return ""
 
 
-FORMAT = ExtractionFormat(name="itemised", task=TASK, parse=parse, finished=finished, truncate=truncate)
+FORMAT = ExtractionFormat(name="itemised", instructions=INSTRUCTIONS, parse=parse, finished=finished, truncate=truncate)
