@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from oel_core.config.run import ExtractConfig, KnowledgeConfig
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PromptTooLongError
-from oel_core.knowledge.extraction_records import Dropped, ExtractionResult, RawOutput
+from oel_core.knowledge.extraction_records import Dropped, ExtractionResult, KnowledgeState, RawOutput
 from oel_core.knowledge.hygiene import screen
 from oel_core.knowledge.store import empty, merge
 from oel_core.policies.base import Completion, Policy, Request
@@ -33,11 +33,15 @@ class _Replica:
 
     number: int
     trajectories: Sequence[Trajectory]
-    knowledge: Knowledge
     done: Sequence[RawOutput]
+    states: list[KnowledgeState]
+    """Before the first episode, then after each that was read."""
     raw: list[RawOutput] = field(default_factory=list)
     items: list[ExperienceItem] = field(default_factory=list)
-    states: list[Knowledge] = field(default_factory=list)
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return self.states[-1].knowledge
 
 
 class _Asked(NamedTuple):
@@ -113,10 +117,8 @@ def _start(
             f"raw.jsonl of replica {replica}, row {wrong + 1} is about episode {found[wrong]}, expected "
             f"{expected[wrong] if wrong < len(expected) else 'no more rows'}: remove that file to extract again"
         )
-    knowledge = previous or empty(replica, round_index)
-    return _Replica(
-        replica, episodes, knowledge.model_copy(update={"replica": replica, "round": round_index}), tuple(done)
-    )
+    knowledge = (previous or empty(replica, round_index)).model_copy(update={"replica": replica, "round": round_index})
+    return _Replica(replica, episodes, tuple(done), [KnowledgeState(knowledge=knowledge)])
 
 
 def _batches(replicas: Sequence[_Replica], with_previous: bool, size: int) -> Iterator[list[_Asked]]:
@@ -210,8 +212,8 @@ class _Reader:
             )
             for text in self._items(row)
         ]
-        kept, _ = screen(items, replica.knowledge.items, self.cap.hygiene, replica.number)
-        replica.knowledge = merge(
+        kept, flagged = screen(items, replica.knowledge.items, self.cap.hygiene, replica.number)
+        knowledge = merge(
             replica.knowledge,
             kept,
             max_tokens=self.cap.max_tokens,
@@ -220,7 +222,7 @@ class _Reader:
         )
         replica.raw.append(row)
         replica.items += items
-        replica.states.append(replica.knowledge)
+        replica.states.append(KnowledgeState(knowledge=knowledge, flagged=tuple(flagged)))
 
 
 def _result(replica: _Replica, use_after: int | None, round_index: int) -> ExtractionResult:
@@ -237,9 +239,8 @@ def _result(replica: _Replica, use_after: int | None, round_index: int) -> Extra
         )
     return ExtractionResult(
         replica=replica.number,
-        knowledge=replica.states[used - 1],
-        final=replica.knowledge,
-        sizes=tuple(knowledge.tokens for knowledge in replica.states),
+        knowledge=replica.states[used].knowledge,
+        states=tuple(replica.states),
         items=tuple(replica.items),
         raw=tuple(replica.raw),
     )

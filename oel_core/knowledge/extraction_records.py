@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from oel_core.knowledge.hygiene import FlaggedItem
 from oel_core.types import ExperienceItem, Knowledge, Record, StopReason
 
 
@@ -47,6 +48,15 @@ class RawOutput(Record):
         return self.skipped is None and self.error is None and self.items == 0
 
 
+class KnowledgeState(Record):
+    """One row of `states.jsonl`: a replica's knowledge before its first episode, then after each of them."""
+
+    knowledge: Knowledge
+    """Screened, merged and cut to the token cap."""
+    flagged: tuple[FlaggedItem, ...] = ()
+    """What hygiene flagged in the items of the last episode."""
+
+
 @dataclass(frozen=True)
 class ExtractionResult:
     """What one replica's episodes gave."""
@@ -54,14 +64,22 @@ class ExtractionResult:
     replica: int
     knowledge: Knowledge
     """After the first `use_after` episodes: the one that is used."""
-    final: Knowledge
-    """After all episodes: shows saturation."""
-    sizes: tuple[int, ...]
-    """Tokens of the knowledge after each episode."""
+    states: tuple[KnowledgeState, ...]
+    """Before the first episode, then after each of them."""
     items: tuple[ExperienceItem, ...]
     """Every item found, in order, before duplicates and the cap."""
     raw: tuple[RawOutput, ...]
     """One row an episode."""
+
+    @property
+    def final(self) -> Knowledge:
+        """After all episodes."""
+        return self.states[-1].knowledge
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Tokens of the knowledge after each episode: shows saturation."""
+        return tuple(state.knowledge.tokens for state in self.states[1:])
 
     @property
     def skipped(self) -> int:

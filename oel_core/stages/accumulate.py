@@ -1,25 +1,23 @@
-"""Accumulate: each replica's items, merged in order, become the knowledge file that a model reads.
+"""Accumulate: a replica's knowledge after its first `use_after` episodes becomes the file that a model reads.
 
 `knowledge.source` may put other texts in their place (`oel_core.rounds.sources`).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from oel_core.errors import ExtractionError
-from oel_core.knowledge.extraction import RawOutput
-from oel_core.knowledge.hygiene import FlaggedItem, screen
-from oel_core.knowledge.store import empty, merge, write_knowledge
-from oel_core.policies.base import Policy
-from oel_core.prompts.extraction import get_format
+from oel_core.knowledge.hygiene import FlaggedItem
+from oel_core.knowledge.store import write_knowledge
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
 from oel_core.rounds.round import Round
 from oel_core.rounds.sources import folder_digest, folder_source, raw_source
 from oel_core.runs.files import write_atomic
-from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
+from oel_core.runs.jsonl import jsonl_bytes
 from oel_core.runs.manifest import Manifest
-from oel_core.stages.extract import ITEMS, RAW, replica_path
+from oel_core.stages.extract import RAW, read_states, replica_path
 from oel_core.stages.extract import STAGE as EXTRACTED
-from oel_core.types import ExperienceItem, Knowledge
+from oel_core.types import Knowledge
 
 SECTIONS = (
     "collect",
@@ -38,7 +36,7 @@ STAGE, FLAGGED = "accumulate", "flagged.jsonl"
 
 
 def accumulate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
-    """Writes `knowledge_KK.md` and `.json` for every replica, from the items of its first `use_after` episodes.
+    """Writes `knowledge_KK.md` and `.json` for every replica.
 
     With hygiene also `flagged.jsonl`: what was found in new items, where it comes from, and whether it was left out.
 
@@ -46,18 +44,16 @@ def accumulate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifes
         ExtractionError: a replica's knowledge is empty and `knowledge.allow_empty` is not set.
         ArtifactError: an extraction is missing or corrupt, or the stage was made with other settings.
     """
-    config, replicas = round.config, range(round.config.collect.replicas)
+    config, replicas = round.config, round.config.collect.replicas
 
     def work(folder: Path) -> dict[str, float]:
         written: list[Knowledge] = []
         flagged: list[FlaggedItem] = []
-        policy = round.start_policy(context)
-        for replica in replicas:
-            merged, found = _source(round, replica, policy)
-            written.append(merged)
+        for knowledge, found in _sources(round, context):
+            written.append(knowledge)
             flagged += found
-            write_knowledge(folder, replica, written[-1])
-            context.on_progress(replica + 1, len(replicas))
+            write_knowledge(folder, knowledge.replica, knowledge)
+            context.on_progress(len(written), replicas)
         _require_content(round, written)
         counts = _counts(written)
         if config.knowledge.hygiene.policy != "off":
@@ -77,39 +73,21 @@ def _inputs(round: Round) -> dict[str, str]:
     return {EXTRACTED: round.stage(EXTRACTED).digest(), **round.previous_input()}
 
 
-def _source(round: Round, replica: int, policy: Policy) -> tuple[Knowledge, list[FlaggedItem]]:
+def _sources(round: Round, context: StageContext) -> Iterator[tuple[Knowledge, list[FlaggedItem]]]:
+    """Every replica's knowledge in order, with what was flagged in its new items."""
     source = round.config.knowledge.source.use
+    if source == "extracted":
+        for states in read_states(round).values():
+            used = states[: round.config.use_after + 1]
+            yield used[-1].knowledge, [item for state in used for item in state.flagged]
+        return
+    policy = round.start_policy(context)
     if source == "raw":
-        return raw_source(round, replica, round.extraction_episodes()[replica], policy), []
-    if source == "folder":
-        return folder_source(round, replica, policy)
-    return merged_after(round, replica, policy, round.config.use_after)
-
-
-def merged_after(round: Round, replica: int, policy: Policy, episodes: int) -> tuple[Knowledge, list[FlaggedItem]]:
-    """A replica's knowledge after its first `episodes` episodes (0: what the round started from), and what was flagged.
-
-    Merges episode by episode, as the extractor did when it was shown the knowledge so far.
-    """
-    config, folder = round.config, replica_path(round, replica)
-    rows = list(read_jsonl(folder / RAW, RawOutput))[:episodes]
-    items: dict[str, list[ExperienceItem]] = {}
-    for item in read_jsonl(folder / ITEMS, ExperienceItem):
-        items.setdefault(item.sources[0], []).append(item)
-    knowledge = round.previous_knowledge().get(replica) or empty(replica, round.number)
-    knowledge = knowledge.model_copy(update={"round": round.number})
-    flagged: list[FlaggedItem] = []
-    for row in rows:
-        kept, found = screen(items.get(row.trajectory_id, []), knowledge.items, config.knowledge.hygiene, replica)
-        flagged += found
-        knowledge = merge(
-            knowledge,
-            kept,
-            max_tokens=config.knowledge.max_tokens,
-            form=get_format(config.extract.format),
-            count_tokens=policy.count_tokens,
-        )
-    return knowledge, flagged
+        for replica, episodes in round.extraction_episodes().items():
+            yield raw_source(round, replica, episodes, policy), []
+        return
+    for replica in range(round.config.collect.replicas):
+        yield folder_source(round, replica, policy)
 
 
 def _require_content(round: Round, knowledge: list[Knowledge]) -> None:

@@ -1,7 +1,8 @@
 """Extract: the round's start policy reads every replica's episodes and writes experience items.
 
 Replicas are read side by side, each into a folder of its own. Its `raw.jsonl` (one line an episode, written as it is
-answered) is enough to go on after a kill; `items.jsonl` and `sizes.json` are derived from it at the end.
+answered) is enough to go on after a kill; the other files are derived from it at the end. `states.jsonl` is where items
+are screened and merged, once: later stages read it.
 """
 
 from contextlib import ExitStack
@@ -10,12 +11,12 @@ from pathlib import Path
 from oel_core.config.run import ExtractConfig
 from oel_core.envs import extraction_task
 from oel_core.knowledge.extraction import ExtractionResult, RawOutput, extract_replicas
-from oel_core.knowledge.extraction_records import Dropped
+from oel_core.knowledge.extraction_records import Dropped, KnowledgeState
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
 from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import replica_name
-from oel_core.runs.jsonl import JsonlWriter, jsonl_bytes, recover_jsonl
+from oel_core.runs.jsonl import JsonlWriter, jsonl_bytes, read_jsonl, recover_jsonl
 from oel_core.runs.manifest import Manifest
 from oel_core.types import Record
 
@@ -31,7 +32,7 @@ SECTIONS = (
     "knowledge.hygiene",
 )
 STAGE = "extract"
-ITEMS, RAW, SIZES = "items.jsonl", "raw.jsonl", "sizes.json"
+ITEMS, RAW, SIZES, STATES = "items.jsonl", "raw.jsonl", "sizes.json", "states.jsonl"
 
 
 class KnowledgeSizes(Record):
@@ -48,6 +49,16 @@ def replica_path(round: Round, replica: int) -> Path:
     return round.stage(STAGE).path / replica_name(replica)
 
 
+def read_states(round: Round) -> dict[int, list[KnowledgeState]]:
+    """Every replica's knowledge before its first episode and after each of them, screened and merged.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    replicas = range(round.config.collect.replicas)
+    return {replica: list(read_jsonl(replica_path(round, replica) / STATES, KnowledgeState)) for replica in replicas}
+
+
 def extract(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Reads each replica's N episodes in order.
 
@@ -60,39 +71,42 @@ def extract(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         "collect": round.stage("collect").digest(),
         **round.previous_input(),
     }
-    config, replicas = round.config, range(round.config.collect.replicas)
 
     def work(folder: Path) -> dict[str, float]:
-        episodes = round.extraction_episodes()
-        done = {replica: recover_jsonl(_raw(folder, replica), RawOutput) for replica in replicas}
-        read, total = sum(map(len, done.values())), sum(map(len, episodes.values()))
-        policy = round.start_policy(context)
-        with ExitStack() as open_files:
-            writers = {replica: open_files.enter_context(JsonlWriter(_raw(folder, replica))) for replica in replicas}
-
-            def on_row(replica: int, row: RawOutput) -> None:
-                nonlocal read
-                writers[replica].append(row)
-                read += 1
-                context.on_progress(read, total)
-
-            results = extract_replicas(
-                policy,
-                episodes,
-                _within(config.extract, min(map(len, episodes.values()))),
-                task=extraction_task(config),
-                previous=round.previous_knowledge(),
-                cap=config.knowledge,
-                round_index=round.number,
-                seed=config.seed,
-                done=done,
-                on_row=on_row,
-            )
+        results = _read_episodes(round, folder, context)
         for replica, result in results.items():
             _write(folder / replica_name(replica), result)
         return _counts(list(results.values()))
 
     return round.perform(STAGE, SECTIONS, inputs, work)
+
+
+def _read_episodes(round: Round, folder: Path, context: StageContext) -> dict[int, ExtractionResult]:
+    """Goes on with the rows in `folder` and writes every new one there as it is answered."""
+    config, episodes = round.config, round.extraction_episodes()
+    done = {replica: recover_jsonl(_raw(folder, replica), RawOutput) for replica in episodes}
+    read, total = sum(map(len, done.values())), sum(map(len, episodes.values()))
+    with ExitStack() as open_files:
+        writers = {replica: open_files.enter_context(JsonlWriter(_raw(folder, replica))) for replica in episodes}
+
+        def on_row(replica: int, row: RawOutput) -> None:
+            nonlocal read
+            writers[replica].append(row)
+            read += 1
+            context.on_progress(read, total)
+
+        return extract_replicas(
+            round.start_policy(context),
+            episodes,
+            _within(config.extract, min(map(len, episodes.values()))),
+            task=extraction_task(config),
+            previous=round.previous_knowledge(),
+            cap=config.knowledge,
+            round_index=round.number,
+            seed=config.seed,
+            done=done,
+            on_row=on_row,
+        )
 
 
 def _within(config: ExtractConfig, episodes: int) -> ExtractConfig:
@@ -107,6 +121,7 @@ def _raw(folder: Path, replica: int) -> Path:
 def _write(folder: Path, result: ExtractionResult) -> None:
     sizes = KnowledgeSizes(tokens=result.sizes, used_tokens=result.knowledge.tokens)
     write_atomic(folder / ITEMS, jsonl_bytes(result.items))
+    write_atomic(folder / STATES, jsonl_bytes(result.states))
     write_atomic(folder / SIZES, sizes.model_dump_json().encode())
 
 

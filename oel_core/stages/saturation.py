@@ -17,6 +17,7 @@ from oel_core.runs.files import write_atomic
 from oel_core.runs.manifest import Manifest
 from oel_core.stages import accumulate
 from oel_core.stages.extract import STAGE as EXTRACTED
+from oel_core.stages.extract import read_states
 from oel_core.types import Record
 
 STAGE, CURVE = "saturation", "curve.json"
@@ -63,8 +64,9 @@ def saturation(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifes
 
     def work(folder: Path) -> dict[str, float]:
         policy = round.start_policy(context)
+        read = read_states(round)
         states = {
-            (point, replica): accumulate.merged_after(round, replica, policy, point)[0]
+            (point, replica): read[replica][: point + 1][-1].knowledge
             for point in points(config)
             for replica in replicas
         }
