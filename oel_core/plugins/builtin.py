@@ -17,6 +17,7 @@ ENVIRONMENTS: Final = Registry(
         "textworld_cooking": "oel_core.envs.textworld.games:Cooking",
         "textworld_custom": "oel_core.envs.textworld.games:CustomGame",
         "textworld_relics": "oel_core.envs.textworld.relics_game:Relics",
+        "tools": "oel_core.envs.tools.env:ToolEnv",
     },
 )
 """Classes called with `(EnvSpec, seed)`; see `oel_core.envs.base.Environment`."""

@@ -6,7 +6,6 @@ board. With `split_by_layout` every layout belongs to exactly one share, by a ha
 shares depend on neither loop seed nor round, so a held-out layout stays unseen in every run.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,13 +13,13 @@ from typing import Any
 
 from oel_core import envs
 from oel_core.envs.base import EnvSpec
+from oel_core.envs.shares import layout_share
 from oel_core.errors import ConfigError, EnvironmentError_
 from oel_core.seeds import Seeding, episode_seed
 from oel_core.types import Split
 
 MOST_MISSES = 400
 """Seeds in a row that may fall to other shares. Chance alone reaches it in one of 10^18 tries for a share of 10%."""
-_VALIDATION, _HELD_OUT = 10, 20
 _layouts: dict[tuple[str, str, int], str] = {}
 
 
@@ -40,14 +39,6 @@ class EpisodePlan:
     def coordinates(self) -> dict[str, Any]:
         """The fields a trajectory repeats."""
         return asdict(self)
-
-
-def layout_share(layout: str) -> str:
-    """`train`, `validation` or `held_out`: to whom a layout belongs."""
-    percent = int.from_bytes(hashlib.sha256(layout.encode()).digest()[:8], "big") % 100
-    if percent < _HELD_OUT:
-        return "held_out"
-    return "validation" if percent < _HELD_OUT + _VALIDATION else "train"
 
 
 def share_of(split: Split) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from oel_core.envs import REGISTRY, Environment, EnvSpec, Step, make_env
+from oel_core.envs.tools.env import ToolEnv
 from oel_core.testing.environments import HOSTILE as SHIPPED
 
 SPECS = {
@@ -20,6 +21,7 @@ SPECS = {
     "textworld_cooking": EnvSpec("textworld_cooking"),
     "textworld_custom": EnvSpec("textworld_custom", {"rooms": 2, "objects": 3, "quest_length": 2}),
     "textworld_relics": EnvSpec("textworld_relics", {"curses": 4, "symbols": "random"}),
+    "tools": EnvSpec("tools", {"attempts": 3}),
 }
 SEEDS = (3, 2**32 - 1)
 HOSTILE = [*SHIPPED, "[quit] [restart] [save] [tw-extra-infos description] [undo]"]
@@ -29,6 +31,8 @@ env_names = pytest.mark.parametrize("name", SPECS)
 
 def legal_actions(environment: Environment, observation: str) -> list[str]:
     """Responses that ask for something possible."""
+    if isinstance(environment, ToolEnv):
+        return [f"\n{line.partition('is done with: ')[2]}\n" for line in environment.truths().splitlines()]
     listed = re.search(r"^Possible commands: (.*)$", observation, re.MULTILINE)
     return re.findall(r"\[[^\]]+\]", listed.group(1)) if listed else ["[up]", "[down]", "[left]", "[right]"]
 
@@ -58,7 +62,7 @@ def textarena_rules(name: str) -> list[str]:
 
 def hidden_text(name: str, environment: Environment) -> list[str]:
     """What no observation may hold, line by line or sentence by sentence."""
-    if name in ("lake", "textworld_relics"):
+    if name in ("lake", "textworld_relics", "tools"):
         return [line.strip("- ") for line in environment.truths().splitlines()]
     if name.startswith("textworld"):
         folder = Path(environment._backend.unwrapped.gamefile).parent
@@ -173,7 +177,7 @@ def test_the_intro_is_one_line(name: str) -> None:
     assert "\n" not in environment.intro
 
 
-@env_names
+@pytest.mark.parametrize("name", sorted(set(SPECS) - {"tools"}))
 def test_instructions_and_extraction_task_are_those_of_hidden_rules(name: str) -> None:
     """The published runs depend on these bytes."""
     environment = make_env(SPECS[name], SEEDS[0])

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from oel_core import envs
 from oel_core.envs.base import EnvSpec
+from oel_core.envs.shares import layout_share
 from oel_core.errors import ConfigError, EnvironmentError_
 from oel_core.rollouts import planning
-from oel_core.rollouts.planning import EpisodePlan, count_layouts, layout_of, layout_share, plan_episodes
+from oel_core.rollouts.planning import EpisodePlan, count_layouts, layout_of, plan_episodes
 from oel_core.types import Split
 from tests.fakes import CORRIDOR, CorridorEnv
 

@@ -40,7 +40,7 @@ def fetch(
     from oel_core.models.fetched import MODELS
     from oel_core.preflight.fetching import fetch as fetch_model
 
-    folder = fetch_model(name, lambda line: err.print(line, highlight=False))
+    folder = fetch_model(name, lambda line: err.print(line, highlight=False, soft_wrap=True))
     if as_json:
         print_json([{"model": name, "folder": str(folder)}])
         return

@@ -1,0 +1,141 @@
+"""The tool world: requests in natural language, to be served by calls of a tool whose conventions nobody has told."""
+
+import hashlib
+import random
+from typing import ClassVar, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from oel_core.envs.base import EnvSpec, Step
+from oel_core.envs.options import EnvOptions, parse_options
+from oel_core.envs.shares import layout_share
+from oel_core.envs.tools.cli_surface import CommandLine
+from oel_core.envs.tools.feedback import OTHER_CALL, Feedback, final_feedback, tool_answer
+from oel_core.envs.tools.json_surface import FunctionCalls
+from oel_core.envs.tools.kinds import KINDS
+from oel_core.envs.tools.requests import Wordings, draw_kinds, draw_request, example_request
+from oel_core.envs.tools.surface import CallError, Surface
+from oel_core.envs.tools.tool import draw_tool
+from oel_core.prompts.extraction.itemised import MARKER
+
+SURFACES: Final[dict[str, Surface]] = {"cli": CommandLine(), "json": FunctionCalls()}
+NOT_UNDERSTOOD = "no call was found in the answer"
+ROUND_LIMIT = "round limit reached"
+
+
+class ToolOptions(EnvOptions):
+    """Options of the `tools` environment."""
+
+    tool: int = Field(default=1, ge=1, le=10_000)
+    """Which tool: its words and conventions are drawn from this number, not from an episode's seed."""
+    surface: Literal["cli", "json"] = "cli"
+    """Whether a call is a command line or a function call in JSON."""
+    kinds: int = Field(default=10, ge=4, le=len(KINDS))
+    """Kinds of request that the tool serves; two of them are rarely asked for."""
+    requests: int = Field(default=1, ge=1, le=6)
+    """Requests of an episode. The next one comes only when the one before was served; of several the last is of a
+    rare kind."""
+    attempts: int = Field(default=1, ge=1, le=8)
+    """Wrong calls that end the episode; `max_turns` must leave room for them."""
+    feedback: Feedback = "correction"
+    """What is told about a wrong call: nothing, that it is wrong, the tool's error, error and usage, or, when the
+    episode is over, the right call."""
+    wordings: Wordings = "by_share"
+    """`by_share`: training, validation and held-out layouts are worded differently; `all`: any wording anywhere."""
+
+    @model_validator(mode="after")
+    def _enough_common_kinds(self) -> Self:
+        if self.requests - 1 > self.kinds - 2:
+            raise ValueError(f"requests is {self.requests}, but only {self.kinds - 2} kinds are common: raise kinds")
+        return self
+
+
+class ToolEnv:
+    """A user asks in plain language, the player answers with one call of a tool that has its own words and conventions.
+
+    The layout is the episode's draw; its share decides slot values and wording, so with `split_by_layout` the
+    held-out requests have values and wordings that training never shows.
+    """
+
+    Options: ClassVar = ToolOptions
+    instructions = (
+        "You serve a user's requests with a tool whose manual nobody has given you. Answer each request with one call "
+        "of the tool and nothing else."
+    )
+    extraction_task = (
+        "You study one finished episode: a user asked for something, and an assistant answered with a call of a tool. "
+        "Write down how such a request is done right: quote the request, then the right call, in the form "
+        '"Start engine 7 in Rome." is done with: plant motors up 7 --at rome'
+    )
+
+    def __init__(self, spec: EnvSpec, seed: int) -> None:
+        """Draws the requests. Raises ConfigError for a wrong option."""
+        self.options = parse_options(ToolOptions, spec)
+        self.tool = draw_tool(self.options.tool, self.options.kinds)
+        self.surface = SURFACES[self.options.surface]
+        self.intro = self.surface.intro(self.tool)
+        self.layout = hashlib.sha256(f"tools/{self.options.tool}/{seed}".encode()).hexdigest()[:16]
+        rng, share = random.Random(self.layout), layout_share(self.layout)
+        kinds = draw_kinds(self.tool, self.options.requests, rng)
+        self.requests = [draw_request(self.tool, kind, share, self.options.wordings, rng) for kind in kinds]
+        self._served = self._failed = 0
+        self._error = CallError(NOT_UNDERSTOOD, "")
+
+    @property
+    def _passed(self) -> bool:
+        return self._served == len(self.requests)
+
+    @property
+    def _over(self) -> bool:
+        return self._passed or self._failed == self.options.attempts
+
+    def start(self) -> str:
+        """The first request."""
+        return f"Request: {self.requests[0].text}"
+
+    def parse(self, response: str) -> str | None:
+        """The text of the last call in the response."""
+        return self.surface.find(self.tool, response)
+
+    def step(self, action: str | None) -> Step:
+        """Compares the call with the right one. Calls that do the same are equal, however they are written."""
+        if self._over:
+            return self._step("The episode is over.")
+        asked = self.requests[self._served]
+        try:
+            if action is None:
+                raise CallError(NOT_UNDERSTOOD, "")
+            if self.surface.read(self.tool, action) != asked.call:
+                raise CallError(OTHER_CALL, "")
+        except CallError as error:
+            self._error = error
+            self._failed += action is not None
+            said = "Failed." if self._over else tool_answer(self.options.feedback, error)
+            return self._step(said if self._over else f"{said}\nRequest: {asked.text}")
+        self._served += 1
+        return self._step("Done." if self._passed else f"Done.\nRequest: {self.requests[self._served].text}")
+
+    def _step(self, observation: str) -> Step:
+        return Step(observation, self._served / len(self.requests), terminated=self._over)
+
+    def feedback(self, *, truncated: bool) -> str:
+        """How the episode ended, in as many words as the option says."""
+        asked = self.requests[min(self._served, len(self.requests) - 1)]
+        return final_feedback(
+            self.options.feedback,
+            passed=self._passed,
+            reason=ROUND_LIMIT if truncated else self._error.message,
+            usage=self._error.usage,
+            right=self.surface.write(self.tool, asked.call),
+        )
+
+    def truths(self) -> str:
+        """Ground-truth knowledge of the tool: an example for each kind of request, none of them held out."""
+        examples = [example_request(self.tool, command.kind) for command in self.tool.commands]
+        return "\n".join(
+            f'{MARKER} "{example.text}" is done with: {self.surface.write(self.tool, example.call)}'
+            for example in examples
+        )
+
+    def close(self) -> None:
+        """Nothing to free."""

@@ -1,0 +1,37 @@
+"""What a player is told about a call, from nothing to what would have been right."""
+
+from typing import Literal
+
+from oel_core.envs.tools.surface import CallError
+
+Feedback = Literal["none", "thumbs", "error", "usage", "correction"]
+OTHER_CALL = "that was done, but it is not what was asked for"
+
+
+def tool_answer(mode: Feedback, error: CallError) -> str:
+    """What the tool says about a wrong call while the episode goes on."""
+    if mode == "none":
+        return "Next try."
+    if mode == "thumbs":
+        return "That was wrong."
+    said = f"Error: {error.message}"
+    return f"{said}\n{error.usage}" if mode == "usage" and error.usage else said
+
+
+def final_feedback(mode: Feedback, *, passed: bool, reason: str, usage: str, right: str) -> str:
+    """How the episode ended, for the extractor.
+
+    Args:
+        reason: why the last call failed.
+        usage: the usage line that goes with it, or an empty string.
+        right: the call that the last request asked for.
+    """
+    if mode == "none":
+        return "The episode is over."
+    if passed:
+        return "Success: everything was done as asked."
+    if mode == "correction":
+        return f"Failure: {reason}. The right call was: {right}"
+    if mode == "thumbs":
+        return "Failure: that was wrong."
+    return f"Failure: {reason}. {usage}" if mode == "usage" and usage else f"Failure: {reason}."

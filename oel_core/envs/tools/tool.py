@@ -1,0 +1,134 @@
+"""A tool: its commands, their parameters, and the conventions that its users have to know."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from oel_core.envs.tools.conventions import CONVENTIONS, Argument, Convention, ValueType
+from oel_core.envs.tools.kinds import KINDS, SLOT_TYPES, Kind, Role
+from oel_core.envs.tools.vocabulary import (
+    CONFIRMATIONS,
+    FORMER_CONFIRMATION,
+    FORMER_OPTIONS,
+    OPTIONS,
+    THEMES,
+    VERBS,
+    Theme,
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of a command."""
+
+    slot: str
+    name: str
+    convention: Convention
+    positional: bool
+    """On the command line; a function call names every argument."""
+    default: int | None = None
+    """Used where the argument is left out; None: it must be given."""
+
+    @property
+    def former(self) -> str:
+        """Its deprecated name."""
+        return FORMER_OPTIONS[self.slot]
+
+
+@dataclass(frozen=True)
+class Command:
+    """How one kind of request is served."""
+
+    kind: Kind
+    noun: str
+    verb: str
+    parameters: tuple[Parameter, ...]
+    """Positional ones in their order on the command line."""
+    confirmation: str | None
+    """Name of the flag without which nothing is done."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command with its arguments; two calls that do the same are equal."""
+
+    kind: str
+    arguments: tuple[tuple[str, Argument], ...]
+    """Slot and value, by slot; defaults filled in."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A fictional tool, drawn from its number."""
+
+    program: str
+    theme: Theme
+    commands: tuple[Command, ...]
+    """By kind of request: common ones first, then `rare` ones."""
+    rare: int
+    """How many of the last commands are seldom asked for."""
+
+    def command(self, kind: str) -> Command:
+        """The command of a kind of request. Raises StopIteration for one that it lacks."""
+        return next(command for command in self.commands if command.kind.name == kind)
+
+    def call(self, kind: str, values: dict[str, Any]) -> Call:
+        """The right call for the values of a request."""
+        parameters = self.command(kind).parameters
+        written = {parameter.slot: parameter.convention.write(values[parameter.slot]) for parameter in parameters}
+        return Call(kind, tuple(sorted(written.items())))
+
+    def hidden_words(self) -> Iterator[str]:
+        """Every word of the tool that a player has to learn."""
+        for command in self.commands:
+            yield from (command.noun, command.verb)
+            yield from (parameter.name for parameter in command.parameters if not parameter.positional)
+            if command.confirmation is not None:
+                yield command.confirmation
+
+
+_RARE = 2
+
+
+@lru_cache(maxsize=64)
+def draw_tool(number: int, kinds: int) -> Tool:
+    """Tool `number` with that many kinds of request. Neighbours have different themes."""
+    rng = random.Random(f"tool/{number}")
+    theme = THEMES[(number - 1) % len(THEMES)]
+    program = rng.choice(theme.programs)
+    nouns: dict[Role, str] = {role: rng.choice(names) for role, names in theme.nouns.items()}
+    styles = {type_: rng.choice(choices) for type_, choices in CONVENTIONS.items()}
+    names = {slot: rng.choice(choices) for slot, choices in OPTIONS.items()}
+    confirmation = rng.choice(CONFIRMATIONS)
+    commands = [_draw_command(kind, nouns, styles, names, confirmation, rng) for kind in KINDS]
+    chosen = rng.sample(commands, len(commands))[:kinds]
+    return Tool(program, theme, tuple(chosen), _RARE)
+
+
+def _draw_command(
+    kind: Kind,
+    nouns: dict[Role, str],
+    styles: dict[ValueType, Convention],
+    names: dict[str, str],
+    confirmation: str,
+    rng: random.Random,
+) -> Command:
+    verb = rng.choice(VERBS[kind.name])
+    first_is_positional = rng.random() < 0.6
+    places = kind.slots == ("thing", "source", "target") and rng.random() < 0.7
+    default = rng.choice((5, 10, 20))
+    parameters = []
+    for index, slot in enumerate(kind.slots):
+        positional = (index == 0 and first_is_positional) or (places and slot in ("source", "target"))
+        convention = styles[SLOT_TYPES[slot]]
+        parameters.append(Parameter(slot, names[slot], convention, positional, default if slot == "count" else None))
+    if places:  # the target before the source, and both before the thing
+        parameters.reverse()
+    return Command(kind, nouns[kind.noun], verb, tuple(parameters), confirmation if kind.confirmed else None)
+
+
+def is_former(word: str) -> bool:
+    """Whether a word is the deprecated name of something."""
+    return word in FORMER_OPTIONS.values() or word == FORMER_CONFIRMATION
