@@ -14,6 +14,7 @@ ROOMS = (
     "types",
     "seeds",
     "text",
+    "compat",
     "plugins",
     "config",
     "runs",
@@ -42,7 +43,7 @@ LAYERS = (*(f"oel_core.{room}" for room in ROOMS), "tasks", "deployments", "flow
 ONE_HOME = {
     "mlflow": "tasks/tracking/client.py",
     "peft": "oel_core/models/loading.py",
-    "trl": "oel_core/distillation/training/trainer.py",
+    "trl": "oel_core/compat/trl.py",
     "textworld": "oel_core/envs/textworld/engine.py",
     "textarena": "oel_core/envs/textarena.py",
     "vllm": "oel_core/policies/vllm/policy.py",

@@ -31,7 +31,7 @@ def start(tmp_path_factory):
 def test_teacher_rollouts_come_from_the_round_start_model_with_knowledge(start, tmp_path, lora):
     trainer, step = make_trainer(start, tmp_path, regime="teacher_rollouts", lora=lora)
     randomise(trainer.model, "lora_B.default" if lora else "up_proj")  # the student has moved, the teacher has not
-    found = trainer._roll_out(step)
+    found = trainer.runner.roll_out(step)
     frozen = load_model(str(start), arguments(start, start)["model"])[0]
     sampling = Sampling(temperature=1.0, max_tokens=6)
     for rollout, sample in zip(found, step.samples, strict=True):
@@ -61,7 +61,7 @@ def test_a_mixture_has_responses_of_student_and_teacher_in_the_order_of_its_samp
     own = [sample for sample in step.samples if not sample.by_teacher]
     assert taught
     assert own
-    found = trainer._roll_out(step)
+    found = trainer.runner.roll_out(step)
     by_teacher = TeacherRollouts(trainer.teacher, trainer.distill_config, trainer.sampler).roll_out(taught)
     by_student = trainer.sampler.roll_out(trainer.model, own)
     assert found == sorted(by_teacher + by_student, key=lambda rollout: rollout.sample.index)
@@ -95,7 +95,7 @@ def test_sft_is_cross_entropy_with_the_collected_responses(start, tmp_path):
         each.append(-logits.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0])
     wanted = torch.cat(each).mean()
     wanted.backward()
-    bound = update_rounding(naive, trainer._metrics.rollouts, [part.detach() for part in each])
+    bound = update_rounding(naive, trainer.runner.metrics.rollouts, [part.detach() for part in each])
     assert loss.item() == pytest.approx(wanted.item(), rel=0, abs=bound)
     assert_same_gradients(gradients(trainer.model), gradients(naive), bound)
 

@@ -158,7 +158,8 @@ class Job(Record):
     ) -> "ContextDistillationTrainer":
         """The trainer before its first step."""
         # TRL takes seconds to import: not before everything has been checked
-        from oel_core.distillation.training.trainer import ContextDistillationTrainer, Outputs
+        from oel_core.distillation.training.step_runner import Outputs
+        from oel_core.distillation.training.trainer import ContextDistillationTrainer
 
         prefixes, most = find_prefixes(steps), longest(steps, self.config)
         own_dtype = getattr(torch, self.model.dtype)
@@ -166,6 +167,7 @@ class Job(Record):
         tokens = Tokens(tokenizer.pad_token_id or 0, stop_token_ids(student, tokenizer))
         return ContextDistillationTrainer(
             student,
+            tokenizer,
             teacher,
             make_anchor(student, own_dtype, teacher, prefixes, self.config, most),
             steps,

@@ -24,18 +24,18 @@ class StepMetrics:
         self.step = step
         self.rollouts = tuple(rollouts)
         self.tokens = sum(len(rollout.response) for rollout in rollouts)
-        self.learnt = StepLoss(Scores.nothing())
+        self.result = StepLoss(Scores.nothing())
         self._started = started
 
     @property
     def loss(self) -> Tensor:
         """What the step minimised, a scalar."""
-        return self.learnt.loss
+        return self.result.loss
 
     @property
     def scores(self) -> Scores:
         """Of the rollouts."""
-        return self.learnt.scores
+        return self.result.scores
 
     def sample_kl(self) -> list[float]:
         """Mean divergence per response token of each sample."""
@@ -50,7 +50,7 @@ class StepMetrics:
             return []
         scored = zip(self.rollouts, self.scores.divergence, self.scores.losses, strict=True)
         names = [rollout.sample.id for rollout, *values in scored if not torch.cat(values).isfinite().all()]
-        terms = [f"the term {name}" for name, term in self.learnt.terms.items() if not math.isfinite(term.loss)]
+        terms = [f"the term {name}" for name, term in self.result.terms.items() if not math.isfinite(term.loss)]
         return names + terms
 
     def record(self, grad_norm: float, lr: float, *, masses: bool, backtracks: int) -> StepRecord:
@@ -81,6 +81,6 @@ class StepMetrics:
             draw_kl=draw_stats(replicas, self.sample_kl()),
             wall_s=time.perf_counter() - self._started,
             tokens=self.tokens + sum(len(rollout.sample.prompt) for rollout in self.rollouts),
-            terms=term_values(self.learnt.terms) or None,
-            trained_turns=self.learnt.trained if self.learnt.trained < len(self.rollouts) else None,
+            terms=term_values(self.result.terms) or None,
+            trained_turns=self.result.trained if self.result.trained < len(self.rollouts) else None,
         )

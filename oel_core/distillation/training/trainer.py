@@ -1,43 +1,25 @@
-"""Context distillation (arXiv 2603.16856 and 2602.12275) on TRL's base trainer.
+"""Context distillation (arXiv 2603.16856 and 2602.12275) as a TRL trainer."""
 
-Why TRL's base and not `trl.experimental.sdft.SDFTTrainer`, the nearest method: everything in SDFT beyond that base
-would have to be overridden, and what was forgotten would go wrong silently. It cuts teacher prompts at the student's
-`max_prompt_length`; its top-k loss renormalises or adds a tail, where the paper's does neither; it takes the mean of
-per-sample means, where the paper takes one mean over all tokens; its teacher for LoRA is the bare base, wrong from the
-second round on; and its sampling draws from the global generator, so a batch cannot be drawn again on its own. The
-base keeps what is worth having: the transformers training loop (AdamW groups, clipping, schedule, callbacks) on
-accelerate. How several processes share a step is in `ranks`.
-
-One item of the training set is one whole step, so the loop's "batch" is the step and its accumulation is off: the
-micro-batches are made in `update`, each loss divided by the response tokens of the *whole* step. Their size therefore
-changes memory and time, not the result. Checkpoints replace the base's own, which are pickles.
-"""
-
-import logging
-import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainingArguments
-from trl.trainer.base_trainer import _BaseTrainer
+from transformers import PreTrainedTokenizerBase, PrinterCallback, set_seed
 
+from oel_core.compat.trl import DistillationConfig, DistillationTrainer
 from oel_core.config.run import DistillConfig
 from oel_core.distillation.data.dataset import Step, longest
 from oel_core.distillation.distributed.ranks import Ranks
 from oel_core.distillation.distributed.sharding import divided_like, divided_optimiser, whole_optimiser
 from oel_core.distillation.objectives.retention import Retention
 from oel_core.distillation.regimes import make_regime
-from oel_core.distillation.stability.backtracks import RATE, BacktrackLog
+from oel_core.distillation.stability.backtracks import RATE
 from oel_core.distillation.stability.watch import Watch
 from oel_core.distillation.teachers.frozen import Teacher
 from oel_core.distillation.training.checkpoints import (
-    CheckpointFolder,
     TrainingState,
     load_checkpoint,
     restore_rng,
@@ -45,29 +27,19 @@ from oel_core.distillation.training.checkpoints import (
     scale_rate,
     step_of,
 )
-from oel_core.distillation.training.rollouts import Rollout, Sampler, Tokens
-from oel_core.distillation.training.step_metrics import StepMetrics
-from oel_core.distillation.training.step_records import OnStep, StepLog, read_steps
-from oel_core.distillation.training.step_update import StepLoss, StepUpdate
+from oel_core.distillation.training.rollouts import Sampler, Tokens
+from oel_core.distillation.training.step_records import read_steps
+from oel_core.distillation.training.step_runner import Outputs, StepRunner
+from oel_core.distillation.training.step_update import StepUpdate
 from oel_core.distillation.training.update import check_vocabulary
-from oel_core.errors import ArtifactError, DistillationError, PolicyError
+from oel_core.errors import ArtifactError
+from oel_core.models.loading import plain_model
 
-logger = logging.getLogger(__name__)
 _TRAINER_STATE = "trainer_state.json"
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Where a distillation writes and whom it tells."""
-
-    log: StepLog
-    checkpoints: CheckpointFolder
-    backtracks: BacktrackLog
-    on_step: OnStep | None = None
-
-
 def disable_base_dropout(model: nn.Module) -> None:
-    """The student's distribution must be the one it samples from; only an adapter's own dropout stays."""
+    """Sets every dropout but an adapter's own to 0: the student must be scored as the policy that it sampled from."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
             module.p = 0.0
@@ -75,26 +47,52 @@ def disable_base_dropout(model: nn.Module) -> None:
             module.attention_dropout = 0.0
 
 
-class ContextDistillationTrainer(_BaseTrainer):
-    """Trains a student towards a teacher that reads knowledge: by default its own frozen round-start self.
+class ContextDistillationTrainer(DistillationTrainer):
+    """On-policy context distillation: the student's prompt lacks the knowledge that the teacher's prompt has.
+
+    Built on `trl.DistillationTrainer`, TRL's on-policy distillation, whose `teacher_model` may be left out by
+    subclasses that bring a teacher of their own. The phases of a step are listed in `StepRunner`.
+
+    Inherited: the training loop on accelerate (AdamW with its weight decay groups, gradient clip, schedule, mixed
+    precision, position in the data, logging, callbacks) and its configuration.
+
+    Overridden:
+
+    - `training_step`: TRL's generates with one random generator for a whole batch, gives both models the same prompt,
+      and computes generalised JSD over a padded batch. Here each sample has a seed of its own, the teacher's prompt is
+      longer by the knowledge, and loss and gradient come from `update.accumulate_gradients`.
+    - `get_train_dataloader`: an item is one whole step, and every process reads every step, because `Ranks` divides a
+      step by its tokens. Accumulation is off: micro-batches are formed inside a step, each loss divided by the response
+      tokens of the *whole* step, so their size changes memory and time, not the result.
+    - `_save_checkpoint`, `_load_from_checkpoint`, `_load_optimizer_and_scheduler`, `_load_rng_state`: called at the
+      same moments, but safetensors and JSON instead of pickles, folders published by a rename, whole tensors whatever
+      the number of processes, and the weights of a moving teacher.
+    - `floating_point_ops`, `_send_telemetry`, `_sync_replicated_trainable_parameters`: nothing is done.
+
+    Why not `trl.experimental.sdft.SDFTTrainer`, whose teacher does read a prompt of its own: it cuts teacher prompts at
+    the student's `max_prompt_length`; its top-k loss renormalises or adds a tail, where the paper's does neither; it
+    takes the mean of per-sample means, where the paper takes one mean over all tokens; and its teacher for LoRA is the
+    bare base, wrong from the second round on.
 
     Args:
-        student: causal language model on its device; its trainable parameters are what learns.
-        teacher: whom it learns from.
+        student: causal language model on its device; its trainable parameters are updated.
+        tokenizer: the student's, with a padding token.
+        teacher: gives the target distribution.
         anchor: the round-start model, if retention terms need it.
         steps: the samples of each optimiser step, in order.
         config: the distillation's settings.
         tokens: padding and stop tokens.
-        outputs: log, checkpoints and progress callback.
+        outputs: step log, checkpoints and progress callback.
         ranks: the processes that share the work.
-        sampler: how responses are drawn.
+        sampler: generates responses.
         mixed: the student keeps float32 weights and computes in bfloat16.
-        seed: of the generators that adapter dropout draws from.
+        seed: of the global generators, which adapter dropout draws from.
     """
 
     def __init__(
         self,
         student: Any,
+        tokenizer: PreTrainedTokenizerBase,
         teacher: Teacher,
         anchor: Teacher | None,
         steps: Sequence[Step],
@@ -107,113 +105,58 @@ class ContextDistillationTrainer(_BaseTrainer):
         mixed: bool,
         seed: int,
     ) -> None:
-        self.teacher = teacher
-        self.distill_config = config
-        self.tokens = tokens
-        self.outputs = outputs
-        self.ranks, self.sampler = ranks, sampler
-        self._metrics: StepMetrics | None = None
         disable_base_dropout(student)
-        super().__init__(
-            model=student,
-            args=_arguments(student, config, len(steps), outputs, mixed=mixed, seed=seed),
-            train_dataset=cast(Any, list(steps)),
-        )
-        self.remove_callback(PrinterCallback)
-        self.is_distributed_loading_by_transformers = ranks.count > 1  # no wrapper: gradients are added up here
+        arguments = _arguments(student, config, len(steps), outputs, mixed=mixed, seed=seed)
+        self._init_trl(student, tokenizer, arguments, steps)
+        self.teacher, self.tokens, self.outputs = teacher, tokens, outputs
+        self.distill_config, self.ranks, self.sampler = config, ranks, sampler
+        self.is_distributed_loading_by_transformers = ranks.count > 1  # no DDP wrapper: `ranks` sums the gradients
         self.student = ranks.make_student(self.model, config, longest(steps, config))
+        check_vocabulary(self.student, teacher)
         self.regime = make_regime(self.model, teacher, config, sampler)
         retention = Retention(self.student, anchor, config, sampler, ranks) if anchor is not None else None
         self.step_update = StepUpdate(self.student, self.regime, retention, config, ranks)
-        check_vocabulary(self.student, teacher)
-        vocabulary = self.student.split.vocabulary
-        self.watch = Watch(config, vocabulary, outputs.checkpoints, outputs.backtracks, ranks)
+        self.watch = Watch(config, self.student.split.vocabulary, outputs.checkpoints, outputs.backtracks, ranks)
+        self.runner = StepRunner(self.regime, teacher, self.step_update, self.watch, outputs, ranks)
+        self.add_callback(self.runner)
 
-    def _send_telemetry(self) -> None:
-        """Nothing leaves the machine."""
+    def _init_trl(
+        self, student: Any, tokenizer: PreTrainedTokenizerBase, arguments: DistillationConfig, steps: Sequence[Step]
+    ) -> None:
+        """The base's constructor, without what it changes beside the training.
 
-    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
-        """Every process has read the same files, and `ranks` adds gradients up."""
-
-    def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted: a step's forwards differ in kind."""
-        return 0
-
-    def get_train_dataloader(self) -> DataLoader:
-        """The steps in their order, one at a time."""
-        return DataLoader(cast(Any, self.train_dataset), batch_size=1, shuffle=False, collate_fn=_as_inputs)
-
-    # ---- one step ----
+        It is given the transformers model, which the adapter's layers are part of, because its own loss cannot use an
+        adapter on the output projection and it refuses one. The padding token that it writes into the model's
+        configurations would be saved with the student, and a loaded embedding gives its padding row no gradient.
+        """
+        plain = plain_model(student)
+        configs: tuple[Any, ...] = (plain.config.get_text_config(), plain.generation_config)
+        padding = [config.pad_token_id for config in configs]
+        super().__init__(model=plain, args=arguments, train_dataset=cast(Any, list(steps)), processing_class=tokenizer)
+        for config, token in zip(configs, padding, strict=True):
+            config.pad_token_id = token
+        self.processing_class = None  # the loop would align the configurations once more
+        self.model = self.model_wrapped = student
+        self.remove_callback(PrinterCallback)
+        set_seed(arguments.seed)  # alike in all processes, so that any number of them resumes from one state
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Rollouts, then loss and gradient over micro-batches. Returns the mean loss per response token, a scalar.
+        """As `StepRunner.run`."""
+        return self.runner.run(inputs["step"], model)
 
-        Raises:
-            DistillationError: the loss or divergence is not finite; nothing has been updated then.
-        """
-        step: Step = inputs["step"]
-        started = time.perf_counter()
-        self.ranks.begin_step(model)
-        self._metrics = metrics = StepMetrics(step, self._roll_out(step), started)
-        model.train()
-        metrics.learnt = self._learn(step, metrics.rollouts)
-        if broken := metrics.broken():
-            raise self._stopped(step, broken, "the loss or divergence is not finite")
-        self.ranks.end_step(model)
-        return metrics.loss
+    def get_train_dataloader(self) -> DataLoader:
+        """The steps in their order, one at a time, in every process."""
+        return DataLoader(cast(Any, self.train_dataset), batch_size=1, shuffle=False, collate_fn=_as_inputs)
 
-    def _roll_out(self, step: Step) -> list[Rollout]:
-        try:
-            rollouts = self.ranks.roll_out(step.samples, self.regime.roll_out)
-        except PolicyError as error:
-            raise self._stopped(step, [sample.id for sample in step.samples], str(error)) from error
-        if empty := [rollout.sample.id for rollout in rollouts if not rollout.response]:
-            raise self._stopped(step, empty, "responses are empty")
-        return rollouts
+    def floating_point_ops(self, inputs: Any) -> int:
+        """0: the base counts the tokens of one forward, and a step's forwards differ in kind."""
+        return 0
 
-    def _learn(self, step: Step, rollouts: Sequence[Rollout]) -> StepLoss:
-        try:
-            return self.step_update.accumulate(rollouts, step.replay)
-        except PolicyError as error:
-            raise self._stopped(step, [sample.id for sample in step.replay], str(error)) from error
+    def _send_telemetry(self) -> None:
+        """Sends nothing."""
 
-    def _stopped(self, step: Step, samples: Sequence[str], reason: str) -> DistillationError:
-        good = self.outputs.checkpoints.latest()
-        shown = ", ".join(samples[:8]) + (f" and {len(samples) - 8} more" if len(samples) > 8 else "")
-        return DistillationError(
-            f"distillation stopped at step {step.number}: {reason}. Samples: {shown}. "
-            f"Last good checkpoint: {good or 'none yet, the start of the round'}. "
-            "Lower distill.learning_rate, or look at these samples"
-        )
-
-    # ---- after the update ----
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The loop's report of an update becomes one line of the step log; its summary at the end is dropped.
-
-        Raises:
-            DistillationError: the gradient was not finite. The spoilt weights are not saved.
-            UnstableError: the student has left its bounds. What it was before is saved.
-        """
-        if "grad_norm" not in logs:
-            return
-        assert self._metrics is not None
-        if not math.isfinite(logs["grad_norm"]):
-            names = [sample.id for sample in self._metrics.step.samples]
-            raise self._stopped(self._metrics.step, names, "the gradient is not finite")
-        self.teacher.follow()
-        masses = self.regime.objective.support == "top_k"
-        record = self._metrics.record(
-            logs["grad_norm"], logs["learning_rate"], masses=masses, backtracks=self.watch.backtracks
-        )
-        if self.ranks.index == 0:
-            self.outputs.log.append(record)
-            logger.info("step %d: loss %.5f, entropy %.3f", record.step, record.loss, record.entropy)
-            if self.outputs.on_step is not None:
-                self.outputs.on_step(record)
-        self.watch.look(record)
-
-    # ---- checkpoints: same moments as the base's, but no pickle and published whole ----
+    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
+        """Nothing to do: every process has read the same files, and `ranks` sums the gradients."""
 
     def _trainable(self) -> dict[str, nn.Parameter]:
         model = self.accelerator.unwrap_model(self.model)
@@ -281,16 +224,24 @@ def _as_inputs(items: list[Step]) -> dict[str, Step]:
     return {"step": items[0]}
 
 
+class _Arguments(DistillationConfig):
+    """TRL's configuration for a process that uses one GPU: further ones mean further processes, never DataParallel."""
+
+    @property
+    def n_gpu(self) -> int:
+        return min(int(super().n_gpu), 1)
+
+
 def _arguments(
     student: Any, config: DistillConfig, steps: int, outputs: Outputs, *, mixed: bool, seed: int
-) -> TrainingArguments:
-    """The base loop's settings; whatever is not named here keeps its default."""
-    device = next(student.parameters()).device
-    arguments = TrainingArguments(
+) -> DistillationConfig:
+    """The loop's settings; whatever is not named here keeps its default."""
+    return _Arguments(
         output_dir=str(outputs.checkpoints.root),
         max_steps=steps,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,
+        gradient_checkpointing=False,  # the student's forward has it, by `distill.gradient_checkpointing`
         optim="adamw_torch",
         learning_rate=config.learning_rate * RATE ** len(outputs.backtracks.read()),
         lr_scheduler_type=config.schedule,
@@ -304,10 +255,7 @@ def _arguments(
         save_steps=config.checkpoint_every,
         report_to=[],
         disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=device.type == "cpu",
+        use_cpu=next(student.parameters()).device.type == "cpu",
         dataloader_pin_memory=False,
         seed=seed % 2**32,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # more GPUs mean more processes, never the base's DataParallel
-    return arguments

@@ -54,7 +54,7 @@ def test_in_context_term_is_the_whole_kl_of_both_models_with_knowledge(start, tm
     randomise(trainer.model, "up_proj")
     loss = trainer.training_step(trainer.model, {"step": step})
     found = {name: gradient.clone() for name, gradient in gradients(trainer.model).items()}
-    rollouts, frozen = trainer._metrics.rollouts, tiny_model()
+    rollouts, frozen = trainer.runner.metrics.rollouts, tiny_model()
 
     trainer.model.zero_grad()
     distilled, each = plain_loss(trainer.model, frozen, rollouts, top_k=20, temperature=1.0)
@@ -62,7 +62,7 @@ def test_in_context_term_is_the_whole_kl_of_both_models_with_knowledge(start, tm
     (distilled + 0.5 * kept).backward()
     bound = update_rounding(trainer.model, rollouts, [*each, kept.detach()])
     assert loss.item() == pytest.approx((distilled + 0.5 * kept).item(), rel=0, abs=bound)
-    assert trainer._metrics.record(1.0, 1.0, masses=True, backtracks=0).terms == {
+    assert trainer.runner.metrics.record(1.0, 1.0, masses=True, backtracks=0).terms == {
         "in_context": pytest.approx(kept.item(), rel=0, abs=bound)
     }
     assert_same_gradients(found, gradients(trainer.model), bound)
@@ -74,13 +74,13 @@ def test_terms_hold_to_the_round_start_although_the_teacher_moves(start, tmp_pat
     retention = {"in_context_weight": 1.0, "replay": {"path": str(general), "prompts_per_step": 2}}
     trainer, step = make_trainer(start, tmp_path, teacher="ema", ema_decay=0.0, lora=lora, retention=retention)
     trainer.training_step(trainer.model, {"step": step})
-    assert trainer._metrics.record(1.0, 1.0, masses=True, backtracks=0).terms == pytest.approx(
+    assert trainer.runner.metrics.record(1.0, 1.0, masses=True, backtracks=0).terms == pytest.approx(
         {"in_context": 0.0, "replay": 0.0}, abs=1e-5
     )
     randomise(trainer.model, "lora_B.default" if lora else "up_proj")
     trainer.teacher.follow()  # with a decay of 0 it is the student now
     trainer.training_step(trainer.model, {"step": step})
-    assert min(trainer._metrics.record(1.0, 1.0, masses=True, backtracks=0).terms.values()) > 0.01
+    assert min(trainer.runner.metrics.record(1.0, 1.0, masses=True, backtracks=0).terms.values()) > 0.01
 
 
 def in_context_drift(folder, start):
@@ -137,7 +137,10 @@ def test_only_the_turns_that_differ_most_are_trained_on(start, tmp_path):
     trainer, step = make_trainer(start, tmp_path, samples=8, retention={"top_turns": 0.25})
     loss = trainer.training_step(trainer.model, {"step": step})
     found = {name: gradient.clone() for name, gradient in gradients(trainer.model).items()}
-    rollouts, record = trainer._metrics.rollouts, trainer._metrics.record(1.0, 1.0, masses=True, backtracks=0)
+    rollouts, record = (
+        trainer.runner.metrics.rollouts,
+        trainer.runner.metrics.record(1.0, 1.0, masses=True, backtracks=0),
+    )
 
     frozen = tiny_model()
     _, each = plain_loss(trainer.model, frozen, rollouts, top_k=20, temperature=1.0)

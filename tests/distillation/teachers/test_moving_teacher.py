@@ -32,7 +32,7 @@ def trained(trainer):
 def test_average_follows_the_student_and_its_prefixes_are_read_again(start, tmp_path, lora):
     trainer, step = make_trainer(start, tmp_path, teacher="ema", ema_decay=0.8, lora=lora, teacher_prefix="shared")
     teacher, wanted = trainer.teacher, trained(trainer)
-    rollouts = trainer._roll_out(step)
+    rollouts = trainer.runner.roll_out(step)
     before = teacher.hidden(rollouts)
     for _ in range(3):
         randomise(trainer.model, "lora_B.default" if lora else "up_proj")
@@ -100,7 +100,7 @@ def test_live_teacher_is_the_student_with_knowledge_and_warns(start, tmp_path, l
     with caplog.at_level(logging.WARNING):
         trainer, step = make_trainer(start, tmp_path, teacher="live", lora=lora)
     assert "18.8% with it against 53.9%" in caplog.text
-    rollouts = trainer._roll_out(step)
+    rollouts = trainer.runner.roll_out(step)
     before = trainer.teacher.hidden(rollouts)
     randomise(trainer.model, "lora_B.default" if lora else "up_proj")
     trainer.teacher.follow()
