@@ -7,15 +7,16 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.pages.measurement import rows
+from flows.pages.measurement import measurement_markdown
 from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.evaluation import make_suite, model_settings, suite_names
 from oel_core.models.checkpoints import resolve_model
+from oel_core.models.threads import use_threads
 from oel_core.policies import load_policy
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
-from oel_core.text.markdown import table
+from oel_core.text.markdown import escaped
 from oel_core.types import EvalReport
 from tasks.tracking.client import CANDIDATE
 from tasks.tracking.registry import CHAMPION, PREVIOUS, registry_of
@@ -36,11 +37,12 @@ def evaluate_model(
     path = model_path(config, model, project, root)
     resolve_model(path)
     made = make_suite(name, options, config)
+    use_threads(config.model.model_copy(update={"path": path}))
     report = made.run(load_policy(path, model_settings(made, config.model)))
     create_markdown_artifact(
-        f"# {model} on {name}\n\n`{path}`\n\n{table(['figure', 'value'], rows(report))}\n",
+        measurement_markdown(model, name, path, report),
         key=f"evaluate-{name.replace('_', '-')}",
-        description=f"{model}: {100 * report.pass_rate:.1f}% of {report.episodes} episodes",
+        description=f"{escaped(model)}: {100 * report.pass_rate:.1f}% of {report.episodes} episodes",
     )
     return report
 

@@ -1,5 +1,6 @@
 """`oel`: the command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -14,11 +15,10 @@ from flows.cli.runs import run as runs
 from flows.cli.services import deployments, init, promotion
 from flows.cli.services import lifecycle as services
 from flows.cli.setup import configs, doctor, models, probe, seed_lm
-from flows.cli.shared import err
+from flows.cli.shared import VisibleRecord, echo, err
 from oel_core import __version__
 from oel_core.errors import ArtifactError, ConfigError, OelError
 from oel_core.runs.files import is_full
-from oel_core.text.visible import visible
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -75,7 +75,7 @@ app.add_typer(seed_lm.app, name="seed-lm", rich_help_panel=HERE)
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"oel {__version__}")
+        echo(f"oel {__version__}")
         raise typer.Exit
 
 
@@ -110,12 +110,13 @@ def call(arguments: Sequence[str]) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    err.print(visible(message), style="red", markup=False, highlight=False, soft_wrap=True)
+    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
     return code
 
 
 def main() -> None:
     """Entry point of the console script."""
+    logging.setLogRecordFactory(VisibleRecord)
     sys.exit(call(sys.argv[1:]))
 
 

@@ -12,10 +12,17 @@ def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Runs and studies under the `--root` given so far."""
     root = Path(ctx.params.get("root") or "runs")
     try:
-        found = [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        found = [path.name for path in root.iterdir() if is_run(path)]
     except OSError:
         return []
     return _starting(found, incomplete)
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is a folder of a name that a run can have; other names are not handed to a shell."""
+    from oel_core.runs.folder import RUN_NAME
+
+    return RUN_NAME.fullmatch(path.name) is not None and path.is_dir()
 
 
 def presets(incomplete: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Options and output that several commands share."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,18 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")]
 RUNS = Path("runs")
+
+
+class VisibleRecord(logging.LogRecord):
+    """A line of the log, in which what a server or a model wrote cannot steer the terminal either."""
+
+    def getMessage(self) -> str:
+        return visible(super().getMessage())
+
+
+def echo(text: str) -> None:
+    """Untrusted text on the standard output, whole lines as they are."""
+    sys.stdout.write(visible(text) + "\n")
 
 
 def print_json(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,10 +1,17 @@
-"""A suite's report in rows that a person reads."""
+"""A suite's report in rows that a person reads, and as a page."""
 
 from typing import Any
 
+from oel_core.text.markdown import escaped, table
 from oel_core.types import EvalReport
 
 _RATES = ("truncation_rate", "invalid_rate")
+
+
+def measurement_markdown(model: str, suite: str, path: str, report: EvalReport) -> str:
+    """What a model, given as `model` and found at `path`, reached on a suite."""
+    figures = table(["figure", "value"], rows(report))
+    return f"# {escaped(model)} on {escaped(suite)}\n\n{escaped(path)}\n\n{figures}\n"
 
 
 def rows(report: EvalReport) -> list[tuple[str, str]]:

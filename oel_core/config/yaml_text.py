@@ -15,6 +15,7 @@ from typing import Any, Final
 import yaml
 
 from oel_core.errors import ConfigError
+from oel_core.text.visible import visible
 
 MAX_BYTES: Final = 2**20
 MAX_DEPTH: Final = 32
@@ -279,5 +280,6 @@ _Dumper.add_representer(str, _text_node)
 
 
 def dump_yaml(values: Any) -> str:
-    """The text of values that `parse_yaml` reads back as they are."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """The text of values that `parse_yaml` reads back as they are; what cannot be seen in it is escaped."""
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text if visible(text) == text else yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=False)

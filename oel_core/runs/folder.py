@@ -44,6 +44,9 @@ WEIGHTS = (".safetensors",)
 
 _NO_ADDRESS = re.compile(r"[?\x00-\x1f\x7f\ud800-\udfff]|%[0-9a-fA-F]{2}")
 
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What the whole name of a run can be."""
+
 Work = Callable[[Path], Mapping[str, float]]
 """Does a stage's work in the given folder, which may hold what a killed attempt left, and returns counts."""
 
@@ -196,7 +199,7 @@ def _settings(config: OelConfig) -> dict[str, Any]:
 
 def require_run_name(name: str) -> None:
     """Raises ConfigError for a name that cannot be a run folder's."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if RUN_NAME.fullmatch(name) is None:
         raise ConfigError(f"run name '{name}': use letters, digits, dot, dash and underscore, first a letter or digit")
 
 

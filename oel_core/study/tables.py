@@ -12,7 +12,7 @@ from statistics import fmean
 from oel_core.evaluation.stats import Estimate, mean_over_seeds, paired_bootstrap, wilson
 from oel_core.study.arms import ARMS, COMPARISONS, HELD_OUT, IN_CONTEXT, REFERENCE, Place
 from oel_core.study.results import Cell, StudyResult, foreign_title
-from oel_core.text.markdown import table
+from oel_core.text.markdown import escaped, table
 from oel_core.types import Record
 
 BOOTSTRAP_SEED = 0
@@ -133,7 +133,7 @@ def markdown(result: StudyResult) -> str:
     parts = [_head(result)]
     for comparison in COMPARISONS:
         if rows := tables.get(comparison.name):
-            note = f"\n\nForeign: {foreign_title(result.foreign)}." if comparison.name == "source" else ""
+            note = f"\n\nForeign: {escaped(foreign_title(result.foreign))}." if comparison.name == "source" else ""
             parts.append(f"## {comparison.title}{note}\n\n{table(_COLUMNS, [_cells_of(row) for row in rows])}")
             parts.append(f"![{comparison.title}](plots/{comparison.name}.svg)")
     parts.append(_rounds(result))
@@ -146,7 +146,7 @@ def _head(result: StudyResult) -> str:
     model, boards = result.settings["model"]["path"], result.settings["evaluate"]["games"]["episodes"]
     arms = "\n".join(f"- `{name}`: {ARMS[name].title}" for name in result.arms)
     return (
-        f"# Study {result.name}\n\nPreset `{result.preset}`, model `{model}`, loop seeds "
+        f"# Study {escaped(result.name)}\n\nPreset {escaped(result.preset)}, model {escaped(model)}, loop seeds "
         f"{', '.join(map(str, result.seeds))}, {boards} held-out boards a seed and arm, the same ones for every arm of "
         f"a seed. Every arm starts from the same model; arms that collect or extract the same do it once.\n\n{arms}\n\n"
         "*Boards 95%*: Wilson interval over all boards pooled. *Seeds 95%*: t interval of the mean over loop seeds, "
@@ -252,7 +252,7 @@ def _suites(result: StudyResult) -> list[str]:
         rows = rows_of(result, places)
         body = [[*_cells_of(row)[:4], _cells_of(row)[-1]] for row in rows]
         head = (*_COLUMNS[:4], _COLUMNS[-1])
-        found.append(f"## Out of distribution: {part.removeprefix('ood/')}\n\n{table(head, body)}")
+        found.append(f"## Out of distribution: {escaped(part.removeprefix('ood/'))}\n\n{table(head, body)}")
     return found
 
 
@@ -268,5 +268,5 @@ def _work_table(result: StudyResult) -> str:
 
 
 def _failures(result: StudyResult) -> str:
-    lines = [f"- `{run}`: {why}" for run, why in sorted(result.failed.items())]
+    lines = [f"- {escaped(run)}: {escaped(why)}" for run, why in sorted(result.failed.items())]
     return "## What could not be measured\n\n" + "\n".join(lines) if lines else ""

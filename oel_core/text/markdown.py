@@ -12,8 +12,9 @@ _START = re.compile(r"^([-+=]|\d+(?=[.)]))")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; cells are taken as they are."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
+    """A table of untrusted text: every cell shows what it says and is no structure."""
+    first, *others = ([_plain(cell) for cell in row] for row in (head, *rows))
+    return "\n".join("| " + " | ".join(row) + " |" for row in [first, ["---"] * len(head), *others])
 
 
 def escaped(text: str) -> str:
@@ -21,5 +22,9 @@ def escaped(text: str) -> str:
 
     Signs that mean something are escaped with a backslash, as CommonMark has it for any ASCII punctuation.
     """
-    line = _SIGNS.sub(lambda sign: f"\\{sign[0]}", visible_line(text.strip(), MOST))
-    return _START.sub(lambda sign: f"{sign[0]}\\" if sign[0].isdigit() else f"\\{sign[0]}", line)
+    return _START.sub(lambda sign: f"{sign[0]}\\" if sign[0].isdigit() else f"\\{sign[0]}", _plain(text))
+
+
+def _plain(text: str) -> str:
+    """As `escaped`, for what does not stand at the start of a line."""
+    return _SIGNS.sub(lambda sign: f"\\{sign[0]}", visible_line(text.strip(), MOST))

@@ -27,6 +27,7 @@ from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import CONFIG, RunFolder
 from oel_core.runs.manifest import flatten, read_record
 from oel_core.runs.processes import user_name
+from oel_core.text.visible import visible
 from oel_core.types import Record
 from tasks.tracking.pages import view_tag
 from tasks.tracking.settings import TrackingSettings
@@ -130,7 +131,7 @@ class Tracker:
         found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}' and tags.`{ROUND}` = '{name}'")
         if found:
             return str(found[0].info.run_id)
-        tags = {KEY: key, ROUND: name, "oel.folder": str(self.run.path.resolve())}
+        tags = {KEY: key, ROUND: name, "oel.folder": visible(str(self.run.path.resolve()))}
         tags |= {SOURCE: f"oel {__version__}", SOURCE_TYPE: "LOCAL", USER: user_name()}
         if name != LOOP:
             tags[PARENT] = self.run_id(LOOP)
@@ -145,7 +146,7 @@ class Tracker:
         try:
             yield run_id
         except Exception as error:
-            self.client.set_tag(run_id, "oel.error", f"{type(error).__name__}: {error}"[:MAX_VALUE])
+            self.client.set_tag(run_id, "oel.error", visible(f"{type(error).__name__}: {error}")[:MAX_VALUE])
             self.client.set_terminated(run_id, "FAILED")
             raise
         except BaseException:
@@ -155,7 +156,7 @@ class Tracker:
 
     def describe(self, name: str, text: str) -> None:
         """Makes a Markdown text the description that the UI shows with the run; at most `MAX_VALUE` characters."""
-        self.client.set_tag(self.run_id(name), NOTE, text[:MAX_VALUE])
+        self.client.set_tag(self.run_id(name), NOTE, visible(text)[:MAX_VALUE])
 
     def log_config(self, config: OelConfig) -> None:
         """The resolved configuration as parameters of the loop and as a file. What changes later becomes a tag."""
@@ -165,7 +166,7 @@ class Tracker:
     def log_params(self, name: str, values: Mapping[str, Any]) -> None:
         """Logs parameters; one that is known and changes later becomes a tag, since MLflow keeps the first value."""
         run_id = self.run_id(name)
-        flat = {field: str(value)[:MAX_VALUE] for field, value in values.items()}
+        flat = {field: visible(str(value))[:MAX_VALUE] for field, value in values.items()}
         known = self.client.get_run(run_id).data.params
         new = [Param(field, value) for field, value in flat.items() if field not in known]
         changed = {field: value for field, value in flat.items() if known.get(field, value) != value}
@@ -206,8 +207,8 @@ class Tracker:
         copy(self.run_id(name), str(path), folder or None)
 
     def log_text(self, name: str, text: str, file: str) -> None:
-        """Writes a text artifact."""
-        self.client.log_text(self.run_id(name), text, file)
+        """Writes a text artifact for people to read."""
+        self.client.log_text(self.run_id(name), visible(text), file)
 
     def log_dataset(self, name: str, data: TrackedData) -> None:
         """Says what a run read. The same data of several runs are one dataset; said again, nothing changes."""

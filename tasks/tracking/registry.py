@@ -17,6 +17,7 @@ from oel_core.gate.promotion import Verdict
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.lease import held
 from oel_core.runs.processes import user_name
+from oel_core.text.visible import visible, visible_json
 from oel_core.types import Record
 from tasks.tracking.client import Tracker, tracker_of
 from tasks.tracking.settings import TrackingSettings
@@ -150,7 +151,7 @@ class Registry:
     def tag_verdict(self, version: Version, verdict: Verdict) -> None:
         """Writes every figure of the gate as tags of the version."""
         for name, value in verdict_tags(verdict).items():
-            self._client.set_model_version_tag(self.model, version.version, name, value)
+            self._client.set_model_version_tag(self.model, version.version, name, visible(value))
 
     def _alone(self) -> Any:
         return held(self._run.path / LEASE, "moving the champion", wait_s=PATIENCE_S)
@@ -177,7 +178,7 @@ class Registry:
             at=time.time(),
         )
         self._on_step("intent")
-        self._client.set_registered_model_tag(self.model, INTENT, move.model_dump_json())
+        self._note(INTENT, move)
         self._finish(move)
         return move
 
@@ -198,9 +199,12 @@ class Registry:
             elif alias in self._aliases():
                 self._client.delete_registered_model_alias(self.model, alias)
         self._on_step("event")
-        self._client.set_registered_model_tag(self.model, f"{EVENT}{move.number:06d}", move.model_dump_json())
+        self._note(f"{EVENT}{move.number:06d}", move)
         self._on_step("done")
         self._client.delete_registered_model_tag(self.model, INTENT)
+
+    def _note(self, tag: str, move: Move) -> None:
+        self._client.set_registered_model_tag(self.model, tag, visible_json(move.model_dump_json()))
 
     def _tags(self) -> Mapping[str, str]:
         return dict(self._client.get_registered_model(self.model).tags)

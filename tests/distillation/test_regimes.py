@@ -10,13 +10,13 @@ from oel_core.distillation.regimes import TeacherRollouts
 from oel_core.distillation.training.run import distill
 from oel_core.errors import ConfigError, DistillationError
 from oel_core.models.loading import load_model
-from oel_core.policies.hf.decoding import sample_responses
 from oel_core.rounds.prompts import plan_prompts
 from tests.builders import episode, turn
 from tests.distillation.builders import arguments
 from tests.distillation.exact import assert_same_gradients, gradients, update_rounding
 from tests.distillation.training.test_run import files, lines
 from tests.distillation.training.test_trainer import make_trainer, randomise
+from tests.drawing import assert_drawn
 from tests.fakes import tiny_model_folder
 
 pytestmark = pytest.mark.numeric
@@ -35,8 +35,7 @@ def test_teacher_rollouts_come_from_the_round_start_model_with_knowledge(start, 
     frozen = load_model(str(start), arguments(start, start)["model"])[0]
     sampling = Sampling(temperature=1.0, max_tokens=6)
     for rollout, sample in zip(found, step.samples, strict=True):
-        alone = sample_responses(frozen, [sample.teacher_prompt], [sample.seed], sampling, trainer.tokens.stops, 0)
-        assert rollout.response == alone[0]
+        assert_drawn(frozen, sample.teacher_prompt, rollout.response, sample.seed, sampling, trainer.tokens.stops)
         assert rollout.sample is sample
 
 

@@ -108,13 +108,13 @@ def test_rounds_say_how_long_responses_are_beside_the_start() -> None:
 def test_other_suites_have_their_own_tables() -> None:
     cells = [cell(name, 1, "10", part="ood/other_symbols") for name in (REFERENCE, "sft")]
     text = markdown(result(*BOTH_SEEDS, *cells))
-    assert "## Out of distribution: other_symbols" in text
+    assert "## Out of distribution: other\\_symbols" in text
     assert "| sft, round 1 | 50.0% |" in text
 
 
 def test_failures_are_said() -> None:
     text = markdown(result(*BOTH_SEEDS, failed={"seed-1-raw": "no whole episode fits"}))
-    assert "- `seed-1-raw`: no whole episode fits" in text
+    assert "- seed-1-raw: no whole episode fits" in text
     assert "could not be measured" not in markdown(result(*BOTH_SEEDS))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.shared import RUNS, AsJson, Root, RunName, print_json
+from flows.cli.shared import RUNS, AsJson, Root, RunName, echo, print_json
 
 
 def report(
@@ -24,4 +24,4 @@ def report(
     if as_json:
         print_json([{"report": str(path)}])
     else:
-        typer.echo(path)
+        echo(str(path))

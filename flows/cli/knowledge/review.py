@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.shared import RUNS, AsJson, Root, RunName, out, print_json
+from flows.cli.shared import RUNS, AsJson, Root, RunName, echo, out, print_json
 
 if TYPE_CHECKING:
     from oel_core.runs.folder import RunFolder
@@ -69,7 +69,6 @@ def _show(folder: "RunFolder", number: int, as_json: bool) -> None:
     from flows.pages.round import review_lines
     from oel_core.projects.review import decision_of, review_list
     from oel_core.rounds.round import Round
-    from oel_core.text.visible import visible
 
     round = Round(folder.config(), folder, number)
     found, decision = review_list(round), decision_of(round)
@@ -86,6 +85,6 @@ def _show(folder: "RunFolder", number: int, as_json: bool) -> None:
         out.rule(f"round {number}, replica {replica}")
         lines = [line for entry in found.items if entry.replica == replica for line in review_lines(entry)]
         lines += [f"-      {item.text}" for place, item in found.gone if place == replica]
-        typer.echo(visible("\n".join(lines)))
+        echo("\n".join(lines))
     made = f"{decision.decision} by {decision.author}" if decision else "not decided: --approve or --reject"
     out.print(f"Round {number} of {folder.name}: {made}", markup=False)

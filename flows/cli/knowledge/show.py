@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.help import example
-from flows.cli.shared import RUNS, AsJson, Root, RunName, out, print_json
+from flows.cli.shared import RUNS, AsJson, Root, RunName, echo, out, print_json
 
 app = typer.Typer(help="Knowledge files of a run.", no_args_is_help=True)
 Round = Annotated[int, typer.Argument(min=1, help="Round, from 1.")]
@@ -18,7 +18,6 @@ def show(run: RunName, round_index: Round, replica: Replica = None, root: Root =
     from oel_core.knowledge.store import load_knowledge
     from oel_core.reporting.findings.learned import known_replicas
     from oel_core.runs.folder import find_run
-    from oel_core.text.visible import visible
 
     folder = find_run(root, run)
     wanted = known_replicas(folder, round_index) if replica is None else [replica]
@@ -29,7 +28,7 @@ def show(run: RunName, round_index: Round, replica: Replica = None, root: Root =
     for knowledge in found:
         if replica is None:
             out.rule(f"replica {knowledge.replica}: {len(knowledge.items)} items, {knowledge.tokens} tokens")
-        typer.echo(visible(knowledge.text))
+        echo(knowledge.text)
 
 
 @app.command("diff", epilog=example("oel knowledge diff lake 1 2"))
@@ -41,7 +40,6 @@ def diff(
     from oel_core.knowledge.store import empty, load_knowledge
     from oel_core.reporting.findings.learned import known_replicas
     from oel_core.runs.folder import find_run
-    from oel_core.text.visible import visible
 
     folder = find_run(root, run)
     known = {number: known_replicas(folder, number) for number in (first, second)}
@@ -61,4 +59,4 @@ def diff(
             out.rule(f"replica {index}: {len(changes.new)} new, {len(changes.dropped)} dropped")
         for _, sign, items in marked:
             for item in items:
-                typer.echo(visible(f"{sign} {item.text}"))
+                echo(f"{sign} {item.text}")

@@ -55,7 +55,7 @@ def live_progress(console: Console, left: RoundLeft = unknown) -> Iterator[Sink]
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -8,7 +8,7 @@ import typer
 
 from flows.cli import complete
 from flows.cli.help import example
-from flows.cli.shared import RUNS, AsJson, Overrides, PresetName, Root, out, print_json, print_table
+from flows.cli.shared import RUNS, AsJson, Overrides, PresetName, Root, echo, out, print_json, print_table
 
 if TYPE_CHECKING:
     from oel_core.config.run import OelConfig
@@ -31,7 +31,7 @@ def show(preset: PresetName, overrides: Overrides = None, as_json: AsJson = Fals
     if as_json:
         print_json([config.model_dump(mode="json")])
     else:
-        typer.echo(dump_config(config), nl=False)
+        echo(dump_config(config).rstrip("\n"))
 
 
 @app.command("diff", epilog=example("oel config diff quickstart runs/lake"))
@@ -85,6 +85,7 @@ def presets(as_json: AsJson = False) -> None:
 def envs(as_json: AsJson = False) -> None:
     """List the environments and their options."""
     from rich.table import Table
+    from rich.text import Text
 
     from oel_core.envs import describe_envs
 
@@ -99,7 +100,7 @@ def envs(as_json: AsJson = False) -> None:
         return
     table = Table("environment", "option", "default", "meaning")
     for info in infos:
-        table.add_row(f"[bold]{info.name}[/bold]", "", "", info.summary, end_section=not info.options)
+        table.add_row(Text(info.name, style="bold"), "", "", info.summary, end_section=not info.options)
         for option in info.options:
             last = option is info.options[-1]
             table.add_row("", option.name, str(option.default), option.help, end_section=last)

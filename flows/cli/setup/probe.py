@@ -16,11 +16,13 @@ def probe(
 ) -> None:
     """Load the model of a preset as a run would, ask it one thing, and say what its backend can do."""
     from oel_core.config.run import load_config
+    from oel_core.models.threads import use_threads
     from oel_core.policies import load_policy, release
     from oel_core.policies.base import Request
     from oel_core.types import Message
 
     config = load_config(preset, overrides or ())
+    use_threads(config.model)
     started = time.perf_counter()
     policy = load_policy(config.model.path, config.model)
     loaded = time.perf_counter()

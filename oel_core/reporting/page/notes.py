@@ -19,7 +19,7 @@ def note(run: RunFolder, *, most: int) -> str:
     reached = tables.measured(found)
     said = answers(assessment) if assessment else ()
     parts = [f"**{one.question}** {escaped(one.short)}. {' '.join(map(escaped, one.details))}" for one in said]
-    head, rows = [escaped(name) for name in reached.head], list(reached.rows)
-    while rows and len("\n\n".join([*parts, table(head, rows)])) > most:
+    rows = list(reached.rows)
+    while rows and len("\n\n".join([*parts, table(reached.head, rows)])) > most:
         rows = rows[1:]
-    return "\n\n".join([*parts, table(head, rows)])[:most]
+    return "\n\n".join([*parts, table(reached.head, rows)])[:most]

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from oel_core.distillation.training.run import distill
@@ -17,9 +16,10 @@ from oel_core.errors import DistillationError
 from oel_core.runs.groups import group_lives
 from tests.distillation.builders import arguments
 from tests.distillation.training.test_run import Abort, abort_at
-from tests.fakes import tiny_model_folder
+from tests.fakes import tiny_model, tiny_model_folder
+from tests.rounding import chain, rounding
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.numeric]
 
 KINDS = {
     "full": {},
@@ -31,6 +31,12 @@ KINDS = {
     "teacher rollouts": {"regime": "teacher_rollouts"},
     "mixture": {"regime": "mixture"},
 }
+
+
+FEWER = {"samples": 6}
+"""One prompt of each step left out."""
+LONGEST = 300
+"""Tokens of no sequence are more: prompts of some 200 bytes, knowledge and a response of 6."""
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +56,27 @@ def weights(folder):
     return load_file(path)
 
 
-def assert_same(one, other):
-    """Losses and weights to 1e-5, relative."""
-    for ours, theirs in zip(read_steps(one / "steps.jsonl"), read_steps(other / "steps.jsonl"), strict=True):
-        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
-        assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-4)
+def assert_same(one, other, changed):
+    """The first step within rounding, and weights that are a hundred times closer than to those of changed data.
+
+    Adam divides each gradient by its own size, so the rounding of one that nearly vanishes becomes as large as a step:
+    no bound on the weights follows from rounding alone.
+    """
+    first, second = (read_steps(folder / "steps.jsonl") for folder in (one, other))
+    for ours, theirs in zip(first, second, strict=True):
         assert (ours.draws, ours.response_tokens, ours.tokens) == (theirs.draws, theirs.response_tokens, theirs.tokens)
+    ours, theirs = first[0], second[0]
+    bound = rounding(max(1.0, abs(ours.kl)), chain(tiny_model(), LONGEST, ours.tokens + LONGEST * len(ours.draws)))
+    assert ours.loss == pytest.approx(theirs.loss, rel=0, abs=bound)
+    assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=bound)
+    assert distance(one, other) < distance(one, changed) / 100
+
+
+def distance(one, other):
+    """Norm of the difference of all weights."""
     first, second = weights(one / "checkpoint"), weights(other / "checkpoint")
     assert first.keys() == second.keys()
-    for name, weight in first.items():
-        assert torch.linalg.vector_norm(weight - second[name]) <= 1e-5 * torch.linalg.vector_norm(second[name]), name
+    return sum(float((weight - second[name]).double().square().sum()) for name, weight in first.items()) ** 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,7 +85,8 @@ def test_two_processes_equal_one(start, tmp_path, kind):
     distill(**arguments(start, tmp_path / "one", **settings(kind, 1)))
     distill(**arguments(start, tmp_path / "two", **settings(kind, 2)), on_step=lambda record: seen.append(record.step))
     assert seen == [1, 2, 3, 4]
-    assert_same(tmp_path / "one", tmp_path / "two")
+    distill(**arguments(start, tmp_path / "changed", **(settings(kind, 1) | FEWER)))
+    assert_same(tmp_path / "one", tmp_path / "two", tmp_path / "changed")
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["checkpoint", "inputs.json", "steps.jsonl"]
     config = tmp_path / "two" / "checkpoint" / "config.json"
     assert not config.exists() or config.read_bytes() == (tmp_path / "one" / "checkpoint" / "config.json").read_bytes()
@@ -79,13 +97,14 @@ def test_a_resumed_distillation_may_change_its_processes(start, tmp_path, kind):
     """Killed in two processes and gone on with in two, then killed in one and gone on with in two."""
     long = {"steps": 16, "learning_rate": 1e-5, "checkpoint_every": 1}  # so small that rounding does not grow
     distill(**arguments(start, tmp_path / "one", **(settings(kind, 1) | long)))
+    distill(**arguments(start, tmp_path / "changed", **(settings(kind, 1) | long | FEWER)))
     for name, first in (("two", 2), ("mixed", 1)):
         with pytest.raises(Abort):
             distill(**arguments(start, tmp_path / name, **(settings(kind, first) | long)), on_step=abort_at(3))
         assert not (tmp_path / name / "checkpoint").exists()
         assert list((tmp_path / name / "resume").glob("step_*"))
         distill(**arguments(start, tmp_path / name, **(settings(kind, 2) | long)))
-        assert_same(tmp_path / "one", tmp_path / name)
+        assert_same(tmp_path / "one", tmp_path / name, tmp_path / "changed")
 
 
 def test_an_error_of_a_process_is_the_callers(start, tmp_path):

@@ -5,6 +5,8 @@ import torch
 
 from oel_core.distillation.forward.packed_attention import _plain_with_lse
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_blocks_of_queries_change_nothing(monkeypatch, causal):

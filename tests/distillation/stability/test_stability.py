@@ -22,6 +22,7 @@ from tests.distillation.builders import arguments
 from tests.distillation.training.test_run import Abort, abort_at, files, lines
 from tests.documents import blocks
 from tests.fakes import byte_tokenizer, tiny_model
+from tests.rounding import chain, rounding
 
 VOCABULARY = 4096
 
@@ -169,7 +170,9 @@ def test_two_processes_go_back_as_one_does(start, tmp_path, returned):
     distill(**given, on_step=lambda record: seen.append(record.step))
     one, two = lines(returned), lines(tmp_path)
     assert [record.backtracks for record in two] == [record.backtracks for record in one]
-    assert [record.entropy for record in two] == pytest.approx([record.entropy for record in one], rel=1e-3)
+    terms = chain(Qwen3ForCausalLM.from_pretrained(start), two[0].tokens, two[0].tokens)
+    bound = rounding(math.log(VOCABULARY), terms)  # before the first optimiser step; what comes after it is chaotic
+    assert two[0].entropy == pytest.approx(one[0].entropy, rel=0, abs=bound)
     assert [each.to for each in BacktrackLog(tmp_path / "backtracks.jsonl").read()] == [
         each.to for each in BacktrackLog(returned / "backtracks.jsonl").read()
     ]
@@ -252,11 +255,14 @@ def test_a_signal_that_comes_back_starts_anew():
     assert [record.step for record in breach.records] == [4]
 
 
+@pytest.mark.numeric
 def test_the_mass_is_that_of_the_top_k(start, tmp_path):
     """All of the vocabulary has all of it, on both sides."""
     distill(**collapsing(start, tmp_path, steps=1, top_k=VOCABULARY))
     (record,) = read_steps(tmp_path / "steps.jsonl")
-    assert (record.student_mass, record.teacher_mass) == pytest.approx((1.0, 1.0), abs=1e-5)
+    sums = 2 * rounding(1, VOCABULARY)  # of the log-softmax and of its probabilities
+    bound = sums + rounding(math.log(VOCABULARY), 1)  # exponents are log-probabilities, whose mean is at most that
+    assert (record.student_mass, record.teacher_mass) == pytest.approx((1.0, 1.0), rel=0, abs=bound)
 
 
 def test_repeated_four_grams_are_counted_within_a_response():

@@ -17,7 +17,7 @@ from oel_core.models.loading import load_model, merge_lora, save_model
 from tests.distillation.builders import arguments
 from tests.distillation.exact import assert_same_gradients, gradients, plain_loss, update_rounding
 from tests.fakes import tiny_model, tiny_model_folder
-from tests.rounding import rounding
+from tests.rounding import in_float64, rounding
 
 pytestmark = pytest.mark.numeric
 
@@ -69,6 +69,7 @@ def test_micro_batching_does_not_change_the_result(start, tmp_path):
 
 def test_responses_do_not_depend_on_the_other_samples_of_the_step(start, tmp_path):
     trainer, step = make_trainer(start, tmp_path, samples=8)
+    in_float64(trainer.model)
     whole = trainer.runner.roll_out(step)
     alone = trainer.runner.roll_out(Step(step.number, step.samples[5:6]))
     assert alone[0].response == whole[5].response

@@ -10,7 +10,9 @@ from transformers import Qwen3ForCausalLM
 from oel_core.config.sampling import Sampling
 from oel_core.errors import PolicyError
 from oel_core.policies.hf.decoding import pad_left, sample_responses, shared_prefix
+from tests.drawing import assert_drawn
 from tests.fakes import tiny_model
+from tests.rounding import in_float64
 
 pytestmark = pytest.mark.numeric
 
@@ -24,6 +26,13 @@ def model() -> Qwen3ForCausalLM:
     return tiny_model()
 
 
+@pytest.fixture(scope="module")
+def exact() -> Qwen3ForCausalLM:
+    """Computes in float64, where what two paths differ by decides no token."""
+    found: Qwen3ForCausalLM = in_float64(tiny_model())
+    return found
+
+
 def some_prompts(count: int, seed: int = 0, prefix: int = 0) -> list[list[int]]:
     source = random.Random(seed)
     shared = [source.randrange(3, 259) for _ in range(prefix)]
@@ -31,24 +40,36 @@ def some_prompts(count: int, seed: int = 0, prefix: int = 0) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("prefix", [0, 3, 30])
-def test_greedy_equals_generate(model: Qwen3ForCausalLM, prefix: int) -> None:
+def test_greedy_equals_generate(exact: Qwen3ForCausalLM, prefix: int) -> None:
     prompts = some_prompts(6, prefix=prefix)
-    ours = sample_responses(model, prompts, range(6), GREEDY, [2, 0], 0)
+    ours = sample_responses(exact, prompts, range(6), GREEDY, [2, 0], 0)
     for prompt, response in zip(prompts, ours, strict=True):
-        theirs = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12, eos_token_id=[2, 0])
+        theirs = exact.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12, eos_token_id=[2, 0])
         assert theirs[0, len(prompt) :].tolist() == response
 
 
 @pytest.mark.parametrize("prefix", [0, 30])
-def test_a_request_alone_draws_what_it_draws_in_a_batch(model: Qwen3ForCausalLM, prefix: int) -> None:
-    # ids are compared exactly: float32 rounding moves a border by 1e-6, and no uniform here lies that close to one
+def test_a_request_alone_draws_what_it_draws_in_a_batch(exact: Qwen3ForCausalLM, prefix: int) -> None:
     prompts, seeds = some_prompts(9, seed=1, prefix=prefix), range(100, 109)
-    together = sample_responses(model, prompts, seeds, DRAWN, STOPS, 0)
+    together = sample_responses(exact, prompts, seeds, DRAWN, STOPS, 0)
     for prompt, seed, response in zip(prompts, seeds, together, strict=True):
-        assert sample_responses(model, [prompt], [seed], DRAWN, STOPS, 0) == [response]
-    turned = sample_responses(model, prompts[::-1], seeds[::-1], DRAWN, STOPS, 0)
+        assert sample_responses(exact, [prompt], [seed], DRAWN, STOPS, 0) == [response]
+    turned = sample_responses(exact, prompts[::-1], seeds[::-1], DRAWN, STOPS, 0)
     assert turned[::-1] == together
     assert len({len(response) for response in together}) > 3, "rows must have left the batch at different times"
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN, DRAWN.model_copy(update={"top_p": 1.0, "top_k": 0})])
+@pytest.mark.parametrize("prefix", [0, 30])
+def test_every_token_of_a_batch_is_one_that_the_model_may_draw(
+    model: Qwen3ForCausalLM, prefix: int, sampling: Sampling
+) -> None:
+    prompts, seeds = some_prompts(9, seed=1, prefix=prefix), range(100, 109)
+    together = sample_responses(model, prompts, seeds, sampling, STOPS, 0)
+    for prompt, seed, response in zip(prompts, seeds, together, strict=True):
+        assert_drawn(model, prompt, response, seed, sampling, STOPS)
+        with pytest.raises(AssertionError):
+            assert_drawn(model, prompt, [(token + 7) % 259 for token in response], seed, sampling, STOPS)
 
 
 def test_the_seed_decides_the_draw(model: Qwen3ForCausalLM) -> None:
