@@ -19,7 +19,7 @@ from oel_core.types import Message
 from tests.distillation.builders import KNOWLEDGE, arguments, prompts
 from tests.distillation.exact import assert_same_gradients, gradients, plain_loss, update_rounding
 from tests.distillation.training.test_run import Abort, abort_at, files, lines
-from tests.distillation.training.test_trainer import make_trainer, randomise
+from tests.distillation.training.test_trainer import ALL, make_trainer, randomise
 from tests.fakes import tiny_model, tiny_model_folder
 
 pytestmark = pytest.mark.numeric
@@ -57,7 +57,7 @@ def test_in_context_term_is_the_whole_kl_of_both_models_with_knowledge(start, tm
     rollouts, frozen = trainer.runner.metrics.rollouts, tiny_model()
 
     trainer.model.zero_grad()
-    distilled, each = plain_loss(trainer.model, frozen, rollouts, top_k=20, temperature=1.0)
+    distilled, each = plain_loss(trainer.model, frozen, rollouts, top_k=ALL, temperature=1.0)
     kept = torch.cat([divergence(trainer.model, frozen, r.sample.teacher_prompt, r.response) for r in rollouts]).mean()
     (distilled + 0.5 * kept).backward()
     bound = update_rounding(trainer.model, rollouts, [*each, kept.detach()])
@@ -144,10 +144,10 @@ def test_only_the_turns_that_differ_most_are_trained_on(start, tmp_path):
     )
 
     frozen = tiny_model()
-    _, each = plain_loss(trainer.model, frozen, rollouts, top_k=20, temperature=1.0)
+    _, each = plain_loss(trainer.model, frozen, rollouts, top_k=ALL, temperature=1.0)
     best = sorted(range(8), key=lambda index: -float(each[index].mean()))[:2]
     trainer.model.zero_grad()
-    wanted, _ = plain_loss(trainer.model, frozen, [rollouts[i] for i in sorted(best)], top_k=20, temperature=1.0)
+    wanted, _ = plain_loss(trainer.model, frozen, [rollouts[i] for i in sorted(best)], top_k=ALL, temperature=1.0)
     wanted.backward()
     bound = update_rounding(trainer.model, rollouts, each)
     assert loss.item() == pytest.approx(wanted.item(), rel=0, abs=bound)
