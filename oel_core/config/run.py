@@ -18,7 +18,7 @@ from oel_core.config.names import BackendName, FormatName
 from oel_core.config.operation import ExperienceConfig, GateConfig
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
-from oel_core.config.section import Count, CountOrZero, Options, Section, Text
+from oel_core.config.section import Count, CountOrZero, Label, Options, Section, Text
 from oel_core.config.serving import OpenAIConfig, VllmConfig
 from oel_core.config.yaml_text import Place, YamlText, dump_yaml, parse_yaml, read_yaml
 from oel_core.errors import ConfigError
@@ -136,7 +136,7 @@ class EvaluateConfig(Section):
     """What is measured after each round."""
 
     games: GameSuite = GameSuite()
-    ood: dict[str, Options] = Field(default_factory=dict)
+    ood: dict[Label, Options] = Field(default_factory=dict)
     """Out-of-distribution suites: name of the suite → its options."""
 
 

@@ -1,6 +1,7 @@
 """What every section of the configuration is built from. The sections themselves are in `oel_core.config.run`."""
 
 import math
+import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -29,6 +30,15 @@ def _finite(value: Any) -> Any:
         _finite(entry)
     return value
 
+
+def _label(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", text) is None:
+        raise ValueError("use letters, digits, dot, colon, dash and underscore, first a letter or digit")
+    return text
+
+
+Label = Annotated[str, AfterValidator(_label)]
+"""A name of the user's that becomes a folder's and a metric's."""
 
 Options = Annotated[dict[str, Any], AfterValidator(_finite)]
 """Options of a world or a suite, whose own model says which there are and of which types."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.config.run import dump_config, load_config, preset_names
+from oel_core.config.run import dump_config, load_config, parse_config, preset_names
 from oel_core.config.yaml_text import parse_yaml
 from oel_core.errors import ConfigError
 from oel_core.preflight.check import check
@@ -71,6 +71,13 @@ def test_bounds_that_nothing_can_meet_are_refused(bounds: str) -> None:
         load_config("quickstart", [f"gate.response_ratio={bounds}"])
     with pytest.raises(ConfigError, match="ood_tolerances"):
         load_config("quickstart", ["gate.ood_tolerances={other_symbols: 5}"])
+
+
+@pytest.mark.parametrize("label", ["../up", "a/b", ".hidden", "two words", "a\x1b[2J", ""])
+def test_a_suites_label_is_a_name_of_a_folder_and_a_metric(label: str) -> None:
+    with pytest.raises(ConfigError, match=r"evaluate\.ood.*use letters, digits") as caught:
+        parse_config({"evaluate": {"ood": {label: {"suite": "other_symbols"}}}}, "test")
+    assert "\x1b" not in str(caught.value)
 
 
 def test_a_tolerance_for_a_suite_that_is_not_measured_is_refused() -> None:
