@@ -100,6 +100,23 @@ def _branches(
     return found
 
 
+def packed_tokens(ordered: Sequence[Ids], shared: Sequence[int]) -> int:
+    """Tokens of the row that `PackedRow.add` makes of some sequences.
+
+    Args:
+        ordered: token ids, sorted by `sort_key`.
+        shared: how many leading tokens each has in common with the one before it; 0 for the first.
+    """
+    total, pending = 0, [(0, len(ordered), 0)]
+    while pending:
+        first, last, depth = pending.pop()
+        for start, stop, end in _branches(ordered, shared, first, last, depth):
+            total += end - depth
+            if stop - start > 1:
+                pending.append((start, stop, end))
+    return total
+
+
 def as_ids(*parts: Sequence[int]) -> Ids:
     """Token ids of several parts, one after the other."""
     return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])

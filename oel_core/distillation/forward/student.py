@@ -1,7 +1,9 @@
 """The student: one forward of prompt and response that top-k, loss and gradient all come from."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from oel_core.config.run import DistillConfig
 from oel_core.distillation.forward.layouts import STUDENT_LAYOUTS, choose_layout
 from oel_core.distillation.forward.packed_attention import packed_attention
-from oel_core.distillation.forward.prefix_tree import WORTH_SHARING, as_ids, common_length, sort_key
+from oel_core.distillation.forward.prefix_tree import as_ids, common_length, packed_tokens, sort_key
 from oel_core.distillation.forward.scoring import Behind, Text, packed_hidden, padded_hidden
 from oel_core.distillation.forward.split_model import SplitModel
 from oel_core.distillation.training.rollouts import Rollout
@@ -56,17 +58,21 @@ class Student:
 
 
 def _packed_batches(rollouts: Sequence[Rollout], budget: int) -> list[list[Rollout]]:
-    read = [(as_ids(rollout.sample.prompt, rollout.response), rollout) for rollout in rollouts]
+    """As many neighbours in sorted order as fit each time. Final tokens, which are not read, count one a rollout."""
+    read = [(as_ids(rollout.sample.prompt, rollout.response[:-1]), rollout) for rollout in rollouts]
+    pairs = sorted(read, key=lambda pair: sort_key(pair[0]))
+    ids = [one for one, _ in pairs]
+    shared = [0] + [common_length(a, b) for a, b in pairwise(ids)]
     batches: list[list[Rollout]] = []
-    used, before = 0, None
-    for ids, rollout in sorted(read, key=lambda pair: sort_key(pair[0])):
-        common = common_length(before, ids) if before is not None else 0
-        own = len(ids) - (common if common >= WORTH_SHARING else 0)
-        if not batches or used + own > budget:
-            batches.append([])
-            used, own = 0, len(ids)
-        batches[-1].append(rollout)
-        used, before = used + own, ids
+    start = 0
+
+    def tokens(stop: int) -> int:
+        return packed_tokens(ids[start:stop], shared[start:stop]) + stop - start
+
+    while start < len(pairs):
+        stop = start + 1 + bisect_right(range(start + 2, len(pairs) + 1), budget, key=tokens)
+        batches.append([rollout for _, rollout in pairs[start:stop]])
+        start = stop
     return batches
 
 

@@ -1,9 +1,13 @@
 """Micro-batches: what counts towards their tokens, and that they are filled up to the budget."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from oel_core.distillation.data.dataset import Sample
-from oel_core.distillation.forward.prefix_tree import WORTH_SHARING
+from oel_core.distillation.forward.prefix_tree import WORTH_SHARING, PackedRow, as_ids
 from oel_core.distillation.forward.student import _packed_batches, _padded
 from oel_core.distillation.training.rollouts import Rollout
 
@@ -42,3 +46,26 @@ def test_a_short_common_beginning_is_counted_in_every_sequence(budget, sizes):
 def test_padding_counts(budget, lengths):
     rollouts = [rollout([1] * (length - 2), [2, 2]) for batch in lengths[::-1] for length in batch]
     assert [[one.length for one in batch] for batch in _padded(rollouts, budget)] == lengths
+
+
+RUNS = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 24)), min_size=1, max_size=4)
+"""A sequence as runs of equal tokens, so that many begin alike for some tokens."""
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(RUNS, min_size=1, max_size=12), st.integers(1, 120))
+def test_no_packed_row_exceeds_its_budget_and_none_could_take_the_next_rollout(sequences, budget):
+    texts = [[token for token, length in runs for _ in range(length)] for runs in sequences]
+    rollouts = [rollout(text, [7, index]) for index, text in enumerate(texts)]
+    batches = _packed_batches(rollouts, budget)
+    assert sorted(one.response[1] for batch in batches for one in batch) == list(range(len(texts)))
+    assert all(len(batch) == 1 or row_tokens(batch) + len(batch) <= budget for batch in batches)
+    for batch, after in pairwise(batches):
+        assert row_tokens([*batch, after[0]]) + len(batch) + 1 > budget
+
+
+def row_tokens(batch):
+    """Tokens that a forward really reads."""
+    row = PackedRow()
+    row.add([as_ids(one.sample.prompt, one.response[:-1]) for one in batch], 0)
+    return row.tokens
