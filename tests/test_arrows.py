@@ -54,6 +54,14 @@ ONE_HOME = {
     "matplotlib": "oel_core/study/plots.py",
 }
 SOURCES = sorted(path for top in ("oel_core", "tasks", "flows", "deployments") for path in (ROOT / top).rglob("*.py"))
+PRIVATE_PARTS_OF = {
+    "torch": "oel_core/compat/torch.py",
+    "transformers": "oel_core/compat/transformers.py",
+    "lm_eval": ONE_HOME["lm_eval"],
+}
+"""The one module that may use names which a third party keeps private."""
+DOCUMENTED = frozenset({"os._exit", "_asdict", "_replace"})
+"""Public in spite of their underscore: of the standard library and of named tuples."""
 MOST_FILES = 14
 """In one folder, `__init__.py` not counted."""
 
@@ -74,6 +82,28 @@ def names(path: Path) -> Iterator[str]:
 def imported(path: Path) -> frozenset[str]:
     """Top-level packages that a file imports."""
     return frozenset(name.split(".")[0] for name in names(path))
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_uses(tree: ast.AST) -> Iterator[str]:
+    """Imports of private names, and private attributes of anything but `self`, `cls` and `super()`."""
+    own = {"oel_core", "tasks", "flows", "deployments"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names if any(map(is_private, one.name.split("."))))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] not in own:
+            paths = [f"{node.module}.{one.name}" for one in node.names]
+            yield from (path for path in paths if any(map(is_private, path.split("."))))
+        elif isinstance(node, ast.Attribute) and is_private(node.attr):
+            whole = ast.unparse(node)
+            mine = ast.unparse(node.value) in ("self", "cls", "super()")
+            if not mine and not DOCUMENTED & {whole, node.attr}:
+                yield whole
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr"):
+            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant) and is_private(str(arg.value)))
 
 
 def layer_of(name: str) -> str | None:
@@ -117,6 +147,32 @@ def test_the_library_knows_of_neither_prefect_nor_mlflow() -> None:
 def test_a_heavy_package_has_one_home(package: str) -> None:
     homes = [path.relative_to(ROOT).as_posix() for path in SOURCES if package in imported(path)]
     assert set(homes) <= {ONE_HOME[package]}
+
+
+def test_private_names_of_others_are_used_in_one_module_a_library() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix(): uses
+        for path in SOURCES
+        if (uses := list(private_uses(ast.parse(path.read_text(encoding="utf-8")))))
+    }
+    assert {place: uses for place, uses in found.items() if place not in PRIVATE_PARTS_OF.values()} == {}
+    assert set(found) == set(PRIVATE_PARTS_OF.values()), "a module that is not needed any more"
+
+
+@pytest.mark.parametrize(
+    ("line", "uses"),
+    [
+        ("from lib import _x", ["lib._x"]),
+        ("from lib._y import x", ["lib._y.x"]),
+        ("import lib._y as z", ["lib._y"]),
+        ("lib.part._x", ["lib.part._x"]),
+        ("getattr(config, '_x', None)", ["_x"]),
+        ("self._x, cls._x, super()._x, os._exit(0), record._asdict(), lib.__version__", []),
+        ("from oel_core.runs import _x", []),
+    ],
+)
+def test_private_uses_are_seen(line: str, uses: list[str]) -> None:
+    assert list(private_uses(ast.parse(line))) == uses
 
 
 def test_no_folder_is_crowded() -> None:

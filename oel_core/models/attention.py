@@ -1,4 +1,4 @@
-"""Lending a model another attention function for a while."""
+"""Switching a model's attention function for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,23 +6,26 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from oel_core.compat.transformers import attention_implementations
+
 
 @contextmanager
-def attending_by(model: Any, name: str, *, instead_of: str | None = None) -> Iterator[None]:
-    """Attention goes through the registered function `name`.
+def attention_set_to(model: Any, name: str, *, instead_of: str | None = None) -> Iterator[None]:
+    """Dispatches attention to the function registered as `name` (transformers' `AttentionInterface`).
+
+    A model whose code does not dispatch through that interface keeps its own attention.
 
     Args:
-        model: a transformers model, or a module that holds one.
-        instead_of: leaves parts alone that attend in another way than this.
+        model: a transformers model, or a module that holds one (an adapter).
+        name: of the attention function.
+        instead_of: only in the sub-models whose attention function is this one; None means in all.
     """
-    parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    configs = {id(part.config): part.config for part in parts}.values()
-    chosen = [config for config in configs if instead_of in (None, config._attn_implementation)]
-    before = [config._attn_implementation for config in chosen]
-    for config in chosen:
-        config._attn_implementation = name
+    root = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+    before = attention_implementations(root)
+    root.set_attn_implementation(
+        {part: name if instead_of in (None, current) else current for part, current in before.items()}
+    )
     try:
         yield
     finally:
-        for config, implementation in zip(chosen, before, strict=True):
-            config._attn_implementation = implementation
+        root.set_attn_implementation(before)

@@ -182,14 +182,16 @@ def _folder_digest(folder: Path, _stamp: tuple[object, ...]) -> str:
 def _hub_revision(hub_id: str) -> str:
     from transformers import AutoConfig
 
+    from oel_core.compat.transformers import revision_of
+
     require_hub(hub_id)
     try:
-        commit = getattr(AutoConfig.from_pretrained(hub_id, trust_remote_code=False), "_commit_hash", None)
+        commit = revision_of(AutoConfig.from_pretrained(hub_id, trust_remote_code=False))
     except (OSError, ValueError) as error:
         raise PolicyError(f"no folder {hub_id} here, and the hub gives no such model: {error}") from error
     if not commit:
         raise PolicyError(f"the hub does not say which revision of {hub_id} this is: download it and name its folder")
-    return str(commit)
+    return commit
 
 
 def model_digest(path: str) -> str:

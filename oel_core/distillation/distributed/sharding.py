@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from oel_core.compat.transformers import layer_class_names
 from oel_core.config.run import DistillConfig
-from oel_core.distillation.distributed.ranks import Ranks, Replicas
+from oel_core.distillation.distributed.ranks import Replicas
 from oel_core.distillation.forward.student import Student
 from oel_core.distillation.training.rollouts import Rollout
 
@@ -30,7 +31,7 @@ def shard(model: Any, *, mixed: bool) -> None:
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if mixed else None, reduce_dtype=torch.float32 if mixed else None
     )
-    layers = set(getattr(model, "_no_split_modules", None) or ())
+    layers = layer_class_names(model)
     for module in [module for module in model.modules() if type(module).__name__ in layers]:
         fully_shard(module, mp_policy=policy)
     fully_shard(model, mp_policy=policy)
@@ -104,27 +105,3 @@ def divided_like(whole: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor) or whole.shape != like.shape:
         return whole
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)
-
-
-def whole_optimiser(state: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
-    """An optimiser's `state_dict()` with whole tensors, on process number 0."""
-    entries = {
-        index: {
-            key: ranks.whole({key: value})[key] if isinstance(value, Tensor) else value for key, value in of.items()
-        }
-        for index, of in state["state"].items()
-    }
-    return {**state, "state": entries}
-
-
-def divided_optimiser(state: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """What `whole_optimiser` gave, divided as the optimiser's parameters are."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    entries = {
-        index: {
-            key: divided_like(value, parameters[index]) if isinstance(value, Tensor) else value
-            for key, value in of.items()
-        }
-        for index, of in state["state"].items()
-    }
-    return {**state, "state": entries}

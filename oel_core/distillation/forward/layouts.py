@@ -89,8 +89,6 @@ def _problem(split: SplitModel, name: str, longest: int | None) -> str | None:
             return f"it has layers of the kind {', '.join(sorted(kinds))}"
         if window and "sliding_attention" in kinds and window < reach:
             return f"its window of {window} tokens is shorter than {reach}"
-        if not plain_model(split.model)._can_set_attn_implementation():
-            return "its attention cannot be replaced"
     return _differs(split, name)
 
 

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
+from oel_core.compat.torch import cpu_attention_with_lse, cuda_attention_with_lse
 from oel_core.distillation.forward.prefix_tree import Span
 from oel_core.errors import DistillationError
-from oel_core.models.attention import attending_by
+from oel_core.models.attention import attention_set_to
 
 NAME = "oel_packed"
 _SCORES = 2**25
@@ -176,16 +177,13 @@ def attend_with_lse(
     causal = causal and mask is None
     if query.device.type == "cpu" and query.dtype in (torch.float64, torch.float32, torch.bfloat16):
         added = None if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, causal, attn_mask=added, scale=scale
-        )
+        out, lse = cpu_attention_with_lse(query, key, value, added, scale, causal=causal)
         return out, lse.to(torch.promote_types(query.dtype, torch.float32))
     if query.device.type == "cuda" and mask is None and query.dtype in (torch.float16, torch.bfloat16):
         heads = query.shape[1]
-        found = torch.ops.aten._scaled_dot_product_flash_attention(
-            query, _per_query_head(key, heads), _per_query_head(value, heads), 0.0, causal, False, scale=scale
-        )
-        return found[0], found[1].float()
+        key, value = _per_query_head(key, heads), _per_query_head(value, heads)
+        out, lse = cuda_attention_with_lse(query, key, value, scale, causal=causal)
+        return out, lse.float()
     return _plain_with_lse(query, key, value, mask, scale, causal=causal)
 
 
@@ -222,4 +220,4 @@ AttentionInterface.register(NAME, attend)
 
 def packed_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
     """Lets a model read packed rows. Stay inside for the backward too: recomputed layers dispatch again."""
-    return attending_by(model, NAME)
+    return attention_set_to(model, NAME)

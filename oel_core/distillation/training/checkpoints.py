@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class TrainingState:
     weights: Mapping[str, Tensor]
     """Trainable parameters by name."""
     optimiser: Mapping[str, Any]
-    """`state_dict()` of the optimiser."""
+    """`get_optimizer_state_dict` of `torch.distributed.checkpoint`: whole tensors by the parameter's name."""
     scheduler: Mapping[str, Any]
     """`state_dict()` of the learning rate schedule; plain values."""
     rng: Mapping[str, Tensor]
@@ -95,12 +95,14 @@ def restore_rng(states: Mapping[str, Tensor]) -> None:
             torch.cuda.set_rng_state(states[f"cuda{index}"], index)
 
 
-def scale_rate(optimiser: Any, scheduler: Any, factor: float) -> None:
-    """Multiplies the rate of what was loaded from a checkpoint, that of its next step and of all after it."""
-    for group in optimiser.param_groups:
-        group["lr"], group["initial_lr"] = factor * group["lr"], factor * group["initial_lr"]
-    scheduler.base_lrs = [factor * rate for rate in scheduler.base_lrs]
-    scheduler._last_lr = [factor * rate for rate in scheduler._last_lr]
+def with_scaled_rate(state: TrainingState, factor: float) -> TrainingState:
+    """The state with the learning rate of its next step and of all later ones multiplied."""
+    groups = [
+        {**group, "lr": factor * group["lr"], "initial_lr": factor * group["initial_lr"]}
+        for group in state.optimiser["param_groups"]
+    ]
+    rates = {key: [factor * rate for rate in state.scheduler[key]] for key in ("base_lrs", "_last_lr")}
+    return replace(state, optimiser={**state.optimiser, "param_groups": groups}, scheduler={**state.scheduler, **rates})
 
 
 def _flatten(optimiser: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -116,10 +118,10 @@ def _flatten(optimiser: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str,
 
 
 def _unflatten(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {}
+    state: dict[str, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *plain["state"].items()]:
         parameter, key = name.split("/")
-        state.setdefault(int(parameter), {})[key] = value
+        state.setdefault(parameter, {})[key] = value
     return {"state": state, "param_groups": plain["param_groups"]}
 
 

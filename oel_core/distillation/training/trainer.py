@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, PrinterCallback, set_seed
 
@@ -13,7 +19,7 @@ from oel_core.compat.trl import DistillationConfig, DistillationTrainer
 from oel_core.config.run import DistillConfig
 from oel_core.distillation.data.dataset import Step, longest
 from oel_core.distillation.distributed.ranks import Ranks
-from oel_core.distillation.distributed.sharding import divided_like, divided_optimiser, whole_optimiser
+from oel_core.distillation.distributed.sharding import divided_like
 from oel_core.distillation.objectives.retention import Retention
 from oel_core.distillation.regimes import make_regime
 from oel_core.distillation.stability.backtracks import RATE
@@ -24,8 +30,8 @@ from oel_core.distillation.training.checkpoints import (
     load_checkpoint,
     restore_rng,
     rng_state,
-    scale_rate,
     step_of,
+    with_scaled_rate,
 )
 from oel_core.distillation.training.rollouts import Sampler, Tokens
 from oel_core.distillation.training.step_records import read_steps
@@ -162,16 +168,23 @@ class ContextDistillationTrainer(DistillationTrainer):
         model = self.accelerator.unwrap_model(self.model)
         return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
+    def _plain_optimizer(self) -> torch.optim.Optimizer:
+        assert isinstance(self.optimizer, AcceleratedOptimizer)
+        return self.optimizer.optimizer
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Nothing is saved while a signal is out of its bounds: the checkpoints before it must stay."""
         if not self.watch.sound:
             return
-        assert self.optimizer is not None
         assert self.lr_scheduler is not None
         state = TrainingState(
             step=self.state.global_step,
             weights=self.ranks.whole(self._trainable()),
-            optimiser=whole_optimiser(self.optimizer.state_dict(), self.ranks),
+            optimiser=get_optimizer_state_dict(
+                self.accelerator.unwrap_model(self.model),
+                self._plain_optimizer(),
+                options=StateDictOptions(full_state_dict=True, cpu_offload=True),
+            ),
             scheduler=self.lr_scheduler.state_dict(),
             rng=rng_state(),
             teacher=self.teacher.state(),
@@ -207,12 +220,15 @@ class ContextDistillationTrainer(DistillationTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        assert self.optimizer is not None
         assert self.lr_scheduler is not None
-        state = load_checkpoint(Path(checkpoint))
-        self.optimizer.load_state_dict(divided_optimiser(state.optimiser, self.optimizer))
+        state = with_scaled_rate(load_checkpoint(Path(checkpoint)), self.watch.unapplied())
+        set_optimizer_state_dict(
+            self.accelerator.unwrap_model(self.model),
+            self._plain_optimizer(),
+            dict(state.optimiser),
+            options=StateDictOptions(full_state_dict=True, strict=False),  # parameters that never had a gradient
+        )
         self.lr_scheduler.load_state_dict(dict(state.scheduler))
-        scale_rate(self.optimizer, self.lr_scheduler, self.watch.unapplied())
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from oel_core.config.sampling import Sampling
 from oel_core.errors import PolicyError
-from oel_core.models.attention import attending_by
+from oel_core.models.attention import attention_set_to
 from oel_core.policies.hf.grouped_attention import NAME as GROUPED
 from oel_core.policies.hf.kv_cache import roomy_cache
 from oel_core.policies.sampling import draw, uniforms
@@ -149,7 +149,7 @@ def sample_responses(
     """
     if not prompt_ids:
         return []
-    with evaluating(model), attending_by(model, GROUPED, instead_of="sdpa"):
+    with evaluating(model), attention_set_to(model, GROUPED, instead_of="sdpa"):
         logits, live = _prefill(model, prompt_ids, seeds, sampling.max_tokens, pad_id)
         drawn = torch.full((len(prompt_ids), sampling.max_tokens), -1, device=model.device)
         stops = torch.tensor(sorted(stop_ids), device=model.device)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from oel_core.distillation.training.checkpoints import (
     CheckpointFolder,
@@ -15,11 +16,12 @@ from oel_core.errors import ArtifactError
 
 
 def state(step):
-    weight = torch.nn.Parameter(torch.arange(4.0) + step)
-    optimiser = torch.optim.AdamW([{"params": [weight], "weight_decay": 0.01}], lr=0.1)
-    weight.grad = torch.ones(4)
+    model = torch.nn.Linear(4, 1, bias=False)
+    optimiser = torch.optim.AdamW([{"params": [model.weight], "weight_decay": 0.01}], lr=0.1)
+    model.weight.grad = torch.ones(1, 4) * step
     optimiser.step()
-    return TrainingState(step, {"weight": weight}, optimiser.state_dict(), {"last_epoch": step}, rng_state())
+    found = get_optimizer_state_dict(model, optimiser)
+    return TrainingState(step, {"weight": model.weight}, found, {"last_epoch": step}, rng_state())
 
 
 def nothing(folder):
@@ -32,10 +34,11 @@ def test_everything_comes_back_exactly(tmp_path):
     assert torch.equal(loaded.weights["weight"], before.weights["weight"])
     assert loaded.scheduler == {"last_epoch": 3}
     assert loaded.optimiser["state"].keys() == before.optimiser["state"].keys()
-    for key, value in before.optimiser["state"][0].items():
-        assert torch.equal(loaded.optimiser["state"][0][key], value)
-    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(4))], lr=9.0)
-    optimiser.load_state_dict(dict(loaded.optimiser))
+    for key, value in before.optimiser["state"]["weight"].items():
+        assert torch.equal(loaded.optimiser["state"]["weight"][key], value)
+    model = torch.nn.Linear(4, 1, bias=False)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=9.0)
+    set_optimizer_state_dict(model, optimiser, dict(loaded.optimiser))
     assert optimiser.param_groups[0]["lr"] == 0.1
     restore_rng(loaded.rng)
     first = torch.rand(3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import DynamicCache, Gemma3TextConfig, Qwen3Config
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from oel_core.models.attention import attending_by
+from oel_core.models.attention import attention_set_to
 from oel_core.policies.hf import grouped_attention
 from oel_core.policies.hf.grouped_attention import attend
 from oel_core.policies.hf.kv_cache import RoomyLayer, roomy_cache
@@ -115,8 +115,8 @@ def test_no_keys_are_repeated_for_one_new_token(monkeypatch: pytest.MonkeyPatch)
 def test_attention_is_lent_and_given_back() -> None:
     model = tiny_model()
     before = model.config._attn_implementation
-    with attending_by(model, grouped_attention.NAME, instead_of="eager"):
+    with attention_set_to(model, grouped_attention.NAME, instead_of="eager"):
         assert model.config._attn_implementation == before == "sdpa"
-    with attending_by(model, grouped_attention.NAME, instead_of="sdpa"):
+    with attention_set_to(model, grouped_attention.NAME, instead_of="sdpa"):
         assert model.config._attn_implementation == grouped_attention.NAME
     assert model.config._attn_implementation == before

@@ -1,0 +1,23 @@
+"""What transformers has no public reading access to."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def attention_implementations(model: PreTrainedModel) -> dict[str, str]:
+    """The attention functions of a model and its sub-models, as `set_attn_implementation` takes them."""
+    config = model.config
+    parts = {"": config} | {key: getattr(config, key) for key in config.sub_configs if getattr(config, key, None)}
+    return {key: str(part._attn_implementation) for key, part in parts.items()}
+
+
+def layer_class_names(model: Any) -> frozenset[str]:
+    """Names of the classes that a model is not to be split inside of: its layers."""
+    return frozenset(getattr(model, "_no_split_modules", None) or ())
+
+
+def revision_of(config: PreTrainedConfig) -> str | None:
+    """The commit of the hub repository that a configuration was loaded from."""
+    commit: str | None = getattr(config, "_commit_hash", None)
+    return commit
