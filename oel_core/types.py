@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticSerializationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticSerializationError, from_json
 
 from oel_core.errors import ArtifactError
 
@@ -79,6 +79,10 @@ class Split(StrEnum):
     HELD_OUT = "held_out"
 
 
+INSTRUCTING = ("system", "developer")
+"""Roles of a message that says how the conversation is to be held; it can only be the first."""
+
+
 def _all_finite(values: dict[str, Any]) -> dict[str, Any]:
     for path, value in _floats(values, "it"):
         if not math.isfinite(value):
@@ -91,11 +95,58 @@ Values = Annotated[dict[str, Any], AfterValidator(_all_finite)]
 TokenId = Annotated[int, Field(ge=0)]
 
 
-class Message(Record):
-    """One chat message."""
+class Tool(Record):
+    """A function that an assistant may call, as OpenAI's API declares it."""
 
-    role: Literal["system", "user", "assistant"]
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")
+    description: str = ""
+    parameters: str = "{}"
+    """JSON Schema of the arguments, as JSON text."""
+
+    @field_validator("parameters")
+    @classmethod
+    def _a_schema(cls, text: str) -> str:
+        if not isinstance(from_json(text), dict):
+            raise ValueError("it is no JSON object")
+        return text
+
+
+class ToolCall(Record):
+    """One call of a function within an assistant's message."""
+
+    id: str = ""
+    """What the tool's message refers to."""
+    name: str
+    arguments: str
+    """JSON text as the model wrote it, which need not be valid."""
+
+
+def _nothing(value: object) -> bool:
+    return not value
+
+
+class Message(Record):
+    """One chat message, with the roles and fields of OpenAI's chat completions."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
+    """Text; of an assistant that only calls tools it is empty."""
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_nothing)
+    """Of an assistant."""
+    tool_call_id: str | None = Field(default=None, exclude_if=_nothing)
+    """Of a tool: the call that it answers."""
+    tools: tuple[Tool, ...] = Field(default=(), exclude_if=_nothing)
+    """Of a system or developer message: the functions that the conversation offers."""
+
+    @model_validator(mode="after")
+    def _fields_of_its_role(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"a {self.role} message has tool_calls: only an assistant calls tools")
+        if self.tool_call_id is not None and self.role != "tool":
+            raise ValueError(f"a {self.role} message has a tool_call_id: only a tool answers calls")
+        if self.tools and self.role not in INSTRUCTING:
+            raise ValueError(f"a {self.role} message has tools: they stand in the system message")
+        return self
 
 
 class Turn(Record):

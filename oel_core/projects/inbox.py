@@ -18,7 +18,7 @@ from oel_core.projects.quarantine import LeftOut
 from oel_core.rollouts.planning import EpisodePlan
 from oel_core.runs.jsonl import LineError, parse_line
 from oel_core.seeds import derive_seed
-from oel_core.types import Message, Record, Split, Trajectory
+from oel_core.types import INSTRUCTING, Message, Record, Split, Trajectory
 
 INBOX, SOURCES = "inbox.jsonl", "sources.jsonl"
 RESERVED = (Split.VALIDATION, Split.HELD_OUT)
@@ -136,9 +136,9 @@ def _not_a_prompt(messages: Sequence[Message]) -> str | None:
     """What is wrong with messages that an assistant is to answer, after chat templates: system first, user last."""
     if messages[0].role == "assistant":
         return "the first message is the assistant's: a prompt begins with the system or the user"
-    if messages[-1].role != "user":
-        return f"the last message is the {messages[-1].role}'s: the assistant answers a user"
-    if any(message.role == "system" for message in messages[1:]):
+    if messages[-1].role not in ("user", "tool"):
+        return f"the last message is the {messages[-1].role}'s: the assistant answers a user or a tool"
+    if any(message.role in INSTRUCTING for message in messages[1:]):
         return "a system message that is not the first one"
     return None
 

@@ -7,7 +7,7 @@ and values can be shared by every prompt that reads the same knowledge.
 
 from collections.abc import Sequence
 
-from oel_core.types import Message
+from oel_core.types import INSTRUCTING, Message
 
 KNOWLEDGE_HEADER = "Knowledge from earlier episodes:"
 
@@ -41,11 +41,12 @@ def with_knowledge(messages: Sequence[Message], knowledge: str) -> tuple[Message
     if not knowledge:
         return tuple(messages)
     system, talk = _split(messages)
-    before = f"{system[0].content}\n\n" if system else ""
-    return (Message(role="system", content=f"{before}{KNOWLEDGE_HEADER}\n{knowledge}"), *talk)
+    first = system[0] if system else Message(role="system", content="")
+    before = f"{first.content}\n\n" if first.content else ""
+    return (first.model_copy(update={"content": f"{before}{KNOWLEDGE_HEADER}\n{knowledge}"}), *talk)
 
 
 def _split(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
-    """The system message that a prompt begins with, if it does, and everything after it."""
-    count = 1 if messages and messages[0].role == "system" else 0
+    """The system or developer message that a prompt begins with, if it does, and everything after it."""
+    count = 1 if messages and messages[0].role in INSTRUCTING else 0
     return list(messages[:count]), list(messages[count:])

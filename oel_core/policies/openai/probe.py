@@ -1,15 +1,14 @@
 """What a server of the OpenAI API can do, asked once at the start instead of guessed at every request."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from oel_core.config.serving import OpenAIConfig
 from oel_core.errors import ConfigError, PolicyError
+from oel_core.policies.openai.chat_body import chat_body
 from oel_core.policies.openai.client import ApiClient, ServerRefusal
 from oel_core.policies.text.chat import Chat
-from oel_core.text.markers import defused
 from oel_core.types import Message
 
 TOO_LONG = re.compile(
@@ -52,12 +51,6 @@ class Abilities:
 def extras(chat: Chat) -> dict[str, Any]:
     """Fields beyond the OpenAI API that servers of open models know."""
     return {"return_token_ids": True, "stop_token_ids": sorted(chat.stops), "skip_special_tokens": True}
-
-
-def chat_body(model: str, messages: Sequence[Message]) -> dict[str, Any]:
-    """A chat request's model and messages. The server reads the texts, so control tokens in them are made harmless."""
-    safe = [{"role": message.role, "content": defused(message.content)} for message in messages]
-    return {"model": model, "messages": safe}
 
 
 async def probe(client: ApiClient, config: OpenAIConfig, chat: Chat) -> Abilities:

@@ -12,7 +12,8 @@ from oel_core.errors import PolicyError, PromptTooLongError
 from oel_core.models.checkpoints import adapter_base, is_adapter, model_digest, resolve_model
 from oel_core.models.loading import load_tokenizer
 from oel_core.policies.base import Completion
-from oel_core.policies.text.rendering import Part, render
+from oel_core.policies.text.rendering import render
+from oel_core.policies.text.slots import Part
 from oel_core.policies.text.structure import encoder_for
 from oel_core.policies.text.thinking import Thinking
 from oel_core.prompts.play import first_messages

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from oel_core.policies.text.rendering import Part
+from oel_core.policies.text.slots import Part
 
 _MARKUP = re.compile(r"<\S*>|\[\S*\]")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
