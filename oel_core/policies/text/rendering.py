@@ -57,7 +57,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], t
     template = tokenizer.get_chat_template()
     known: dict[str, Any] = {"enable_thinking": thinking} if "enable_thinking" in template else {}
     slots = Slots(_unused([message.model_dump_json() for message in messages] + [template]))
-    tools = [slots.tool(tool, message) for message in messages for tool in message.tools]
+    tools: list[Any] = [slots.tool(tool, message) for message in messages for tool in message.tools]
     chat = [slots.message(message, template) for message in messages if message.content or not message.tools]
     roles = ", ".join(dict.fromkeys(message.role for message in messages))
     try:
