@@ -166,6 +166,7 @@ class Turn(Record):
     observation: str
     """What the environment answered to the action."""
     reward: float
+    """Of this step alone."""
     wall_s: float = Field(ge=0)
     """Seconds of generation shared out over what was generated at once, plus the environment's own step."""
     id_source: IdSource = IdSource.SAMPLED
@@ -193,7 +194,7 @@ class Trajectory(Record):
     truncated: bool
     """The turn limit ended the episode. Never true together with `terminated`."""
     reward: float
-    """Reward of the episode; 1.0 is a pass."""
+    """Return of the episode: the sum of its turns' rewards, 0.0 where it failed technically; 1.0 is a pass."""
     feedback: str
     """Final feedback as the extractor reads it."""
     error: str | None = None

@@ -45,6 +45,10 @@ class CorridorEnv:
         cells = ["@" if cell == self._at else "_" for cell in range(self._size)]
         return "".join(cells) + self._pad
 
+    @property
+    def _ended(self) -> bool:
+        return self._at in (0, self._size - 1)
+
     def start(self) -> str:
         if self._fail == "start":
             raise EnvironmentError_("the corridor is closed")
@@ -57,10 +61,11 @@ class CorridorEnv:
     def step(self, action: str | None) -> Step:
         if self._fail == "step":
             raise EnvironmentError_("the corridor collapsed")
+        if self._ended:
+            return Step("The corridor is behind you.", 0.0, True)
         if action is not None:
             self._at = min(max(self._at + (1 if action == "right" else -1), 0), self._size - 1)
-        ended = self._at in (0, self._size - 1)
-        return Step(self._see(), 1.0 if self._at == self._goal else 0.0, ended)
+        return Step(self._see(), 1.0 if self._at == self._goal else 0.0, self._ended)
 
     def feedback(self, *, truncated: bool) -> str:
         if truncated:

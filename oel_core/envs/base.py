@@ -41,7 +41,7 @@ class Step:
 
     observation: str
     reward: float
-    """Reward of the episode so far; 1.0 is a pass."""
+    """Of this step alone. An episode is passed if its rewards add to 1.0."""
     terminated: bool
     """The game is over by its own rules."""
 

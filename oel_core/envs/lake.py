@@ -216,7 +216,7 @@ class LakeEnv:
     def step(self, action: str | None) -> Step:
         """Moves the player one cell; walls and unknown actions leave it where it is."""
         if self._ending is not None:
-            return Step(self._observe(["The game is over."]), float(self._passed), terminated=True)
+            return Step(self._observe(["The game is over."]), 0.0, terminated=True)
         if action not in MOVES:
             return Step(self._observe([NOT_UNDERSTOOD]), 0.0, terminated=False)
         target = self.board.player.moved(action)

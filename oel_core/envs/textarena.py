@@ -90,7 +90,7 @@ class _GridGame:
     def step(self, action: str | None) -> Step:
         """Plays a move. Anything else is an invalid move; the game ends at the second invalid move in a row."""
         if self._last.terminated:
-            return Step("The game is over.", self._last.reward, True)
+            return Step("The game is over.", 0.0, True)
         # TextArena takes the first match of whatever it is given, so it only ever sees the one move.
         self._game.step(f"[{action}]" if action in _MOVES else "")
         done = bool(self._game.state.done)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from oel_core import envs
@@ -25,6 +25,14 @@ KnowledgeFor = Callable[[EpisodePlan, Environment], str]
 def prompt_digest(ids: Sequence[int]) -> str:
     """`digest_bytes` over token ids written in decimal with single spaces between them."""
     return digest_bytes(" ".join(map(str, ids)).encode())
+
+
+def episode_return(rewards: Iterable[float]) -> float:
+    """The sum of an episode's rewards.
+
+    Rounded to 12 decimals, so that shares that are meant to add to one (thirds, tenths) give the 1.0 of a pass.
+    """
+    return round(math.fsum(rewards), 12)
 
 
 def _checked(step: Step) -> Step:
@@ -127,7 +135,7 @@ class Episode:
 
     def trajectory(self, policy: str, intro: str) -> Trajectory:
         """The record. A failed episode is not passed, whatever reward it had."""
-        reward = self.turns[-1].reward if self.turns and self.error is None else 0.0
+        reward = episode_return(turn.reward for turn in self.turns) if self.error is None else 0.0
         return Trajectory(
             **self.plan.coordinates(),
             env=self.spec.name,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from oel_core.envs.base import Environment, Step
+from oel_core.rollouts.episode import episode_return
 
 Factory = Callable[[int], Environment]
 """Seed → a new environment that nobody has played."""
@@ -46,6 +47,7 @@ def check_environment(
         _hostile_responses_are_no_actions,
         _invalid_actions_do_not_end,
         _truncation_is_reported,
+        _return_is_a_share,
         _episodes_are_independent,
         _global_randomness_is_left_alone,
         _closes_twice,
@@ -127,8 +129,17 @@ def _truncation_is_reported(factory: Factory, responses: Sequence[str], seeds: t
     environment.start()
     truncated = environment.feedback(truncated=True)
     assert truncated, "feedback(truncated=True) is empty"
-    last = _walk(factory(seeds[0]), responses, 2, turns)[-1]
-    assert 0.0 <= last.reward <= 1.0, f"reward {last.reward} is not between 0 and 1"
+
+
+def _return_is_a_share(factory: Factory, responses: Sequence[str], seeds: tuple[int, int], turns: int) -> None:
+    environment = factory(seeds[0])
+    steps = _walk(environment, responses, 2, turns)
+    total = episode_return(step.reward for step in steps)
+    assert 0.0 <= total <= 1.0, f"rewards add to {total}, which is not between 0 and 1"
+    if steps[-1].terminated:
+        late = environment.step(None)
+        assert late.terminated, "a step after the end is not terminated"
+        assert late.reward == 0.0, f"a step after the end has the reward {late.reward}"
 
 
 def _episodes_are_independent(factory: Factory, responses: Sequence[str], seeds: tuple[int, int], turns: int) -> None:

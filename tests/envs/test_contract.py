@@ -10,6 +10,7 @@ import pytest
 
 from oel_core.envs import REGISTRY, Environment, EnvSpec, Step, make_env
 from oel_core.envs.tools.env import ToolEnv
+from oel_core.rollouts.episode import episode_return
 from oel_core.testing.environments import HOSTILE as SHIPPED
 
 SPECS = {
@@ -116,7 +117,7 @@ def test_hostile_actions_are_answered(name: str) -> None:
         for action in (None, text):
             step = environment.step(action)
             assert step.observation
-            assert step.reward < 1.0
+            assert step.reward == 0.0
             if step.terminated:
                 assert environment.feedback(truncated=False).startswith("Failure")
         assert make_env(SPECS[name], SEEDS[0]).start() == first
@@ -135,30 +136,30 @@ def test_truncation_is_the_rollouts_and_not_the_games(name: str) -> None:
     environment.start()
     feedback = environment.feedback(truncated=True)
     assert feedback.startswith("Failure: round limit reached")
-    over = play_until_over(environment)
-    assert over.terminated
-    passed = over.reward >= 1.0
+    steps = play_until_over(environment)
+    assert steps[-1].terminated
+    passed = episode_return(step.reward for step in steps) >= 1.0
     assert environment.feedback(truncated=False).startswith("Success: " if passed else "Failure: ")
     assert "round limit" not in environment.feedback(truncated=False)
     again = environment.step("[up]")
-    assert (again.terminated, again.reward) == (True, over.reward)
+    assert (again.terminated, again.reward) == (True, 0.0)
 
 
-def play_until_over(environment: Environment, turns: int = 400) -> Step:
-    draw, step = random.Random(0), Step(environment.start(), 0.0, False)
+def play_until_over(environment: Environment, turns: int = 400) -> list[Step]:
+    draw, steps = random.Random(0), [Step(environment.start(), 0.0, False)]
     for _ in range(turns):
-        step = environment.step(environment.parse(draw.choice(legal_actions(environment, step.observation))))
-        if step.terminated:
-            return step
+        response = draw.choice(legal_actions(environment, steps[-1].observation))
+        steps.append(environment.step(environment.parse(response)))
+        if steps[-1].terminated:
+            return steps
     if environment.intro.startswith("You are 'P'"):
         raise AssertionError("a random walk over a board never ended")
-    return win_by_walkthrough(environment)
+    return [*steps, *win_by_walkthrough(environment)]
 
 
-def win_by_walkthrough(environment: Environment) -> Step:
+def win_by_walkthrough(environment: Environment) -> list[Step]:
     """A random player may wander in a TextWorld game for ever; its own solution does not."""
-    steps = [environment.step(command) for command in environment._state["game"].walkthrough]
-    return steps[-1]
+    return [environment.step(command) for command in environment._state["game"].walkthrough]
 
 
 @env_names

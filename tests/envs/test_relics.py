@@ -72,23 +72,23 @@ def test_the_solution_wins(key: bool) -> None:
         commands = relics.hand_made(environment.board).solution
         steps = [environment.step(environment.parse(f"[{command}]")) for command in commands]
         assert [step.terminated for step in steps] == [False] * (len(steps) - 1) + [True]
-        assert steps[-1].reward == 1.0
-        assert all(step.reward < 1.0 for step in steps[:-1])
+        assert [step.reward for step in steps if step.reward] == [1.0 / (1 + key)] * (1 + key)
+        assert steps[-1].reward > 0.0
         said = environment.feedback(truncated=False)
         assert said.startswith("Success: You pick up the relic B from the ground. ")
         assert said.endswith(f" {relics.WON} (score {1 + key} of {1 + key})")
 
 
 def fetch(environment, *letters: str):
-    """Takes relics in that order, walking around the ring between them."""
+    """The steps of taking relics in that order, walking around the ring between them."""
     environment.start()
-    room, step = 0, None
+    room, steps = 0, []
     for letter in letters:
         while room != environment.board.places[letter]:
-            environment.step(f"go {relics.ROUND[room]}")
+            steps.append(environment.step(f"go {relics.ROUND[room]}"))
             room = relics.EXITS[room][relics.ROUND[room]]
-        step = environment.step(f"take relic {letter}")
-    return step
+        steps.append(environment.step(f"take relic {letter}"))
+    return steps
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,10 @@ def fetch(environment, *letters: str):
 )
 def test_what_loses(letters: str, said: str, points: int) -> None:
     environment = make_env(SPEC, 2)
-    step = fetch(environment, *letters)
-    assert step.terminated
-    assert step.reward == points / 2
+    steps = fetch(environment, *letters)
+    assert steps[-1].terminated
+    assert steps[-1].reward == 0.0
+    assert sum(step.reward for step in steps) == points / 2
     assert environment.feedback(truncated=False) == (
         f"Failure: You pick up the relic {letters[-1]} from the ground. {said} (score {points} of 2)"
     )
@@ -119,7 +120,7 @@ def test_a_key_that_was_dropped_again_opens_nothing() -> None:
 
 def test_the_treasure_needs_no_key_where_there_is_none() -> None:
     environment = make_env(EnvSpec("textworld_relics", {**QUIET, "key": False}), 2)
-    assert fetch(environment, "B").reward == 1.0
+    assert fetch(environment, "B")[-1].reward == 1.0
 
 
 def test_boards_are_drawn_without_compiling_and_shared_by_seeds(

@@ -19,6 +19,7 @@ from oel_core.policies.base import Completion, Request
 from oel_core.policies.hf.policy import TransformersPolicy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.prompts import play as prompts
+from oel_core.rollouts.episode import episode_return
 from oel_core.rollouts.playing import EpisodePlan, groups, plan_episodes, play_episodes, prompt_digest
 from oel_core.runs.manifest import digest_bytes
 from oel_core.seeds import derive_seed
@@ -109,6 +110,25 @@ def test_a_preset_replaces_the_instructions() -> None:
     assert episode.turns[0].messages[0].content == f"Find the way out.\n{CorridorEnv.intro}"
 
 
+class Paces(CorridorEnv):
+    """Every step is worth the same share of the whole way of seven."""
+
+    def step(self, action: str | None) -> Step:
+        return Step("on", 1 / 7, False)
+
+
+def test_an_episodes_reward_is_the_sum_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(envs.REGISTRY, "paces", f"{__name__}:Paces")
+    lengths = {turns: play(Watched(), [plan(4)], EnvSpec("paces", max_turns=turns))[0] for turns in (3, 7)}
+    assert [turn.reward for turn in lengths[3].turns] == [1 / 7] * 3
+    assert lengths[3].reward == pytest.approx(3 / 7)
+    assert (lengths[3].passed, lengths[7].passed, lengths[7].reward) == (False, True, 1.0)
+
+
+def test_shares_of_a_whole_add_to_a_pass() -> None:
+    assert {parts for parts in range(1, 200) if episode_return([1 / parts] * parts) != 1.0} == set()
+
+
 def test_the_turn_limit_truncates_and_invalid_moves_are_recorded() -> None:
     (episode,) = play(Watched(lambda messages, seed: "hm"), [plan(4)])
     assert (episode.terminated, episode.truncated, episode.passed) == (False, True, False)
@@ -196,7 +216,7 @@ class OddEnv(CorridorEnv):
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         super().__init__(spec, seed)
-        self._reward = float("nan") if seed % 2 else 0.5
+        self._reward = float("nan") if seed % 2 else 0.25
 
     def start(self) -> str:
         return f"{super().start()}\ud800"

@@ -50,6 +50,17 @@ class Fickle(CorridorEnv):
         self.instructions = f"You are number {seed}."
 
 
+class Cumulative(CorridorEnv):
+    def step(self, action: str | None) -> Step:
+        return Step("on", 0.4, False)
+
+
+class Generous(CorridorEnv):
+    def step(self, action: str | None) -> Step:
+        step = super().step(action)
+        return replace(step, reward=1.0 if step.terminated else 0.0)
+
+
 class Moving(CorridorEnv):
     def step(self, action: str | None) -> Step:
         self.layout += "x"
@@ -70,6 +81,8 @@ class Strict(CorridorEnv):
     ("broken", "problem"),
     [
         (Forgetful, "more than one line"),
+        (Cumulative, "rewards add to"),
+        (Generous, "a step after the end has the reward 1.0"),
         (Speechless, "extraction_task is empty"),
         (Wordy, "instructions begins or ends with white space"),
         (Fickle, "different instructions"),

@@ -42,10 +42,10 @@ class HelloEnv:
         return found[-1] if found else None
 
     def step(self, action: str | None) -> Step:
-        """A door that is greeted rightly opens; every other one stays shut."""
-        if not self._over and action == self._languages[self._open]:
-            self._open += 1
-        return Step(self.start(), 1.0 if self._over else 0.0, self._over)
+        """The first shut door opens if it is greeted in its language. Every door is worth the same."""
+        opened = not self._over and action == self._languages[self._open]
+        self._open += opened
+        return Step(self.start(), opened / len(self._languages), self._over)
 
     def feedback(self, *, truncated: bool) -> str:
         """How it ended."""

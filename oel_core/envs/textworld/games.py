@@ -58,7 +58,7 @@ class TextWorldGame:
     def _set_up(self, spec: EnvSpec, seed: int) -> None:
         self._options, self._seed = parse_options(self.Options, spec), seed
         self._backend: Any = None
-        self._reward, self._terminated = 0.0, False
+        self._return, self._terminated = 0.0, False
 
     def _open(self) -> None:
         """Starts the game and looks around."""
@@ -123,20 +123,21 @@ class TextWorldGame:
     def step(self, action: str | None) -> Step:
         """Plays a command. What is not admissible is answered and never reaches the interpreter."""
         if self._terminated:
-            return Step("The game is over.", self._reward, True)
+            return Step("The game is over.", 0.0, True)
         command = self._admissible(action or "")
         if command is None:
-            return Step(self._observation(NOT_POSSIBLE), self._reward, False)
+            return Step(self._observation(NOT_POSSIBLE), 0.0, False)
         self._state, _, _ = self._backend.step(command)
         self._terminated = bool(self._state["won"] or self._state["lost"])
-        self._reward = 1.0 if self._state["won"] else min(0.99, self._state["score"] / max(1, self._state["max_score"]))
-        return Step(self._observation(tidy(self._state["feedback"])), self._reward, self._terminated)
+        share = self._state["score"] / max(1, self._state["max_score"])
+        before, self._return = self._return, 1.0 if self._state["won"] else min(0.99, share)
+        return Step(self._observation(tidy(self._state["feedback"])), self._return - before, self._terminated)
 
     def feedback(self, *, truncated: bool) -> str:
         """Success or failure with what the game said last and the score, or the round limit."""
         score = f"(score {self._state['score']} of {self._state['max_score']})"
         if self._terminated:
-            return f"{'Success' if self._reward >= 1.0 else 'Failure'}: {self._reason()} {score}"
+            return f"{'Success' if self._return >= 1.0 else 'Failure'}: {self._reason()} {score}"
         reason = "round limit reached" if truncated else "the episode was not finished"
         return f"Failure: {reason} {score}"
 

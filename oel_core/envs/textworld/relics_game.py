@@ -57,7 +57,7 @@ class Relics(TextWorldGame):
         return super().feedback(truncated=truncated)
 
     def _reason(self) -> str:
-        verdict = relics.verdict(self.board, self._taken, has_key=self._reward >= 1.0)
+        verdict = relics.verdict(self.board, self._taken, has_key=self._return >= 1.0)
         return f"{super()._reason()} {verdict}"
 
     def truths(self) -> str:

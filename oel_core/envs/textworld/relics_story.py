@@ -71,32 +71,35 @@ class Story:
     def step(self, action: str | None) -> Step:
         """Plays a command."""
         if self._verdict:
-            return Step("The game is over.", self._reward, True)
+            return Step("The game is over.", 0.0, True)
         if action not in self.possible():
-            return Step(self.observe(NOT_POSSIBLE), self._reward, False)
+            return Step(self.observe(NOT_POSSIBLE), 0.0, False)
         self._turns += 1
         verb, *_, what = str(action).split()
         if verb == "go":
             self.room = relics.EXITS[self.room][what]
-            return Step(self.observe(), self._reward, False)
+            return Step(self.observe(), 0.0, False)
         return self._take(what)
 
     @property
-    def _reward(self) -> float:
+    def _return(self) -> float:
+        """Rewards so far."""
         return 1.0 if self._passed else min(0.99, self.score / self.most)
 
     def _take(self, letter: str) -> Step:
+        before = self._return
         self._said = letter.join(relics.PICKED_UP)
         verdict = relics.verdict(self.board, letter, has_key=bool(self.carried))
         del self.places[letter]
         if verdict is None:
             self.carried.append(letter)
-            return Step(self.observe(f"{self._said}\n\n{relics.POINT}"), self._reward, False)
+            return Step(self.observe(f"{self._said}\n\n{relics.POINT}"), self._return - before, False)
         self._verdict, self._passed = verdict, verdict == relics.WON
         self._said += f"\n\n{relics.POINT}" if self._passed else ""
         ending = ENDED if self._passed else LOST
         turns = self._turns + self._passed  # a win is noticed after the turn was counted, a loss before
-        return Step(f"{self._said}\n\n{ending}\n\n{scored(self.score, self.most, turns)}", self._reward, True)
+        said = f"{self._said}\n\n{ending}\n\n{scored(self.score, self.most, turns)}"
+        return Step(said, self._return - before, True)
 
     def feedback(self, *, truncated: bool) -> str:
         """How the episode ended."""

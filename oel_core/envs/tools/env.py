@@ -113,10 +113,11 @@ class ToolEnv:
             said = "Failed." if self._over else tool_answer(self.options.feedback, error)
             return self._step(said if self._over else f"{said}\nRequest: {asked.text}")
         self._served += 1
-        return self._step("Done." if self._passed else f"Done.\nRequest: {self.requests[self._served].text}")
+        said = "Done." if self._passed else f"Done.\nRequest: {self.requests[self._served].text}"
+        return self._step(said, 1 / len(self.requests))
 
-    def _step(self, observation: str) -> Step:
-        return Step(observation, self._served / len(self.requests), terminated=self._over)
+    def _step(self, observation: str, reward: float = 0.0) -> Step:
+        return Step(observation, reward, terminated=self._over)
 
     def feedback(self, *, truncated: bool) -> str:
         """How the episode ended, in as many words as the option says."""

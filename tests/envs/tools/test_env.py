@@ -81,6 +81,13 @@ def test_usage_leads_to_the_command_step_by_step() -> None:
     assert env.step(right(env)).reward == 1.0
 
 
+def test_every_request_that_is_served_is_worth_the_same() -> None:
+    env = episode(requests=2, attempts=2)
+    steps = [env.step(action) for action in (right(env, 0), wrong(env), right(env, 1))]
+    assert [step.reward for step in steps] == [0.5, 0.0, 0.5]
+    assert [step.terminated for step in steps] == [False, False, True]
+
+
 def test_an_answer_without_a_call_is_no_attempt() -> None:
     env = episode(attempts=1, feedback="error")
     for _ in range(3):
