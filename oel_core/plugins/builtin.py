@@ -53,6 +53,8 @@ SUITES: Final = Registry(
         "other_relics": "oel_core.evaluation.relics:make_other_relics",
         "ifeval": "oel_core.evaluation.ifeval:make_ifeval",
         "python_code": "oel_core.evaluation.code.suite:make_python_code",
+        "tools": "oel_core.evaluation.tools:make_tools",
+        "other_tool": "oel_core.evaluation.tools:make_other_tool",
         "cross_game": "oel_core.evaluation.cross_game:make_plain_cross_game",
     },
 )

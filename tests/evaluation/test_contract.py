@@ -21,6 +21,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "other_relics": ("other_relics", {"episodes": 10, "world": {"curses": 1, "key": False}}),
     "ifeval": ("ifeval", {"subset": 10}),
     "python_code": ("python_code", {"episodes": 10}),
+    "tools": ("tools", {"episodes": 10}),
+    "other_tool": ("other_tool", {"episodes": 10, "world": {"surface": "json"}}),
     "cross_game": ("cross_game", {"episodes": 10, "environment": "lake", "options": {"size": 4}}),
 }
 

@@ -31,7 +31,7 @@ _LETTER_AND_DIGITS = (
     Convention("lower", str.lower, r"[a-z][0-9]+"),
     Convention("dashed", lambda code: f"{code[0]}-{code[1:]}", r"[A-Z]-[0-9]+"),
 )
-_LEVELS = ("low", "normal", "high")
+LEVELS: Final = ("low", "normal", "high")
 
 CONVENTIONS: Final[dict[ValueType, tuple[Convention, ...]]] = {
     "case": _LETTER_AND_DIGITS,
@@ -69,9 +69,9 @@ CONVENTIONS: Final[dict[ValueType, tuple[Convention, ...]]] = {
         Convention("handle", lambda name: f"@{name.lower()}", r"@[a-z]+"),
     ),
     "level": (
-        Convention("highest_is_1", lambda level: 3 - _LEVELS.index(level)),
-        Convention("highest_is_3", lambda level: 1 + _LEVELS.index(level)),
-        Convention("letters", lambda level: "cba"[_LEVELS.index(level)], r"[abc]"),
+        Convention("highest_is_1", lambda level: 3 - LEVELS.index(level)),
+        Convention("highest_is_3", lambda level: 1 + LEVELS.index(level)),
+        Convention("letters", lambda level: "cba"[LEVELS.index(level)], r"[abc]"),
     ),
 }
 """Most of them contradict what one would write without knowing the tool."""

@@ -13,7 +13,7 @@ from oel_core.envs.tools.cli_surface import CommandLine
 from oel_core.envs.tools.feedback import OTHER_CALL, Feedback, final_feedback, tool_answer
 from oel_core.envs.tools.json_surface import FunctionCalls
 from oel_core.envs.tools.kinds import KINDS
-from oel_core.envs.tools.requests import Wordings, draw_kinds, draw_request, example_request
+from oel_core.envs.tools.requests import Wordings, draw_kinds, draw_request, example_requests
 from oel_core.envs.tools.surface import CallError, Surface
 from oel_core.envs.tools.tool import draw_tool
 from oel_core.prompts.extraction.itemised import MARKER
@@ -59,8 +59,8 @@ class ToolEnv:
 
     Options: ClassVar = ToolOptions
     instructions = (
-        "You serve a user's requests with a tool whose manual nobody has given you. Answer each request with one call "
-        "of the tool and nothing else."
+        "You serve a user's requests with a tool that has terms and formats of its own. Answer with one call of the "
+        "tool and nothing else. If you know a call that served a similar request, write the same call for this request."
     )
     extraction_task = (
         "You study one finished episode: a user asked for something, and an assistant answered with a call of a tool. "
@@ -131,8 +131,8 @@ class ToolEnv:
         )
 
     def truths(self) -> str:
-        """Ground-truth knowledge of the tool: an example for each kind of request, none of them held out."""
-        examples = [example_request(self.tool, command.kind) for command in self.tool.commands]
+        """Ground-truth knowledge of the tool: examples of each kind of request, none of them held out."""
+        examples = [example for command in self.tool.commands for example in example_requests(self.tool, command.kind)]
         return "\n".join(
             f'{MARKER} "{example.text}" is done with: {self.surface.write(self.tool, example.call)}'
             for example in examples

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from oel_core.envs.shares import Share
-from oel_core.envs.tools.conventions import spoken
+from oel_core.envs.tools.conventions import LEVELS, spoken
 from oel_core.envs.tools.kinds import SLOT_TYPES, Kind
 from oel_core.envs.tools.tool import Call, Tool
 from oel_core.envs.tools.values import draw_value
@@ -57,9 +57,18 @@ def draw_kinds(tool: Tool, count: int, rng: random.Random) -> list[Kind]:
     return [*rng.sample(common, count - 1), rng.choice(rare)]
 
 
-def example_request(tool: Tool, kind: Kind) -> Request:
-    """The same request of that kind every time, of the training share: for knowledge that is known to be true."""
-    return draw_request(tool, kind, "train", "by_share", random.Random(f"example/{tool.program}/{kind.name}"))
+def example_requests(tool: Tool, kind: Kind) -> list[Request]:
+    """The same requests of that kind every time, of the training share, for knowledge that is known to be true.
+
+    One is enough, but for a kind that names a level: no level can be worked out from the others, so each has its own.
+    """
+    rng = random.Random(f"example/{tool.program}/{kind.name}")
+    wanted = len(LEVELS) if "level" in kind.slots else 1
+    examples: dict[Any, Request] = {}
+    while len(examples) < wanted:
+        request = draw_request(tool, kind, "train", "by_share", rng)
+        examples.setdefault(dict(request.call.arguments).get("level"), request)
+    return list(examples.values())
 
 
 def _words(theme: Theme) -> dict[str, str]:

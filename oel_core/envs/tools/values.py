@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any, Final
 
 from oel_core.envs.shares import Share
-from oel_core.envs.tools.conventions import ValueType
+from oel_core.envs.tools.conventions import LEVELS, ValueType
 
 _LAST_DIGITS: Final[dict[Share, str]] = {"train": "0124689", "validation": "5", "held_out": "37"}
 """Of a number that belongs to the share."""
@@ -61,7 +61,7 @@ def draw_value(type_: ValueType, share: Share, rng: random.Random) -> Any:
         case "text":
             return rng.choice(_TEXTS[share])
         case "level":  # too few to be split
-            return rng.choice(("low", "normal", "high"))
+            return rng.choice(LEVELS)
 
 
 def _number(lowest: int, highest: int, share: Share, rng: random.Random) -> int:

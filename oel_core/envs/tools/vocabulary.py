@@ -70,7 +70,7 @@ VERBS: Final[dict[str, tuple[str, ...]]] = {
     "count": ("tally", "sum", "census", "total"),
     "due": ("slot", "fix", "pin", "clock"),
     "extend": ("stretch", "renew", "grow", "pad"),
-    "assign": ("own", "delegate", "pass", "staff"),
+    "assign": ("entrust", "delegate", "pass", "staff"),
     "level": ("grade", "weigh", "sort", "bump"),
 }
 """Kind of request → what tools call it."""
