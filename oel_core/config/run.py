@@ -47,6 +47,9 @@ class ModelConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: Count = 64
     """Prompts generated at once."""
+    prefix_cache_tokens: CountOrZero | None = None
+    """Tokens of which the transformers backend keeps keys and values from one turn of a group of episodes to the next;
+    null: what takes half as much memory as the weights, 0: none."""
     threads: Count | None = None
     """CPU threads of one operation; null: what is free and the model has work for, and the same when a run goes on.
     `OMP_NUM_THREADS` in the environment wins."""

@@ -56,6 +56,26 @@ class Policy(Protocol):
         ...
 
 
+class Answering(Protocol):
+    """What answers requests."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """As `Policy.generate`."""
+        ...
+
+
+@runtime_checkable
+class SessionPolicy(Policy, Protocol):
+    """A policy that can keep what it has read for the prompts that continue it."""
+
+    def session(self) -> Answering:
+        """Answers the turns of episodes that are played together, and forgets them when it is no longer referred to.
+
+        Its answers depend on the calls of this session only: the same calls from the first on give the same bytes.
+        """
+        ...
+
+
 @runtime_checkable
 class StreamingPolicy(Policy, Protocol):
     """A policy that answers each request as soon as it can, whatever happens to the others."""

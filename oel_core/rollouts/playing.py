@@ -2,7 +2,8 @@
 
 With a policy that answers in batches, episodes are played in fixed groups of `policy.batch_size` in plan order; within
 a group one batch of prompts is answered per turn. A group is a function of its plans, the policy and the seed alone, so
-a killed stage that plays a group again gets the same episodes. With a streaming policy `policy.batch_size` episodes are
+a killed stage that plays a group again gets the same episodes; what a policy keeps of earlier turns it keeps within a
+group (`SessionPolicy`). With a streaming policy `policy.batch_size` episodes are
 kept in pending: whatever ends makes room for the next, and nobody waits for the slowest of a turn.
 """
 
@@ -13,7 +14,7 @@ from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import PlayConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import PromptTooLongError
-from oel_core.policies.base import Policy, StreamingPolicy
+from oel_core.policies.base import Answering, Policy, SessionPolicy, StreamingPolicy
 from oel_core.policies.completions import PendingCompletions
 from oel_core.prompts.injection import GLOBAL
 from oel_core.rollouts.episode import Episode, KnowledgeFor, prompt_digest
@@ -55,7 +56,7 @@ def _finish(episode: Episode, policy: Policy) -> Trajectory:
     return episode.trajectory(policy.name, intro)
 
 
-def _play_turn(policy: Policy, live: Sequence[Episode], play: PlayConfig, seed: int) -> None:
+def _play_turn(policy: Answering, live: Sequence[Episode], play: PlayConfig, seed: int) -> None:
     """One turn of every live episode, in one batch. Those whose prompt does not fit fail; the others are answered."""
     started = time.perf_counter()
     try:
@@ -79,11 +80,12 @@ def _play_group(
         for episode in episodes:
             episode.open(knowledge)
         live = list(episodes)
+        answering = policy.session() if isinstance(policy, SessionPolicy) else policy
         while live:
             yield from (_finish(episode, policy) for episode in live if episode.ended)
             live = [episode for episode in live if not episode.ended]
             if live:
-                _play_turn(policy, live, play, seed)
+                _play_turn(answering, live, play, seed)
     finally:
         for episode in episodes:
             episode.close()

@@ -1,12 +1,13 @@
 """Responses to a step's prompts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from oel_core.config.sampling import Sampling
 from oel_core.distillation.data.dataset import Sample
 from oel_core.policies.hf.decoding import sample_responses
+from oel_core.policies.hf.prefix_cache import PrefillCache, default_capacity
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,25 @@ class Rollout:
 
 
 def roll_out(
-    model: Any, samples: Sequence[Sample], sampling: Sampling, tokens: Tokens, *, batch_size: int
+    model: Any, samples: Sequence[Sample], sampling: Sampling, tokens: Tokens, *, batch_size: int, capacity: int
 ) -> list[Rollout]:
     """One response for each sample, in their order; prompts of similar length are answered together.
+
+    Shorter prompts come first, and longer ones that continue them start from their keys and values.
+
+    Args:
+        capacity: tokens whose keys and values are kept from one batch to the next.
 
     Raises:
         PolicyError: the model's logits are not finite.
     """
     ordered = sorted(samples, key=lambda sample: len(sample.prompt))
     found: dict[int, list[int]] = {}
+    held = PrefillCache.of(capacity if len(samples) > batch_size else 0)  # of this call: the next has other weights
     for start in range(0, len(ordered), batch_size):
         chunk = ordered[start : start + batch_size]
         prompts, seeds = [sample.prompt for sample in chunk], [sample.seed for sample in chunk]
-        responses = sample_responses(model, prompts, seeds, sampling, tokens.stops, tokens.pad)
+        responses = sample_responses(model, prompts, seeds, sampling, tokens.stops, tokens.pad, held)
         found.update(zip((sample.index for sample in chunk), responses, strict=True))
     return [Rollout.of(sample, found[sample.index], tokens) for sample in samples]
 
@@ -70,10 +77,13 @@ class Sampler:
     tokens: Tokens
     batch_size: int
     """Prompts answered at once."""
+    prefix_cache_tokens: int | None = field(default=None, kw_only=True)
+    """As `model.prefix_cache_tokens`."""
 
     def roll_out(self, model: Any, samples: Sequence[Sample]) -> list[Rollout]:
         """As the function `roll_out`."""
-        return roll_out(model, samples, self.sampling, self.tokens, batch_size=self.batch_size)
+        capacity = default_capacity(model) if self.prefix_cache_tokens is None else self.prefix_cache_tokens
+        return roll_out(model, samples, self.sampling, self.tokens, batch_size=self.batch_size, capacity=capacity)
 
     def roll_out_groups(self, model: Any, groups: Sequence[Sequence[Sample]]) -> list[Rollout]:
         """As `roll_out`, group after group: the prompts of a group share a long beginning, which is then read once."""

@@ -194,7 +194,7 @@ def make_sampler(model: ModelConfig, start: str, config: DistillConfig, tokens: 
     """
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
     if config.rollouts == "transformers":
-        return Sampler(sampling, tokens, model.batch_size)
+        return Sampler(sampling, tokens, model.batch_size, prefix_cache_tokens=model.prefix_cache_tokens)
     served = rollout_model(model, config)
     check_backend(served)
     engine = StudentEngine(lambda: _load(start, served, tokens), workdir / ".rollouts", getattr(torch, model.dtype))

@@ -1,6 +1,7 @@
 """A policy that runs a Hugging Face model in this process."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 from transformers import PreTrainedTokenizerBase
@@ -11,6 +12,7 @@ from oel_core.errors import PolicyError
 from oel_core.models.loading import load_model, merge_lora
 from oel_core.policies.base import Completion, Request
 from oel_core.policies.hf.decoding import sample_responses
+from oel_core.policies.hf.prefix_cache import BEGINNINGS_SHARE, PrefillCache, PrefixCache, default_capacity
 from oel_core.policies.text.chat import Chat, checkpoint_name, end_tokens
 
 
@@ -35,6 +37,8 @@ class TransformersPolicy:
         self.closed = False
         positions = getattr(model.config, "max_position_embeddings", None)
         self._model = model
+        self._capacity = default_capacity(model) if config.prefix_cache_tokens is None else config.prefix_cache_tokens
+        self._held = PrefillCache(PrefixCache(self._capacity // BEGINNINGS_SHARE))
         self._chat = Chat.build(tokenizer, stop_token_ids(model, tokenizer), positions, config, name)
 
     @classmethod
@@ -52,6 +56,14 @@ class TransformersPolicy:
             PromptTooLongError: some prompts leave no room for `sampling.max_tokens`; nothing was generated.
             PolicyError: the policy was closed, or the model gives logits that are not finite.
         """
+        return self.generate_with(self._held, requests, sampling)
+
+    def session(self) -> "Session":
+        """See `SessionPolicy.session`."""
+        return Session(self, PrefillCache(self._held.beginnings, PrefixCache(self._capacity)))
+
+    def generate_with(self, held: PrefillCache, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """As `generate`, with keys and values that this policy computed before. Raises as `generate`."""
         if self.closed:
             raise PolicyError(f"{self.name} was closed: load it again")
         prompts = [self._chat.prompt_ids(request.messages) for request in requests]
@@ -61,7 +73,7 @@ class TransformersPolicy:
             part = slice(start, start + self.batch_size)
             seeds = [request.seed for request in requests[part]]
             pad = self._chat.tokenizer.pad_token_id or 0
-            responses = sample_responses(self._model, prompts[part], seeds, sampling, self._chat.stops, pad)
+            responses = sample_responses(self._model, prompts[part], seeds, sampling, self._chat.stops, pad, held)
             completions += map(self._chat.completion, prompts[part], responses)
         return completions
 
@@ -70,6 +82,18 @@ class TransformersPolicy:
         return len(self._chat.encode(text))
 
     def close(self) -> None:
-        """Lets go of the weights."""
+        """Lets go of the weights, and of keys and values."""
         self.closed = True
-        self._model = None
+        self._model, self._held = None, PrefillCache()
+
+
+@dataclass(frozen=True)
+class Session:
+    """A `SessionPolicy.session` of a `TransformersPolicy`."""
+
+    policy: TransformersPolicy
+    held: PrefillCache
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """As `TransformersPolicy.generate`."""
+        return self.policy.generate_with(self.held, requests, sampling)

@@ -9,7 +9,8 @@ from transformers import Qwen3ForCausalLM
 
 from oel_core.config.sampling import Sampling
 from oel_core.errors import PolicyError
-from oel_core.policies.hf.decoding import pad_left, sample_responses, shared_prefix
+from oel_core.policies.hf.decoding import sample_responses
+from oel_core.policies.hf.prefill import pad_left, shared_prefix
 from tests.drawing import assert_drawn
 from tests.fakes import tiny_model
 from tests.rounding import in_float64

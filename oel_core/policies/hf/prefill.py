@@ -1,0 +1,199 @@
+"""Prefill of a batch of prompts: what they share, and what earlier calls left, is not computed again."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from oel_core.errors import PolicyError
+from oel_core.policies.hf.kv_cache import RoomyLayer, roomy_cache
+from oel_core.policies.hf.prefix_cache import CachedSequence, PrefillCache, PrefixCache, Reused, common_length
+
+WORTH_SHARING = 8
+"""Shared leading tokens from which on reading them apart is cheaper than reading them in every row."""
+WORTH_REUSING = 64
+"""Prompt tokens that each row must be spared, on average, before rows start from keys and values of their own: copying
+them into the batch costs about as much as reading a few dozen tokens."""
+Prompts = Sequence[tuple[int, ...]]
+NOT_FINITE = "the model's logits are not finite: its weights are damaged, or its dtype is too narrow"
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """A batch whose prompts are read."""
+
+    logits: Tensor
+    """Of every row's first response token, (rows, vocabulary)."""
+    cache: DynamicCache
+    mask: Tensor
+    """1 where a column of the cache holds a token of the row, (rows, columns) int64."""
+    positions: Tensor
+    """Position of the next token of each row, padding not counted, (rows,)."""
+
+
+def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask, both (rows, longest prompt) int64, prompts at the right edge."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids, mask
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Leading ids that all prompts have in common, leaving each at least one id of its own."""
+    ordered = sorted(map(list, prompts))  # what the first and the last share, all share
+    return min(common_length(ordered[0], ordered[-1]), min(map(len, prompts)) - 1)
+
+
+def prefill(model: Any, prompts: Prompts, pad_id: int, room: int, held: PrefillCache) -> Prefilled:
+    """Reads the prompts of a batch.
+
+    Rows start from the longest beginnings in `held.sequences` or, where that spares more, from what groups of prompts
+    share, or from what all share. Which of them, and so every bit of the result, depends on the prompts and on
+    `held.sequences` only. Models of which some layer keeps less than every key and value (sliding windows, recurrent
+    states) read every prompt whole: their states cannot be cut, and padding between a beginning and the rest would fall
+    into their windows.
+
+    Args:
+        room: tokens that a sequence will not exceed; the cache is laid out for them.
+
+    Raises:
+        PolicyError: the model gives logits that are not finite.
+    """
+    cache = roomy_cache(model.config, room)
+    starts = _starts(model, prompts, held) if _can_be_cut(cache) else [None] * len(prompts)
+    return _read_rest(model, prompts, pad_id, cache, _load(cache, starts, model.device))
+
+
+def cached_rows(
+    cache: DynamicCache, mask: Tensor, rows: Sequence[int], ids: Sequence[Sequence[int]]
+) -> list[CachedSequence]:
+    """Copies of some rows' keys and values.
+
+    Args:
+        mask: as `Prefilled.mask`, for all rows of the cache.
+        ids: tokens of each chosen row. Columns beyond them are left out, as are ids that were not fed to the model.
+    """
+    if not _can_be_cut(cache):
+        return []
+    found = []
+    held: Sequence[Any] = cache.layers
+    for row, tokens in zip(rows, ids, strict=True):
+        columns = mask[row].nonzero()[: len(tokens), 0]
+        layers = tuple((layer.keys[row][:, columns], layer.values[row][:, columns]) for layer in held)
+        found.append(CachedSequence(tuple(tokens[: len(columns)]), layers))
+    return found
+
+
+def _can_be_cut(cache: DynamicCache) -> bool:
+    return bool(cache.layers) and all(isinstance(layer, RoomyLayer) for layer in cache.layers)
+
+
+def _starts(model: Any, prompts: Prompts, held: PrefillCache) -> list[Reused | None]:
+    """What each row starts from; None where that is nothing."""
+    shared = shared_prefix(prompts) if len(prompts) > 1 else 0
+    shared = shared if shared >= WORTH_SHARING else 0
+    plain = _cost(prompts, [shared] * len(prompts), {tuple(prompts[0][:shared])})
+    earlier = [held.sequences.longest(prompt) for prompt in prompts]
+    if plain - _cost(prompts, [start.length if start else 0 for start in earlier], ()) >= WORTH_REUSING:
+        held.sequences.drop(start.sequence.ids for start in earlier if start)  # the rows, read on, take their places
+        return earlier
+    lengths = _branches(prompts, shared)
+    beginnings = {prompt[:length] for prompt, length in zip(prompts, lengths, strict=True)}
+    if plain - _cost(prompts, lengths, beginnings) < WORTH_REUSING:
+        lengths, beginnings = [shared] * len(prompts), {prompts[0][:shared]}
+    read = {ids: _beginning(model, ids, held.beginnings) for ids in sorted(beginnings) if ids}
+    starts = [(read.get(prompt[:length]), length) for prompt, length in zip(prompts, lengths, strict=True)]
+    return [Reused(sequence, length) if sequence else None for sequence, length in starts]
+
+
+def _cost(prompts: Prompts, lengths: Sequence[int], beginnings: Collection[Sequence[int]]) -> float:
+    """Tokens that are read for each row: its share of the beginnings, and the longest rest, to which all are padded."""
+    rest = max(len(prompt) - length for prompt, length in zip(prompts, lengths, strict=True))
+    return sum(map(len, beginnings)) / len(prompts) + rest
+
+
+def _branches(prompts: Prompts, shared: int) -> list[int]:
+    """How much each row begins alike with others, which need not be all: the grouping with the least `_cost`.
+
+    In lexicographic order rows that begin alike are neighbours, and a group is a run of them.
+    """
+    order = sorted(range(len(prompts)), key=lambda row: prompts[row])
+    alike = [common_length(prompts[one], prompts[other]) for one, other in pairwise(order)]
+    best, least = [shared] * len(prompts), float("inf")
+    for cut in {length for length in alike if length >= shared + WORTH_REUSING}:
+        lengths = [shared] * len(prompts)
+        for joined, run in groupby(range(len(alike)), key=lambda at: alike[at] >= cut):
+            if joined:
+                gaps = list(run)
+                rows = order[gaps[0] : gaps[-1] + 2]
+                common = min(min(alike[gap] for gap in gaps), min(len(prompts[row]) for row in rows) - 1)
+                for row in rows:
+                    lengths[row] = common
+        cost = _cost(prompts, lengths, {prompts[row][: lengths[row]] for row in order})
+        if cost < least:
+            best, least = lengths, cost
+    return best
+
+
+def _beginning(model: Any, ids: tuple[int, ...], held: PrefixCache) -> CachedSequence:
+    """Keys and values of a beginning, read alone: they are a function of its ids and the weights."""
+    found = held.exactly(ids)
+    if found is None:
+        cache = roomy_cache(model.config, len(ids))
+        model(
+            input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        layers: Sequence[Any] = cache.layers
+        found = CachedSequence(ids, tuple((layer.keys[0], layer.values[0]) for layer in layers))
+        held.put(found)
+    return found
+
+
+def _load(cache: DynamicCache, starts: Sequence[Reused | None], device: torch.device) -> Tensor:
+    """Puts the rows' beginnings at the right edge of the cache's first columns. Returns the mask of these."""
+    lengths = torch.tensor([start.length if start else 0 for start in starts], device=device)
+    width = int(lengths.max())
+    some = next((start.sequence for start in starts if start), None)
+    if some is not None:
+        for layer in range(len(some.layers)):
+            cache.update(_rows(some, starts, layer, 0, width), _rows(some, starts, layer, 1, width), layer)
+    return (torch.arange(width, device=device) >= width - lengths[:, None]).long()
+
+
+def _rows(some: CachedSequence, starts: Sequence[Reused | None], layer: int, part: int, width: int) -> Tensor:
+    """Keys (part 0) or values (1) of one layer, (rows, heads, width tokens, width of a head), zeros as padding."""
+    like = some.layers[layer][part]
+    if all(start and start.sequence is some and start.length == width for start in starts):
+        return like[:, :width].expand(len(starts), -1, -1, -1)
+    rows = like.new_zeros(len(starts), like.shape[0], width, like.shape[2])
+    for row, start in zip(rows, starts, strict=True):
+        if start:
+            row[:, width - start.length :] = start.sequence.layers[layer][part][:, : start.length]
+    return rows
+
+
+def _read_rest(model: Any, prompts: Prompts, pad_id: int, cache: DynamicCache, known: Tensor) -> Prefilled:
+    """Reads what the cache lacks of each prompt.
+
+    Padding stands between what is known of a row and the rest of it, so that all rows end together.
+    """
+    rest = [prompt[length:] for prompt, length in zip(prompts, known.sum(-1).tolist(), strict=True)]
+    ids, mask = (part.to(model.device) for part in pad_left(rest, pad_id))
+    mask = torch.cat([known, mask], dim=1)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    logits = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions[:, known.shape[1] :],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    if not torch.isfinite(logits).all():
+        raise PolicyError(NOT_FINITE)
+    return Prefilled(logits, cache, mask, positions[:, -1] + 1)

@@ -1,0 +1,122 @@
+"""Keys and values of token sequences that later prompts may begin with, found by token ids."""
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from torch import Tensor
+
+LEAST_BYTES = 64 * 2**20
+"""Room for keys and values beside models whose own weights take next to nothing."""
+BEGINNINGS_SHARE = 8
+"""Beginnings get one of so many parts of the room that sequences get: there are few of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedSequence:
+    """Keys and values of a token sequence, from its first token on. Nobody writes to them."""
+
+    ids: tuple[int, ...]
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    """Keys and values of each layer, (heads, tokens, width) each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reused:
+    """The first `length` tokens of a cached sequence."""
+
+    sequence: CachedSequence
+    length: int
+
+
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Leading ids that two sequences have in common."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
+class PrefixCache:
+    """Cached sequences, of which the least recently used are dropped.
+
+    Args:
+        capacity: most tokens of all sequences together; 0 keeps none.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.tokens = 0
+        """Of all sequences that are held now."""
+        self._by_use: OrderedDict[tuple[int, ...], CachedSequence] = OrderedDict()
+        self._sorted: list[tuple[int, ...]] = []
+
+    def put(self, sequence: CachedSequence) -> None:
+        """Holds a sequence, unless it alone is longer than the capacity."""
+        ids = sequence.ids
+        self.drop([ids])
+        if not 0 < len(ids) <= self.capacity:
+            return
+        self._by_use[ids] = sequence
+        insort(self._sorted, ids)
+        self.tokens += len(ids)
+        while self.tokens > self.capacity:
+            self.drop([next(iter(self._by_use))])
+
+    def drop(self, sequences: Iterable[tuple[int, ...]]) -> None:
+        """Forgets sequences by their ids; those that are not held are none of its business."""
+        for ids in sequences:
+            if self._by_use.pop(ids, None) is not None:
+                del self._sorted[bisect_left(self._sorted, ids)]
+                self.tokens -= len(ids)
+
+    def exactly(self, ids: tuple[int, ...]) -> CachedSequence | None:
+        """The sequence of these very ids, if it is held."""
+        found = self._by_use.get(ids)
+        if found is not None:
+            self._by_use.move_to_end(ids)
+        return found
+
+    def longest(self, ids: tuple[int, ...]) -> Reused | None:
+        """The longest beginning of `ids` that a held sequence begins with too; its last id is left to be read."""
+        at = bisect_left(self._sorted, ids)  # in lexicographic order the longest common beginning is a neighbour's
+        shared = {near: common_length(near, ids[:-1]) for near in self._sorted[max(0, at - 1) : at + 1]}
+        best = max(shared, key=lambda near: shared[near], default=None)
+        if best is None or shared[best] == 0:
+            return None
+        self._by_use.move_to_end(best)
+        return Reused(self._by_use[best], shared[best])
+
+
+@dataclass(frozen=True)
+class PrefillCache:
+    """What the prefills of one model, its weights unchanged, may start from.
+
+    A beginning is read alone, whoever needs it, so its keys and values follow from its ids, and whether it is held
+    changes no bit of a result. A sequence has those that its batches gave it, so sequences may be held only among calls
+    that are always repeated together.
+    """
+
+    beginnings: PrefixCache = field(default_factory=lambda: PrefixCache(0))
+    """What several prompts begin with."""
+    sequences: PrefixCache = field(default_factory=lambda: PrefixCache(0))
+    """Prompts with their responses."""
+
+    @classmethod
+    def of(cls, capacity: int) -> Self:
+        """An empty one for a series of calls, with room for `capacity` tokens of sequences."""
+        return cls(PrefixCache(capacity // BEGINNINGS_SHARE), PrefixCache(capacity))
+
+
+def default_capacity(model: Any) -> int:
+    """Tokens whose keys and values take half as much memory as the model's weights, or `LEAST_BYTES`.
+
+    A function of the model alone: what is held must not depend on the memory that happens to be free.
+    """
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    weights = list(model.parameters())
+    numbers = 2 * config.num_hidden_layers * heads * width
+    bytes_ = max(LEAST_BYTES, sum(weight.nbytes for weight in weights) // 2)
+    return int(bytes_ // (numbers * weights[0].element_size()))
