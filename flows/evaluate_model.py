@@ -16,6 +16,7 @@ from oel_core.models.threads import use_threads
 from oel_core.policies import load_policy
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
+from oel_core.text.figures import percent
 from oel_core.text.markdown import escaped
 from oel_core.types import EvalReport
 from tasks.tracking.client import CANDIDATE
@@ -42,7 +43,7 @@ def evaluate_model(
     create_markdown_artifact(
         measurement_markdown(model, name, path, report),
         key=f"evaluate-{name.replace('_', '-')}",
-        description=f"{escaped(model)}: {100 * report.pass_rate:.1f}% of {report.episodes} episodes",
+        description=f"{escaped(model)}: {percent(report.pass_rate)} of {report.episodes} episodes",
     )
     return report
 

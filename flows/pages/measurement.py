@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from oel_core.text.figures import percent, rate_with_interval
 from oel_core.text.markdown import escaped, table
 from oel_core.types import EvalReport
 
@@ -21,7 +22,7 @@ def rows(report: EvalReport) -> list[tuple[str, str]]:
     extra = values.pop("extra")
     found = [(name, _shown(name, value)) for name, value in values.items()]
     at = list(values).index("pass_rate")
-    found[at] = ("pass_rate", _interval(values["pass_rate"], low, high))
+    found[at] = ("pass_rate", rate_with_interval(values["pass_rate"], low, high))
     return [*found, *_extra(extra)]
 
 
@@ -29,7 +30,7 @@ def _extra(values: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for name, value in values.items():
         if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
-            found.append((name, _interval(value["value"], value["low"], value["high"])))
+            found.append((name, rate_with_interval(value["value"], value["low"], value["high"])))
         elif isinstance(value, dict):
             found += _extra(value)
         else:
@@ -37,11 +38,7 @@ def _extra(values: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _interval(rate: float, low: float, high: float) -> str:
-    return f"{100 * rate:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
-
-
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, float):
-        return f"{100 * value:.1f}%" if name in _RATES else f"{value:.4g}"
+        return percent(value) if name in _RATES else f"{value:.4g}"
     return str(value)

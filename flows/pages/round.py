@@ -11,6 +11,7 @@ from oel_core.reporting.findings.learned import before_and_after, known_replicas
 from oel_core.rounds.round import Round
 from oel_core.rounds.summary import RoundSummary, summarise_round, summarise_run
 from oel_core.runs.folder import RunFolder
+from oel_core.text.figures import interval, mean, percent
 from oel_core.text.markdown import escaped
 from oel_core.text.markdown import table as markdown_table
 from oel_core.text.visible import visible
@@ -111,29 +112,14 @@ def cells(row: RoundSummary, rows: Sequence[RoundSummary]) -> list[str]:
         interval(row.ci95),
         percent(row.in_context_pass_rate),
         percent(row.raw_pass_rate),
-        number(row.response_tokens),
-        number(row.knowledge_tokens),
+        mean(row.response_tokens),
+        mean(row.knowledge_tokens),
         *(percent(row.ood.get(suite)) for suite in _suites(rows)),
     ]
 
 
 def _suites(rows: Sequence[RoundSummary]) -> list[str]:
     return sorted({suite for row in rows for suite in row.ood})
-
-
-def percent(value: float | None) -> str:
-    """A share as a percentage with one digit; a dash when it was not measured."""
-    return "-" if value is None else f"{100 * value:.1f}%"
-
-
-def interval(ci95: tuple[float, float] | None) -> str:
-    """An interval of shares in percent."""
-    return "-" if ci95 is None else f"{100 * ci95[0]:.1f} to {100 * ci95[1]:.1f}"
-
-
-def number(value: float | None) -> str:
-    """A mean count with one digit."""
-    return "-" if value is None else f"{value:.1f}"
 
 
 def diff_markdown(changes: KnowledgeDiff) -> str:

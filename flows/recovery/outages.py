@@ -1,6 +1,6 @@
-"""A Prefect server that is away for a while: wait for it, and go on where the files say the round is.
+"""Retries a flow through outages of the Prefect server; the files in the run's folder say where its round is.
 
-Prefect's client tries again by itself only on connections it once had; what needs a new one fails at once.
+Prefect's own client retries only on connections that it had; a request that needs a new one fails at once.
 """
 
 import os
@@ -10,32 +10,29 @@ from typing import TypeVar
 
 import httpx
 from prefect.logging import get_logger
+from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exception_type, stop_after_attempt
 
 from flows.services.servers import answers
 from oel_core.errors import OelError
 from tasks.retries import causes
 
-PATIENCE_S, PAUSE_S, MOST = 900.0, 1.0, 20
-"""How long one outage may last, and how many there may be."""
+TIMEOUT_S, POLL_S, MOST = 900.0, 1.0, 20
+"""How long one outage may last, how often the server is asked meanwhile, and how many outages there may be."""
 
 T = TypeVar("T")
 
 
 def through_outages(work: Callable[[], T]) -> T:
-    """Does the work, again from the start when it fails because the server did not answer and the server comes back.
+    """The result of `work`, which is retried when it failed because the server did not answer, once the server does.
 
-    The work must be such that doing it again goes on with what is done.
+    It must resume from what an earlier attempt finished.
     """
-    for _ in range(MOST):
-        try:
-            return work()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            get_logger("oel").warning("the Prefect server does not answer (%s): waiting for it", error)
-            if not _back_within(PATIENCE_S):
-                raise
-    return work()
+    return Retrying(
+        retry=retry_if_exception_type(Exception) & retry_if_exception(is_outage),  # never an interrupt
+        stop=stop_after_attempt(MOST + 1),
+        before_sleep=_wait_for_server,
+        reraise=True,
+    )(work)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -47,11 +44,13 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(next(known, None), httpx.TransportError)
 
 
-def _back_within(patience_s: float) -> bool:
-    url = os.environ.get("PREFECT_API_URL")
-    until = time.monotonic() + patience_s
-    while url is not None and time.monotonic() < until:
-        if answers(f"{url}/health"):
-            return True
-        time.sleep(PAUSE_S)
-    return False
+def _wait_for_server(state: RetryCallState) -> None:
+    """Returns when the server answers; raises the failure where it does not within `TIMEOUT_S`."""
+    error = state.outcome.exception() if state.outcome else None
+    assert error is not None  # called after a failure only
+    get_logger("oel").warning("the Prefect server does not answer (%s): waiting for it", error)
+    url, until = os.environ.get("PREFECT_API_URL"), time.monotonic() + TIMEOUT_S
+    while url is None or not answers(f"{url}/health"):
+        if url is None or time.monotonic() >= until:
+            raise error
+        time.sleep(POLL_S)

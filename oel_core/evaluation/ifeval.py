@@ -25,6 +25,7 @@ from oel_core.evaluation.questions import Asking, Question, Score, pick, visible
 from oel_core.evaluation.stats import Estimate, clustered_share, wilson
 from oel_core.policies.base import Policy
 from oel_core.seeds import derive_seed
+from oel_core.text.invalid import described
 from oel_core.types import EvalReport, Message, Record, Trajectory
 
 HUB_DATA = "google/IFEval"
@@ -185,9 +186,7 @@ def _parse(path: Path, number: int, line: str) -> IfevalPrompt:
         values = from_json(line)
         return IfevalPrompt.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the line"
-        raise ConfigError(f"suite ifeval: {path}, line {number}: {where}: {first['msg']}") from error
+        raise ConfigError(f"suite ifeval: {path}, line {number}: {described(error, 'the line')}") from error
     except ValueError as error:
         raise ConfigError(f"suite ifeval: {path}, line {number} is not JSON: {error}") from error
 

@@ -13,9 +13,9 @@ from oel_core.policies.base import Completion, Policy, Request, StreamingPolicy
 from oel_core.policies.completions import PendingCompletions
 from oel_core.rollouts.planning import EpisodePlan
 from oel_core.rollouts.playing import groups, prompt_digest, unfinished
+from oel_core.text.thinking import PAIRS, answer_in
 from oel_core.types import Message, Split, Trajectory, Turn
 
-THINKING_ENDS = "</think>"
 Item = TypeVar("Item")
 
 
@@ -58,11 +58,9 @@ def model_settings(suite: Suite, model: ModelConfig) -> ModelConfig:
 
 
 def visible(response: str) -> str:
-    """An answer without the thinking before it. Thinking that never ended leaves nothing."""
-    before, ended, after = response.rpartition(THINKING_ENDS)
-    if ended:
-        return after.lstrip()
-    return "" if before or response.lstrip().startswith("<think>") else response
+    """An answer without the thinking before it: one that only ends its thinking has begun it in the prompt."""
+    answer = answer_in(response, begun=any(ends in response for _, ends in PAIRS))
+    return response if answer == response else answer.lstrip()
 
 
 def _scored(completion: Completion) -> str:

@@ -1,6 +1,7 @@
 """A verdict of the gate as rows of text, the same in a terminal, in Markdown and in HTML."""
 
 from oel_core.gate.promotion import Comparison, Verdict
+from oel_core.text.figures import percent, points, points_interval
 
 CHECKS = ("condition", "", "value", "has to be")
 COMPARED = ("suite", "episodes", "before", "after", "difference", "95% interval", "won", "lost")
@@ -32,10 +33,10 @@ def compared_rows(verdict: Verdict) -> list[list[str]]:
 def _cells(found: Comparison) -> list[str]:
     return [
         str(found.episodes),
-        f"{100 * found.first:.1f}%",
-        f"{100 * found.second:.1f}%",
-        f"{100 * found.difference:+.1f}",
-        f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
+        percent(found.first),
+        percent(found.second),
+        points(found.difference),
+        points_interval(found.low, found.high),
         str(found.won),
         str(found.lost),
     ]

@@ -20,8 +20,9 @@ from oel_core.knowledge.hygiene import screen
 from oel_core.knowledge.store import empty, merge
 from oel_core.policies.base import Completion, Policy, Request
 from oel_core.prompts.extraction import get_format
-from oel_core.prompts.extraction.base import ExtractionFormat, extraction_messages, without_thinking
+from oel_core.prompts.extraction.base import ExtractionFormat, extraction_messages
 from oel_core.seeds import derive_seed
+from oel_core.text.thinking import answer_in
 from oel_core.types import ExperienceItem, Knowledge, StopReason, Trajectory
 
 __all__ = ["ExtractionResult", "RawOutput", "extract_replicas"]
@@ -196,7 +197,7 @@ class _Reader:
         return self.form.parse(self.form.finished(row.said) if cut else row.said)
 
     def _dropped(self, row: RawOutput) -> Dropped | None:
-        if row.stop_reason is StopReason.LENGTH and not without_thinking(row.said).strip():
+        if row.stop_reason is StopReason.LENGTH and not answer_in(row.said).strip():
             return Dropped.UNFINISHED_THINKING
         return Dropped.UNFINISHED_ITEM if self.form.parse(row.said) != self._items(row) else None
 

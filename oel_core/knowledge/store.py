@@ -15,6 +15,7 @@ from oel_core.errors import ArtifactError
 from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
 from oel_core.runs.files import write_atomic
 from oel_core.runs.manifest import digest_bytes
+from oel_core.text.invalid import described
 from oel_core.types import ExperienceItem, Knowledge, Record
 
 SCHEMA = 1
@@ -212,6 +213,4 @@ def _parse_sidecar(path: Path) -> KnowledgeSidecar:
     try:
         return KnowledgeSidecar.model_validate_json(_decode(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        raise ArtifactError(f"{path}: {field}: {first['msg']}. Run the accumulate stage again") from error
+        raise ArtifactError(f"{path}: {described(error, 'the file')}. Run the accumulate stage again") from error

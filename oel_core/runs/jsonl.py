@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from oel_core.errors import ArtifactError
+from oel_core.text.invalid import first_problem
 from oel_core.types import Record
 
 SYNC_SECONDS = 0.5
@@ -41,8 +42,7 @@ def parse_line(line: bytes, kind: type[R]) -> R:
     try:
         return kind.model_validate_json(line, strict=True)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise LineError(".".join(str(part) for part in first["loc"]), str(first["msg"])) from error
+        raise LineError(*first_problem(error)) from error
 
 
 def _parse(kind: type[R], path: Path, number: int, line: bytes) -> R:

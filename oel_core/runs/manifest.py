@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from oel_core.errors import ArtifactError
 from oel_core.runs.arithmetic import Arithmetic
 from oel_core.runs.files import write_atomic
+from oel_core.text.invalid import described
 from oel_core.types import Record, Values
 
 SCHEMA_VERSION = 1
@@ -88,10 +89,8 @@ def read_record(path: Path, kind: type[R]) -> R:
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror}): run the stage that writes it") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ArtifactError(
-            f"{path} is not a {kind.__name__}: {where}: {first['msg']}; delete its folder and run again"
+            f"{path} is not a {kind.__name__}: {described(error, 'the file')}; delete its folder and run again"
         ) from error
 
 

@@ -12,6 +12,7 @@ from statistics import fmean
 from oel_core.evaluation.stats import Estimate, mean_over_seeds, paired_bootstrap, wilson
 from oel_core.study.arms import ARMS, COMPARISONS, HELD_OUT, IN_CONTEXT, REFERENCE, Place
 from oel_core.study.results import Cell, StudyResult, foreign_title
+from oel_core.text.figures import interval, percent, points, points_interval
 from oel_core.text.markdown import escaped, table
 from oel_core.types import Record
 
@@ -193,21 +194,10 @@ def _cells_of(row: Row) -> list[str]:
     ]
 
 
-def percent(value: float) -> str:
-    """A share in percent with one digit."""
-    return f"{100 * value:.1f}%"
-
-
-def interval(bounds: tuple[float, float] | None) -> str:
-    """An interval of shares in percent; a dash where there is none."""
-    return "-" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
-
-
 def _signed(row: Row) -> str:
     if row.difference is None or row.difference95 is None:
         return "-"
-    low, high = row.difference95
-    return f"{100 * row.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{points(row.difference)} ({points_interval(*row.difference95)})"
 
 
 def _rounds(result: StudyResult) -> str:

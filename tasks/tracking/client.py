@@ -31,7 +31,7 @@ from oel_core.text.visible import visible
 from oel_core.types import Record
 from tasks.tracking.pages import view_tag
 from tasks.tracking.settings import TrackingSettings
-from tasks.tracking.waiting import PatientClient, patiently
+from tasks.tracking.waiting import RetryingClient, retried
 
 IDS = "mlflow.json"
 KEY, ROUND, LOGGED, PARENT = "oel.key", "oel.round", "oel.logged", "mlflow.parentRunId"
@@ -93,8 +93,8 @@ class Tracker:
 
     def __init__(self, settings: TrackingSettings, run: RunFolder) -> None:
         self.settings, self.run = settings, run
-        self.client: Any = PatientClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
-        self.experiment = patiently(self._experiment)
+        self.client: Any = RetryingClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
+        self.experiment = retried(self._experiment)
         self._ids: dict[str, str] = {}
         self._metrics: dict[tuple[str, str], dict[int, float]] = {}
 
@@ -105,7 +105,7 @@ class Tracker:
         """The MLflow run of the loop (`loop`), of a round (its number) or of a study's run; found again or made."""
         if name not in self._ids:
             known = self._noted().runs.get(name)
-            found = known if known and self._exists(known) else patiently(lambda: self._find(name))
+            found = known if known and self._exists(known) else retried(lambda: self._find(name))
             noted = self._noted()  # read again: finding a round may have noted the loop
             _write(self.run, noted.model_copy(update={"runs": {**noted.runs, name: found}}))
             self._ids[name] = found
@@ -248,7 +248,7 @@ class Tracker:
     def ensure_model(self, model: str) -> None:
         """Makes the registered model when there is none of that name."""
         try:
-            patiently(lambda: self.client.create_registered_model(model))
+            retried(lambda: self.client.create_registered_model(model))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -272,8 +272,8 @@ def ensure_experiment(settings: TrackingSettings, client: Any) -> str:
 
 def experiment_of(settings: TrackingSettings) -> str:
     """The id of the experiment of resolved settings; it is made where there is none yet."""
-    client: Any = PatientClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
-    return patiently(lambda: ensure_experiment(settings, client))
+    client: Any = RetryingClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
+    return retried(lambda: ensure_experiment(settings, client))
 
 
 def mark_killed(settings: TrackingSettings, run: RunFolder) -> None:

@@ -17,6 +17,7 @@ from oel_core.gate.promotion import Verdict
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.lease import held
 from oel_core.runs.processes import user_name
+from oel_core.text.invalid import described
 from oel_core.text.visible import visible, visible_json
 from oel_core.types import Record
 from tasks.tracking.client import Tracker, tracker_of
@@ -257,7 +258,7 @@ def _move(text: str) -> Move:
     try:
         return Move.model_validate_json(text)
     except ValidationError as error:
-        raise ArtifactError(f"the registry holds a move that cannot be read: {error.errors()[0]['msg']}") from error
+        raise ArtifactError(f"the registry holds a move that cannot be read: {described(error, 'the move')}") from error
 
 
 def verdict_tags(verdict: Verdict) -> dict[str, str]:

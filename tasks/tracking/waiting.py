@@ -1,15 +1,16 @@
-"""A tracking database that does not answer for a while, since a backup holds it or its server restarts: waited for.
+"""Retries against a tracking database that does not answer for a while, since a backup holds it or its server restarts.
 
 MLflow itself waits 20 seconds for a locked SQLite database and not at all for a PostgreSQL server that is away.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from tenacity import Retrying, retry_if_exception, retry_if_exception_type, stop_after_delay, wait_exponential
+
 from tasks.retries import causes
 
-PATIENCE_S, FIRST_PAUSE_S, LONGEST_PAUSE_S = 300.0, 0.5, 10.0
+TIMEOUT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S = 300.0, 0.5, 10.0
 AWAY = "TEMPORARILY_UNAVAILABLE"
 """What MLflow calls an error of the database's connection."""
 STAYS = ("disk is full", "disk i/o error", "readonly database")
@@ -18,20 +19,17 @@ STAYS = ("disk is full", "disk i/o error", "readonly database")
 T = TypeVar("T")
 
 
-def patiently(act: Callable[[], T]) -> T:
-    """Does it, again and again with growing pauses for up to `PATIENCE_S` seconds while the database is away.
+def retried(act: Callable[[], T]) -> T:
+    """The result of `act`, retried with exponential back-off for up to `TIMEOUT_S` seconds while the database is away.
 
-    It must be such that doing it twice is as good as doing it once.
+    It must be idempotent.
     """
-    until, pause_s = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
-    while True:
-        try:
-            return act()
-        except Exception as error:
-            if not is_away(error) or time.monotonic() > until:
-                raise
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+    return Retrying(
+        retry=retry_if_exception_type(Exception) & retry_if_exception(is_away),  # never an interrupt
+        stop=stop_after_delay(TIMEOUT_S),
+        wait=wait_exponential(FIRST_PAUSE_S, LONGEST_PAUSE_S),
+        reraise=True,
+    )(act)
 
 
 def is_away(error: BaseException) -> bool:
@@ -42,8 +40,8 @@ def is_away(error: BaseException) -> bool:
     return any(getattr(link, "error_code", None) == AWAY for link in chain)
 
 
-class PatientClient:
-    """A client whose methods are called patiently, except those that make something new each time."""
+class RetryingClient:
+    """A client whose idempotent methods are retried; those that create something are called once."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -52,4 +50,4 @@ class PatientClient:
         method = getattr(self._client, name)
         if name.startswith("create_"):
             return method
-        return lambda *arguments, **options: patiently(lambda: method(*arguments, **options))
+        return lambda *arguments, **options: retried(lambda: method(*arguments, **options))

@@ -25,7 +25,7 @@ SAMPLING = Sampling(max_tokens=64)
         ("plain", "plain"),
         ("<think>hm</think>\n\nso", "so"),
         ("hm</think> so", "so"),
-        ("<think>a</think>b</think>c", "c"),
+        ("<think>a</think>b</think>c", "b</think>c"),
         ("<think>never ends", ""),
         ("", ""),
         ("x < y", "x < y"),

@@ -211,9 +211,9 @@ def test_another_replicas_files_are_noticed(written: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "field"),
     [
-        (b"", r": \(whole file\): "),
-        (b"{", r": \(whole file\): "),
-        (b"[]", r": \(whole file\): "),
+        (b"", r": the file: "),
+        (b"{", r": the file: "),
+        (b"[]", r": the file: "),
         (b'{"digest": 3}', ": digest: "),
         (b'{"schema_version": 2}', ": schema_version: "),
         (b"\xff\xfe", " is not UTF-8 text"),

@@ -207,11 +207,12 @@ def _cron(cron: str | None, timezone: str) -> Any:
     from pydantic import ValidationError
 
     from oel_core.errors import ConfigError
+    from oel_core.text.invalid import first_problem
 
     try:
         return CronSchedule(cron=cron, timezone=timezone) if cron is not None else None
     except ValidationError as error:
-        raise ConfigError(f'--cron "{cron}" --timezone {timezone}: {error.errors()[0]["msg"]}') from error
+        raise ConfigError(f'--cron "{cron}" --timezone {timezone}: {first_problem(error)[1]}') from error
 
 
 def _say(line: str, console: "Console" = out) -> None:

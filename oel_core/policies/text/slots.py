@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from oel_core.policies.text.thinking import PAIRS
+from oel_core.text.thinking import PAIRS
 from oel_core.types import Message, Tool, ToolCall
 
 

@@ -5,13 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-PAIRS = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<seed:think>", "</seed:think>"),
-)
-"""How models mark the beginning and the end of their thinking."""
+from oel_core.text import thinking
 
 
 @dataclass(frozen=True)
@@ -27,7 +21,7 @@ class Thinking:
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Thinking | None":
         """None for a tokenizer that has no pair of them as single tokens: its model does not think apart."""
         ids = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
-        for opens, ends in PAIRS:
+        for opens, ends in thinking.PAIRS:
             if opens in ids and ends in ids:
                 return cls(ids[opens], ids[ends], (opens, ends))
         return None
@@ -55,7 +49,4 @@ class Thinking:
 
     def answer_in(self, prompt: Sequence[int], response: str) -> str:
         """The same for a response of which only the text is known."""
-        opens, ends = self.marks
-        if not (self.begun(prompt) or response.lstrip().startswith(opens)):
-            return response
-        return response.partition(ends)[2]
+        return thinking.answer_in(response, begun=self.begun(prompt), pairs=[self.marks])

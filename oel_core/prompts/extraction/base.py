@@ -23,14 +23,6 @@ class ExtractionFormat:
     """(knowledge text, cap in tokens, token counter) → the newest part that fits, cut at the format's own seams."""
 
 
-def without_thinking(output: str) -> str:
-    """What follows the thinking in an output of which only the text is known, nothing where that never ended.
-
-    Thinking stands at the beginning and its first end is its end; later markers are quoted ones.
-    """
-    return output.partition("</think>")[2] if output.lstrip().startswith("<think>") else output
-
-
 def transcript(trajectory: Trajectory, turns_shown: int | None) -> str:
     """The episode as the extractor reads it: per turn what was seen and the raw response, last turns only if asked."""
     first = 0 if turns_shown is None else max(0, len(trajectory.turns) - turns_shown)

@@ -1,13 +1,14 @@
 """Free-text knowledge: whatever the extractor wrote after its thinking (the paper's format v3)."""
 
-from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat, without_thinking
+from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
+from oel_core.text.thinking import answer_in
 
 INSTRUCTIONS = "Write it down briefly and plainly, without retelling the episode."
 
 
 def parse(output: str) -> list[str]:
     """Everything after the thinking as one item, or nothing."""
-    visible = without_thinking(output).strip()
+    visible = answer_in(output).strip()
     return [visible] if visible else []
 
 

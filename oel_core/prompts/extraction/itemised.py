@@ -2,7 +2,8 @@
 
 import re
 
-from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat, without_thinking
+from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
+from oel_core.text.thinking import answer_in
 
 MARKER = "- EXPERIENCE ITEM:"
 
@@ -12,7 +13,7 @@ INSTRUCTIONS = f"Write only what is new and would help. Each item is one line th
 def parse(output: str) -> list[str]:
     """Items of an extractor's raw output, thinking dropped, empty items dropped, several on one line split."""
     items = []
-    for line in without_thinking(output).splitlines():
+    for line in answer_in(output).splitlines():
         if line.strip().startswith(MARKER):
             texts = (part.strip() for part in line.split(MARKER)[1:])
             items += [f"{MARKER} {text}" for text in texts if text]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oel_core.reporting.findings.assessment import LEVEL, Assessment, Change, Finding, RoundChange
+from oel_core.text.figures import percent, points, points_interval
 
 FOUND: dict[Finding, str] = {
     "better": "Better than {}",
@@ -28,16 +29,6 @@ def name(number: int) -> str:
     return f"round {number}" if number else "the base model"
 
 
-def points(value: float) -> str:
-    """A difference of two rates in percentage points, with its sign."""
-    return f"{100 * value:+.1f}"
-
-
-def interval(change: Change) -> str:
-    """The 95% interval of a difference, in percentage points."""
-    return f"{points(change.compared.low)} to {points(change.compared.high)}"
-
-
 def chance(value: float) -> str:
     """A probability with as many digits as it deserves."""
     return "below 0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
@@ -57,8 +48,8 @@ def _better(newest: RoundChange) -> Answer:
         f"Against {name(change.against)}, which it started from: {_difference(change)}." for change in found[1:]
     ]
     details += [
-        f"On the out-of-distribution suite {suite} it passes {100 * lost.second:.1f}%, the base model "
-        f"{100 * lost.first:.1f}%: {points(lost.difference)} points, a larger loss than the gate tolerates."
+        f"On the out-of-distribution suite {suite} it passes {percent(lost.second)}, the base model "
+        f"{percent(lost.first)}: {points(lost.difference)} points, a larger loss than the gate tolerates."
         for suite, lost in newest.ood_losses.items()
     ]
     short = ", ".join([first, *(f"{one[0].lower()}{one[1:]}" for one in rest)])
@@ -73,16 +64,16 @@ def _against(newest: RoundChange) -> list[Change]:
 def _rates(number: int, change: Change) -> str:
     found = change.compared
     return (
-        f"{name(number).capitalize()} passes {100 * found.second:.1f}% of {found.episodes} held-out episodes, "
-        f"{name(change.against)} {100 * found.first:.1f}%: {_difference(change)}."
+        f"{name(number).capitalize()} passes {percent(found.second)} of {found.episodes} held-out episodes, "
+        f"{name(change.against)} {percent(found.first)}: {_difference(change)}."
     )
 
 
 def _difference(change: Change) -> str:
     found = change.compared
     return (
-        f"{points(found.difference)} points (95% interval {interval(change)}), {found.won} episodes newly won and "
-        f"{found.lost} newly lost"
+        f"{points(found.difference)} points (95% interval {points_interval(found.low, found.high)}), "
+        f"{found.won} episodes newly won and {found.lost} newly lost"
     )
 
 
@@ -101,7 +92,7 @@ def _chance_of(change: Change) -> str:
         f"probability {chance(change.chance)}"
     )
     if change.finding == "equal":
-        return f"{split}; anything from {points(found.low)} to {points(found.high)} points fits the data."
+        return f"{split}; anything from {points_interval(found.low, found.high)} points fits the data."
     return f"{split}."
 
 

@@ -26,6 +26,7 @@ from oel_core.reporting.page.answers import answers
 from oel_core.reporting.page.charts import draw
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder
+from oel_core.text import figures
 from oel_core.text.visible import visible
 
 REPORT_FILE = "report.html"
@@ -99,7 +100,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters["percent"] = tables.percent
+    environment.filters["percent"] = figures.percent
     return environment
 
 

@@ -10,7 +10,8 @@ from oel_core.reporting.findings.champions import Reign
 from oel_core.reporting.findings.failures import KINDS
 from oel_core.reporting.findings.gather import RoundView
 from oel_core.reporting.findings.standings import HELD_OUT
-from oel_core.reporting.page.answers import chance, interval, name, points
+from oel_core.reporting.page.answers import chance, name
+from oel_core.text.figures import interval, mean, percent, points, points_interval
 
 FOUND = {"better": "better", "worse": "worse", "equal": "no difference", "unknown": "too little data"}
 
@@ -21,21 +22,6 @@ class Table:
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-
-
-def percent(value: float | None) -> str:
-    """A share as a percentage; a dash where it was not measured."""
-    return "-" if value is None else f"{100 * value:.1f}%"
-
-
-def number(value: float | None) -> str:
-    """A mean with one digit; a dash where it was not measured."""
-    return "-" if value is None else f"{value:.1f}"
-
-
-def span(ci95: tuple[float, float] | None) -> str:
-    """An interval of shares."""
-    return "-" if ci95 is None else f"{percent(ci95[0])} to {percent(ci95[1])}"
 
 
 def duration(seconds: float) -> str:
@@ -66,13 +52,13 @@ def _measured(view: RoundView, suites: Sequence[str]) -> list[str]:
     return [
         str(view.number),
         percent(row.pass_rate),
-        span(row.ci95),
+        interval(row.ci95),
         percent(row.in_context_pass_rate),
         percent(row.raw_pass_rate),
-        number(row.response_tokens),
-        number(own.trajectory_tokens if own else None),
+        mean(row.response_tokens),
+        mean(own.trajectory_tokens if own else None),
         percent(own.truncation_rate if own else None),
-        number(row.knowledge_tokens),
+        mean(row.knowledge_tokens),
         *(percent(row.ood.get(suite)) for suite in suites),
     ]
 
@@ -94,7 +80,7 @@ def _change(index: int, change: Change) -> list[str]:
         str(index),
         name(change.against),
         f"{points(compared.difference)} points",
-        interval(change),
+        points_interval(compared.low, compared.high),
         str(compared.won),
         str(compared.lost),
         chance(change.chance),
@@ -147,11 +133,11 @@ def selected(found: Selection) -> Table:
         [
             f"replica {file.replica}{' (chosen)' if file.chosen else ''}",
             percent(file.score.pass_rate),
-            span(file.score.ci95),
+            interval(file.score.ci95),
             str(file.tokens),
             percent(file.weight),
         ]
         for file in found.files
     ]
-    without = ["no knowledge", percent(found.without.pass_rate), span(found.without.ci95), "0", "-"]
+    without = ["no knowledge", percent(found.without.pass_rate), interval(found.without.ci95), "0", "-"]
     return Table(head, [*rows, without])

@@ -1,6 +1,6 @@
 """Tables and knowledge diffs as text."""
 
-from flows.pages.round import diff_markdown, interval, percent, table
+from flows.pages.round import diff_markdown, table
 from oel_core.knowledge.store import KnowledgeDiff
 from oel_core.rounds.summary import RoundSummary
 from oel_core.types import ExperienceItem
@@ -24,10 +24,6 @@ def test_a_table_has_a_column_for_every_suite_and_a_dash_for_what_was_not_measur
     assert lines[0].endswith("| ood other\\_symbols |")
     assert lines[2] == "| 0 | 25.0% | 10.0 to 50.0 | - | - | 12.3 | - | - |"
     assert lines[3] == "| 1 | 25.0% | 10.0 to 50.0 | 50.0% | - | 12.3 | 40.0 | 100.0% |"
-
-
-def test_missing_figures_are_dashes() -> None:
-    assert (percent(None), interval(None)) == ("-", "-")
 
 
 def test_a_diff_marks_every_line_of_an_item() -> None:

@@ -11,7 +11,7 @@ from oel_core.errors import PolicyError
 class Work:
     """Fails with the given errors in turn, then succeeds."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: BaseException) -> None:
         self.errors, self.calls = list(errors), 0
 
     def __call__(self) -> int:
@@ -26,7 +26,7 @@ def health(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """What the server's health says, call by call; the last answer stays."""
     said = [True]
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    monkeypatch.setattr(outages, "PAUSE_S", 0.0)
+    monkeypatch.setattr(outages, "POLL_S", 0.0)
     monkeypatch.setattr(outages, "answers", lambda url: said.pop(0) if len(said) > 1 else said[0])
     return said
 
@@ -45,7 +45,7 @@ def test_it_goes_on_when_the_server_is_back(health: list[bool]) -> None:
 
 def test_it_gives_up_when_the_server_stays_away(health: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     health[:] = [False]
-    monkeypatch.setattr(outages, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(outages, "TIMEOUT_S", 0.05)
     with pytest.raises(httpx.ConnectError):
         through_outages(Work(httpx.ConnectError("refused")))
 
@@ -76,3 +76,12 @@ def test_an_outage_while_a_failure_is_reported_is_one() -> None:
     error = httpx.ConnectError("refused")
     error.__context__ = PolicyError("no answer")
     assert is_outage(error)
+
+
+def test_an_interrupt_during_an_outage_is_raised_at_once(health: list[bool]) -> None:
+    interrupt = KeyboardInterrupt()
+    interrupt.__context__ = httpx.ConnectError("refused")
+    work = Work(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        through_outages(work)
+    assert work.calls == 1

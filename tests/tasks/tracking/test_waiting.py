@@ -4,8 +4,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
-from tasks.tracking import waiting as patience
-from tasks.tracking.waiting import PatientClient, is_away, patiently
+from tasks.tracking import waiting
+from tasks.tracking.waiting import RetryingClient, is_away, retried
 
 
 def away(words: str = "database is locked") -> MlflowException:
@@ -15,7 +15,7 @@ def away(words: str = "database is locked") -> MlflowException:
 class Work:
     """Fails with the given errors in turn, then says how often it was asked."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: BaseException) -> None:
         self.errors, self.calls = list(errors), 0
 
     def __call__(self) -> int:
@@ -27,20 +27,20 @@ class Work:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(waiting, "FIRST_PAUSE_S", 0.0)
 
 
 def test_it_goes_on_when_the_database_is_back() -> None:
     wrapped = RuntimeError("logging failed")
     wrapped.__cause__ = away()
-    assert patiently(Work(away(), wrapped)) == 3
+    assert retried(Work(away(), wrapped)) == 3
 
 
 def test_it_gives_up_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(waiting, "TIMEOUT_S", -1.0)
     work = Work(away(), away())
     with pytest.raises(MlflowException):
-        patiently(work)
+        retried(work)
     assert work.calls == 1
 
 
@@ -50,9 +50,18 @@ def test_it_gives_up_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_waiting_does_not_help_is_raised_at_once(error: Exception) -> None:
     work = Work(error)
     with pytest.raises(type(error)):
-        patiently(work)
+        retried(work)
     assert work.calls == 1
     assert not is_away(error)
+
+
+def test_an_interrupt_while_the_database_is_away_is_raised_at_once() -> None:
+    interrupt = KeyboardInterrupt()
+    interrupt.__context__ = away()
+    work = Work(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        retried(work)
+    assert work.calls == 1
 
 
 class Client:
@@ -71,9 +80,9 @@ class Client:
 
 def test_a_client_asks_again_but_makes_nothing_again() -> None:
     client = Client()
-    assert PatientClient(client).get_run("a") == "a"
+    assert RetryingClient(client).get_run("a") == "a"
     assert client.asked == ["a", "a"]
     fresh = Client()
     with pytest.raises(MlflowException):
-        PatientClient(fresh).create_run("a")
+        RetryingClient(fresh).create_run("a")
     assert fresh.asked == ["a"]
