@@ -1,11 +1,10 @@
 """HTTP to a model server: bounded concurrency, a rate limit, retries with back-off, and one error type a cause.
 
 What another attempt may cure is tried again: no connection, a time-out, 408, 425, 429, 5xx, and an answer that is not
-the JSON it should be. `Retry-After` is honoured and holds back every request, not only the one that was told.
+the JSON it should be. `Retry-After` is honoured and holds back every request, not only the one it answered.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,15 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    RetryError,
+    retry_if_exception_type,
+    wait_exponential,
+    wait_random_exponential,
+)
+from tenacity.stop import stop_base
 
 from oel_core.config.serving import OpenAIConfig
 from oel_core.errors import PolicyError
@@ -21,7 +29,11 @@ from oel_core.text.visible import visible_line
 
 Result = TypeVar("Result")
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
-"""Back-off doubles from the one to the other, each wait shortened at random by up to half."""
+BACKOFF = wait_exponential(FIRST_WAIT_S / 2, LONGEST_WAIT_S / 2) + wait_random_exponential(
+    FIRST_WAIT_S / 2, LONGEST_WAIT_S / 2
+)
+"""Doubles from the first wait to the longest. Half of it is random, so that requests which failed together do not come
+back together; it decides no result, so it is not seeded."""
 RETRIED = frozenset({408, 425, 429})
 
 
@@ -84,10 +96,20 @@ def retry_after_s(header: str | None) -> float | None:
     return max(0.0, wait) if wait < float("inf") else None
 
 
-def backoff_s(attempt: int) -> float:
-    """The wait after failed attempt `attempt` (from 0)."""
-    # spread so that requests that failed together do not come back together; decides no result, so not seeded
-    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(attempt, 16)) * (0.5 + random.random() / 2)
+def _own_wait_s(state: RetryCallState) -> float:
+    """The back-off before a request's next attempt; none where the server said how long, which `Pace` waits for."""
+    failure = state.outcome.exception() if state.outcome else None
+    return BACKOFF(state) if isinstance(failure, _Again) and failure.wait_s is None else 0.0
+
+
+class _Limits(stop_base):
+    """Ends the attempts after so many, or when the next back-off would not leave any of the seconds."""
+
+    def __init__(self, attempts: int, left_s: Callable[[], float]) -> None:
+        self._attempts, self._left_s = attempts, left_s
+
+    def __call__(self, state: RetryCallState) -> bool:
+        return state.attempt_number >= self._attempts or state.idle_for + state.upcoming_sleep >= self._left_s()
 
 
 def said(response: httpx.Response) -> str:
@@ -150,25 +172,34 @@ class ApiClient:
     async def _persist(
         self, method: str, path: str, body: Mapping[str, Any] | None, read: Callable[[httpx.Response], Result]
     ) -> Result:
-        async with self._room:
-            spent_s, attempt = 0.0, 0
-            while True:
-                await self._pace.depart()
-                started = time.monotonic()
-                try:
-                    return await self._attempt(method, path, body, read, self._config.give_up_after_s - spent_s)
-                except _Again as failure:
-                    wait = backoff_s(attempt) if failure.wait_s is None else failure.wait_s
-                    attempt += 1
-                    spent_s += time.monotonic() - started + wait
-                    if attempt > self._config.retries or spent_s >= self._config.give_up_after_s:
-                        raise PolicyError(
-                            f"{self.base_url}{path} gave no usable answer in {attempt} attempt(s); the last: {failure}"
-                        ) from failure
-                    if failure.wait_s is not None:
-                        self._pace.pause(failure.wait_s)
-                    else:
-                        await asyncio.sleep(wait)
+        left_s = self._config.give_up_after_s
+
+        async def attempt() -> Result:
+            nonlocal left_s
+            await self._pace.depart()
+            started = time.monotonic()
+            try:
+                return await self._attempt(method, path, body, read, left_s)
+            except _Again as failure:
+                left_s -= time.monotonic() - started + (failure.wait_s or 0.0)
+                if failure.wait_s is not None:
+                    self._pace.pause(failure.wait_s)
+                raise
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(_Again),
+            wait=_own_wait_s,
+            stop=_Limits(self._config.retries + 1, lambda: left_s),
+        )
+        try:
+            async with self._room:
+                return await retrying(attempt)
+        except RetryError as error:
+            last = error.last_attempt
+            raise PolicyError(
+                f"{self.base_url}{path} gave no usable answer in {last.attempt_number} attempt(s); the last: "
+                f"{last.exception()}"
+            ) from last.exception()
 
     async def _attempt(
         self,

@@ -161,7 +161,7 @@ def running(server: FakeServer) -> Iterator[FakeServer]:
         def _reply(self, body: dict[str, Any]) -> None:
             status, answer, headers = server.answer(self.path, body, self.headers.get("authorization"))
             content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            if status == 0:  # die in mid-answer
+            if status == 0 or server.closing.is_set():  # no answer, on a connection that was kept alive either
                 self.close_connection = True
                 return
             self.send_response(status)
