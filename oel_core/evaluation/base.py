@@ -1,10 +1,10 @@
 """What an evaluation suite is, how its episodes are played and gone on with, and the report all suites share."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Protocol
+from typing import Any, Protocol
 
 from oel_core import envs
 from oel_core.config.knowledge import InjectionConfig
@@ -89,6 +89,28 @@ class HeldOutPlay:
     def report(self, suite: str, policy: Policy, played: Sequence[Trajectory]) -> EvalReport:
         """The report on episodes that `run` gave back."""
         return summarise(suite, policy.name, played, layouts=count_layouts(self.spec, self.plans))
+
+
+@dataclass(frozen=True)
+class EpisodeSuite:
+    """A suite of held-out episodes of one environment, with or without knowledge in the prompts. See `Suite`."""
+
+    name: str
+    episodes: HeldOutPlay
+    knowledge: KnowledgeFor | None = None
+    """The text that an episode's prompts carry."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What the report says besides."""
+
+    @property
+    def total(self) -> int:
+        """See `Suite`."""
+        return len(self.episodes.plans)
+
+    def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
+        """See `Suite.run`."""
+        played = self.episodes.run(policy, knowledge=self.knowledge, done=done, on_episode=on_episode)
+        return self.episodes.report(self.name, policy, played).model_copy(update={"extra": dict(self.extra)})
 
 
 def held_out(config: OelConfig, spec: EnvSpec, sampling: Sampling, episodes: int) -> HeldOutPlay:

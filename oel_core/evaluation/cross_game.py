@@ -1,7 +1,6 @@
-"""Cross-game suites: what learning in one world does to the play in another."""
+"""Cross-game suites: held-out episodes of an environment that the run does not train in, without knowledge."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -10,12 +9,11 @@ from oel_core.config.run import Count, OelConfig, Options, Section
 from oel_core.envs import check_spec
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ConfigError
-from oel_core.evaluation.base import HeldOutPlay, OnEpisode, ignore
+from oel_core.evaluation.base import EpisodeSuite, HeldOutPlay
 from oel_core.evaluation.options import parse_options
-from oel_core.policies.base import Policy
 from oel_core.rollouts.playing import plan_episodes
 from oel_core.seeds import SEEDINGS
-from oel_core.types import EvalReport, Split, Trajectory
+from oel_core.types import Split
 
 CROSS_GAME = "cross_game"
 
@@ -35,27 +33,7 @@ class CrossGameOptions(Section):
     """Held-out episodes."""
 
 
-@dataclass(frozen=True)
-class CrossGame:
-    """Held-out episodes of a world that the run does not train in, without knowledge."""
-
-    name: str
-    episodes: HeldOutPlay
-
-    @property
-    def total(self) -> int:
-        """See `Suite`."""
-        return len(self.episodes.plans)
-
-    def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
-        """See `Suite.run`."""
-        played = self.episodes.run(policy, knowledge=None, done=done, on_episode=on_episode)
-        world = self.episodes.spec
-        extra = {"environment": world.name, "options": dict(world.options), "max_turns": world.max_turns}
-        return self.episodes.report(self.name, policy, played).model_copy(update={"extra": extra})
-
-
-def make_cross_game(name: str, options: Mapping[str, Any], config: OelConfig) -> CrossGame:
+def make_cross_game(name: str, options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
     """The suite called `cross_game`, or `cross_game_<label>` where a run has several.
 
     Raises:
@@ -71,9 +49,10 @@ def make_cross_game(name: str, options: Mapping[str, Any], config: OelConfig) ->
     plans = plan_episodes(spec, config.seed, Split.HELD_OUT, 0, 0, chosen.episodes, chosen.split_by_layout, seeding)
     play = config.play.model_copy(update={"sampling": config.evaluate.games.sampling})
     label = f"{CROSS_GAME}_{spec.name}" if name == CROSS_GAME else name
-    return CrossGame(label, HeldOutPlay(spec, tuple(plans), play, config.seed))
+    extra = {"environment": spec.name, "options": dict(spec.options), "max_turns": spec.max_turns}
+    return EpisodeSuite(label, HeldOutPlay(spec, tuple(plans), play, config.seed), extra=extra)
 
 
-def make_plain_cross_game(options: Mapping[str, Any], config: OelConfig) -> CrossGame:
+def make_plain_cross_game(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
     """The suite called `cross_game`; see `make_cross_game`."""
     return make_cross_game(CROSS_GAME, options, config)

@@ -5,18 +5,17 @@ knowledge, or raw episodes instead of knowledge. All arms play the same seeds, s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from oel_core.config.run import Count, OelConfig, Section
 from oel_core.envs.base import Environment, env_spec
 from oel_core.errors import ConfigError
-from oel_core.evaluation.base import HeldOutPlay, OnEpisode, held_out, ignore
+from oel_core.evaluation.base import EpisodeSuite, held_out
 from oel_core.evaluation.options import parse_options
-from oel_core.policies.base import Policy
 from oel_core.prompts.extraction.base import CountTokens, transcript
-from oel_core.rollouts.playing import EpisodePlan
-from oel_core.types import EvalReport, Trajectory
+from oel_core.rollouts.playing import EpisodePlan, KnowledgeFor
+from oel_core.types import Trajectory
 
 Arm = Literal["plain", "in_context", "raw"]
 
@@ -32,30 +31,7 @@ class GamesOptions(Section):
     """What episode i reads is text i modulo their number: K knowledge texts, or K texts of raw episodes."""
 
 
-@dataclass(frozen=True)
-class Games:
-    """The held-out games suite in one arm."""
-
-    name: str
-    episodes: HeldOutPlay
-    texts: tuple[str, ...]
-
-    @property
-    def total(self) -> int:
-        """See `Suite`."""
-        return len(self.episodes.plans)
-
-    def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
-        """See `Suite.run`."""
-        knowledge = self._text_of if self.texts else None
-        played = self.episodes.run(policy, knowledge=knowledge, done=done, on_episode=on_episode)
-        return self.episodes.report(self.name, policy, played)
-
-    def _text_of(self, plan: EpisodePlan, environment: Environment) -> str:
-        return self.texts[plan.index % len(self.texts)]
-
-
-def make_games(options: Mapping[str, Any], config: OelConfig) -> Games:
+def make_games(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
     """The suite for a run's configuration.
 
     Raises:
@@ -68,7 +44,17 @@ def make_games(options: Mapping[str, Any], config: OelConfig) -> Games:
     plays = held_out(config, env_spec(config), settings.sampling, chosen.episodes or settings.episodes)
     if chosen.arm == "in_context":
         plays = replace(plays, injection=config.knowledge.injection)
-    return Games("games" if chosen.arm == "plain" else f"games_{chosen.arm}", plays, chosen.texts)
+    name = "games" if chosen.arm == "plain" else f"games_{chosen.arm}"
+    return EpisodeSuite(name, plays, in_turn(chosen.texts) if chosen.texts else None)
+
+
+def in_turn(texts: Sequence[str]) -> KnowledgeFor:
+    """Episode i reads text i modulo their number."""
+
+    def text_of(plan: EpisodePlan, environment: Environment) -> str:
+        return texts[plan.index % len(texts)]
+
+    return text_of
 
 
 def raw_episodes(

@@ -9,22 +9,23 @@ from typing import Any
 
 from oel_core.config.run import OelConfig
 from oel_core.envs.lake import DEPLOYMENT_SYMBOLS, ROLES, Role
+from oel_core.evaluation.base import EpisodeSuite
+from oel_core.evaluation.ground_truth import GroundTruthOptions, make_ground_truth_suite
 from oel_core.evaluation.options import parse_options
-from oel_core.evaluation.told import ToldOptions, ToldSuite, make_told
 
 
-def make_other_symbols(options: Mapping[str, Any], config: OelConfig) -> ToldSuite:
+def make_other_symbols(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
     """Boards whose symbols are drawn anew every episode: the general skill of following knowledge."""
-    chosen = parse_options("other_symbols", ToldOptions, options)
-    return make_told("other_symbols", "lake", "random", chosen, config)
+    chosen = parse_options("other_symbols", GroundTruthOptions, options)
+    return make_ground_truth_suite("other_symbols", "lake", "random", chosen, config)
 
 
-def make_swapped_roles(options: Mapping[str, Any], config: OelConfig) -> ToldSuite:
+def make_swapped_roles(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
     """The deployment's symbols with their roles swapped, so that what was learnt contradicts what is read."""
     own = config.environment.options.get("symbols") if config.environment.name == "lake" else None
     letters = {**DEPLOYMENT_SYMBOLS, **own} if isinstance(own, Mapping) else DEPLOYMENT_SYMBOLS
-    chosen = parse_options("swapped_roles", ToldOptions, options)
-    return make_told("swapped_roles", "lake", swap_roles(letters), chosen, config)
+    chosen = parse_options("swapped_roles", GroundTruthOptions, options)
+    return make_ground_truth_suite("swapped_roles", "lake", swap_roles(letters), chosen, config)
 
 
 def swap_roles(symbols: Mapping[Role, str]) -> dict[Role, str]:

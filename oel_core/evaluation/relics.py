@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from oel_core.config.run import OelConfig
+from oel_core.evaluation.base import EpisodeSuite
+from oel_core.evaluation.ground_truth import GroundTruthOptions, make_ground_truth_suite
 from oel_core.evaluation.options import parse_options
-from oel_core.evaluation.told import ToldOptions, ToldSuite, make_told
 
 
-def make_other_relics(options: Mapping[str, Any], config: OelConfig) -> ToldSuite:
+def make_other_relics(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
     """Relics whose letters are drawn anew every episode, with the truth about them in context."""
-    chosen = parse_options("other_relics", ToldOptions, options)
-    return make_told("other_relics", "textworld_relics", "random", chosen, config)
+    chosen = parse_options("other_relics", GroundTruthOptions, options)
+    return make_ground_truth_suite("other_relics", "textworld_relics", "random", chosen, config)

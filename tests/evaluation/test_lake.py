@@ -9,8 +9,8 @@ from oel_core.envs import EnvSpec, make_env
 from oel_core.envs.lake import DEPLOYMENT_SYMBOLS, ROLES
 from oel_core.errors import ConfigError
 from oel_core.evaluation import make_suite
+from oel_core.evaluation.base import EpisodeSuite
 from oel_core.evaluation.lake import swap_roles
-from oel_core.evaluation.told import ToldSuite
 from oel_core.types import Trajectory
 from tests.evaluation.players import LAKE, follower, parrot, small_config
 
@@ -48,13 +48,13 @@ def test_a_run_with_its_own_letters_has_those_swapped() -> None:
     own = {"hole": "A", "trap": "B", "key": "C", "goal": "D"}
     config = OelConfig.model_validate({"environment": {"name": "lake", "options": {**LAKE, "symbols": own}}})
     suite = make_suite("swapped_roles", {"episodes": 1}, config)
-    assert isinstance(suite, ToldSuite)
+    assert isinstance(suite, EpisodeSuite)
     assert suite.episodes.spec.options["symbols"] == {"hole": "D", "trap": "C", "key": "B", "goal": "A"}
 
 
 def world_of(config: dict[str, Any], options: dict[str, Any]) -> EnvSpec:
     suite = make_suite("other_symbols", {"episodes": 1, **options}, OelConfig.model_validate(config))
-    assert isinstance(suite, ToldSuite)
+    assert isinstance(suite, EpisodeSuite)
     return suite.episodes.spec
 
 

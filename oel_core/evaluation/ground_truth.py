@@ -1,0 +1,54 @@
+"""Suites with the ground truth about each episode in context: does the policy follow what its prompt says?"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from oel_core.config.run import Count, OelConfig, Options, Section
+from oel_core.envs import check_spec
+from oel_core.envs.base import Environment, EnvSpec, env_spec
+from oel_core.errors import EnvironmentError_
+from oel_core.evaluation.base import EpisodeSuite, held_out
+from oel_core.rollouts.playing import EpisodePlan
+
+
+class GroundTruthOptions(Section):
+    """Options of the suites with the ground truth in context."""
+
+    episodes: Count = 128
+    """Held-out episodes."""
+    world: Options = Field(default_factory=dict)
+    """Options of that world that replace those of the run's own, where it is the same; `symbols` is the suite's."""
+
+
+@runtime_checkable
+class Truthful(Protocol):
+    """An environment whose hidden facts can be written down."""
+
+    def truths(self) -> str:
+        """Ground-truth knowledge of this episode."""
+        ...
+
+
+def make_ground_truth_suite(
+    name: str, environment: str, symbols: Any, chosen: GroundTruthOptions, config: OelConfig
+) -> EpisodeSuite:
+    """A suite in that environment, with these symbols. Raises ConfigError for a wrong option of the world."""
+    own = env_spec(config)
+    options = own.options if own.name == environment else {}
+    spec = EnvSpec(
+        environment,
+        {**options, **chosen.world, "symbols": symbols},
+        own.max_turns,
+        own.instructions if own.name == environment else None,
+    )
+    check_spec(spec)
+    plays = held_out(config, spec, config.evaluate.games.sampling, chosen.episodes)
+    return EpisodeSuite(name, plays, ground_truth)
+
+
+def ground_truth(plan: EpisodePlan, environment: Environment) -> str:
+    """The truth about the episode's own world. EnvironmentError_ where it cannot be written down."""
+    if not isinstance(environment, Truthful):
+        raise EnvironmentError_(f"episode {plan.id}: the environment has no truths()")
+    return environment.truths()
