@@ -64,7 +64,7 @@ def _publish(tracker: Tracker, name: str, round: Round, stage: str, manifest: Ma
     folder = round.stage(stage).path
     tracker.log_metrics(name, ((f"{stage}/{key}", value, round.number) for key, value in manifest.counts.items()))
     if stage.startswith("evaluate/"):
-        report: EvalReport = read_record(folder / REPORT, EvalReport)
+        report = read_record(folder / REPORT, EvalReport)
         figures = ((f"{stage}/{field}", getattr(report, field), round.number) for field in REPORT_METRICS)
         tracker.log_metrics(name, figures)
         tracker.log_file(name, folder / REPORT, place)

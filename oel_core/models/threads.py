@@ -95,7 +95,7 @@ def settle_threads(run: Path, model: ModelConfig) -> list[str]:
         `name: then → now` for all in which it computes otherwise than the run did before; also logged as a warning.
         Finished stages stand, but what comes now may differ in last bits from a run that was not interrupted.
     """
-    before: Arithmetic | None = read_if_there(run / RECORD, Arithmetic)
+    before = read_if_there(run / RECORD, Arithmetic)
     use_threads(model, before.threads if before else None)
     now = arithmetic()
     assert now is not None  # torch is imported

@@ -111,8 +111,7 @@ def _conflicts(items: Sequence[ExperienceItem]) -> list[list[int]]:
 
 def decision_of(round: Round) -> Decision | None:
     """The decision that was made, if any."""
-    found: Decision | None = read_if_there(round.path / DECISION, Decision)
-    return found
+    return read_if_there(round.path / DECISION, Decision)
 
 
 def decide(round: Round, decision: Decision) -> None:
@@ -140,5 +139,5 @@ def ask(round: Round) -> float:
     path = round.path / ASKED
     if not path.exists():
         write_atomic(path, Asked(asked_at=time.time()).model_dump_json().encode())
-    asked: Asked = read_record(path, Asked)
+    asked = read_record(path, Asked)
     return asked.asked_at

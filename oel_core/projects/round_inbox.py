@@ -40,7 +40,7 @@ def write_read_to(run: RunFolder, read_to: Mapping[str, int]) -> None:
 
 def inbox_read_to(run: RunFolder) -> Mapping[str, int]:
     """How far the project has read each file of its inbox, in bytes."""
-    noted: ReadTo | None = read_if_there(run.path / READ_TO, ReadTo)
+    noted = read_if_there(run.path / READ_TO, ReadTo)
     read = dict(noted.bytes) if noted is not None else {}
     for index in run.rounds():
         start = read_start(run, index)

@@ -62,8 +62,7 @@ def trigger_path(run: RunFolder, id: str) -> Path:
 def read_trigger(run: RunFolder, id: str) -> Trigger | None:
     """What came of a trigger, or None when it is new."""
     path = trigger_path(run, id)
-    found: Trigger | None = read_if_there(path, Trigger)
-    return found
+    return read_if_there(path, Trigger)
 
 
 def note(run: RunFolder, trigger: Trigger) -> Trigger:
@@ -87,8 +86,7 @@ def settled(run: RunFolder, id: str) -> Trigger | None:
 def outcome_of(run: RunFolder, round_index: int) -> Trigger | None:
     """How a round ended, as the trigger saw it that ended it; None while the round is open."""
     path = run.path / round_name(round_index) / OUTCOME
-    found: Trigger | None = read_if_there(path, Trigger)
-    return found
+    return read_if_there(path, Trigger)
 
 
 def end(run: RunFolder, trigger: Trigger, round_index: int) -> Trigger:

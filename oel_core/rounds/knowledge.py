@@ -51,7 +51,7 @@ def load_distilled(stage: StageFolder, cap: int) -> DistilledKnowledge:
     """What of a stage's files is distilled: those that `select` chose, with its weights, else all. Errors as above."""
     if stage.name != SELECT:
         return DistilledKnowledge(load_files(stage, cap), None)
-    selection: Selection = read_record(stage.path / SCORES, Selection)
+    selection = read_record(stage.path / SCORES, Selection)
     files = [load_knowledge(stage.path, file.replica, max_tokens=cap) for file in selection.chosen]
     weighted = selection.use == "weighted"
     return DistilledKnowledge(files, tuple(file.weight for file in selection.chosen) if weighted else None)

@@ -159,5 +159,4 @@ class Round:
         stage = self.stage(f"evaluate/{part}")
         if not stage.finished:
             return None
-        found: EvalReport = read_record(stage.path / REPORT, EvalReport)
-        return found
+        return read_record(stage.path / REPORT, EvalReport)

@@ -63,8 +63,7 @@ def decide(candidate: Round, champion: int) -> Verdict:
 def read_verdict(run: RunFolder, round_index: int) -> Verdict:
     """The verdict that a round's gate left."""
     run.manifest(round_index, STAGE)
-    found: Verdict = read_record(run.stage_path(round_index, STAGE) / VERDICT, Verdict)
-    return found
+    return read_record(run.stage_path(round_index, STAGE) / VERDICT, Verdict)
 
 
 def _require_same_settings(part: str, candidate: Round, other: Round) -> None:
@@ -88,5 +87,5 @@ def _standing(round: Round) -> Standing:
 def _measured(round: Round, part: str) -> Measured:
     stage = round.stage(stage_name(part))
     stage.manifest()
-    report: EvalReport = read_record(stage.path / REPORT, EvalReport)
+    report = read_record(stage.path / REPORT, EvalReport)
     return Measured(report, list(read_jsonl(stage.path / EPISODES, Trajectory)))

@@ -63,8 +63,7 @@ def measure(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(folder.with_name(f".{folder.name}.lock")):
         RunFolder(folder.parent).perform(key, work)
-    found: EvalReport = read_record(folder / REPORT, EvalReport)
-    return found
+    return read_record(folder / REPORT, EvalReport)
 
 
 def _chosen(suite: str, options: Mapping[str, Any]) -> dict[str, Any]:

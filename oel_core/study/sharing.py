@@ -48,7 +48,7 @@ def _has(donor: Path, key: StageKey) -> bool:
     path = donor / key.stage / MANIFEST
     if not path.exists():
         return False
-    manifest: Manifest = read_record(path, Manifest)
+    manifest = read_record(path, Manifest)
     return manifest.key == key
 
 

@@ -80,8 +80,7 @@ def tracked_run(run: RunFolder) -> TrackedRun:
     path = run.path / IDS
     if not path.exists():
         _write(run, TrackedRun(key=uuid.uuid4().hex))
-    found: TrackedRun = read_record(path, TrackedRun)
-    return found
+    return read_record(path, TrackedRun)
 
 
 def _write(run: RunFolder, tracked: TrackedRun) -> None:

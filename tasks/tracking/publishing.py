@@ -80,7 +80,7 @@ def _selected(tracker: Tracker, round: Round, stage: str) -> None:
 
 def _saturated(tracker: Tracker, round: Round, stage: str) -> None:
     name, folder = str(round.number), round.stage(stage).path
-    curve: SaturationCurve = read_record(folder / CURVE, SaturationCurve)
+    curve = read_record(folder / CURVE, SaturationCurve)
     tracker.log_metrics(name, ((f"{stage}/pass_rate", rate, episodes) for episodes, rate in curve.means()))
     tracker.log_file(name, folder / CURVE, stage)
 
@@ -97,7 +97,7 @@ def _distilled(tracker: Tracker, round: Round, stage: str) -> None:
 
 def _evaluated(tracker: Tracker, round: Round, stage: str) -> None:
     name, folder = str(round.number), round.stage(stage).path
-    report: EvalReport = read_record(folder / REPORT, EvalReport)
+    report = read_record(folder / REPORT, EvalReport)
     tracker.log_metrics(name, ((f"{stage}/{field}", getattr(report, field), round.number) for field in REPORT_METRICS))
     tracker.log_metrics(name, ((f"{stage}/{field}", value, round.number) for field, value in own_figures(report)))
     tracker.log_file(name, folder / REPORT, stage)

@@ -123,7 +123,7 @@ def _tell(job: Job, told: int, on_step: OnStep | None) -> int:
 
 def _failure(folder: Path, status: int) -> OelError:
     if (folder / _ERROR).exists():
-        failure: Failure = read_record(folder / _ERROR, Failure)
+        failure = read_record(folder / _ERROR, Failure)
         kind = getattr(errors, failure.kind, DistillationError)
         found: OelError = kind(failure.message)
         return found
@@ -144,7 +144,7 @@ def process_job(train: Callable[[Job, Ranks], None]) -> None:
     faulthandler.enable()
     folder = Path(sys.argv[1])
     try:
-        job: Job = read_record(folder / _JOB, Job)
+        job = read_record(folder / _JOB, Job)
         train(job, join(job))
     except OelError as error:
         failure = Failure(kind=type(error).__name__, message=str(error))
