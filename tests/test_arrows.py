@@ -62,8 +62,6 @@ PRIVATE_PARTS_OF = {
 """The one module that may use names which a third party keeps private."""
 DOCUMENTED = frozenset({"os._exit", "_asdict", "_replace"})
 """Public in spite of their underscore: of the standard library and of named tuples."""
-MOST_FILES = 14
-"""In one folder, `__init__.py` not counted."""
 
 
 def names(path: Path) -> Iterator[str]:
@@ -173,9 +171,3 @@ def test_private_names_of_others_are_used_in_one_module_a_library() -> None:
 )
 def test_private_uses_are_seen(line: str, uses: list[str]) -> None:
     assert list(private_uses(ast.parse(line))) == uses
-
-
-def test_no_folder_is_crowded() -> None:
-    folders = {path.parent for path in SOURCES}
-    counts = {folder: len([path for path in folder.glob("*.py") if path.stem != "__init__"]) for folder in folders}
-    assert {folder.relative_to(ROOT).as_posix(): n for folder, n in counts.items() if n > MOST_FILES} == {}

@@ -36,13 +36,9 @@ def review(
     if not approve and not reject:
         _show(folder, number, as_json)
         return
-    try:
-        dropped = tuple(int(part) for part in drop.replace(",", " ").split())
-    except ValueError as error:
-        raise ConfigError(f"--drop {drop}: write item numbers with commas between them, like 3,7") from error
     decision = Decision(
         decision="approve" if approve else "reject",
-        dropped=dropped,
+        dropped=_numbers(drop),
         note=note,
         author=author or user_name(),
         via="oel review",
@@ -53,6 +49,15 @@ def review(
         print_json([{"run": folder.name, "round": number} | decision.model_dump(mode="json")])
         return
     out.print(f"Round {number} of {folder.name}: {decision.decision} by {decision.author}", markup=False)
+
+
+def _numbers(drop: str) -> tuple[int, ...]:
+    from oel_core.errors import ConfigError
+
+    try:
+        return tuple(int(part) for part in drop.replace(",", " ").split())
+    except ValueError as error:
+        raise ConfigError(f"--drop {drop}: write item numbers with commas between them, like 3,7") from error
 
 
 def _newest(folder: "RunFolder") -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from oel_core.policies.base import Policy
+    from oel_core.types import EvalReport
 
 
 def evaluate(
@@ -41,7 +42,6 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on held-out episodes."""
-    from flows.pages.measurement import rows
     from oel_core.config.run import load_config
     from oel_core.policies import load_policy
     from oel_core.rounds.context import StageContext
@@ -56,6 +56,12 @@ def evaluate(
         report = measure(
             folder, config, model, suite, _options(episodes, data, option or ()), knowledge=known, context=given
         )
+    _show(report, out, as_json)
+
+
+def _show(report: "EvalReport", out: Path | None, as_json: bool) -> None:
+    from flows.pages.measurement import rows
+
     if as_json:
         print_json([report.model_dump(mode="json")])
     else:

@@ -49,7 +49,6 @@ def up(
     control.up(where, settings, address, expose=expose, patience_s=patience, say=say)
     use_services(where)
     use_tracking(where, address)
-    from flows.links import all_runs
     from flows.recovery.abandoned import mark_dead
 
     for name in mark_dead(where, nothing_ran=nothing_ran):
@@ -57,6 +56,13 @@ def up(
     if as_json:
         print_json([one.model_dump(mode="json") for one in control.status(where)])
         return
+    _show_addresses(root, settings)
+
+
+def _show_addresses(root: Path, settings: "UpSettings") -> None:
+    from flows.links import all_runs
+
+    where = root.resolve()
     _say(f"UI       {settings.prefect_url}")
     _say(f"MLflow   {all_runs(where, settings.mlflow_url)}")
     _say(f"Data     {where}")

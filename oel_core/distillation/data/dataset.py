@@ -135,12 +135,7 @@ def build_steps(
     """
     if len(steps) != config.steps:
         raise DistillationError(f"distill.steps is {config.steps}, but prompts were given for {len(steps)} steps")
-    encoded: dict[tuple[Message, ...], Sequence[int]] = {}
-
-    def ids(messages: tuple[Message, ...]) -> Sequence[int]:
-        if messages not in encoded:
-            encoded[messages] = array("i", encode(messages))  # 4 bytes a token: there may be millions
-        return encoded[messages]
+    ids = _encode_once(encode)
 
     def sample(step: int, index: int, prompt: PartialRollout) -> Sample:
         draw = draw_file(len(knowledge), weights, derive_seed(seed, "draw", step, index))
@@ -167,6 +162,18 @@ def build_steps(
         kept = limit_turns(prompts, config.turns_per_episode, derive_seed(seed, "turns", number))
         built.append(Step(number, tuple(sample(number, index, prompt) for index, prompt in enumerate(kept))))
     return built
+
+
+def _encode_once(encode: Encode) -> Callable[[tuple[Message, ...]], Sequence[int]]:
+    """`encode` with a cache, of 4 bytes a token: there may be millions."""
+    encoded: dict[tuple[Message, ...], Sequence[int]] = {}
+
+    def ids(messages: tuple[Message, ...]) -> Sequence[int]:
+        if messages not in encoded:
+            encoded[messages] = array("i", encode(messages))
+        return encoded[messages]
+
+    return ids
 
 
 def teacher_share(config: DistillConfig, step: int) -> float:

@@ -49,21 +49,18 @@ def distill(
 ) -> Path:
     """Distils `knowledge` into the weights of `start` and returns the folder of the new checkpoint.
 
-    Call it again with the same arguments after a kill: it goes on from its newest checkpoint, with the same losses
-    and the same final bytes. A finished distillation returns at once.
+    Called again after a kill with the same arguments, it goes on from its newest checkpoint to the same losses and
+    the same final bytes. A finished distillation returns at once.
 
     Args:
         model: how the model is loaded; `lora` decides what is trained.
-        start: checkpoint at the round's start (`seed-lm`, a folder, a hub id): the student's first weights, and the
-            frozen teacher's.
+        start: first weights of the student, and those of the frozen teacher (`seed-lm`, a folder, a hub id).
         steps: the prompts of each optimiser step.
         knowledge: the round's knowledge files, one of which is drawn for each sample.
-        config: the distillation's settings.
         workdir: everything is written here.
         seed: decides draws and responses; give every round its own.
         weights: how often each knowledge file is drawn, relative to the others; None draws all alike.
-        responses: collected responses by `<trajectory>/turn<number>`, which the regime `sft` learns from; it leaves
-            knowledge unread.
+        responses: collected responses by `<trajectory>/turn<number>`, all that the regime `sft` learns from.
         injection: how the teacher's prompt carries knowledge.
         allow_empty: an empty knowledge file is wanted (`knowledge.allow_empty`).
         on_step: called after each step with its record. What it raises ends the distillation, which can be resumed.
@@ -93,18 +90,23 @@ def distill(
     )
     job.require_same_inputs()
     while not job.target.exists():
-        returns = len(job.backtracks.read())
-        try:
-            if config.processes > 1:
-                launch(job, on_step)
-            else:
-                train(job, Alone(), on_step)
-        except UnstableError as error:
-            if len(job.backtracks.read()) == returns:
-                raise
-            logger.warning("%s", error)  # everything is loaded again, as after a kill
+        _attempt(job, on_step)
     job.checkpoints.clear()
     return job.target
+
+
+def _attempt(job: Job, on_step: OnStep | None) -> None:
+    """Trains from the newest checkpoint. Returns early where `distill.stability` went back to an earlier one."""
+    returns = len(job.backtracks.read())
+    try:
+        if job.config.processes > 1:
+            launch(job, on_step)
+        else:
+            train(job, Alone(), on_step)
+    except UnstableError as error:
+        if len(job.backtracks.read()) == returns:
+            raise
+        logger.warning("%s", error)  # everything is loaded again, as after a kill
 
 
 def train(job: Job, ranks: Ranks, on_step: OnStep | None = None) -> None:
