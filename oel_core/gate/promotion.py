@@ -12,9 +12,9 @@ import numpy as np
 
 from oel_core.config.operation import GateConfig
 from oel_core.errors import ArtifactError
+from oel_core.evaluation.stats import percentile_interval, resampled_differences
 from oel_core.types import EvalReport, Record, Trajectory
 
-DRAWS = 10_000
 EVEN = 1e-9
 """Differences smaller than this are rounding."""
 
@@ -118,17 +118,15 @@ def compare(first: Sequence[bool], second: Sequence[bool], *, margin: float, see
     episodes = len(first)
     won = sum(after and not before for before, after in zip(first, second, strict=True))
     lost = sum(before and not after for before, after in zip(first, second, strict=True))
-    shares = np.array([won, lost, episodes - won - lost]) / episodes
-    draws = np.random.default_rng(seed).multinomial(episodes, shares, size=DRAWS)
-    means = (draws[:, 0] - draws[:, 1]) / episodes
-    low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
+    means = resampled_differences(won, lost, episodes, seed=seed)
+    low, high = percentile_interval(means)
     return Comparison(
         episodes=episodes,
         first=sum(first) / episodes,
         second=sum(second) / episodes,
         difference=(won - lost) / episodes,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         probability=float(np.mean(means > margin + EVEN)),
         won=won,
         lost=lost,
