@@ -59,8 +59,8 @@ class ToolEnv:
 
     Options: ClassVar = ToolOptions
     instructions = (
-        "You serve a user's requests with a tool that has terms and formats of its own. Answer with one call of the "
-        "tool and nothing else. If you know a call that served a similar request, write the same call for this request."
+        "You serve a user's requests with a tool whose manual nobody has given you. Answer each request with one call "
+        "of the tool and nothing else."
     )
     extraction_task = (
         "You study one finished episode: a user asked for something, and an assistant answered with a call of a tool. "
