@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from oel_core.plugins.builtin import FORMATS, OBJECTIVES, POLICIES
+from oel_core.plugins.builtin import ENVIRONMENTS, FORMATS, OBJECTIVES, POLICIES
 from oel_core.plugins.registry import LOCATION, Registry
 
 
@@ -14,6 +14,8 @@ def _schema(registry: Registry) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": "string", "enum": registry.names()}, location]})
 
 
+EnvironmentName = Annotated[str, _schema(ENVIRONMENTS)]
+"""Checked when it is used: the records of a run can be read where its environment is not installed."""
 BackendName = Annotated[str, AfterValidator(POLICIES.check), _schema(POLICIES)]
 FormatName = Annotated[str, AfterValidator(FORMATS.check), _schema(FORMATS)]
 ObjectiveName = Annotated[str, AfterValidator(OBJECTIVES.check), _schema(OBJECTIVES)]

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from oel_core.config.distill import DistillConfig
 from oel_core.config.fields import check, shown, validate
 from oel_core.config.knowledge import KnowledgeConfig, ReviewConfig
-from oel_core.config.names import BackendName, FormatName
+from oel_core.config.names import BackendName, EnvironmentName, FormatName
 from oel_core.config.operation import ExperienceConfig, GateConfig
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
@@ -74,7 +74,7 @@ class ModelConfig(Section):
 class EnvironmentConfig(Section):
     """The world that experience comes from."""
 
-    name: str = "lake"
+    name: EnvironmentName = "lake"
     options: Options = Field(default_factory=dict)
     """Options of that environment; `oel envs` lists them."""
     max_turns: Count = 5

@@ -17,9 +17,14 @@ Text = Annotated[str, Field(pattern=r"\S")]
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, unknown fields refused, no conversion between types, finite numbers only."""
+    """Base of every section: frozen, unknown fields refused, no conversion between types, finite numbers only.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    A field's docstring is its description in the JSON Schema and in listings.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def _finite(value: Any) -> Any:

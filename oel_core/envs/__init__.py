@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from oel_core.config.run import OelConfig
 from oel_core.envs.base import Environment, EnvSpec, Step
 from oel_core.envs.options import OptionInfo, option_infos
@@ -22,6 +24,7 @@ __all__ = [
     "env_names",
     "extraction_task",
     "make_env",
+    "options_model",
     "prepare_envs",
 ]
 
@@ -60,7 +63,7 @@ def check_spec(spec: EnvSpec) -> None:
     from oel_core.envs.options import parse_options
 
     _own_task(spec.name)
-    options = getattr(_load(spec.name), "Options", None)
+    options = options_model(spec.name)
     if options is not None:
         parse_options(options, spec)
 
@@ -77,11 +80,16 @@ def prepare_envs(spec: EnvSpec, seeds: Sequence[int], workers: int = 1) -> None:
         prepare(spec, seeds, workers)
 
 
+def options_model(name: str) -> type[BaseModel] | None:
+    """The model of an environment's options, if it has one. Raises ConfigError for an unknown name."""
+    model: type[BaseModel] | None = getattr(_load(name), "Options", None)
+    return model
+
+
 def describe_env(name: str) -> EnvInfo:
     """Summary and options of one environment. Raises ConfigError for an unknown name."""
-    cls = _load(name)
-    summary = (cls.__doc__ or "").strip().split("\n", 1)[0]
-    options = getattr(cls, "Options", None)
+    summary = (_load(name).__doc__ or "").strip().split("\n", 1)[0]
+    options = options_model(name)
     return EnvInfo(name, summary, tuple(option_infos(options)) if options is not None else ())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from oel_core.config.fields import validate
 from oel_core.config.section import Section
@@ -13,8 +13,6 @@ from oel_core.envs.base import EnvSpec
 
 class EnvOptions(Section):
     """Base of every environment's options; their docstrings are what `oel envs` says about them."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)

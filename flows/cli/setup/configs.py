@@ -50,6 +50,23 @@ def diff(first: Either, second: Either, root: Root = RUNS, as_json: AsJson = Fal
         out.print(f"{first} and {second} say the same", markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command("schema", epilog=example("oel config schema --out oel.schema.json"))
+def schema(
+    out_file: Annotated[Path | None, typer.Option("--out", help="File to write instead of printing.")] = None,
+) -> None:
+    """Print a JSON Schema of presets, by which editors complete and check them."""
+    import json
+
+    from oel_core.preflight.schema import preset_schema
+    from oel_core.runs.files import write_atomic
+
+    text = json.dumps(preset_schema(), indent=1)
+    if out_file is None:
+        echo(text)
+    else:
+        write_atomic(out_file, f"{text}\n".encode())
+
+
 def _config_of(name: str, root: Path) -> "OelConfig":
     """The configuration of a run's folder, of a preset or file, or of a run under `root`, in this order."""
     from oel_core.config.run import load_config, preset_names

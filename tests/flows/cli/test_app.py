@@ -43,6 +43,14 @@ def test_the_resolved_configuration_is_printed(oel: Oel) -> None:
     assert "keep_checkpoints: 2" in out
 
 
+def test_a_schema_for_editors_is_printed_or_written(oel: Oel, tmp_path: Path) -> None:
+    code, out, _ = oel("config", "schema")
+    assert oel("config", "schema", "--out", tmp_path / "oel.schema.json") == (0, "", "")
+    assert code == 0
+    assert (tmp_path / "oel.schema.json").read_text() == out
+    assert json.loads(out)["$defs"]["EnvironmentConfig"]["properties"]["max_turns"]["default"] == 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -207,7 +215,7 @@ def test_suite_options_come_from_the_command_line(oel: Oel) -> None:
 def test_models_are_listed_and_unknown_ones_refused(oel: Oel) -> None:
     code, out, _ = oel("models", "list", "--json")
     assert code == 0
-    assert json.loads(out)["model"] == "smollm2-135m"
+    assert json.loads(out.splitlines()[0])["model"] == "smollm2-135m"
     code, _, err = oel("models", "fetch", "smollm3")
     assert (code, "there are smollm2-135m" in err) == (2, True)
 

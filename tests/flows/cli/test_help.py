@@ -16,8 +16,8 @@ from oel_core.runs.folder import adopt_config, open_run
 
 Oel = Callable[..., tuple[int, str, str]]
 ROOT = typer.main.get_command(app)
-PRINTS_NO_DATA = {"seed-lm train"}
-"""Commands that only make something, and say on the way how far they are."""
+PRINTS_NO_DATA = {"seed-lm train", "config schema"}
+"""Commands that only make something, and say on the way how far they are, or that print JSON anyway."""
 
 
 def leaves(command: object = ROOT, path: str = "") -> Iterator[tuple[str, object]]:
