@@ -14,7 +14,7 @@ from flows.cli.runs import abandon, cancel, evaluate, list_runs, logs, open_run,
 from flows.cli.runs import run as runs
 from flows.cli.services import deployments, init, promotion
 from flows.cli.services import lifecycle as services
-from flows.cli.setup import configs, doctor, models, probe, seed_lm
+from flows.cli.setup import configs, doctor, models, new, probe, seed_lm
 from flows.cli.shared import VisibleRecord, echo, err
 from oel_core import __version__
 from oel_core.errors import ArtifactError, ConfigError, OelError
@@ -69,6 +69,7 @@ _add(HERE, "envs", configs.envs, "oel envs")
 _add(HERE, "doctor", doctor.doctor, "oel doctor --root runs")
 app.add_typer(knowledge.app, name="knowledge", rich_help_panel=LOOK)
 app.add_typer(configs.app, name="config", rich_help_panel=HERE)
+app.add_typer(new.app, name="new", rich_help_panel=HERE)
 app.add_typer(models.app, name="models", rich_help_panel=HERE)
 app.add_typer(seed_lm.app, name="seed-lm", rich_help_panel=HERE)
 

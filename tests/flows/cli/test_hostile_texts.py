@@ -70,7 +70,7 @@ MENTION = [
 ]
 """Commands that fail with a message about the text, or read files that hold it."""
 ALL = [*SHOW, *TABLES, *MENTION]
-OWN_TEXTS = {"presets", "envs", "doctor", "models list", "seed-lm train", "config schema"}
+OWN_TEXTS = {"presets", "envs", "doctor", "models list", "seed-lm train", "config schema", "new env", "new preset"}
 """Commands that show nothing but what ships with the project."""
 
 
