@@ -46,6 +46,7 @@ ONE_HOME = {
     "trl": "oel_core/compat/trl.py",
     "textworld": "oel_core/envs/textworld/engine.py",
     "textarena": "oel_core/envs/textarena.py",
+    "gymnasium": "oel_core/envs/gymnasium.py",
     "vllm": "oel_core/policies/vllm/policy.py",
     "lm_eval": "oel_core/evaluation/harness/lm_eval.py",
     "langdetect": "oel_core/evaluation/harness/lm_eval.py",

@@ -43,4 +43,5 @@ def option_infos(model: type[BaseModel]) -> Iterator[OptionInfo]:
     for name, field in model.model_fields.items():
         annotation = field.annotation
         shown = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-        yield OptionInfo(name, shown, field.get_default(call_default_factory=True), field.description or "")
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        yield OptionInfo(name, shown, default, field.description or "")
