@@ -12,6 +12,7 @@ from tasks.tracking.client import tracker_of
 from tasks.tracking.publishing import publish
 from tasks.tracking.registry import Move, registry_of
 from tasks.tracking.settings import TrackingSettings
+from tasks.tracking.target import of_round
 
 
 @task(name="register", task_run_name="register round {round.number}", **STAGE_OPTIONS)
@@ -27,8 +28,9 @@ def gate(round: Round, tracking: TrackingSettings) -> Verdict:
     """See `oel_core.stages.gate`. The verdict goes into the registry and becomes an artifact."""
     manifest = judge_round(round)
     verdict = read_verdict(round.run, round.number)
-    publish(tracking, round, STAGE, manifest)
-    tracker_of(tracking, round.run).log_file(str(round.number), round.stage(STAGE).path / VERDICT, STAGE)
+    target = of_round(tracking, round)
+    publish(target, round, STAGE, manifest)
+    target.log_file(round.stage(STAGE).path / VERDICT, STAGE)
     registry = registry_of(tracking, round.run)
     registry.tag_verdict(registry.version_of_round(round.number), verdict)
     return verdict

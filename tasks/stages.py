@@ -13,6 +13,7 @@ from tasks.progress import progress
 from tasks.resources import free_policies
 from tasks.tracking.publishing import publish, publish_step
 from tasks.tracking.settings import TrackingSettings
+from tasks.tracking.target import of_round
 
 
 def run_stage(stage: Stage, round: Round, tracking: TrackingSettings) -> Manifest:
@@ -21,13 +22,14 @@ def run_stage(stage: Stage, round: Round, tracking: TrackingSettings) -> Manifes
     Raises:
         OelError: as the stage.
     """
+    target = of_round(tracking, round)
     context = StageContext(
         on_progress=progress(f"round {round.number}: {stage.label}"),
-        on_step=partial(publish_step, tracking, round),
+        on_step=partial(publish_step, target),
         free_memory=free_policies,
     )
     manifest = stage.work(round, context)
-    publish(tracking, round, stage.name, manifest)
+    publish(target, round, stage.name, manifest)
     return manifest
 
 

@@ -6,23 +6,22 @@ from pathlib import Path
 from prefect import task
 
 from oel_core.distillation.training.step_records import StepRecord
-from oel_core.rounds.context import REPORT
 from oel_core.rounds.round import Round
-from oel_core.runs.folder import MANIFEST, RunFolder
-from oel_core.runs.manifest import Manifest, flatten, read_record
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import Manifest, flatten
 from oel_core.study.arms import ARMS
 from oel_core.study.plan import Job, StudyPlan
 from oel_core.study.results import StudyResult, gather
 from oel_core.study.tables import all_rows
 from oel_core.study.work import Watch, perform
 from oel_core.study.writing import write_results
-from oel_core.types import EvalReport
 from tasks.base import STAGE_OPTIONS
 from tasks.progress import progress
 from tasks.resources import free_policies
 from tasks.tracking.client import LOOP, Tracker, tracker_of
-from tasks.tracking.publishing import REPORT_METRICS, step_rows
+from tasks.tracking.publishing import publish, publish_step
 from tasks.tracking.settings import TrackingSettings
+from tasks.tracking.target import Target
 
 
 @task(name="study-run", task_run_name="{job.name}", **STAGE_OPTIONS)
@@ -31,11 +30,10 @@ def study_run(folder: Path, job: Job, place: str, tracking: TrackingSettings) ->
     tracker = tracker_of(tracking, RunFolder(folder))
 
     def finished(round: Round, stage: str, manifest: Manifest) -> None:
-        _publish(tracker, job.name, round, stage, manifest)
+        publish(target_of(tracker, job, round), round, stage, manifest)
 
     def on_step(round: Round, step: StepRecord) -> None:
-        at = (round.number - 1) * job.config.distill.steps + step.step
-        tracker.log_metrics(job.name, step_rows(step, at))
+        publish_step(target_of(tracker, job, round), step)
 
     watch = Watch(
         progress=lambda label: progress(f"{place} {label}"),
@@ -56,22 +54,10 @@ def _params(job: Job) -> dict[str, object]:
     return {"seed": job.seed, "arm": job.arm, **{path: settings.get(path) for path in changed}}
 
 
-def _publish(tracker: Tracker, name: str, round: Round, stage: str, manifest: Manifest) -> None:
-    """Counts, manifest, knowledge and reports; once for each state of a stage."""
-    place = f"{round.path.name}/{stage}"
-    if tracker.is_logged(name, place, manifest.digest):
-        return
-    folder = round.stage(stage).path
-    tracker.log_metrics(name, ((f"{stage}/{key}", value, round.number) for key, value in manifest.counts.items()))
-    if stage.startswith("evaluate/"):
-        report = read_record(folder / REPORT, EvalReport)
-        figures = ((f"{stage}/{field}", getattr(report, field), round.number) for field in REPORT_METRICS)
-        tracker.log_metrics(name, figures)
-        tracker.log_file(name, folder / REPORT, place)
-    for path in sorted(folder.glob("knowledge_*.md")):
-        tracker.log_file(name, path, place)
-    tracker.log_file(name, folder / MANIFEST, f"manifests/{place}")
-    tracker.mark_logged(name, place, manifest.digest)
+def target_of(tracker: Tracker, job: Job, round: Round) -> Target:
+    """Where a study tracks a round: in the run of its arm and seed, with nothing in the study's own."""
+    before = max(round.number - 1, 0) * job.config.distill.steps
+    return Target(tracker, job.name, f"{round.path.name}/", before)
 
 
 @task(name="study-results", **STAGE_OPTIONS)

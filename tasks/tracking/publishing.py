@@ -19,11 +19,10 @@ from oel_core.stages.distill import STEPS
 from oel_core.stages.review import REVIEW
 from oel_core.stages.saturation import CURVE, SaturationCurve
 from oel_core.types import EvalReport, Trajectory
-from tasks.tracking.client import LOOP, Tracker, tracker_of
 from tasks.tracking.datasets import experience, measured
-from tasks.tracking.settings import TrackingSettings
+from tasks.tracking.target import Target
 
-Publish = Callable[[Tracker, Round, str], None]
+Publish = Callable[[Target, Round, str], None]
 STEP_METRICS = (
     *("loss", "kl", "entropy", "grad_norm", "lr", "student_mass", "teacher_mass"),
     *("response_length", "truncation_rate", "repetition_rate", "response_tokens", "backtracks"),
@@ -31,20 +30,21 @@ STEP_METRICS = (
 REPORT_METRICS = ("pass_rate", "response_tokens", "turns", "trajectory_tokens", "truncation_rate", "invalid_rate")
 
 
-def publish(settings: TrackingSettings, round: Round, stage: str, manifest: Manifest) -> None:
+def publish(target: Target, round: Round, stage: str, manifest: Manifest) -> None:
     """Logs a finished stage: its counts, its manifest, and what its kind adds."""
-    tracker, name = tracker_of(settings, round.run), str(round.number)
-    if tracker.is_logged(name, stage, manifest.digest):
+    tracker, name, place = target.tracker, target.name, target.prefix + stage
+    if tracker.is_logged(name, place, manifest.digest):
         return
-    tracker.log_metrics(name, ((f"{stage}/{key}", value, round.number) for key, value in manifest.counts.items()))
-    KINDS.get(stage.split("/")[0], _nothing_more)(tracker, round, stage)
-    tracker.log_file(name, round.stage(stage).path / MANIFEST, f"manifests/{stage}")
-    tracker.mark_logged(name, stage, manifest.digest)
+    target.log_metrics((f"{stage}/{key}", value, round.number) for key, value in manifest.counts.items())
+    if add := KINDS.get(stage.split("/")[0]):
+        add(target, round, stage)
+    target.log_file(round.stage(stage).path / MANIFEST, f"manifests/{stage}")
+    tracker.mark_logged(name, place, manifest.digest)
 
 
-def publish_step(settings: TrackingSettings, round: Round, step: StepRecord) -> None:
+def publish_step(target: Target, step: StepRecord) -> None:
     """Logs one optimiser step as it happens."""
-    tracker_of(settings, round.run).log_metrics(str(round.number), step_rows(step, step.step))
+    target.log_metrics(step_rows(step, target.steps_before + step.step))
 
 
 def step_rows(step: StepRecord, at: int) -> Iterable[tuple[str, float, int]]:
@@ -53,61 +53,57 @@ def step_rows(step: StepRecord, at: int) -> Iterable[tuple[str, float, int]]:
     return ((f"train/{field}", float(value), at) for field, value in found if value is not None)
 
 
-def _nothing_more(tracker: Tracker, round: Round, stage: str) -> None:
-    """Counts and manifest are all there is."""
+def _collected(target: Target, round: Round, stage: str) -> None:
+    target.tracker.log_dataset(target.name, experience(round, stage))
+    _transcripts(target, round.stage(stage).path / TRAJECTORIES, stage)
 
 
-def _collected(tracker: Tracker, round: Round, stage: str) -> None:
-    tracker.log_dataset(str(round.number), experience(round, stage))
-    _transcripts(tracker, round.stage(stage).path / TRAJECTORIES, round.number, stage)
-
-
-def _accumulated(tracker: Tracker, round: Round, stage: str) -> None:
+def _accumulated(target: Target, round: Round, stage: str) -> None:
     folder = round.stage(stage).path
     for path in sorted([*folder.glob("knowledge_*"), *folder.glob(FLAGGED)]):
-        tracker.log_file(str(round.number), path, "knowledge")
+        target.log_file(path, "knowledge")
 
 
-def _reviewed(tracker: Tracker, round: Round, stage: str) -> None:
+def _reviewed(target: Target, round: Round, stage: str) -> None:
     folder = round.stage(stage).path
     for path in [folder / REVIEW, *sorted(folder.glob("knowledge_*"))]:
-        tracker.log_file(str(round.number), path, stage)
+        target.log_file(path, stage)
 
 
-def _selected(tracker: Tracker, round: Round, stage: str) -> None:
-    tracker.log_file(str(round.number), round.stage(stage).path / SCORES, stage)
+def _selected(target: Target, round: Round, stage: str) -> None:
+    target.log_file(round.stage(stage).path / SCORES, stage)
 
 
-def _saturated(tracker: Tracker, round: Round, stage: str) -> None:
-    name, folder = str(round.number), round.stage(stage).path
-    curve = read_record(folder / CURVE, SaturationCurve)
-    tracker.log_metrics(name, ((f"{stage}/pass_rate", rate, episodes) for episodes, rate in curve.means()))
-    tracker.log_file(name, folder / CURVE, stage)
+def _saturated(target: Target, round: Round, stage: str) -> None:
+    path = round.stage(stage).path / CURVE
+    curve = read_record(path, SaturationCurve)
+    target.log_metrics((f"{target.prefix}{stage}/pass_rate", rate, episodes) for episodes, rate in curve.means())
+    target.log_file(path, stage)
 
 
-def _distilled(tracker: Tracker, round: Round, stage: str) -> None:
-    name, folder = str(round.number), round.stage(stage).path
+def _distilled(target: Target, round: Round, stage: str) -> None:
+    folder = round.stage(stage).path
     steps = read_jsonl(folder / STEPS, StepRecord)
-    tracker.log_metrics(name, chain.from_iterable(step_rows(step, step.step) for step in steps))
-    tracker.log_file(name, folder / STEPS, stage)
-    policy = tracker.settings.artifacts.checkpoints
+    target.log_metrics(chain.from_iterable(step_rows(step, target.steps_before + step.step) for step in steps))
+    target.log_file(folder / STEPS, stage)
+    policy = target.tracker.settings.artifacts.checkpoints
     if policy == "all" or (policy == "adapters" and is_adapter(folder / CHECKPOINT)):
-        tracker.log_file(name, folder / CHECKPOINT, CHECKPOINT)
+        target.log_file(folder / CHECKPOINT, CHECKPOINT)
 
 
-def _evaluated(tracker: Tracker, round: Round, stage: str) -> None:
-    name, folder = str(round.number), round.stage(stage).path
+def _evaluated(target: Target, round: Round, stage: str) -> None:
+    folder = round.stage(stage).path
     report = read_record(folder / REPORT, EvalReport)
-    tracker.log_metrics(name, ((f"{stage}/{field}", getattr(report, field), round.number) for field in REPORT_METRICS))
-    tracker.log_metrics(name, ((f"{stage}/{field}", value, round.number) for field, value in own_figures(report)))
-    tracker.log_file(name, folder / REPORT, stage)
-    tracker.log_dataset(name, measured(round, stage))
-    _transcripts(tracker, folder / EPISODES, round.number, stage)
+    target.log_metrics((f"{stage}/{field}", getattr(report, field), round.number) for field in REPORT_METRICS)
+    target.log_metrics((f"{stage}/{field}", value, round.number) for field, value in own_figures(report))
+    target.log_file(folder / REPORT, stage)
+    target.tracker.log_dataset(target.name, measured(round, stage))
+    _transcripts(target, folder / EPISODES, stage)
     row = summarise_round(round)
     figures = row.model_dump(exclude={"round", "ci95", "ood"}) | {f"ood/{name}": rate for name, rate in row.ood.items()}
     rows = [(key, value, round.number) for key, value in figures.items() if value is not None]
-    for where in (LOOP, name):  # beside the rounds' own long names, since these are the table's columns
-        tracker.log_metrics(where, rows)
+    for name in (*target.summarised_in, target.name):  # beside the long names, since these are the table's columns
+        target.tracker.log_metrics(name, rows)
 
 
 def own_figures(report: EvalReport) -> list[tuple[str, float]]:
@@ -130,9 +126,9 @@ KINDS: dict[str, Publish] = {
 }
 
 
-def _transcripts(tracker: Tracker, path: Path, number: int, stage: str) -> None:
+def _transcripts(target: Target, path: Path, stage: str) -> None:
     """A few won and a few lost episodes as readable text."""
-    most = tracker.settings.artifacts.transcripts
+    most = target.tracker.settings.artifacts.transcripts
     chosen: dict[bool, list[Trajectory]] = {True: [], False: []}
     for episode in read_jsonl(path, Trajectory):
         if len(chosen[episode.passed]) < most:
@@ -141,8 +137,8 @@ def _transcripts(tracker: Tracker, path: Path, number: int, stage: str) -> None:
             break
     for passed, episodes in chosen.items():
         for episode in episodes:
-            file = f"transcripts/{stage}/{'won' if passed else 'lost'}-{episode.id}.txt"
-            tracker.log_text(str(number), _readable(episode), file)
+            file = f"{target.prefix}transcripts/{stage}/{'won' if passed else 'lost'}-{episode.id}.txt"
+            target.tracker.log_text(target.name, _readable(episode), file)
 
 
 def _readable(episode: Trajectory) -> str:
