@@ -43,7 +43,8 @@ def env(name: Name, folder: Folder = HERE) -> None:
     }
     _write(files)
     echo(f"Check it: PYTHONPATH={folder} python -m pytest {folder / f'test_{name}.py'}")
-    echo(f"Play it:  PYTHONPATH={folder} oel run tiny --set environment.name={name}:{cls}Env")
+    chosen = f"--set environment.name={name}:{cls}Env --set environment.options={{}}"
+    echo(f"Play it:  PYTHONPATH={folder} oel run tiny {chosen}")
 
 
 @app.command("preset", epilog=example("oel new preset mine"))

@@ -1,6 +1,7 @@
 """What `oel new` writes works as it is: the environment keeps the contract and is played, the preset loads."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,11 +35,13 @@ def oel(capfd: pytest.CaptureFixture[str]) -> Oel:
 def test_a_new_environment_keeps_the_contract(oel: Oel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = oel("new", "env", "red_doors", "--folder", tmp_path)
     assert code == 0
-    assert "environment.name=red_doors:RedDoorsEnv" in out
+    (shown,) = re.findall(r"oel (run tiny .*)", out)
     assert "keleton" not in (tmp_path / "red_doors.py").read_text()
     monkeypatch.syspath_prepend(tmp_path)
     responses = [f"[{colour}]" for colour in ("red", "green", "blue", "white")]
     check_environment(lambda seed: make_env(EnvSpec("red_doors:RedDoorsEnv"), seed), responses)
+    code, _, err = oel(*shown.split(), "--dry-run", "--root", tmp_path)
+    assert (code, err) == (0, "")
 
 
 def test_its_own_test_passes_where_it_was_written(oel: Oel, tmp_path: Path) -> None:
