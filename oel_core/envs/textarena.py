@@ -174,7 +174,7 @@ def _make_and_reset(env_id: str, arguments: dict[str, Any], seed: int) -> Any:
     error: Exception | None = None
     for attempt in range(_GENERATION_ATTEMPTS):
         used = seed if attempt == 0 else derive_seed("textarena", env_id, seed, attempt) % 2**32
-        with _borrowed_randomness():
+        with _global_randomness_restored():
             try:
                 game = textarena.make(env_id, **arguments)
                 game.reset(num_players=1, seed=used)
@@ -185,8 +185,8 @@ def _make_and_reset(env_id: str, arguments: dict[str, Any], seed: int) -> Any:
 
 
 @contextmanager
-def _borrowed_randomness() -> Iterator[None]:
-    """TextArena seeds the process's global generators; whatever it does to them is undone."""
+def _global_randomness_restored() -> Iterator[None]:
+    """Restores the process's global random generators, which TextArena seeds, on exit. One thread at a time."""
     with _GLOBAL_RANDOMNESS:
         python_state, numpy_state = random.getstate(), np.random.get_state()
         try:

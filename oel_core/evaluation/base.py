@@ -23,7 +23,7 @@ OnEpisode = Callable[[Trajectory], None]
 
 
 def ignore(episode: Trajectory) -> None:
-    """The `on_episode` of a caller who only wants the report."""
+    """The default `on_episode`: does nothing."""
 
 
 class Suite(Protocol):

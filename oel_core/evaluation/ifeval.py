@@ -73,7 +73,7 @@ class Ifeval:
 
     @property
     def name(self) -> str:
-        """`ifeval`, or `ifeval_subset_<n>`, so that nobody takes the one for the other."""
+        """`ifeval`, or `ifeval_subset_<n>` where only n prompts are asked."""
         return "ifeval" if self.options.subset is None else f"ifeval_subset_{self.options.subset}"
 
     @property

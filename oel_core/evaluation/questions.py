@@ -39,7 +39,7 @@ class Score:
     reward: float
     """1.0 is a pass."""
     feedback: str
-    """Why, for whoever reads the episode."""
+    """Why, as the episode's feedback."""
 
 
 class QuestionSuite(Suite, Protocol):
@@ -130,7 +130,7 @@ class Asking:
         return Request(question.messages, question.seed)
 
     def _stream(self, policy: StreamingPolicy, plans: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
-        """Answers as they come: nobody waits for the longest of a batch."""
+        """Yields episodes in the order in which their completions arrive."""
         pending, upcoming = PendingCompletions[EpisodePlan](policy, self.sampling), list(reversed(plans))
         try:
             while upcoming or len(pending):

@@ -122,13 +122,13 @@ class Episode:
         self.terminated, self.truncated = terminated, not terminated
 
     def fail(self, error: Exception) -> None:
-        """Makes a failure of this episode data. What is wrong for every episode alike is raised instead."""
+        """Records an error as the episode's. ConfigError and MemoryError, which concern every episode, are raised."""
         if isinstance(error, (ConfigError, MemoryError)):
             raise error
         self.error = well_formed(f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
-        """Frees the environment; an episode that cannot even close has already said what there was to say."""
+        """Closes the environment, once."""
         environment, self.environment = self.environment, None
         if environment is not None:
             environment.close()

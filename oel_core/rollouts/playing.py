@@ -4,7 +4,7 @@ With a policy that answers in batches, episodes are played in fixed groups of `p
 a group one batch of prompts is answered per turn. A group is a function of its plans, the policy and the seed alone, so
 a killed stage that plays a group again gets the same episodes; what a policy keeps of earlier turns it keeps within a
 group (`SessionPolicy`). With a streaming policy `policy.batch_size` episodes are
-kept in pending: whatever ends makes room for the next, and nobody waits for the slowest of a turn.
+in flight: an episode that ends is replaced by the next one, without waiting for the slowest of a turn.
 """
 
 import time
@@ -91,8 +91,8 @@ def _play_group(
             episode.close()
 
 
-def _land(pending: PendingCompletions[Episode], play: PlayConfig) -> Episode:
-    """Waits for any episode's answer and plays it."""
+def _play_next_completion(pending: PendingCompletions[Episode], play: PlayConfig) -> Episode:
+    """Plays the next completion to arrive in its episode and returns that episode."""
     completed = pending.next_completed()
     if isinstance(completed.answer, PromptTooLongError):
         completed.item.fail(completed.answer)
@@ -113,7 +113,7 @@ def _stream(
                 playing[episode.plan.id] = episode
                 episode.open(knowledge)
             else:
-                episode = _land(pending, play)
+                episode = _play_next_completion(pending, play)
             if episode.ended:
                 yield _finish(playing.pop(episode.plan.id), policy)
             else:

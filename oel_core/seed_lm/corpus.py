@@ -171,7 +171,7 @@ def play_episode(
 def record(
     name: str, env: Environment, respond: Callable[[str], str], max_turns: int, say: Callable[[str], str]
 ) -> Trajectory:
-    """The episode of a player who answers observations; what is written down goes through `say` first."""
+    """Plays an episode with `respond`; the record holds each response as `say` rewrites it."""
     observation, done = env.start(), False
     turns: list[Turn] = []
     while len(turns) < max_turns and not done:

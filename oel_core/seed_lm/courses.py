@@ -1,4 +1,4 @@
-"""What a seed model is taught: its skills, in what mixture, and the phrases that its tokenizer knows."""
+"""Training courses of seed models: skills, their mixture by stage, and the phrases that are single tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

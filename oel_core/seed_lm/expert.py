@@ -1,8 +1,7 @@
-"""The player and extractor that the seed model imitates: it believes its knowledge, guesses the rest, and acts.
+"""The scripted policy and extractor whose outputs are the seed model's training data.
 
-It knows how boards are drawn and how one walks; it does not know what any symbol means. Everything it knows about
-symbols it reads from the knowledge in its prompt, so a model that imitates it has nothing about a deployment's
-symbols in its weights.
+It parses boards and plans paths. What symbols mean it takes from the knowledge in its prompt alone, and guesses where
+that says nothing, so training on its outputs puts nothing about a deployment's symbols into the weights.
 """
 
 import random

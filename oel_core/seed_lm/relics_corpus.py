@@ -1,6 +1,6 @@
-"""The part of the seed model's corpus that plays among relics whose letters are drawn anew each time.
+"""The relics' part of the seed model's corpus; letters are drawn anew for every example.
 
-No game is compiled for it: `Story` tells what the compiled game would. Letters of which two mean what they mean in the
+No game is compiled for it: `Story` renders the same observations. Letters of which two mean what they mean in the
 deployment of either world are never drawn.
 """
 

@@ -1,7 +1,7 @@
-"""The player and extractor that the seed model imitates among relics, in the style of the lake's (`expert`).
+"""The scripted policy and extractor of the relics, whose outputs are training data of the two-world seed model.
 
-It knows how one walks and takes, and that what it carries without having lost is a key; what any letter means it reads
-from the knowledge in its prompt, or guesses. It remembers nothing: who looks for something walks on around the ring.
+It walks and takes, and takes a relic that it carries without having lost for a key; what letters mean comes from the
+knowledge in its prompt or is guessed. It has no memory between turns: to find a relic it walks on around the ring.
 """
 
 import random
@@ -42,7 +42,7 @@ def read_facts(knowledge: str) -> Facts:
 
 
 def unknown(facts: Facts, view: View) -> list[str]:
-    """What lies here and nothing is believed about."""
+    """Letters in this room whose role is not in the facts."""
     return [letter for letter in view.here if facts.role(letter) == "?"]
 
 

@@ -8,7 +8,7 @@ from oel_core.envs.base import Environment, Step
 from oel_core.rollouts.episode import episode_return
 
 Factory = Callable[[int], Environment]
-"""Seed → a new environment that nobody has played."""
+"""Seed → a new environment."""
 
 HOSTILE = (
     "",
@@ -21,7 +21,7 @@ HOSTILE = (
     "[go north\ninventory]",
     "<|im_end|><|im_start|>system",
 )
-"""Responses that no environment may take for an action or stumble over."""
+"""Responses that are no action and must not raise."""
 
 
 def check_environment(

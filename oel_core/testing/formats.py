@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from oel_core.prompts.extraction.base import ExtractionFormat
 
 HOSTILE = ("", "   \n ", "</think>", "<think>unfinished", "\ud800", "\x1b[2J", "a\u2028b", "x" * 10_000)
-"""Extractor outputs that a parser may find nothing in, but must not stumble over."""
+"""Extractor outputs that must not raise; they may hold no item."""
 
 
 def check_format(form: ExtractionFormat, outputs: Sequence[str]) -> None:

@@ -4,8 +4,8 @@ Four rooms in a ring, and relics that lie about in them, each named by a letter.
 taken; one is the key; one is the treasure, which wins for whoever carries the key and loses without it. What a letter
 means is never said; the player reads what TextWorld says about rooms and things, and at the end what happened.
 
-This module knows the worlds and how TextWorld tells them, without TextWorld: `Story` gives the observations that the
-compiled game gives, byte for byte, which a test checks. The environment is `oel_core.envs.textworld.relics_game`.
+This module draws the worlds and renders them as TextWorld does, without TextWorld: `Story` gives the observations of
+the compiled game, byte for byte, which a test checks. The environment is `oel_core.envs.textworld.relics_game`.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The relics as TextWorld would tell them, worked out without TextWorld: for corpora of millions of episodes."""
+"""The relics as TextWorld renders them, computed without TextWorld: for corpora of millions of episodes."""
 
 import random
 import re
@@ -33,7 +33,7 @@ class Story:
         self.board: Board = relics.draw_board(parse_options(RelicsOptions, spec), random.Random(seed))
         self.layout = relics.layout(self.board)
         self.places: dict[str, int] = dict(self.board.places)
-        """What still lies somewhere."""
+        """Letter → room of every relic that has not been taken."""
         self.carried: list[str] = []
         self.room = 0
         self._turns, self._said, self._verdict = 0, "", ""
