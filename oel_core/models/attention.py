@@ -13,7 +13,7 @@ from oel_core.compat.transformers import attention_implementations
 def attention_set_to(model: Any, name: str, *, instead_of: str | None = None) -> Iterator[None]:
     """Dispatches attention to the function registered as `name` (transformers' `AttentionInterface`).
 
-    A model whose code does not dispatch through that interface keeps its own attention.
+    A model whose code does not dispatch through that interface keeps its own attention (see `attends_by`).
 
     Args:
         model: a transformers model, or a module that holds one (an adapter).
@@ -21,11 +21,18 @@ def attention_set_to(model: Any, name: str, *, instead_of: str | None = None) ->
         instead_of: only in the sub-models whose attention function is this one; None means in all.
     """
     root = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
-    before = attention_implementations(root)
-    root.set_attn_implementation(
-        {part: name if instead_of in (None, current) else current for part, current in before.items()}
-    )
+    before = {part: own for part, own in attention_implementations(root).items() if instead_of in (None, own)}
+    if not before:
+        yield
+        return
+    root.set_attn_implementation(dict.fromkeys(before, name))
     try:
         yield
     finally:
         root.set_attn_implementation(before)
+
+
+def attends_by(model: Any, name: str) -> bool:
+    """Whether the attention of some sub-model goes through the function registered as `name` now."""
+    root = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+    return name in attention_implementations(root).values()

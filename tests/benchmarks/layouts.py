@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
-from oel_core.distillation.forward import prefix_tree, student
+from oel_core.distillation.forward import prefix_tree
 from tests.benchmarks.contender_ours import Ours
 from tests.benchmarks.measure import Spread, machine, spread
 from tests.benchmarks.report import DEFAULT_FOLDER, publish, table
@@ -112,7 +112,7 @@ def _row(layout: str, seconds: dict[str, list[float]], tokens: int, loss: float)
 def _sharing(layout: str) -> Iterator[None]:
     """Inside it nothing is worth sharing, unless the layout is the one that shares."""
     worth = prefix_tree.WORTH_SHARING if layout.endswith("shared") else 10**9
-    with patch.object(prefix_tree, "WORTH_SHARING", worth), patch.object(student, "WORTH_SHARING", worth):
+    with patch.object(prefix_tree, "WORTH_SHARING", worth):
         yield
 
 

@@ -8,8 +8,8 @@ they are merged exactly (the identity behind FlashAttention, arXiv 2205.14135, a
 Shape legend: T tokens of the row, P of a prefix, Hq query heads, Hk key heads (Hq a multiple of Hk), D head width.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from oel_core.compat.torch import cpu_attention_with_lse, cuda_attention_with_lse
 from oel_core.distillation.forward.prefix_tree import Span
 from oel_core.errors import DistillationError
-from oel_core.models.attention import attention_set_to
+from oel_core.models.attention import attends_by, attention_set_to
 
 NAME = "oel_packed"
 _SCORES = 2**25
@@ -218,6 +218,14 @@ def _per_query_head(tensor: Tensor, heads: int) -> Tensor:
 AttentionInterface.register(NAME, attend)
 
 
-def packed_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
-    """Lets a model read packed rows. Stay inside for the backward too: recomputed layers dispatch again."""
-    return attention_set_to(model, NAME)
+@contextmanager
+def packed_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Lets a model read packed rows. Stay inside for the backward too: recomputed layers dispatch again.
+
+    Raises:
+        ValueError: the model's attention cannot be replaced, so tokens of one sequence would attend to another's.
+    """
+    with attention_set_to(model, NAME):
+        if not attends_by(model, NAME):
+            raise ValueError("its attention cannot be replaced")
+        yield

@@ -97,7 +97,7 @@ def test_off_lets_it_come_apart(start, tmp_path):
 
 # ---- going back ----
 
-EARLY = {"policy": "backtrack", "entropy_rise": 1.55, "entropy_share": 0.01}
+EARLY = {"policy": "backtrack", "entropy_rise": 1.3, "entropy_share": 0.01}
 """Bounds that the collapse leaves within a few steps."""
 
 
