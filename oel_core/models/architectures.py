@@ -1,121 +1,151 @@
-"""Sizes of transformer language models from their configurations alone, without weights.
+"""Sizes of causal language models from their configurations alone, without weights.
 
-The formulas are those of the Llama family (Llama, Mistral, Qwen2, Qwen3, SmolLM2): grouped-query attention, a gated
-feed-forward layer, root-mean-square norms. Other architectures are not guessed at.
+The model is built on the meta device, which has shapes and no numbers: whatever architecture transformers knows is
+counted as transformers builds it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
-FAMILY: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+MOST_LAYERS: Final = 1000
+"""A configuration with more is a mistake, and building it could take all memory."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The numbers that decide a model's size."""
+    """The numbers that decide how much memory a model needs."""
 
+    parameters: int
+    """All of them, tied ones once."""
     vocabulary: int
     hidden: int
     intermediate: int
+    """Width within a block's feed-forward layer; of a mixture of experts, within one of them."""
     layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    tied: bool
-    """Input and output embeddings are one matrix."""
-    qk_norm: bool = False
-    """Queries and keys have norms of their own (Qwen3)."""
-    qkv_bias: bool = False
-    output_bias: bool = False
-    """Of the attention's output projection."""
-    mlp_bias: bool = False
-    positions: int = 0
-    """Longest sequence; 0 is unknown."""
-
-    @property
-    def queries(self) -> int:
-        """Width of all query heads together."""
-        return self.heads * self.head_dim
-
-    @property
-    def keys(self) -> int:
-        """Width of all key heads together; values have the same."""
-        return self.kv_heads * self.head_dim
-
-    @property
-    def linears(self) -> dict[str, tuple[int, int]]:
-        """Linear layers of one block: name → (inputs, outputs)."""
-        return {
-            "q_proj": (self.hidden, self.queries),
-            "k_proj": (self.hidden, self.keys),
-            "v_proj": (self.hidden, self.keys),
-            "o_proj": (self.queries, self.hidden),
-            "gate_proj": (self.hidden, self.intermediate),
-            "up_proj": (self.hidden, self.intermediate),
-            "down_proj": (self.intermediate, self.hidden),
-        }
-
-    @property
-    def parameters(self) -> int:
-        """All parameters, tied ones once."""
-        biases = self.qkv_bias * (self.queries + 2 * self.keys) + self.output_bias * self.hidden
-        biases += self.mlp_bias * (2 * self.intermediate + self.hidden)
-        norms = 2 * self.hidden + self.qk_norm * 2 * self.head_dim
-        block = sum(inputs * outputs for inputs, outputs in self.linears.values()) + biases + norms
-        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        return embeddings + self.layers * block + self.hidden
+    queries: int
+    """Width of all query heads together."""
+    keys: int
+    """Width of all key heads together; values have the same."""
+    linears: Mapping[str, tuple[int, int]]
+    """Linear layers except the last one, which gives the logits: name within the model → (inputs, outputs)."""
 
     def adapter_parameters(self, rank: int, modules: tuple[str, ...] | str) -> int:
-        """Parameters of a low-rank adapter on the named linear layers of every block ("all-linear": all of them)."""
-        chosen = [shape for name, shape in self.linears.items() if modules == "all-linear" or name in modules]
-        return self.layers * sum(rank * (inputs + outputs) for inputs, outputs in chosen)
+        """Parameters of a low-rank adapter on the linear layers with these last names ("all-linear": all of them)."""
+        return sum(
+            rank * (inputs + outputs)
+            for name, (inputs, outputs) in self.linears.items()
+            if modules == "all-linear" or any(f".{name}".endswith(f".{module}") for module in modules)
+        )
 
     @property
     def cache_values(self) -> int:
-        """Keys and values that one token leaves in the cache."""
+        """Keys and values that one token leaves in the cache, if every layer keeps it."""
         return 2 * self.layers * self.keys
 
 
-def read_architecture(values: Mapping[str, Any]) -> Architecture | None:
-    """The architecture that a `config.json` describes, or None where it is not of the family or lacks a number."""
-    kind = values.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILY:
-        return None
+def meta_model(values: Mapping[str, Any]) -> "PreTrainedModel | None":
+    """The model of a `config.json` on the meta device, or None where transformers cannot build one from it."""
+    from transformers import AutoConfig  # takes a second to import
+
+    kind = str(values.get("model_type"))
     try:
-        hidden, heads = int(values["hidden_size"]), int(values["num_attention_heads"])
-        bias = bool(values.get("attention_bias", False))
-        return Architecture(
-            vocabulary=int(values["vocab_size"]),
-            hidden=hidden,
-            intermediate=int(values["intermediate_size"]),
-            layers=int(values["num_hidden_layers"]),
-            heads=heads,
-            kv_heads=int(values.get("num_key_value_heads") or heads),
-            head_dim=int(values.get("head_dim") or hidden // heads),
-            tied=bool(values.get("tie_word_embeddings", kind != "mistral" and kind != "llama")),
-            qk_norm=kind == "qwen3",
-            qkv_bias=bias or kind == "qwen2",
-            output_bias=bias and kind != "qwen2",
-            mlp_bias=bool(values.get("mlp_bias", False)),
-            positions=int(values.get("max_position_embeddings") or 0),
-        )
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+        config = AutoConfig.for_model(kind, **{name: value for name, value in values.items() if name != "model_type"})
+        return build_on_meta(config) if 0 < config.get_text_config().num_hidden_layers <= MOST_LAYERS else None
+    except Exception:  # each architecture refuses impossible numbers in its own way
         return None
 
 
-def _qwen3(
-    hidden: int, intermediate: int, layers: int, heads: int, *, tied: bool, positions: int = 40960
-) -> Architecture:
-    return Architecture(151936, hidden, intermediate, layers, heads, 8, 128, tied, qk_norm=True, positions=positions)
+def build_on_meta(config: "PretrainedConfig") -> "PreTrainedModel":
+    """A causal language model with shapes and no numbers. Raises what transformers raises for impossible ones."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return model
 
 
-KNOWN: Final[dict[str, Architecture]] = {
+def read_architecture(values: Mapping[str, Any]) -> Architecture | None:
+    """The sizes of the model that a `config.json` describes, or None where transformers cannot build it."""
+    model = meta_model(values)
+    return None if model is None else _measure(model)
+
+
+def _measure(model: "PreTrainedModel") -> Architecture | None:
+    """None for a model that says neither how wide it is nor how many heads it has, like one without attention."""
+    config: Any = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None)
+    hidden = getattr(config, "hidden_size", None)
+    if not isinstance(heads, int) or not isinstance(hidden, int):
+        return None
+    head_dim = getattr(config, "head_dim", None) or hidden // heads
+    return Architecture(
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        vocabulary=config.vocab_size,
+        hidden=hidden,
+        intermediate=getattr(config, "intermediate_size", None) or 4 * hidden,
+        layers=config.num_hidden_layers,
+        queries=heads * head_dim,
+        keys=(getattr(config, "num_key_value_heads", None) or heads) * head_dim,
+        linears=_linears(model),
+    )
+
+
+def _linears(model: "PreTrainedModel") -> dict[str, tuple[int, int]]:
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    last = model.get_output_embeddings()
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module is not last:
+            found[name] = (module.in_features, module.out_features)
+        elif isinstance(module, Conv1D):  # GPT-2's
+            found[name] = (module.nx, module.nf)
+    return found
+
+
+def _qwen3(hidden: int, intermediate: int, layers: int, heads: int, *, tied: bool) -> dict[str, Any]:
+    return {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "tie_word_embeddings": tied,
+    }
+
+
+KNOWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "Qwen/Qwen3-0.6B": _qwen3(1024, 3072, 28, 16, tied=True),
     "Qwen/Qwen3-1.7B": _qwen3(2048, 6144, 28, 16, tied=True),
     "Qwen/Qwen3-4B": _qwen3(2560, 9728, 36, 32, tied=True),
-    "Qwen/Qwen3-4B-Instruct-2507": _qwen3(2560, 9728, 36, 32, tied=True, positions=262144),
+    "Qwen/Qwen3-4B-Instruct-2507": _qwen3(2560, 9728, 36, 32, tied=True),
     "Qwen/Qwen3-8B": _qwen3(4096, 12288, 36, 32, tied=False),
-    "smollm2-135m": Architecture(49152, 576, 1536, 30, 9, 3, 64, True, positions=8192),
+    "smollm2-135m": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+    },
 }
-"""Models that presets name, for where neither a folder nor the hub can be asked. From their published config.json."""
+"""What decides the sizes of models that presets name, for where neither a folder nor the hub can be asked. From their
+published config.json."""
+
+
+@cache
+def known_architecture(path: str) -> Architecture | None:
+    """The sizes of one of `KNOWN`, or None for any other."""
+    return read_architecture(KNOWN[path]) if path in KNOWN else None

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from oel_core.config.run import LoraConfig, ModelConfig
 from oel_core.errors import ArtifactError, ConfigError, OelError, PolicyError
+from oel_core.models.architectures import build_on_meta
 from oel_core.models.checkpoints import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -169,11 +170,9 @@ def skeleton(path: str) -> PreTrainedModel | None:
         return skeleton(adapter_base(source))
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return build_on_meta(config)
     except (OSError, ValueError, KeyError):  # not here, or not known: loading it will say so
         return None
-    return model
 
 
 def is_lora(model: Any) -> bool:

@@ -7,8 +7,6 @@ one than the trained, and nothing in an adapter's folder says so to whoever merg
 
 from torch import nn
 
-EMBEDDINGS = frozenset({"lm_head", "embed_tokens"})
-"""What the architectures of `architectures.KNOWN` call their last and first layer."""
 _WRAPPED = (".base_layer", ".original_module")
 """How peft calls what it has put an adapter on, or a trained copy beside."""
 _ADVICE = (

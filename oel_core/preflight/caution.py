@@ -27,7 +27,7 @@ def vocabulary_here(path: str) -> int | None:
     except OelError:
         values = {}
     size = values.get("vocab_size") or (values.get("text_config") or {}).get("vocab_size")
-    return int(size) if size else KNOWN[path].vocabulary if path in KNOWN else None
+    return int(size) if size else KNOWN.get(path, {}).get("vocab_size")
 
 
 def find_cautions(config: OelConfig) -> list[str]:

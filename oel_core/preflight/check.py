@@ -8,9 +8,8 @@ from oel_core.envs.base import env_spec
 from oel_core.errors import ConfigError
 from oel_core.evaluation import check_suites
 from oel_core.evaluation.validation import require_validation
-from oel_core.models.architectures import KNOWN
+from oel_core.models.architectures import KNOWN, meta_model
 from oel_core.models.checkpoints import resolve_model
-from oel_core.models.tying import EMBEDDINGS, tied_message
 from oel_core.policies import check_backend
 from oel_core.prompts.extraction import get_format
 
@@ -52,12 +51,10 @@ def check_adapter(model: ModelConfig) -> None:
     from oel_core.models.loading import add_lora, skeleton  # torch takes a second to import
 
     bare = skeleton(model.path)
+    if bare is None and model.path in KNOWN:
+        bare = meta_model(KNOWN[model.path])
     if bare is not None:
         add_lora(bare, model.lora)
-    elif model.path in KNOWN and KNOWN[model.path].tied:
-        for target in model.lora.target_modules:
-            if target.rpartition(".")[2] in EMBEDDINGS:
-                raise ConfigError(f"model.lora.target_modules: {tied_message(target, 'the other embedding')}")
 
 
 def check_engines(config: OelConfig) -> None:

@@ -10,7 +10,7 @@ from oel_core.envs import check_spec
 from oel_core.envs.base import env_spec
 from oel_core.errors import ConfigError, OelError
 from oel_core.evaluation import make_suite
-from oel_core.models.architectures import KNOWN, Architecture, read_architecture
+from oel_core.models.architectures import KNOWN, Architecture, known_architecture, read_architecture
 from oel_core.models.checkpoints import (
     CONFIG,
     INDEX,
@@ -109,7 +109,7 @@ def find_architecture(path: str) -> tuple[Architecture | None, str]:
     try:
         source = resolve_model(path)
     except OelError:
-        return KNOWN.get(path), "known architectures" if path in KNOWN else "unknown"
+        return known_architecture(path), "known architectures" if path in KNOWN else "unknown"
     if isinstance(source, Path):
         if is_adapter(source):
             return find_architecture(adapter_base(source))
@@ -118,7 +118,7 @@ def find_architecture(path: str) -> tuple[Architecture | None, str]:
     if cached is not None:
         return read_architecture(read_json(cached)), str(cached)
     if source in KNOWN:
-        return KNOWN[source], "known architectures"
+        return known_architecture(source), "known architectures"
     if (fetched := _from_hub(source)) is not None:
         return read_architecture(read_json(fetched)), "the hub"
     return None, "unknown"

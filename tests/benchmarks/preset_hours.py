@@ -4,7 +4,7 @@ python -m tests.benchmarks.preset_hours
 """
 
 from oel_core.config.run import OelConfig, load_config, preset_names
-from oel_core.models.architectures import KNOWN
+from oel_core.models.architectures import KNOWN, known_architecture
 from oel_core.preflight.estimate import StageNeed, estimate
 
 FILL = 0.5
@@ -25,7 +25,8 @@ def main() -> None:
 
 
 def _row(name: str, config: OelConfig) -> str:
-    architecture = KNOWN[config.model.path]
+    architecture = known_architecture(config.model.path)
+    assert architecture is not None
     stages = estimate(config, architecture)
     generated = FILL * sum(stage.rounds * stage.response_tokens for stage in stages)
     peak = max(stage.memory or 0 for stage in stages) / 1e9

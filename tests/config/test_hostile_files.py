@@ -135,7 +135,14 @@ MANIFEST = Manifest(key=KEY, config_digest="0", counts={"n": 1.0}, outputs={}, p
 MESSAGES = {"messages": [{"role": "user", "content": "x"}]}
 IFEVAL = {"key": 1, "prompt": "x", "instruction_id_list": ["a"], "kwargs": [{}]}
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "x", "r": 4, "target_modules": ["a", "b"]}
-MODEL = {"model_type": "qwen3", "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 9, "weight_map": {"a": "b"}}
+MODEL = {
+    "model_type": "qwen3",
+    "hidden_size": 8,
+    "num_attention_heads": 2,
+    "vocab_size": 9,
+    "num_hidden_layers": 1,
+    "weight_map": {"a": "b"},
+}
 
 
 def _adopted(path: Path) -> None:

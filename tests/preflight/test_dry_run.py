@@ -9,7 +9,7 @@ import pytest
 from oel_core.config.run import load_config
 from oel_core.errors import ConfigError
 from oel_core.evaluation.harness import lm_eval as lm_harness
-from oel_core.models.architectures import KNOWN
+from oel_core.models.architectures import known_architecture
 from oel_core.preflight import dry_run as module
 from oel_core.preflight.dry_run import DryRun, Machine, dry_run, find_architecture
 from tests.fakes import tiny_model_folder
@@ -91,7 +91,9 @@ def test_a_model_that_was_not_fetched_says_how(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("OEL_CACHE", str(tmp_path))
     report = look("smollm2-textworld")
     assert [line for line in report.missing if "oel models fetch smollm2-135m" in line]
-    assert report.parameters == KNOWN["smollm2-135m"].parameters
+    known = known_architecture("smollm2-135m")
+    assert known is not None
+    assert report.parameters == known.parameters
 
 
 def test_a_world_that_does_not_exist_is_a_configuration_error() -> None:

@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GPT2Config,
+    LlamaConfig,
+    Olmo2Config,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from oel_core.config.run import LoraConfig, OelConfig, load_config, preset_names
-from oel_core.models.architectures import KNOWN, Architecture, read_architecture
+from oel_core.models.architectures import Architecture, known_architecture, read_architecture
 from oel_core.models.checkpoints import SEED_LM_WEIGHTS
 from oel_core.models.loading import add_lora
 from oel_core.preflight.estimate import (
@@ -33,6 +42,31 @@ SMALL: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
+
+
+def known(path: str) -> Architecture:
+    found = known_architecture(path)
+    assert found is not None
+    return found
+
+
+def tiny_architecture() -> Architecture:
+    """1000 embeddings, 360 in the attention, 600 in the feed-forward layer, 30 in norms."""
+    found = read_architecture(
+        {
+            "model_type": "llama",
+            "vocab_size": 100,
+            "hidden_size": 10,
+            "intermediate_size": 20,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 6,
+            "tie_word_embeddings": True,
+        }
+    )
+    assert found is not None
+    return found
 
 
 def count(config: Any) -> int:
@@ -78,7 +112,7 @@ def test_the_seed_models_parameters_are_counted_exactly() -> None:
     ],
 )
 def test_known_models_have_their_published_size(name: str, parameters: int) -> None:
-    assert KNOWN[name].parameters == parameters
+    assert known(name).parameters == parameters
 
 
 @pytest.mark.parametrize("modules", ["all-linear", ("q_proj", "v_proj")])
@@ -91,8 +125,43 @@ def test_an_adapters_parameters_are_counted_exactly(modules: Any) -> None:
     assert architecture.adapter_parameters(4, modules) == trained
 
 
-@pytest.mark.parametrize("values", [{}, {"model_type": "gpt2"}, {"model_type": "llama", "hidden_size": "wide"}])
-def test_other_architectures_are_not_guessed_at(values: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("config", "parameters", "cache_values"),
+    [
+        # embeddings 101 x 48; a block: attention 48 x (80 + 2 x 40) + 80 x 48, three matrices 48 x 80, norms
+        (GemmaConfig(**SMALL, head_dim=20), 101 * 48 + 3 * (48 * 240 + 3 * 48 * 80 + 2 * 48) + 48, 2 * 3 * 40),
+        # not tied, norms of queries and keys as wide as they are
+        (Olmo2Config(**SMALL), 2 * 101 * 48 + 3 * (48 * 144 + 3 * 48 * 80 + 2 * 48 + 72) + 48, 2 * 3 * 24),
+        # embeddings of tokens and positions; a block with biases, its matrices of the kind Conv1D
+        (
+            GPT2Config(vocab_size=101, n_embd=48, n_layer=3, n_head=4, n_positions=64),
+            165 * 48 + 3 * 28_272 + 96,
+            2 * 3 * 48,
+        ),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_any_architecture_of_transformers_is_counted(config: Any, parameters: int, cache_values: int) -> None:
+    found = read_architecture(json.loads(config.to_json_string(use_diff=False)))
+    assert found is not None
+    assert (found.parameters, found.cache_values) == (parameters, cache_values)
+    with torch.device("meta"):
+        adapted = add_lora(AutoModelForCausalLM.from_config(config), LoraConfig(r=2, target_modules="all-linear"))
+    trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+    assert found.adapter_parameters(2, "all-linear") == trained
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"model_type": "of next year"},
+        {"model_type": "llama", "hidden_size": "wide"},
+        {"model_type": "llama", "num_hidden_layers": 10**9},
+        {"model_type": "qwen3", "num_attention_heads": 0},
+    ],
+)
+def test_what_cannot_be_built_is_not_guessed_at(values: dict[str, Any]) -> None:
     assert read_architecture(values) is None
 
 
@@ -147,7 +216,7 @@ def test_a_teacher_that_answers_reads_its_knowledge() -> None:
 
 
 def test_models_beside_the_student_by_hand() -> None:
-    small = Architecture(100, 10, 20, 1, 2, 1, 5, True)
+    small = tiny_architecture()
 
     def bytes_each(*overrides: str) -> int:
         config = load_config("quickstart", ["model.dtype=bfloat16", *overrides])
@@ -161,7 +230,7 @@ def test_models_beside_the_student_by_hand() -> None:
 
 
 def test_a_student_that_reads_knowledge_needs_room_for_it() -> None:
-    small = Architecture(100, 10, 20, 1, 2, 1, 5, True)
+    small = tiny_architecture()
     plain, held = (
         load_config("quickstart", ["knowledge.max_tokens=1000", "distill.micro_batch_tokens=1", *more])
         for more in ([], ["distill.retention.in_context_weight=1"])
@@ -183,14 +252,14 @@ def test_suites_are_counted_by_their_own_numbers() -> None:
 
 
 def test_full_fine_tuning_and_adapters_by_hand() -> None:
-    small = Architecture(100, 10, 20, 1, 2, 1, 5, True)
+    small = tiny_architecture()
     plain = load_config(
         "quickstart", ["distill.micro_batch_tokens=1", "distill.max_response_tokens=1", "model.max_length=2"]
     )
     adapted = load_config("quickstart", ["model.lora={r: 2}", "model.dtype=bfloat16"])
-    assert trained_parameters(plain, small) == small.parameters == 1000 + 300 + 600 + 30
-    assert trained_parameters(adapted, small) == 2 * (20 + 15 + 15 + 20 + 30 + 30 + 30)
-    assert transient_disk(adapted, small) == 3 * 320 * 4 * 3
+    assert trained_parameters(plain, small) == small.parameters == 1000 + 360 + 600 + 30
+    assert trained_parameters(adapted, small) == 2 * (22 + 16 + 16 + 22 + 30 + 30 + 30)
+    assert transient_disk(adapted, small) == 3 * 332 * 4 * 3
     # float32: weights, gradients and two moments are 16 bytes, the teacher 4
     assert training_memory(plain, small) > 20 * small.parameters
     longer = load_config(
@@ -214,14 +283,14 @@ FITS = {
 def test_a_preset_fits_the_gpu_that_it_names(preset: str) -> None:
     config = load_config(preset)
     assert f"{FITS[preset]} GB" in config.description
-    peak = max(stage.memory or 0 for stage in estimate(config, KNOWN[config.model.path]))
+    peak = max(stage.memory or 0 for stage in estimate(config, known(config.model.path)))
     assert 0 < peak < FITS[preset] * 10**9
 
 
 def test_eight_gpus_divide_the_8b_setting() -> None:
     spread = ["distill.processes=8", "distill.sharding=fsdp2", "distill.gradient_checkpointing=true"]
     one, eight = load_config("paper-frozen-lake-8b", spread[2:]), load_config("paper-frozen-lake-8b", spread)
-    model = KNOWN[one.model.path]
+    model = known(one.model.path)
     assert training_memory(eight, model) < 80 * 10**9 < training_memory(one, model)
     # weights, gradients and moments are divided; the teacher and the gathered weights are not
     assert training_memory(one, model) - training_memory(eight, model) == 14 * model.parameters
@@ -229,14 +298,14 @@ def test_eight_gpus_divide_the_8b_setting() -> None:
 
 def test_processes_on_a_cpu_share_its_memory() -> None:
     one, two = (load_config("quickstart", [f"distill.processes={count}", "model.device=cpu"]) for count in (1, 2))
-    small = Architecture(100, 10, 20, 1, 2, 1, 5, True)
+    small = tiny_architecture()
     alone, together = ({need.stage: need for need in estimate(config, small)}["distill"] for config in (one, two))
     assert together.memory == 2 * (alone.memory or 0)
 
 
 def test_the_8b_setting_says_that_it_fits_nothing_of_141_gb() -> None:
     config = load_config("paper-frozen-lake-8b")
-    assert max(stage.memory or 0 for stage in estimate(config, KNOWN[config.model.path])) > 141 * 10**9
+    assert max(stage.memory or 0 for stage in estimate(config, known(config.model.path))) > 141 * 10**9
     assert "more memory than one 141 GB GPU" in config.description
 
 
@@ -255,5 +324,5 @@ def test_memory_is_within_a_factor_of_two_of_what_is_measured(stage: str, shape:
 
 def test_more_in_a_batch_needs_more_until_there_is_no_more() -> None:
     config = load_config("quickstart", ["model.batch_size=8"])
-    sizes = [generation_memory(config, KNOWN["smollm2-135m"], 100, 10, together) for together in (1, 4, 8, 99)]
+    sizes = [generation_memory(config, known("smollm2-135m"), 100, 10, together) for together in (1, 4, 8, 99)]
     assert sizes[0] < sizes[1] < sizes[2] == sizes[3]
