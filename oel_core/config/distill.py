@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from oel_core.config.names import ObjectiveName
-from oel_core.config.section import Count, Section, Share
+from oel_core.config.section import Count, CountOrZero, Section, Share
 from oel_core.config.stability import StabilityConfig
 
 CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
@@ -33,6 +33,17 @@ class RetentionConfig(Section):
     """Share of a step's turns that is trained on: those with the largest divergence, fairly over trajectories."""
 
 
+class MaskConfig(Section):
+    """Responses, and tokens of them, that are scored but not trained on. Everything is off by default."""
+
+    truncated: bool = False
+    """Leave out responses that hit the token cap."""
+    repetition: float | None = Field(default=None, ge=0, lt=1)
+    """Leave out responses whose share of repeated four-grams is above this; null: none for that."""
+    first_tokens: CountOrZero = 0
+    """Response tokens at the start of each response that have no loss."""
+
+
 class RegimeConfig(Section):
     """Who writes the responses that a student learns from, who judges them, and what holds it back."""
 
@@ -50,6 +61,7 @@ class RegimeConfig(Section):
     rollouts: Literal["transformers", "vllm", "openai"] = "transformers"
     """What draws responses from the student: itself, or an engine that takes its weights over before each step."""
     retention: RetentionConfig = RetentionConfig()
+    mask: MaskConfig = MaskConfig()
     processes: Count = 1
     """Processes on this machine that share each step, one for each GPU; not part of the result."""
     sharding: Literal["none", "fsdp2"] = "none"

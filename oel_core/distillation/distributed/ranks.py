@@ -22,7 +22,7 @@ from oel_core.distillation.forward.student import Student
 from oel_core.distillation.objectives.losses import Objective
 from oel_core.distillation.teachers.frozen import Teacher
 from oel_core.distillation.training.rollouts import Rollout
-from oel_core.distillation.training.update import Scores, accumulate_gradients, check_rollouts, measure
+from oel_core.distillation.training.update import Scores, accumulate_gradients, check_rollouts, measure, trained_tokens
 
 Answer = Callable[[Sequence[Sample]], list[Rollout]]
 _BUCKET = 2**24
@@ -167,7 +167,7 @@ class Replicas(Alone):
         objective: Objective | None = None,
     ) -> Scores:
         check_rollouts(rollouts)
-        share = weight if weight is not None else 1 / sum(len(rollout.response) for rollout in rollouts)
+        share = weight if weight is not None else 1 / trained_tokens(rollouts)
         learn = partial(accumulate_gradients, student, teacher, config=config, objective=objective)
 
         def work(part: Sequence[Rollout]) -> Scores:

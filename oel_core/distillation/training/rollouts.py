@@ -28,6 +28,8 @@ class Rollout:
     """Token ids, end token included when one was sampled."""
     truncated: bool
     """The response hit the token cap."""
+    masked: int = 0
+    """Response tokens, from the first on, that have no loss."""
 
     @classmethod
     def of(cls, sample: Sample, response: list[int], tokens: Tokens) -> Self:
@@ -38,6 +40,11 @@ class Rollout:
     def length(self) -> int:
         """Tokens of the student's prompt and the response."""
         return len(self.sample.prompt) + len(self.response)
+
+    @property
+    def trained(self) -> int:
+        """Response tokens that have a loss."""
+        return max(0, len(self.response) - self.masked)
 
     @property
     def taught_length(self) -> int:

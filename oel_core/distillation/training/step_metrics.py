@@ -82,5 +82,6 @@ class StepMetrics:
             wall_s=time.perf_counter() - self._started,
             tokens=self.tokens + sum(len(rollout.sample.prompt) for rollout in self.rollouts),
             terms=term_values(self.result.terms) or None,
+            trained_tokens=self.scores.tokens if self.scores.tokens < self.tokens else None,
             trained_turns=self.result.trained if self.result.trained < len(self.rollouts) else None,
         )

@@ -37,7 +37,7 @@ class StepRecord(Record):
     """Before clipping."""
     lr: float
     response_tokens: int = Field(ge=1)
-    """Response tokens of the batch; the loss is a mean over these."""
+    """Response tokens of the batch; the loss is a mean over these, or over `trained_tokens`."""
     response_length: float
     """Mean response tokens of a sample."""
     truncation_rate: float = Field(ge=0, le=1)
@@ -59,8 +59,10 @@ class StepRecord(Record):
     """Prompt and response tokens that the student read."""
     terms: dict[str, float] | None = Field(default=None, exclude_if=lambda value: value is None)
     """Mean divergence per response token of each retention term, nats, before its weight."""
-    trained_turns: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
-    """Turns that were trained on, where not all were."""
+    trained_tokens: int | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
+    """Response tokens that were trained on, where not all were."""
+    trained_turns: int | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
+    """Turns that were trained on, where not all were; 0: the step updated nothing."""
 
 
 OnStep = Callable[[StepRecord], None]

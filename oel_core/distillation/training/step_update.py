@@ -1,7 +1,7 @@
 """The gradient of one optimiser step: the objective on the selected turns plus the retention terms."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from oel_core.config.run import DistillConfig
 from oel_core.distillation.data.dataset import Sample
 from oel_core.distillation.distributed.ranks import Ranks
 from oel_core.distillation.forward.student import Student
+from oel_core.distillation.objectives.masks import trained_places
 from oel_core.distillation.objectives.retention import Retention, Term
 from oel_core.distillation.objectives.top_turns import top_turns
 from oel_core.distillation.regimes import Regime
@@ -22,12 +23,12 @@ class StepLoss:
     """The values whose gradient one step applied."""
 
     scores: Scores
-    """Of every rollout; `losses` are empty for those that were not trained on."""
+    """Of every rollout; `losses` are those of the trained tokens, so empty where a rollout was not trained on."""
     terms: Mapping[str, Term] = field(default_factory=dict)
 
     @property
     def loss(self) -> Tensor:
-        """What was minimised, a scalar: the mean per response token, plus the weighted terms."""
+        """What was minimised, a scalar: the mean per trained token, plus the weighted terms."""
         return self.scores.loss + sum(term.loss for term in self.terms.values())
 
     @property
@@ -57,29 +58,57 @@ class StepUpdate:
         self._ranks = ranks
 
     def accumulate(self, rollouts: Sequence[Rollout], replayed: Sequence[Sample]) -> StepLoss:
-        """One step's gradient, from all of its rollouts and the general prompts that are replayed in it.
+        """One step's gradient, from its rollouts that no mask leaves out and the general prompts replayed in it.
+
+        Where the masks leave no rollout there is no gradient at all, of the retention terms neither.
 
         Raises:
             DistillationError: there is no rollout, or a response is empty.
             PolicyError: the student's logits are not finite at a replayed prompt.
         """
-        scores = self._top(rollouts) if self._config.retention.top_turns is not None else self._learn(rollouts)
-        terms = self._retention.accumulate(rollouts, replayed) if self._retention is not None else {}
-        return StepLoss(scores, terms)
+        kept = trained_places(rollouts, self._config.mask)
+        trained = [rollouts[place] for place in kept]
+        left_out = sorted(set(range(len(rollouts))) - set(kept))
+        groups = [(left_out, _without_losses(self._measure([rollouts[place] for place in left_out])))]
+        if trained:
+            groups.append((kept, self._train(trained)))
+        terms = self._retention.accumulate(trained, replayed) if self._retention is not None and trained else {}
+        return StepLoss(_in_order(groups), terms)
+
+    def _train(self, rollouts: Sequence[Rollout]) -> Scores:
+        return self._top(rollouts) if self._config.retention.top_turns is not None else self._learn(rollouts)
+
+    def _measure(self, rollouts: Sequence[Rollout]) -> Scores:
+        if not rollouts:
+            return Scores.nothing()
+        return self._ranks.measure(self._student, self._regime.teacher, rollouts, self._regime.objective)
 
     def _learn(self, rollouts: Sequence[Rollout]) -> Scores:
-        regime = self._regime
-        return self._ranks.accumulate(self._student, regime.teacher, rollouts, self._config, objective=regime.objective)
+        regime, first = self._regime, self._config.mask.first_tokens
+        masked = [replace(rollout, masked=first) for rollout in rollouts]
+        scores = self._ranks.accumulate(self._student, regime.teacher, masked, self._config, objective=regime.objective)
+        return replace(scores, losses=[part[first:] for part in scores.losses])
 
     def _top(self, rollouts: Sequence[Rollout]) -> Scores:
         """Every turn is scored, and those that differ most are trained on: one more forward of the student."""
-        regime, share = self._regime, self._config.retention.top_turns
+        share, first = self._config.retention.top_turns, self._config.mask.first_tokens
         assert share is not None
-        scores = self._ranks.measure(self._student, regime.teacher, rollouts, regime.objective)
+        scores = _without_losses(self._measure(rollouts))
         trajectories = [rollout.sample.id.rpartition("/")[0] for rollout in rollouts]
-        kept = top_turns(trajectories, torch.stack([part.mean() for part in scores.divergence]).tolist(), share)
+        means = torch.stack([part[first:].mean() for part in scores.divergence]).tolist()
+        kept = top_turns(trajectories, means, share)
         learnt = self._learn([rollouts[place] for place in kept])
-        losses = [part[:0] for part in scores.losses]
         for place, found in zip(kept, learnt.losses, strict=True):
-            losses[place] = found
-        return replace(scores, losses=losses)
+            scores.losses[place] = found
+        return scores
+
+
+def _without_losses(scores: Scores) -> Scores:
+    return replace(scores, losses=[part[:0] for part in scores.losses])
+
+
+def _in_order(groups: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
+    """The scores of groups of rollouts, each with its places among all rollouts, as scores of these."""
+    order = [place for places, _ in groups for place in places]
+    joined = ([tensor for _, scores in groups for tensor in getattr(scores, part.name)] for part in fields(Scores))
+    return Scores(*([tensors[at] for at in sorted(range(len(order)), key=order.__getitem__)] for tensors in joined))

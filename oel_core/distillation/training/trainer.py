@@ -180,11 +180,7 @@ class ContextDistillationTrainer(DistillationTrainer):
         state = TrainingState(
             step=self.state.global_step,
             weights=self.ranks.whole(self._trainable()),
-            optimiser=get_optimizer_state_dict(
-                self.accelerator.unwrap_model(self.model),
-                self._plain_optimizer(),
-                options=StateDictOptions(full_state_dict=True, cpu_offload=True),
-            ),
+            optimiser=self._optimiser_state(),
             scheduler=self.lr_scheduler.state_dict(),
             rng=rng_state(),
             teacher=self.teacher.state(),
@@ -192,6 +188,17 @@ class ContextDistillationTrainer(DistillationTrainer):
         if self.ranks.index == 0:
             self.outputs.checkpoints.save(state, lambda folder: self.state.save_to_json(str(folder / _TRAINER_STATE)))
         self.ranks.wait()
+
+    def _optimiser_state(self) -> dict[str, Any]:
+        """Of an optimiser without state torch takes a step with zero gradients first: that step is taken back."""
+        optimiser = self._plain_optimizer()
+        unused = not optimiser.state
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        found = get_optimizer_state_dict(self.accelerator.unwrap_model(self.model), optimiser, options=options)
+        if unused:
+            optimiser.state.clear()
+            return {**found, "state": {}}
+        return dict(found)
 
     def run(self) -> None:
         """Trains to the end, from the newest checkpoint or from the start."""
@@ -228,6 +235,8 @@ class ContextDistillationTrainer(DistillationTrainer):
             dict(state.optimiser),
             options=StateDictOptions(full_state_dict=True, strict=False),  # parameters that never had a gradient
         )
+        if not state.optimiser["state"]:
+            self._plain_optimizer().state.clear()  # as in `_optimiser_state`
         self.lr_scheduler.load_state_dict(dict(state.scheduler))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:

@@ -34,7 +34,7 @@ class Scores:
     divergence: list[Tensor]
     """Nats per response token, before the clip."""
     losses: list[Tensor]
-    """The same after it."""
+    """The same after it. A step keeps those of the tokens that were trained on."""
     entropy: list[Tensor]
     """Of the student, nats per response token."""
     student_mass: list[Tensor]
@@ -49,13 +49,13 @@ class Scores:
 
     @property
     def tokens(self) -> int:
-        """Response tokens."""
+        """Response tokens that have a loss."""
         return sum(map(len, self.losses))
 
     @property
     def loss(self) -> Tensor:
-        """Mean over all response tokens, whichever rollout they belong to; a scalar."""
-        return torch.cat(self.losses).sum() / self.tokens
+        """Mean over all of these, whichever rollout they belong to; a scalar, 0 where there are none."""
+        return torch.cat(self.losses).sum() / max(1, self.tokens)
 
 
 def accumulate_gradients(
@@ -68,7 +68,9 @@ def accumulate_gradients(
     objective: Objective | None = None,
     batches: Sequence[Sequence[Rollout]] | None = None,
 ) -> Scores:
-    """Adds the gradient of the mean loss per response token to `.grad` of the student's parameters.
+    """Adds the gradient of the mean loss per trained response token to `.grad` of the student's parameters.
+
+    Scores are of all response tokens; those that a rollout masks add nothing to the gradient.
 
     Micro-batches and chunks change memory and time, and the result only by rounding. Gradients are added from the
     first micro-batch on: after an error they are worth nothing.
@@ -78,7 +80,7 @@ def accumulate_gradients(
         teacher: whom it learns from.
         rollouts: samples with the student's responses.
         config: the objective's settings.
-        weight: of each response token in the sum that is differentiated; None gives 1 / tokens, the mean.
+        weight: of each trained token in the sum that is differentiated; None gives 1 / trained tokens, the mean.
         objective: what is minimised; None gives the configured one.
         batches: the rollouts as micro-batches; None has the student make them.
 
@@ -88,7 +90,7 @@ def accumulate_gradients(
     check_rollouts(rollouts)
     check_vocabulary(student, teacher)
     chosen = objective or Objective.named(config)
-    share = weight if weight is not None else 1 / sum(len(rollout.response) for rollout in rollouts)
+    share = weight if weight is not None else 1 / trained_tokens(rollouts)
 
     def learn(batch: Sequence[Rollout]) -> tuple[Tensor, ...]:
         taught = teacher.hidden(batch)
@@ -140,11 +142,13 @@ def _backward(
     hidden = student.hidden(batch)
     leaf = hidden.detach().requires_grad_()
     sampled = torch.tensor([token for rollout in batch for token in rollout.response], device=hidden.device)
+    weights = [weight * (place >= one.masked) for one in batch for place in range(len(one.response))]
     parts = []
     for rows in chunks(len(leaf), student.split.vocabulary, objective, hidden.device):
         logits = student.split.logits(leaf[rows])
         scored: Scored = score(objective, logits.detach(), teacher.logits(taught[rows]), sampled[rows])
-        logits.backward(scored.gradient.mul_(weight).to(logits.dtype))
+        shares = torch.tensor(weights[rows], dtype=scored.gradient.dtype, device=logits.device)
+        logits.backward(scored.gradient.mul_(shares[:, None]).to(logits.dtype))
         parts.append(scored[:-1])
         del logits, scored
     if hidden.requires_grad:
@@ -160,6 +164,13 @@ def chunks(tokens: int, vocabulary: int, objective: Objective, device: torch.dev
     size = -(-tokens // count)
     for start in range(0, tokens, size):
         yield slice(start, start + size)
+
+
+def trained_tokens(rollouts: Sequence[Rollout]) -> int:
+    """Response tokens that have a loss. DistillationError where there are none: no mean can be taken."""
+    if not (tokens := sum(rollout.trained for rollout in rollouts)):
+        raise DistillationError("every response token is masked, so there is nothing to learn from")
+    return tokens
 
 
 def check_rollouts(rollouts: Sequence[Rollout]) -> None:

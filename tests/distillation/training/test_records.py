@@ -8,6 +8,7 @@ SOMETIMES = {
     "teacher_mass": 0.8,
     "backtracks": 1,
     "terms": {"replay": 0.1},
+    "trained_tokens": 9,
     "trained_turns": 2,
 }
 """Fields of a step in which they mean something."""
