@@ -28,8 +28,8 @@ KINDS = {
     "fsdp2, unequal micro-batches": {"sharding": "fsdp2", "micro_batch_tokens": 1},  # 3 here, 4 there
     "in context": {"retention": {"in_context_weight": 0.5}},
     "top turns": {"retention": {"top_turns": 0.6}},
-    "masks": {"mask": {"truncated": True, "first_tokens": 1}, "max_response_tokens": 24},
-    "masks, fsdp2": {"sharding": "fsdp2", "mask": {"truncated": True, "first_tokens": 1}, "max_response_tokens": 24},
+    "masks": {"mask": {"truncated": True, "first_tokens": 1}, "max_response_tokens": 60},
+    "masks, fsdp2": {"sharding": "fsdp2", "mask": {"truncated": True, "first_tokens": 1}, "max_response_tokens": 60},
     "teacher rollouts": {"regime": "teacher_rollouts"},
     "mixture": {"regime": "mixture"},
 }
@@ -38,7 +38,7 @@ KINDS = {
 FEWER = {"samples": 6}
 """One prompt of each step left out."""
 LONGEST = 300
-"""Tokens of no sequence are more: prompts of some 200 bytes, knowledge and a response of at most 24."""
+"""Tokens of no sequence are more: prompts of some 200 bytes, knowledge and a response of at most 60."""
 
 
 @pytest.fixture(scope="module")
