@@ -122,6 +122,8 @@ class ExtractConfig(Section):
     """Episodes whose items are used; null is half of `collect.extraction_episodes`, the paper's choice."""
     turns_shown: Count | None = None
     """Last turns of an episode that the extractor reads; null shows all."""
+    evidence: Literal["off", "drop"] = "off"
+    """`drop` leaves out items that quote what no observation, response or feedback of their episode has."""
     sampling: Sampling = Sampling(max_tokens=2048)
 
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from oel_core.config.run import ExtractConfig, KnowledgeConfig
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PromptTooLongError
-from oel_core.knowledge.extraction_records import Dropped, ExtractionResult, KnowledgeState, RawOutput
+from oel_core.knowledge.evidence import missing_quotes
+from oel_core.knowledge.extraction_records import Dropped, ExtractionResult, KnowledgeState, RawOutput, RejectedItem
 from oel_core.knowledge.hygiene import screen
 from oel_core.knowledge.store import empty, merge
 from oel_core.policies.base import Completion, Policy, Request
@@ -189,12 +190,24 @@ class _Reader:
             prompt_tokens=len(answer.prompt_ids),
             response_tokens=len(answer.response_ids),
         )
-        return row.model_copy(update={"items": len(self._items(row)), "dropped": self._dropped(row)})
+        rejected = self._rejected(row, episode)
+        row = row.model_copy(update={"rejected": rejected, "dropped": self._dropped(row)})
+        return row.model_copy(update={"items": len(self._accepted(row))})
 
     def _items(self, row: RawOutput) -> list[str]:
         """Item texts of an answer, without one that the token cap cut."""
         cut = row.stop_reason is StopReason.LENGTH
         return self.form.parse(self.form.finished(row.said) if cut else row.said)
+
+    def _rejected(self, row: RawOutput, episode: Trajectory) -> tuple[RejectedItem, ...]:
+        if self.config.evidence == "off":
+            return ()
+        missing = {text: missing_quotes(text, episode) for text in self._items(row)}
+        return tuple(RejectedItem(text=text, missing=tuple(found)) for text, found in missing.items() if found)
+
+    def _accepted(self, row: RawOutput) -> list[str]:
+        rejected = {item.text for item in row.rejected}
+        return [text for text in self._items(row) if text not in rejected]
 
     def _dropped(self, row: RawOutput) -> Dropped | None:
         if row.stop_reason is StopReason.LENGTH and not answer_in(row.said).strip():
@@ -211,7 +224,7 @@ class _Reader:
                 format=self.form.name,
                 model=self.policy.name,
             )
-            for text in self._items(row)
+            for text in self._accepted(row)
         ]
         kept, flagged = screen(items, replica.knowledge.items, self.cap.hygiene, replica.number)
         knowledge = merge(

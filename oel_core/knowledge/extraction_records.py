@@ -18,6 +18,14 @@ class Dropped(StrEnum):
     """The token cap cut the last item, or the last line of free text."""
 
 
+class RejectedItem(Record):
+    """An item that quotes what its episode does not have."""
+
+    text: str
+    missing: tuple[str, ...]
+    """What it quotes and no observation, response or feedback has."""
+
+
 class RawOutput(Record):
     """One row of `raw.jsonl`: what the extractor answered to one episode, or why it was not asked."""
 
@@ -29,9 +37,11 @@ class RawOutput(Record):
     answer: str | None = None
     """The output after the thinking, where the policy could tell by token ids or its server gave it apart."""
     items: int = Field(default=0, ge=0)
-    """Items the format found in what is whole, before duplicates and the cap."""
+    """Items the format found in what is whole, before duplicates and the cap, without the rejected ones."""
     dropped: Dropped | None = None
     """Why something that was written is not among the items."""
+    rejected: tuple[RejectedItem, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Items that were left out for want of evidence."""
     skipped: str | None = None
     """The episode's own error, when it had one: nothing was asked."""
     error: str | None = None
@@ -100,6 +110,11 @@ class ExtractionResult:
     def truncated(self) -> int:
         """Answers that hit the token cap."""
         return sum(row.stop_reason is StopReason.LENGTH for row in self.raw)
+
+    @property
+    def rejected(self) -> int:
+        """Items that were left out for want of evidence."""
+        return sum(len(row.rejected) for row in self.raw)
 
     def dropped(self, reason: Dropped) -> int:
         """Answers of which a part was dropped for this reason."""

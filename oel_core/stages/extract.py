@@ -134,5 +134,6 @@ def _counts(results: list[ExtractionResult]) -> dict[str, float]:
         "failed": sum(result.failed for result in results),
         "skipped": sum(result.skipped for result in results),
         "truncated": sum(result.truncated for result in results),
+        "rejected_items": sum(result.rejected for result in results),
         **{reason.value: sum(result.dropped(reason) for result in results) for reason in Dropped},
     }
