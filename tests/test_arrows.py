@@ -28,6 +28,7 @@ ROOMS = (
     "evaluation",
     "rounds",
     "projects",
+    "imports",
     "gate",
     "preflight",
     "stages",

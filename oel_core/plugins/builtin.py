@@ -76,6 +76,15 @@ OBJECTIVES: Final = Registry(
 )
 """`oel_core.distillation.objectives.losses.Loss`: which tokens it looks at, and its value at each."""
 
+LOG_FORMATS: Final = Registry(
+    "log format",
+    "oel.log_formats",
+    {
+        "openai-chat": "oel_core.imports.formats.openai_chat:read",
+    },
+)
+"""`oel_core.imports.records.ReadEntry`: an entry of a log to the model calls that it holds."""
+
 _FIELDS: Final = {
     "environment.name": ENVIRONMENTS,
     "model.backend": POLICIES,

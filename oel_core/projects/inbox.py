@@ -106,7 +106,7 @@ def _read(path: Path, env: str, require: Require, found: NewExperience) -> None:
 def _take(line: bytes, file: str, number: int, env: str, require: Require, found: NewExperience) -> None:
     try:
         episode = parse_line(line, Trajectory)
-        _require_usable(episode, env)
+        require_usable(episode, env)
         require(episode)
     except LineError as error:
         reason, _, _ = error.reason.partition(" at line 1 column ")  # so that equal reasons are equal
@@ -116,7 +116,7 @@ def _take(line: bytes, file: str, number: int, env: str, require: Require, found
         found.received.append(Received(file=file, line=number, episode=episode))
 
 
-def _require_usable(episode: Trajectory, env: str) -> None:
+def require_usable(episode: Trajectory, env: str) -> None:
     """Raises LineError for an episode that is whole but must not, or cannot, be learned from."""
     if episode.env != env:
         raise LineError("env", f"it was played in '{episode.env}', not in '{env}'")
@@ -127,12 +127,12 @@ def _require_usable(episode: Trajectory, env: str) -> None:
     if not episode.turns:
         raise LineError("turns", "it has no turns")
     for number, turn in enumerate(episode.turns):
-        problem = _not_a_prompt(turn.messages)
+        problem = not_a_prompt(turn.messages)
         if problem:
             raise LineError(f"turns.{number}.messages", problem)
 
 
-def _not_a_prompt(messages: Sequence[Message]) -> str | None:
+def not_a_prompt(messages: Sequence[Message]) -> str | None:
     """What is wrong with messages that an assistant is to answer, after chat templates: system first, user last."""
     if messages[0].role == "assistant":
         return "the first message is the assistant's: a prompt begins with the system or the user"

@@ -1,0 +1,71 @@
+"""`oel import`: logs of a deployed agent as episodes of an inbox."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from flows.cli.shared import AsJson, err, out, print_json, print_table
+from oel_core.imports.privacy import Privacy
+from oel_core.plugins.builtin import LOG_FORMATS
+
+if TYPE_CHECKING:
+    from oel_core.imports.importing import Imported, Say
+
+
+def import_(
+    format: Annotated[str, typer.Argument(metavar="FROM", help=f"Format: {', '.join(LOG_FORMATS.names())}.")],
+    path: Annotated[Path, typer.Argument(help="The log, or a folder of logs (.jsonl, .ndjson, .json).")],
+    into: Annotated[Path, typer.Option("--into", help="The inbox, a folder; made if it is missing.")],
+    env: Annotated[str, typer.Option("--env", help="Name of the project's environment.")],
+    privacy: Annotated[
+        Privacy, typer.Option(help="Secrets and personal data: pseudonyms for them, no such session, or as they are.")
+    ] = Privacy.MASK,
+    top_score: Annotated[float, typer.Option(help="The best score that the log gives: 5 for five stars.")] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Turn the logs of a deployed agent into new episodes of an inbox; what was imported once is not imported again."""
+    from oel_core.errors import ConfigError
+    from oel_core.imports.importing import Import, import_logs
+
+    if not 0 < top_score < float("inf"):
+        raise ConfigError(f"--top-score is {top_score}: the best score is a number above 0")
+    with _progress() as say:
+        done = import_logs(Import(format, path, into, env, privacy, top_score), say)
+    if as_json:
+        print_json([vars(done)])
+        return
+    print_table("", ("", "count"), _rows(done))
+    if done.file is not None:
+        out.print(f"New file     {into / done.file}", soft_wrap=True)
+    if done.left_out:
+        out.print(f"Left out     {into / 'refused'} has a copy of each entry with the reason", soft_wrap=True)
+
+
+def _rows(done: "Imported") -> list[tuple[str, str]]:
+    return [
+        ("entries read", str(done.entries)),
+        ("calls in them", str(done.calls)),
+        ("episodes imported", str(done.episodes)),
+        ("calls imported, each a turn", str(done.turns)),
+        *((f"calls dropped: {reason}", str(number)) for reason, number in done.dropped.items()),
+        *((f"entries left out: {reason}", str(number)) for reason, number in done.left_out.items()),
+    ]
+
+
+@contextmanager
+def _progress() -> Iterator["Say"]:
+    """A bar on the terminal, nothing anywhere else."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def say(doing: str, done: int, total: int) -> None:
+            progress.update(
+                task, description=f"{doing} {done if not total else ''}", completed=done, total=total or None
+            )
+
+        yield say

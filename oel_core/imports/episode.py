@@ -1,0 +1,68 @@
+"""A session as an episode: each call is a turn, and what came between two calls is what the world answered."""
+
+from collections.abc import Sequence
+
+from oel_core.imports.feedback import described, reward
+from oel_core.imports.records import Call, Session
+from oel_core.policies.text.plain_tools import call_line
+from oel_core.types import INSTRUCTING, IdSource, Message, Split, Trajectory, Turn
+
+
+def episode(session: Session, id: str, env: str, index: int, top_score: float) -> Trajectory:
+    """The episode of a session.
+
+    Its reward stands at the last turn: people rate how a conversation ended far more often than each step of it. The
+    texts carry no token ids, so `response_ids` and `prompt_ids_digest` are empty.
+
+    Args:
+        env: name of the project's environment, which decides who may use the episode.
+        top_score: see `oel_core.imports.feedback.reward`.
+    """
+    given = [(turn, one) for turn, call in enumerate(session.calls, start=1) for one in call.feedback]
+    value = reward([one for _, one in given], top_score)
+    following = [*session.calls[1:], None]
+    turns = [_turn(call, after) for call, after in zip(session.calls, following, strict=True)]
+    turns[-1] = turns[-1].model_copy(update={"reward": value})
+    return Trajectory(
+        id=id,
+        env=env,
+        seed=0,
+        split=Split.EXTRACT,
+        round=0,
+        replica=0,
+        index=index,
+        policy=session.calls[-1].model,
+        knowledge_digest=None,
+        intro="",
+        turns=tuple(turns),
+        terminated=not session.calls[-1].response.tool_calls,
+        truncated=False,
+        reward=value,
+        feedback=described((None if one.whole else turn, one) for turn, one in given),
+    )
+
+
+def _turn(call: Call, after: Call | None) -> Turn:
+    text = "\n".join(filter(None, [call.response.content, *map(call_line, call.response.tool_calls)]))
+    return Turn(
+        messages=call.messages,
+        prompt_ids_digest="",
+        prompt_tokens=call.prompt_tokens,
+        response=text,
+        response_ids=(),
+        stop_reason=call.stop_reason,
+        action=text,
+        observation="" if after is None else _answered(call, after),
+        reward=0.0,
+        wall_s=0.0,
+        id_source=IdSource.RETOKENISED,
+    )
+
+
+def _answered(call: Call, after: Call) -> str:
+    """The messages that the next prompt has more than this one and its answer."""
+    return "\n".join(message.content for message in _body(after.messages)[len(_body(call.messages)) + 1 :])
+
+
+def _body(messages: Sequence[Message]) -> Sequence[Message]:
+    return messages[1:] if messages[0].role in INSTRUCTING else messages

@@ -1,0 +1,101 @@
+"""Feedback as a log's own fields or a rater's form write it, and what an episode's reward is by it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from oel_core.imports.fields import first, mapping, number, text
+from oel_core.imports.records import Feedback
+
+_THUMBS = {"up": True, "down": False, "true": True, "false": False, "👍": True, "👎": False}
+_RANK = ("human", "code", "judge")
+"""Whose scores count: the first of these who gave one."""
+_SOURCES = {"human": "human", "user": "human", "annotation": "human", "judge": "judge", "llm_judge": "judge"} | {
+    "llm": "judge",
+    "model": "judge",
+    "code": "code",
+    "eval": "code",
+}
+
+
+def source(value: Any, otherwise: str = "human") -> str:
+    """Who gave feedback, by the names that formats have for it."""
+    return _SOURCES.get(text(value).lower(), otherwise)
+
+
+def feedback(value: Any, field: str) -> list[Feedback]:
+    """`{score, thumbs, label, comment, correction, expected, name, source}`, all optional, or a list of such; a bare
+    number is a score and a bare text a comment.
+
+    Raises:
+        LineError: it is none of these.
+    """
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [one for place, each in enumerate(value) for one in feedback(each, f"{field}.{place}")]
+    if isinstance(value, bool):
+        return [Feedback(source="human", thumbs=value)]
+    if isinstance(value, (int, float)):
+        return [Feedback(source="human", score=number(value))]
+    if isinstance(value, str):
+        return [Feedback(source="human", comment=value)]
+    said = mapping(value, field)
+    return [
+        Feedback(
+            source=source(said.get("source")),  # type: ignore[arg-type]
+            name=text(first(said, "name", "key")),
+            score=number(first(said, "score", "rating", "value")),
+            thumbs=_THUMBS.get(text(first(said, "thumbs", "thumb")).lower()),
+            label=text(said.get("label")),
+            comment=text(first(said, "comment", "rationale", "explanation")),
+            correction=text(said.get("correction")),
+            expected=text(first(said, "expected", "expected_answer")),
+            superseded=said.get("superseded") is True,
+        )
+    ]
+
+
+def reward(given: Sequence[Feedback], top_score: float) -> float:
+    """The mean of scores, a thumb as 1 or 0, of those whose word counts most; 0 where nobody gave one.
+
+    What was said about the session goes before what was said about single answers, a human before code before a judge.
+
+    Args:
+        top_score: the best score that the source gives; scores are divided by it, so that 1 is a pass.
+    """
+    values = [(one, _value(one, top_score)) for one in given if not one.superseded]
+    scored = [(one, value) for one, value in values if value is not None]
+    if any(one.whole for one, _ in scored):
+        scored = [(one, value) for one, value in scored if one.whole]
+    for who in _RANK:
+        found = [value for one, value in scored if one.source == who]
+        if found:
+            return sum(found) / len(found)
+    return 0.0
+
+
+def _value(one: Feedback, top_score: float) -> float | None:
+    if one.score is not None:
+        return one.score / top_score
+    return None if one.thumbs is None else float(one.thumbs)
+
+
+def described(given: Iterable[tuple[int | None, Feedback]]) -> str:
+    """A line for each that counts: who, about which answer (counted from 1; None: the session), and what they said."""
+    return "\n".join(filter(None, (_line(turn, one) for turn, one in given if not one.superseded)))
+
+
+def _line(turn: int | None, one: Feedback) -> str:
+    """Empty where nothing was said."""
+    about = "the conversation" if turn is None else f"answer {turn}"
+    thumbs = None if one.thumbs is None else "thumbs up" if one.thumbs else "thumbs down"
+    score = None if one.score is None else f"score {one.score:g}"
+    said: Mapping[str, str] = {
+        "": ", ".join(filter(None, [score, thumbs, one.label])),
+        "comment": one.comment,
+        "correct answer": one.correction,
+        "expected answer": one.expected,
+    }
+    parts = [f"{name}: {value}" if name else value for name, value in said.items() if value]
+    name = f" ({one.name})" if one.name else ""
+    return f"{one.source}{name} on {about}: {'; '.join(parts)}" if parts else ""

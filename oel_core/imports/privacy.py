@@ -1,0 +1,139 @@
+"""Privacy at the door: secrets and personal data are looked for in every text of a session before it is written.
+
+A pseudonym is a digest with a salt that stays in the inbox's folder: the same address is the same word in every import,
+and nobody without the salt can find out whose it was by trying.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from oel_core.config.knowledge import Check
+from oel_core.imports.fields import decoded
+from oel_core.imports.records import Call, Feedback, Session
+from oel_core.knowledge.hygiene.private import Found, private_data
+from oel_core.types import Message, Tool, ToolCall
+
+SALT = ".import-salt"
+_WORDS = {
+    "an e-mail address": "email",
+    "a phone number": "phone",
+    "a payment card number": "card",
+    "a bank account number": "account",
+}
+_RANDOM = "a token that looks random"
+
+
+class Privacy(StrEnum):
+    """What happens to private data in a log."""
+
+    MASK = "mask"
+    """A pseudonym in its place."""
+    DROP = "drop"
+    """Sessions that have some are left out."""
+    KEEP = "keep"
+
+
+def salt_of(inbox: Path) -> bytes:
+    """The inbox's salt, made at first use for its owner's eyes only."""
+    path = inbox / SALT
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(handle, "wb") as file:
+        file.write(secrets.token_bytes(32))
+    return path.read_bytes()
+
+
+class Masking:
+    """Replaces private data in texts by pseudonyms such as `<email-3f2a91c0>`."""
+
+    def __init__(self, salt: bytes) -> None:
+        self._salt = salt
+        self.text = lru_cache(maxsize=4096)(self._text)  # every call repeats the conversation so far
+
+    def session(self, session: Session) -> Session:
+        """The session with every text masked; of the sources' ids nothing goes into an episode."""
+        return Session(session.format, tuple(map(self._call, session.calls)))
+
+    def _call(self, call: Call) -> Call:
+        changed = {
+            "messages": tuple(map(self._message, call.messages)),
+            "response": self._message(call.response),
+            "model": self._name(call.model),
+            "feedback": tuple(map(self._feedback, call.feedback)),
+        }
+        return call.model_copy(update=changed)
+
+    def _message(self, message: Message) -> Message:
+        calls = [
+            ToolCall(id=self._name(one.id), name=self._name(one.name), arguments=self.text(one.arguments))
+            for one in message.tool_calls
+        ]
+        tools = [
+            Tool(
+                name=self._name(one.name),
+                description=self.text(one.description),
+                parameters=self.text(one.parameters),
+            )
+            for one in message.tools
+        ]
+        id = message.tool_call_id
+        changed = {"content": self.text(message.content), "tool_calls": tuple(calls), "tools": tuple(tools)}
+        return message.model_copy(update=changed | {"tool_call_id": None if id is None else self._name(id)})
+
+    def _feedback(self, one: Feedback) -> Feedback:
+        texts = ("name", "label", "comment", "correction", "expected")
+        return one.model_copy(update={name: self.text(getattr(one, name)) for name in texts})
+
+    def _text(self, text: str) -> str:
+        """JSON is masked value by value and stays JSON; other text place by place."""
+        document = decoded(text)
+        if document is text:
+            return self._masked(text, 0)
+        masked = self._values(document, "")
+        return text if masked == document else json.dumps(masked, ensure_ascii=False)
+
+    def _values(self, value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {self._masked(name, 0): self._values(each, name) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._values(each, key) for each in value]
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            return value
+        plain = str(value)
+        before = f"{key}: " if key else ""
+        masked = self._masked(before + plain, len(before))
+        return value if masked == plain else masked
+
+    def _name(self, name: str) -> str:
+        """An id or a name, which may look random without being a secret and has no room for brackets."""
+        return name if not _places(name, _RANDOM) else self._masked(name, 0).translate({60: "", 62: ""})
+
+    def _masked(self, text: str, start: int) -> str:
+        """What follows `start`; what stands before it only says what the text is."""
+        parts, at = [], start
+        for place in _places(text):
+            begin = max(place.start, start)
+            if place.end <= at:
+                continue
+            parts += [text[at:begin], self._pseudonym(place.what, text[max(begin, at) : place.end])]
+            at = place.end
+        return "".join([*parts, text[at:]])
+
+    def _pseudonym(self, what: str, text: str) -> str:
+        digest = hmac.new(self._salt, text.encode(), hashlib.sha256).hexdigest()[:8]
+        return f"<{_WORDS.get(what, 'secret')}-{digest}>"
+
+
+def _places(text: str, but: str = "") -> list[Found]:
+    """Secrets and personal data by where they begin, of those that begin together the longest first."""
+    found = [one for one in private_data(text) if one.check is not Check.LINK and one.what != but]
+    return sorted(found, key=lambda one: (one.start, -one.end))
