@@ -81,6 +81,8 @@ LOG_FORMATS: Final = Registry(
     "oel.log_formats",
     {
         "openai-chat": "oel_core.imports.formats.openai_chat:read",
+        "openai-finetuning": "oel_core.imports.formats.openai_finetuning:read",
+        "sharegpt": "oel_core.imports.formats.sharegpt:read",
     },
 )
 """`oel_core.imports.records.ReadEntry`: an entry of a log to the model calls that it holds."""

@@ -65,6 +65,7 @@ MENTION = [
     "schedule {text}",
     "deploy --pool {text}",
     "models fetch {text}",
+    "import {text} {preset} --into {preset} --env {text}",
     "up --host {text}",
     "down",
 ]
