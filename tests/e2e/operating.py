@@ -60,6 +60,7 @@ def copy_source(home: Path, quickstart: OelConfig) -> None:
     """The packages under `home`, with another quickstart preset, and the command `oel` in `home`/bin."""
     for package in PACKAGES:
         shutil.copytree(SOURCE / package, home / package)
+    shutil.copytree(SOURCE / "examples" / "logs", home / "examples" / "logs")
     shutil.copy(SOURCE / "mlflow.yaml", home)
     (home / "oel_core" / "config" / "presets" / "quickstart.yaml").write_text(dump_config(quickstart))
     command = home / "bin" / "oel"
