@@ -8,7 +8,7 @@ from prefect import flow
 from flows.evaluate_model import model_path
 from oel_core.config.run import OelConfig
 from oel_core.envs.base import env_spec
-from oel_core.models.threads import settle_threads
+from oel_core.models.threads import set_run_threads
 from oel_core.policies import load_policy
 from oel_core.preflight.check import check
 from oel_core.projects.triggers import file_stem
@@ -38,7 +38,7 @@ def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigg
         done = _left(inbox, name, stem)
         if done is not None:
             return done
-        settle_threads(run.path, config.model)
+        set_run_threads(run.path, config.model)
         round_index = min(last_begun(run) + 1, 63)
         first = _played(inbox, name, round_index)
         plans = plan_episodes(

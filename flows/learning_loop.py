@@ -12,7 +12,7 @@ from flows.links import report_place
 from flows.pages.round import report_key, report_markdown
 from flows.recovery.abandoned import take_over
 from oel_core.config.run import OelConfig
-from oel_core.models.threads import settle_threads
+from oel_core.models.threads import set_run_threads
 from oel_core.preflight.check import check
 from oel_core.rounds.round import Round
 from oel_core.rounds.summary import RoundSummary, summarise_run
@@ -42,7 +42,7 @@ def learning_loop(
     with run.leased("learning-loop", wait_s=wait_s):
         require_ungated(run, config.rounds)
         adopt_config(run, config)
-        settle_threads(run.path, config.model)
+        set_run_threads(run.path, config.model)
         take_over(run, str(flow_run.id))
         tracker = tracker_of(settings, run)
         tracker.log_config(config)

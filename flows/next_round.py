@@ -28,7 +28,7 @@ from oel_core.errors import (
     UndecidedError,
 )
 from oel_core.gate.promotion import Verdict
-from oel_core.models.threads import settle_threads
+from oel_core.models.threads import set_run_threads
 from oel_core.preflight.check import check
 from oel_core.projects.admission import Admission
 from oel_core.projects.round_failure import happened_before
@@ -104,7 +104,7 @@ def _next_round(
         config = config.model_copy(update={"rounds": begun.round})
         check_stages(run, config, since=begun.round)  # of a round that is open only what goes with its stages is kept
         keep_config(run, config, change)
-        settle_threads(run.path, config.model)
+        set_run_threads(run.path, config.model)
         return _finish(Round(config, run, begun.round), trigger, settings)
 
 

@@ -1,1 +1,1 @@
-"""Models on disk and in memory: checkpoints, loading, sizes."""
+"""Checkpoints, model loading, model sizes."""

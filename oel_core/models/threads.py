@@ -1,6 +1,6 @@
-"""How many threads torch computes with: as many as are free, no more than the model has work for.
+"""Chooses torch's number of threads from the free cores and the model's size.
 
-A run keeps the number it began with, because the order in which sums are added decides their last bits.
+A run keeps its first choice, because the order of a reduction affects the last bits of its result.
 """
 
 import logging
@@ -17,14 +17,14 @@ from oel_core.runs.manifest import differences, read_if_there
 VARIABLE = "OMP_NUM_THREADS"
 CGROUP = Path("/sys/fs/cgroup")
 _BYTES_A_THREAD = 20_000_000
-"""Weights below which one more thread waits longer than it computes: 5 million parameters in float32."""
+"""Bytes of weights per thread, below which another thread does not pay: 5 million parameters in float32."""
 
 
 def free_cores(load: float | None = None) -> int:
-    """Cores that this process may use and that nobody else keeps busy; at least 1.
+    """Cores available to this process (affinity, container quota) minus the load of others; at least 1.
 
     Args:
-        load: processes that want to run, averaged over a minute; None asks the system.
+        load: one-minute load average; None reads the system's.
     """
     busy = os.getloadavg()[0] if load is None else load
     return max(1, min(_allowed(), _quota()) - round(busy))
@@ -37,7 +37,7 @@ def _allowed() -> int:
 
 
 def _quota() -> int:
-    """Whole cores that the container may use: version 2's file, else version 1's; without a limit all."""
+    """The container's CPU quota in whole cores (cgroup v2, else v1); all cores without a limit."""
     try:
         limit, period = (CGROUP / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -50,9 +50,9 @@ def _quota() -> int:
 
 
 def worth_threads(path: str) -> int | None:
-    """Threads that a model has work for, by the size of its weights; None where those are not on this machine.
+    """Maximum useful number of threads by the size of the weights; None where these are not local.
 
-    A path that is no model is left to whoever loads it.
+    Returns None for an invalid path too; loading it raises.
     """
     try:
         folder = resolve_model(path)
@@ -64,11 +64,11 @@ def worth_threads(path: str) -> int | None:
 
 
 def choose_threads(model: ModelConfig, kept: int | None = None) -> int:
-    """`OMP_NUM_THREADS` where it is set, else `model.threads`, else what the run has kept, else what is free.
+    """`OMP_NUM_THREADS` if set, else `model.threads`, else the run's recorded number, else from the free cores.
 
     Args:
-        model: its size counts.
-        kept: what the run began with.
+        model: the model's path and `threads`.
+        kept: the number recorded when the run started.
     """
     asked = os.environ.get(VARIABLE, "").partition(",")[0].strip()
     if asked.isdecimal() and int(asked):
@@ -82,18 +82,18 @@ def choose_threads(model: ModelConfig, kept: int | None = None) -> int:
 
 
 def use_threads(model: ModelConfig, kept: int | None = None) -> None:
-    """Gives torch, in all threads of this process, what `choose_threads` says."""
+    """Sets torch's number of threads, in all threads of this process, by `choose_threads`."""
     import torch
 
     torch.set_num_threads(choose_threads(model, kept))
 
 
-def settle_threads(run: Path, model: ModelConfig) -> list[str]:
-    """Gives torch its threads for a run, and keeps how it computes in the run's folder. Call it with the run locked.
+def set_run_threads(run: Path, model: ModelConfig) -> list[str]:
+    """Sets torch's number of threads for a run and records it in the run's folder. Requires the run's lock.
 
     Returns:
-        `name: then → now` for all in which it computes otherwise than the run did before; also logged as a warning.
-        Finished stages stand, but what comes now may differ in last bits from a run that was not interrupted.
+        `name: before → now` for each changed property of the arithmetic; also logged as a warning. Finished stages
+        stay valid, but further results may differ in the last bits from those of an uninterrupted run.
     """
     before = read_if_there(run / RECORD, Arithmetic)
     use_threads(model, before.threads if before else None)

@@ -1,14 +1,13 @@
-"""Weights that modules of a model share, and why an adapter may not stand on one of them.
+"""Detects adapters on tied weights, which are refused.
 
-A model with tied embeddings has one matrix for its first layer and its last. An adapter on either is trained beside
-that matrix, where it changes one of the two. Merged into the matrix it changes both, so the merged model is another
-one than the trained, and nothing in an adapter's folder says so to whoever merges it.
+With tied embeddings the input embedding and the output projection are one matrix. An adapter on either changes only
+that one in training, but both once it is merged, so the merged model would differ from the trained one.
 """
 
 from torch import nn
 
 _WRAPPED = (".base_layer", ".original_module")
-"""How peft calls what it has put an adapter on, or a trained copy beside."""
+"""Suffixes of the modules that peft has wrapped."""
 _ADVICE = (
     "an adapter on one changes both when it is merged, so the model that plays would not be the one that was trained. "
     "Leave it out of target_modules (`all-linear` does), or untie the model first: give both weights of their own, set "
@@ -17,12 +16,12 @@ _ADVICE = (
 
 
 def tied_message(module: str, other: str) -> str:
-    """Why `module` can have no adapter: it shares its weights with `other`."""
+    """Error message: `module` cannot have an adapter because it shares its weights with `other`."""
     return f"{module} shares its weights with {other}: {_ADVICE}"
 
 
 def find_tied_adapter(model: nn.Module) -> str | None:
-    """What is wrong with the adapter of a model that peft has wrapped; None where it stands on weights of its own."""
+    """An error message where an adapter of a peft model is on tied weights, else None."""
     users: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         users.setdefault(id(parameter), []).append(name.rpartition(".")[0])

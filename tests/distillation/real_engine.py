@@ -8,7 +8,7 @@ from typing import Any
 from oel_core.config.run import DistillConfig, ModelConfig
 from oel_core.config.sampling import Sampling
 from oel_core.distillation.data.dataset import Sample
-from oel_core.distillation.distributed.ranks import Alone
+from oel_core.distillation.distributed.ranks import SingleProcess
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.rollouts import Sampler
 from oel_core.models.checkpoints import SEED_LM
@@ -45,7 +45,7 @@ def trained(
     )
     student, tokenizer = job.load_student()
     built = job.build_steps(student, tokenizer)
-    trainer = job.trainer(student, tokenizer, built, Alone(), None)
+    trainer = job.trainer(student, tokenizer, built, SingleProcess(), None)
     trainer.run()
     return student, trainer.sampler, built[-1].samples
 

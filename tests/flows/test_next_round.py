@@ -106,7 +106,7 @@ def test_a_project_goes_on_after_a_kill_and_after_its_settings_changed(
     assert outcome_of(run, 1) is None
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "settle_threads", kill)  # what comes after the settings have been taken over
+        patch.setattr(module, "set_run_threads", kill)  # what comes after the settings have been taken over
         with pytest.raises(Killed):
             triggered(None, tmp_path, "changed", "gate.margin=0.02")
     assert run.config().gate.margin == 0.02

@@ -12,7 +12,7 @@ import torch
 
 from oel_core.config.run import ModelConfig
 from oel_core.models import threads
-from oel_core.models.threads import choose_threads, free_cores, settle_threads, worth_threads
+from oel_core.models.threads import choose_threads, free_cores, set_run_threads, worth_threads
 from oel_core.runs.arithmetic import RECORD, Arithmetic, arithmetic
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.manifest import StageKey, read_record
@@ -86,10 +86,10 @@ def test_a_run_goes_on_with_the_threads_it_began_with(
     tmp_path: Path, large: ModelConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (13.0, 0.0, 0.0))
-    assert settle_threads(tmp_path, large) == []
+    assert set_run_threads(tmp_path, large) == []
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     torch.set_num_threads(1)
-    assert settle_threads(tmp_path, large) == []
+    assert set_run_threads(tmp_path, large) == []
     assert torch.get_num_threads() == 3
     seen: list[int] = []
     other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
@@ -102,11 +102,11 @@ def test_a_run_goes_on_with_the_threads_it_began_with(
 def test_a_run_that_computes_otherwise_than_before_says_so_once_and_how_to_go_on_alike(
     tmp_path: Path, large: ModelConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settle_threads(tmp_path, large)
+    set_run_threads(tmp_path, large)
     began = read_record(tmp_path / RECORD, Arithmetic)
     monkeypatch.setenv(threads.VARIABLE, "2")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
-    changed = settle_threads(tmp_path, large)
+    changed = set_run_threads(tmp_path, large)
     assert changed == [f"capability: {began.capability} → DEFAULT", "threads: 16 → 2"]
     (record,) = caplog.records
     assert "OMP_NUM_THREADS=16" in record.getMessage()

@@ -1,4 +1,4 @@
-"""Prompts that are too long to be learned from beside knowledge and response: left out before anything is drawn."""
+"""Filters prompts whose teacher prompt and response exceed the context window, before any sampling."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,22 +17,22 @@ Steps = Sequence[Sequence[PartialRollout]]
 
 
 class LeftOutPrompt(Record):
-    """A line of `left_out.jsonl`: a prompt that no step learns from."""
+    """A line of `left_out.jsonl`: a prompt that no step trains on."""
 
     id: str
     """Trajectory and turn."""
     tokens: int = Field(ge=0)
-    """Of its longest teacher prompt."""
+    """Length of its longest teacher prompt."""
     room: int
-    """Most tokens of a prompt."""
+    """Maximum prompt length, tokens."""
 
 
 def fitting(
     steps: Steps, knowledge: Sequence[Knowledge], encode: Encode, room: int, injection: InjectionConfig
 ) -> tuple[Steps, list[LeftOutPrompt]]:
-    """The steps without the prompts that do not fit with every knowledge file, and which those are.
+    """The steps without the prompts that are too long with any of the knowledge files, and those prompts.
 
-    Where a step would lose all of its prompts nothing is left out: checking the samples then says what is wrong.
+    Where a step would lose all of its prompts nothing is removed, and `check_context` raises later.
     """
     prompts = [prompt for step in steps for prompt in step]
     long = _too_long({prompt.messages for prompt in prompts}, knowledge, encode, room, injection)
@@ -50,7 +50,7 @@ def _too_long(
     room: int,
     injection: InjectionConfig,
 ) -> dict[tuple[Message, ...], int]:
-    """Prompt → tokens of its longest teacher prompt, where those are more than `room`."""
+    """Prompt → tokens of its longest teacher prompt, where that exceeds `room`."""
     texts = sorted({entry.text for entry in knowledge})
     long = {}
     for messages in sorted(prompts, key=lambda messages: len(encode(messages)), reverse=True):
@@ -63,12 +63,12 @@ def _too_long(
 
 
 def write_left_out(folder: Path, left_out: Sequence[LeftOutPrompt]) -> None:
-    """`left_out.jsonl`, where there is something to say."""
+    """Writes `left_out.jsonl`; no file where no prompt was left out."""
     if left_out:
         write_atomic(folder / LEFT_OUT, jsonl_bytes(left_out))
 
 
 def count_left_out(folder: Path) -> int:
-    """Prompts that a finished distillation has left out."""
+    """Number of prompts that a finished distillation left out."""
     path = folder / LEFT_OUT
     return sum(1 for _ in read_jsonl(path, LeftOutPrompt)) if path.exists() else 0

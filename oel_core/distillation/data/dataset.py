@@ -1,6 +1,6 @@
-"""From a round's partial rollouts to the samples of each step, with every draw made and every prompt built up front.
+"""Builds the samples of each step from a round's partial rollouts: knowledge file, student and teacher prompt, seed.
 
-All choices derive from the seed and a sample's place (step, index), so a resumed run makes them again.
+Every random choice is a function of the seed, the step and the index, so a resumed run repeats it.
 """
 
 from array import array
@@ -17,31 +17,31 @@ from oel_core.seeds import derive_seed
 from oel_core.types import Knowledge, Message, PartialRollout
 
 Encode = Callable[[Sequence[Message]], Sequence[int]]
-"""Chat messages to the token ids a model reads, generation prompt included."""
+"""Applies the chat template: messages to token ids, generation prompt included."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt of one step, as the student and as the teacher read it."""
+    """One prompt of one step, tokenised for the student and for the teacher."""
 
     id: str
     """Trajectory and turn it comes from."""
     index: int
     """Position within its step."""
     prompt: Sequence[int]
-    """Token ids without knowledge: the student's."""
+    """The student's token ids, without knowledge."""
     teacher_prompt: Sequence[int]
-    """Token ids with the drawn knowledge: the teacher's."""
+    """The teacher's token ids, with the sampled knowledge file."""
     knowledge_index: int
-    """Position of the drawn file in the round's knowledge."""
+    """Index of the sampled file in the round's knowledge."""
     replica: int
-    """Replica of the drawn file."""
+    """Replica that the sampled file belongs to."""
     seed: int
-    """Decides the response."""
+    """Sampling seed of the response."""
     by_teacher: bool = False
-    """Answered by the teacher with its own prompt; only the regime `mixture` asks."""
+    """The teacher generates the response, from its own prompt; used by the regime `mixture` only."""
     response: Sequence[int] = ()
-    """Token ids of a collected response, where those are learnt from."""
+    """Token ids of a collected response (regime `sft`); otherwise empty."""
 
 
 @dataclass(frozen=True)
@@ -52,37 +52,37 @@ class Step:
     """The first step is 1."""
     samples: tuple[Sample, ...]
     replay: tuple[Sample, ...] = ()
-    """General prompts on which the student is held to the round's start."""
+    """General prompts for the KL penalty against the reference model."""
 
 
 def sample_id(trajectory_id: str, turn: int) -> str:
-    """How a turn is called as a sample."""
+    """Id of the sample made from a turn."""
     return f"{trajectory_id}/turn{turn}"
 
 
 def check_knowledge(knowledge: Sequence[Knowledge], *, allow_empty: bool) -> None:
-    """Refuses to distil from nothing.
+    """Validates the knowledge files.
 
     Raises:
-        ExtractionError: there is no knowledge file, or an empty one that the configuration does not want.
+        ExtractionError: there is no knowledge file, or an empty one although `allow_empty` is false.
     """
     if not knowledge:
         raise ExtractionError("there is no knowledge file to distil: run extraction first")
     empty = [str(entry.replica) for entry in knowledge if not entry.text.strip()]
     if empty and not allow_empty:
         raise ExtractionError(
-            f"the knowledge of replica {', '.join(empty)} is empty, so its teacher would teach nothing: look at that "
-            "replica's raw extraction, or set knowledge.allow_empty=true if this arm is wanted"
+            f"the knowledge of replica {', '.join(empty)} is empty, so its teacher equals the student: check that "
+            "replica's raw extraction, or set knowledge.allow_empty=true if this is intended"
         )
 
 
 def check_responses(
     steps: Sequence[Sequence[PartialRollout]], responses: Mapping[str, Sequence[int]] | None, config: DistillConfig
 ) -> None:
-    """Where collected responses are learnt from, every prompt must have one.
+    """For the regime `sft`: validates that every prompt has a collected response.
 
     Raises:
-        DistillationError: there is none at all, or one is missing or empty.
+        DistillationError: there are no responses, or one is missing or empty.
     """
     if config.regime != "sft":
         return
@@ -185,7 +185,7 @@ def teacher_share(config: DistillConfig, step: int) -> float:
 
 
 def _require_difference(name: str, prompt: Sequence[int], taught: Sequence[int]) -> None:
-    """Raises DistillationError where knowledge changes nothing: such a teacher would teach noise."""
+    """Raises DistillationError where both prompts are equal: the divergence would be zero up to rounding."""
     if prompt == taught:
         raise DistillationError(
             f"the teacher's prompt for {name} is the student's: the model's chat template (chat_template.jinja, or "
@@ -195,16 +195,16 @@ def _require_difference(name: str, prompt: Sequence[int], taught: Sequence[int])
 
 
 def longest(steps: Sequence[Step], config: DistillConfig) -> int:
-    """Tokens of the longest sequence that anybody may have to read."""
+    """Upper bound of the sequence length over all samples, teacher prompt and response, tokens."""
     samples = (sample for step in steps for sample in (*step.samples, *step.replay))
     return max(len(sample.teacher_prompt) for sample in samples) + config.max_response_tokens
 
 
 def check_context(steps: Sequence[Step], max_response_tokens: int, max_length: int) -> None:
-    """Every prompt must leave room for a whole response.
+    """Validates that every teacher prompt plus `max_response_tokens` fits the context window.
 
     Raises:
-        DistillationError: one does not; says by how many tokens the longest one is over.
+        DistillationError: one does not fit; the message has the excess of the longest, in tokens.
     """
     room = max_length - max_response_tokens
     samples = [sample for step in steps for sample in step.samples]

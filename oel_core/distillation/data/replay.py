@@ -1,4 +1,4 @@
-"""General prompts that are mixed into each step, so that the student keeps answering them as it did."""
+"""Replayed general prompts, added to each step to limit forgetting."""
 
 from array import array
 from collections.abc import Sequence
@@ -24,18 +24,18 @@ class ReplayPrompt(Record):
 
 
 NO_KNOWLEDGE = -1
-"""Draw and replica of a replayed prompt."""
+"""`knowledge_index` and `replica` of a replayed prompt."""
 
 
 def add_replay(steps: Sequence[Step], replay: ReplayConfig, encode: Encode, room: int, *, seed: int) -> list[Step]:
-    """The steps with prompts of the replay file drawn for each.
+    """Samples prompts of the replay file for each step.
 
     Args:
         steps: without replayed prompts.
-        replay: the file and how many prompts a step takes.
+        replay: path of the file and prompts per step.
         encode: chat messages to token ids.
-        room: most tokens of a prompt.
-        seed: decides draws and responses.
+        room: maximum prompt length, tokens.
+        seed: of the sampled prompts and of their responses.
 
     Raises:
         ArtifactError: the file is missing, or a line of it is corrupt.

@@ -1,1 +1,1 @@
-"""One distillation shared by several processes."""
+"""Distillation in several processes: data parallel and FSDP2."""

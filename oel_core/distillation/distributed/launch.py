@@ -1,7 +1,7 @@
-"""A distillation in processes of its own, one for each GPU, by `accelerate launch`; settings lie in `accelerate/`.
+"""Runs a distillation under `accelerate launch`, one process per GPU; its configuration files are in `accelerate/`.
 
-The job travels as one JSON file, steps come back line by line in `steps.jsonl`, and an error as JSON. The processes end
-with the one that started them, however it ends.
+The job is passed as a JSON file, step records are read back from `steps.jsonl`, and an error is returned as JSON. The
+processes are terminated when the parent exits, also after SIGKILL.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import torch
 
 from oel_core import errors
 from oel_core.config.run import DistillConfig, ModelConfig
-from oel_core.distillation.distributed.ranks import Alone, Ranks, Replicas
+from oel_core.distillation.distributed.ranks import DataParallel, Ranks, SingleProcess
 from oel_core.distillation.training.checkpoints import step_of
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.step_records import OnStep, StepRecord
@@ -33,14 +33,14 @@ from oel_core.types import Record
 
 FOLDER = "processes"
 _JOB, _ERROR, _LOG = "job.json", "error.json", "processes.log"
-_LOOK_S, _GRACE_S, _TAIL = 0.2, 10.0, 20
+_POLL_S, _GRACE_S, _TAIL = 0.2, 10.0, 20
 
 
 class Failure(Record):
-    """What stopped a process."""
+    """The exception that ended a process."""
 
     kind: str
-    """Name of a type in `oel_core.errors`."""
+    """Class name in `oel_core.errors`."""
     message: str
 
 
@@ -48,8 +48,8 @@ def launch(job: Job, on_step: OnStep | None = None) -> None:
     """Runs `train` in `distill.processes` processes and waits for the checkpoint.
 
     Raises:
-        OelError: what one of the processes raised, as the type it was.
-        DistillationError: a process ended in another way; the message has the end of its output.
+        OelError: raised in one of the processes; the type is kept.
+        DistillationError: a process exited without one; the message has the last lines of its output.
     """
     require_devices(job.model, job.config)
     folder = job.workdir / FOLDER
@@ -57,19 +57,19 @@ def launch(job: Job, on_step: OnStep | None = None) -> None:
     folder.mkdir(parents=True)
     write_atomic(folder / _JOB, job.model_dump_json().encode())
     job.log.cut_after(step_of(job.checkpoints.latest()))
-    told = job.log.path.stat().st_size
+    offset = job.log.path.stat().st_size
     with _running(job, folder) as process:
         while process.poll() is None:
-            time.sleep(_LOOK_S)
-            told = _tell(job, told, on_step)
-    _tell(job, told, on_step)
+            time.sleep(_POLL_S)
+            offset = _report_steps(job, offset, on_step)
+    _report_steps(job, offset, on_step)
     if process.returncode:
         raise _failure(folder, process.returncode)
     shutil.rmtree(folder)
 
 
 def require_devices(model: ModelConfig, config: DistillConfig) -> None:
-    """Refuses more processes than GPUs. ConfigError says how many there are."""
+    """Raises ConfigError where `distill.processes` exceeds the number of GPUs."""
     if pick_device(model).type == "cuda" and config.processes > torch.cuda.device_count():
         raise ConfigError(
             f"distill.processes is {config.processes}, but there are {torch.cuda.device_count()} GPUs: lower it, or "
@@ -91,7 +91,7 @@ def _command(job: Job, folder: Path) -> list[str]:
 
 @contextmanager
 def _running(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The guarded processes; ended where the block is left early."""
+    """The launcher process; terminated when the block is left early."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with (folder / _LOG).open("ab") as output:
         process = subprocess.Popen(
@@ -110,15 +110,15 @@ def _running(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _tell(job: Job, told: int, on_step: OnStep | None) -> int:
-    """Hands on the steps that were written behind the first `told` bytes of the log; how many bytes are told now."""
+def _report_steps(job: Job, offset: int, on_step: OnStep | None) -> int:
+    """Passes the records after byte `offset` of the log to `on_step`. Returns the new offset."""
     with job.log.path.open("rb") as file:
-        file.seek(told)
-        whole, end, _ = file.read().rpartition(b"\n")  # the last line may be half written
+        file.seek(offset)
+        whole, end, _ = file.read().rpartition(b"\n")  # the last line may be incomplete
     if on_step is not None:
         for line in whole.splitlines():
             on_step(StepRecord.model_validate_json(line))
-    return told + len(whole) + len(end)
+    return offset + len(whole) + len(end)
 
 
 def _failure(folder: Path, status: int) -> OelError:
@@ -135,17 +135,17 @@ def _failure(folder: Path, status: int) -> OelError:
     )
 
 
-# ---- in each process ----
+# ---- runs in each process ----
 
 
 def process_job(train: Callable[[Job, Ranks], None]) -> None:
     """The main function of a process: `accelerate launch ... -m oel_core.distillation.training.run FOLDER`."""
-    die_with_parent()  # workers are started in sessions of their own, where no signal to the launcher's group reaches
+    die_with_parent()  # workers have their own sessions, so signals to the launcher's group miss them
     faulthandler.enable()
     folder = Path(sys.argv[1])
     try:
         job = read_record(folder / _JOB, Job)
-        train(job, join(job))
+        train(job, init_ranks(job))
     except OelError as error:
         failure = Failure(kind=type(error).__name__, message=str(error))
         with contextlib.suppress(FileExistsError), (folder / _ERROR).open("x", encoding="utf-8") as file:
@@ -153,23 +153,23 @@ def process_job(train: Callable[[Job, Ranks], None]) -> None:
         raise
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # everything is on the disk, and gloo's threads now and then abort an interpreter that shuts down
+    os._exit(0)  # all files are flushed; gloo's threads sometimes abort the interpreter at shutdown
 
 
-def join(job: Job) -> Ranks:
-    """Meets the other processes.
+def init_ranks(job: Job) -> Ranks:
+    """Initialises the process group.
 
-    `ACCELERATE_USE_FSDP`, which the configuration file sets, is taken note of and removed: accelerate's own wrapping
-    expects the loss to come out of the model's forward.
+    `ACCELERATE_USE_FSDP`, which the configuration file sets, is read and removed: accelerate's own wrapping expects
+    the model's forward to return the loss.
     """
     from accelerate import PartialState
 
-    divided = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    sharded = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true"
     state = PartialState(cpu=pick_device(job.model).type == "cpu")
     if state.num_processes == 1:
-        return Alone()
-    if not divided:
-        return Replicas(state.device)
-    from oel_core.distillation.distributed.sharding import Shards
+        return SingleProcess()
+    if not sharded:
+        return DataParallel(state.device)
+    from oel_core.distillation.distributed.sharding import FullySharded
 
-    return Shards(state.device, mixed=job.mixed)
+    return FullySharded(state.device, mixed=job.mixed)

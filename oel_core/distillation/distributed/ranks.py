@@ -1,8 +1,7 @@
-"""The processes that share a distillation: each answers and learns from its part of a step, all hold the same result.
+"""Data-parallel execution of a step: rollouts and gradients are divided among ranks and reduced.
 
-A step's mean is over all of its response tokens, whoever read them, so every process weighs its part by the tokens of
-the whole step and the gradients are added up: the update is that of one process, to rounding. Only tensors travel
-between processes.
+The loss is a mean over all response tokens of the step, so every rank divides by the tokens of the whole step and
+gradients are summed: the update equals that of one process up to rounding. Only tensors are communicated.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,30 +23,30 @@ from oel_core.distillation.teachers.frozen import Teacher
 from oel_core.distillation.training.rollouts import Rollout
 from oel_core.distillation.training.update import Scores, accumulate_gradients, check_rollouts, measure, trained_tokens
 
-Answer = Callable[[Sequence[Sample]], list[Rollout]]
+Generate = Callable[[Sequence[Sample]], list[Rollout]]
 _BUCKET = 2**24
-"""Gradient values that are added up in one message."""
-NOTHING = Scores.nothing()
+"""Gradient elements per all-reduce."""
+NO_SCORES = Scores.empty()
 
 
 class Ranks(Protocol):
-    """How a step is divided."""
+    """The operations of a step that depend on how it is divided among processes."""
 
-    count: int
-    """Processes."""
-    index: int
-    """This one's number, from 0; number 0 writes the files."""
+    world_size: int
+    """Number of processes."""
+    rank: int
+    """From 0; rank 0 writes the files."""
 
     def make_student(self, model: Any, config: DistillConfig, longest: int | None) -> Student:
-        """The student as this process reads it. Arguments as for `Student`."""
+        """The student of this process. Arguments as for `Student`."""
         ...
 
     def begin_step(self, model: nn.Module) -> None:
-        """The weights have changed since the last step."""
+        """Called before a step's rollouts, after the weights have changed."""
         ...
 
-    def roll_out(self, samples: Sequence[Sample], answer: Answer) -> list[Rollout]:
-        """A rollout of every sample, in their order; `answer` is asked for this process's part."""
+    def roll_out(self, samples: Sequence[Sample], generate: Generate) -> list[Rollout]:
+        """A rollout of every sample, in their order; `generate` is called with this rank's samples."""
         ...
 
     def accumulate(
@@ -60,7 +59,7 @@ class Ranks(Protocol):
         weight: float | None = None,
         objective: Objective | None = None,
     ) -> Scores:
-        """As `accumulate_gradients`, over this process's part; the scores are of all rollouts."""
+        """As `accumulate_gradients`, on this rank's rollouts; returns the scores of all rollouts."""
         ...
 
     def measure(self, student: Student, teacher: Teacher, rollouts: Sequence[Rollout], objective: Objective) -> Scores:
@@ -68,36 +67,36 @@ class Ranks(Protocol):
         ...
 
     def end_step(self, model: nn.Module) -> None:
-        """The step's gradients are there: makes those of every process the sum over all."""
+        """All-reduces the gradients (sum)."""
         ...
 
     def model_weights(self, model: nn.Module) -> dict[str, Tensor] | None:
-        """All weights whole, where the model's own are not; on other processes than number 0 empty ones."""
+        """Full weights of a sharded model, None for an unsharded one; empty tensors on ranks other than 0."""
         ...
 
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors that may be divided among the processes, whole; on other processes than number 0 empty ones."""
+    def full_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gathers sharded tensors; empty tensors on ranks other than 0."""
         ...
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Barrier."""
         ...
 
 
-class Alone:
-    """One process."""
+class SingleProcess:
+    """A single process: nothing is communicated."""
 
-    count = 1
-    index = 0
+    world_size = 1
+    rank = 0
 
     def make_student(self, model: Any, config: DistillConfig, longest: int | None) -> Student:
         return Student(model, config, longest)
 
     def begin_step(self, model: nn.Module) -> None:
-        """Nothing is held twice."""
+        """Nothing to gather."""
 
-    def roll_out(self, samples: Sequence[Sample], answer: Answer) -> list[Rollout]:
-        return answer(samples)
+    def roll_out(self, samples: Sequence[Sample], generate: Generate) -> list[Rollout]:
+        return generate(samples)
 
     def accumulate(
         self,
@@ -115,35 +114,35 @@ class Alone:
         return measure(student, teacher, rollouts, objective)
 
     def end_step(self, model: nn.Module) -> None:
-        """There is nobody else."""
+        """Nothing to reduce."""
 
     def model_weights(self, model: nn.Module) -> dict[str, Tensor] | None:
         return None
 
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def full_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(tensors)
 
     def wait(self) -> None:
-        """There is nobody else."""
+        """No other process to wait for."""
 
 
-class Replicas(Alone):
-    """Several processes, each with all weights: data parallel, one message of gradients a step.
+class DataParallel(SingleProcess):
+    """Data parallel: every rank holds all weights; gradients are all-reduced once a step.
 
     Args:
-        device: where messages are made up; a GPU for NCCL.
+        device: of the communicated tensors; a GPU for NCCL.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.count, self.index = dist.get_world_size(), dist.get_rank()
+        self.world_size, self.rank = dist.get_world_size(), dist.get_rank()
         self._device = device
 
-    def roll_out(self, samples: Sequence[Sample], answer: Answer) -> list[Rollout]:
-        mine = range(len(samples))[self.index :: self.count]
-        found = dict(zip(mine, answer([samples[place] for place in mine]) if mine else [], strict=True))
-        lengths = self._joined([len(found[p].response) if p in found else 0 for p in range(len(samples))])
-        truncated = self._joined([int(found[p].truncated) if p in found else 0 for p in range(len(samples))])
-        tokens = self._joined(
+    def roll_out(self, samples: Sequence[Sample], generate: Generate) -> list[Rollout]:
+        mine = range(len(samples))[self.rank :: self.world_size]
+        found = dict(zip(mine, generate([samples[place] for place in mine]) if mine else [], strict=True))
+        lengths = self._all_reduced([len(found[p].response) if p in found else 0 for p in range(len(samples))])
+        truncated = self._all_reduced([int(found[p].truncated) if p in found else 0 for p in range(len(samples))])
+        tokens = self._all_reduced(
             [
                 token
                 for place, length in enumerate(lengths)
@@ -168,25 +167,27 @@ class Replicas(Alone):
     ) -> Scores:
         check_rollouts(rollouts)
         share = weight if weight is not None else 1 / trained_tokens(rollouts)
-        learn = partial(accumulate_gradients, student, teacher, config=config, objective=objective)
+        accumulate_part = partial(accumulate_gradients, student, teacher, config=config, objective=objective)
 
         def work(part: Sequence[Rollout]) -> Scores:
             batches = student.micro_batches(part)
-            fewer = self._fewer(len(batches))  # agreed on now: between backwards there may be no other message
-            found = learn(rollouts=part, weight=share, batches=batches) if part else NOTHING
-            for _ in range(fewer):
-                learn(rollouts=rollouts[:1], weight=0.0)
+            missing = self._missing_batches(len(batches))  # before the first backward: none may come between two
+            found = accumulate_part(rollouts=part, weight=share, batches=batches) if part else NO_SCORES
+            for _ in range(missing):
+                accumulate_part(rollouts=rollouts[:1], weight=0.0)
             return found
 
-        return self._divided(rollouts, work)
+        return self._scored_by_all(rollouts, work)
 
     def measure(self, student: Student, teacher: Teacher, rollouts: Sequence[Rollout], objective: Objective) -> Scores:
-        return self._divided(rollouts, lambda part: measure(student, teacher, part, objective) if part else NOTHING)
+        return self._scored_by_all(
+            rollouts, lambda part: measure(student, teacher, part, objective) if part else NO_SCORES
+        )
 
     def end_step(self, model: nn.Module) -> None:
-        """A parameter that no process has a gradient for keeps none."""
+        """All-reduces gradients; a parameter without a gradient on every rank keeps None."""
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        used = self._joined([int(parameter.grad is not None) for parameter in parameters])
+        used = self._all_reduced([int(parameter.grad is not None) for parameter in parameters])
         for parameter, uses in zip(parameters, used, strict=True):
             if uses and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -197,22 +198,22 @@ class Replicas(Alone):
                 gradient.copy_(part.view_as(gradient))
 
     def wait(self) -> None:
-        self._joined([0])
+        self._all_reduced([0])
 
-    def _fewer(self, batches: int) -> int:
-        """How many micro-batches this process has to make up for; none where nobody waits for them."""
+    def _missing_batches(self, batches: int) -> int:
+        """Zero-weight micro-batches that this rank must add so that all ranks run equally many backwards."""
         return 0
 
-    def _divided(self, rollouts: Sequence[Rollout], work: Callable[[Sequence[Rollout]], Scores]) -> Scores:
-        """Scores of all rollouts, each computed by one process; one may have nothing to do."""
-        mine = divide(rollouts, self.count)[self.index]
+    def _scored_by_all(self, rollouts: Sequence[Rollout], work: Callable[[Sequence[Rollout]], Scores]) -> Scores:
+        """Scores of all rollouts, each computed on one rank; a rank may have none."""
+        mine = divide(rollouts, self.world_size)[self.rank]
         found = work([rollouts[place] for place in mine])
         lengths = [len(rollout.response) for rollout in rollouts]
         parts = (getattr(found, part.name) for part in fields(Scores))
-        return Scores(*(self._gathered(dict(zip(mine, part, strict=True)), lengths) for part in parts))
+        return Scores(*(self._gather(dict(zip(mine, part, strict=True)), lengths) for part in parts))
 
-    def _gathered(self, found: Mapping[int, Tensor], lengths: Sequence[int]) -> list[Tensor]:
-        """Each process fills in its own values; the others are zero, so the sum changes nothing."""
+    def _gather(self, found: Mapping[int, Tensor], lengths: Sequence[int]) -> list[Tensor]:
+        """All-gather by a sum: every rank fills in its own values and leaves the others zero."""
         flat = torch.zeros(sum(lengths), device=self._device)
         parts = flat.split(list(lengths))
         for place, values in found.items():
@@ -220,8 +221,8 @@ class Replicas(Alone):
         dist.all_reduce(flat)
         return list(parts)
 
-    def _joined(self, values: Sequence[int]) -> list[int]:
-        """Sums over the processes."""
+    def _all_reduced(self, values: Sequence[int]) -> list[int]:
+        """Sums over the ranks."""
         tensor = torch.tensor(list(values), dtype=torch.long, device=self._device)
         dist.all_reduce(tensor)
         joined: list[int] = tensor.tolist()
@@ -229,7 +230,7 @@ class Replicas(Alone):
 
 
 def divide(rollouts: Sequence[Rollout], count: int) -> list[list[int]]:
-    """Positions for each of `count` processes: about as many tokens each, prompts that begin alike together."""
+    """Indices for each of `count` ranks: balanced by tokens, prompts with a common prefix on the same rank."""
     order = sorted(
         range(len(rollouts)), key=lambda p: sort_key(as_ids(rollouts[p].sample.prompt, rollouts[p].response))
     )
@@ -243,7 +244,7 @@ def divide(rollouts: Sequence[Rollout], count: int) -> list[list[int]]:
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """In their order, as many of one type together as a message takes."""
+    """Consecutive gradients of one dtype, at most `_BUCKET` elements per bucket (one larger gradient goes alone)."""
     bucket: list[Tensor] = []
     for gradient in gradients:
         full = sum(one.numel() for one in bucket) + gradient.numel() > _BUCKET

@@ -1,9 +1,9 @@
-"""FSDP2: master weights, gradients and optimiser divided among processes, for models whose optimiser fits no GPU.
+"""FSDP2: master weights, gradients and optimiser state sharded, for models whose optimiser state fits no single GPU.
 
-Each layer is a unit of `torch.distributed.fsdp.fully_shard`, the rest of the model one more. A step gathers the
-weights once, in the computing type, and keeps them: rollouts of different lengths and micro-batches then need nobody
-else. Gradients are summed and divided again after each micro-batch, so all processes must do equally many of them:
-they tell each other how many they have before the first, and whoever has fewer adds one with weight 0.
+Each decoder layer is a unit of `torch.distributed.fsdp.fully_shard`, the rest of the model one more. A step
+all-gathers the weights once, in the compute dtype, and keeps them unsharded, so rollouts and forwards of different
+lengths need no communication. Gradients are reduce-scattered after each micro-batch, so all ranks must run equally many
+of them: the counts are all-reduced before the first, and ranks with fewer add micro-batches of weight 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from oel_core.compat.transformers import layer_class_names
 from oel_core.config.run import DistillConfig
-from oel_core.distillation.distributed.ranks import Replicas
+from oel_core.distillation.distributed.ranks import DataParallel
 from oel_core.distillation.forward.student import Student
 from oel_core.distillation.training.rollouts import Rollout
 
 
 def shard(model: Any, *, mixed: bool) -> None:
-    """Divides a model's weights in place.
+    """Shards a model's weights in place.
 
     Args:
         model: a transformers causal language model without an adapter.
-        mixed: float32 weights, computed with in bfloat16; gradients are added up in float32 either way.
+        mixed: float32 weights, bfloat16 compute; gradients are accumulated in float32 either way.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if mixed else None, reduce_dtype=torch.float32 if mixed else None
@@ -39,7 +39,7 @@ def shard(model: Any, *, mixed: bool) -> None:
         unit.set_reshard_after_forward(False, recurse=False)
         unit.set_reshard_after_backward(False, recurse=False)
         unit.set_gradient_divide_factor(1.0)
-        unit.set_force_sum_reduction_for_comms(True)  # gloo can do nothing else
+        unit.set_force_sum_reduction_for_comms(True)  # gloo supports sum only
 
 
 def _units(model: nn.Module) -> list[FSDPModule]:
@@ -47,7 +47,7 @@ def _units(model: nn.Module) -> list[FSDPModule]:
 
 
 class ShardedStudent(Student):
-    """Gradients travel after a micro-batch's own backward, not after each chunk of its logits."""
+    """Reduce-scatters gradients after a micro-batch's own backward, not after each chunk of its logits."""
 
     def hidden(self, rollouts: Sequence[Rollout]) -> Tensor:
         model: FSDPModule = self.split.model
@@ -58,12 +58,12 @@ class ShardedStudent(Student):
         return hidden
 
 
-class Shards(Replicas):
-    """Several processes that divide weights, gradients and optimiser state.
+class FullySharded(DataParallel):
+    """FSDP2: weights, gradients and optimiser state sharded among ranks.
 
     Args:
-        device: where messages are made up; a GPU for NCCL.
-        mixed: float32 weights, computed with in bfloat16.
+        device: of the communicated tensors; a GPU for NCCL.
+        mixed: float32 weights, bfloat16 compute.
     """
 
     def __init__(self, device: torch.device, *, mixed: bool) -> None:
@@ -76,32 +76,32 @@ class Shards(Replicas):
         return student
 
     def begin_step(self, model: nn.Module) -> None:
-        """Gathers the weights."""
+        """All-gathers the weights."""
         for unit in _units(model):
             unit.unshard()
 
-    def _fewer(self, batches: int) -> int:
-        every = self._joined([batches if index == self.index else 0 for index in range(self.count)])
+    def _missing_batches(self, batches: int) -> int:
+        every = self._all_reduced([batches if index == self.rank else 0 for index in range(self.world_size)])
         return max(every) - batches
 
     def end_step(self, model: nn.Module) -> None:
-        """Every backward has summed. What clips, steps and saves must find the divided weights, not the gathered."""
+        """Reshards the weights for gradient clipping, optimizer step and checkpoint; gradients are reduced already."""
         for unit in _units(model):
             unit.reshard()
 
     def model_weights(self, model: nn.Module) -> dict[str, Tensor] | None:
-        return self.whole(model.state_dict())
+        return self.full_tensors(model.state_dict())
 
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: self._whole(tensor) for name, tensor in tensors.items()}
+    def full_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self._full_tensor(tensor) for name, tensor in tensors.items()}
 
-    def _whole(self, tensor: Tensor) -> Tensor:
+    def _full_tensor(self, tensor: Tensor) -> Tensor:
         found = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        return found.detach().cpu() if self.index == 0 else torch.empty(0)
+        return found.detach().cpu() if self.rank == 0 else torch.empty(0)
 
 
-def divided_like(whole: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, divided as another of its shape is; as it is where that one is not divided."""
+def shard_like(whole: Tensor, like: Tensor) -> Tensor:
+    """Shards a full tensor like another of the same shape; unchanged where that one is not sharded."""
     if not isinstance(like, DTensor) or whole.shape != like.shape:
         return whole
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)

@@ -1,7 +1,7 @@
 """Chooses the packed, cached or padded forward by an equivalence check against plain forwards.
 
-A list of architectures would be wrong about the next one. Random tokens decide for any: a layout whose hidden states
-differ from those of plain forwards by more than rounding is not used.
+The check works for any architecture: on a few random tokens, a layout whose hidden states differ from those of plain
+forwards by more than rounding is not used.
 """
 
 import logging
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from oel_core.distillation.forward.scoring import Behind, Text, packed_hidden, padded_hidden
+from oel_core.distillation.forward.scoring import PrefixGroup, Text, packed_hidden, padded_hidden
 from oel_core.distillation.forward.split_model import SplitModel
 from oel_core.distillation.teachers.shared_prefix import compute_prefix
 from oel_core.errors import DistillationError
@@ -20,11 +20,11 @@ from oel_core.policies.hf.decoding import evaluating
 logger = logging.getLogger(__name__)
 
 Layout = Callable[[SplitModel, Sequence[int], Sequence[Text]], Tensor]
-"""Hidden states (N, H) of texts behind a prefix that is given apart."""
+"""Hidden states (N, H) of texts that continue a common prefix."""
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
-"""Largest difference, as a share of the largest value."""
+"""Maximum absolute difference, relative to the largest value."""
 _REFUSALS = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
-"""What an architecture may answer that does not know what it is asked for."""
+"""What an architecture may raise that does not support a layout."""
 
 
 def _full(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:
@@ -32,11 +32,11 @@ def _full(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Te
 
 
 def _packed(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:
-    return packed_hidden(split, [Behind([Text([*prefix, *text.prompt], text.response) for text in texts])])
+    return packed_hidden(split, [PrefixGroup([Text([*prefix, *text.prompt], text.response) for text in texts])])
 
 
 def _shared(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:
-    return packed_hidden(split, [Behind(texts, compute_prefix(split, prefix), len(prefix))])
+    return packed_hidden(split, [PrefixGroup(texts, compute_prefix(split, prefix), len(prefix))])
 
 
 def _cached(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:
@@ -52,17 +52,17 @@ TEACHER_LAYOUTS = ("shared", "cached", "full")
 
 
 def choose_layout(split: SplitModel, wanted: str, candidates: Sequence[str], longest: int | None = None) -> str:
-    """The first of the candidates that this model can do, or the wanted one.
+    """The first candidate that this model supports, or the requested one after the same check.
 
     Args:
         split: the model.
         wanted: a candidate, or `auto`.
-        candidates: best first; the last one always works.
-        longest: tokens of the longest sequence to come; None means the model's whole context. A model whose window
-            is shorter is not read in a form that cannot cut there.
+        candidates: fastest first; the last one is supported by every model.
+        longest: maximum sequence length, tokens; None means the model's context length. Layouts without a sliding
+            window are not used for a model whose window is shorter.
 
     Raises:
-        DistillationError: the wanted form does not give what plain forwards give.
+        DistillationError: the requested layout fails the equivalence check.
     """
     for name in candidates[:-1] if wanted == "auto" else [wanted]:
         problem = None if name in ("padded", "full") else _problem(split, name, longest)
@@ -94,7 +94,7 @@ def _problem(split: SplitModel, name: str, longest: int | None) -> str | None:
 
 @torch.no_grad()
 def _differs(split: SplitModel, name: str) -> str | None:
-    """What is wrong with a form on a few tokens, or None. Training state and generators stay as they were."""
+    """Why a layout fails the equivalence check, or None. Restores training mode and random generators."""
     prefix, texts = _sample_texts(split.vocabulary)
     ids = torch.tensor([[*prefix, *texts[0].prompt]], device=split.device)
     try:
@@ -107,14 +107,14 @@ def _differs(split: SplitModel, name: str) -> str | None:
         return f"{type(error).__name__}: {error}"
     limit = _TOLERANCE.get(wanted.dtype, 0.1)
     for ours, theirs in ((found, wanted), (logits, plain)):
-        size = theirs.float().nan_to_num(0, 0, 0).abs().max()  # damaged weights are for others to report
+        size = theirs.float().nan_to_num(0, 0, 0).abs().max()  # non-finite weights are reported by the training step
         if not torch.allclose(ours.float(), theirs.float(), rtol=0, atol=float(size) * limit, equal_nan=True):
             return "its hidden states differ from those of plain forwards"
     return None
 
 
 def _sample_texts(vocabulary: int) -> tuple[list[int], list[Text]]:
-    """A prefix and texts of several lengths that partly begin alike."""
+    """A prefix, and texts of several lengths of which some share a prefix."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, vocabulary, (120,), generator=generator).tolist()
     common = ids[40:60]

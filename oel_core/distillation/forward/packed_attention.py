@@ -1,4 +1,4 @@
-"""Attention over a packed row: every span sees its ancestors and itself, and whole groups see a prefix held elsewhere.
+"""Tree attention over a packed row: each span attends to its ancestors and itself, and to a cached prefix.
 
 Registered with transformers' `AttentionInterface`, so any architecture that dispatches through it can read a
 `PackedRow` without an attention mask over T x T. A prefix (a knowledge file's keys and values, computed before) is
@@ -33,18 +33,18 @@ class LayerCache(Protocol):
     """Keys and values of one prefix, by layer."""
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Both (1, Hk, P, D), on the model's device."""
+        """Keys and values, both (1, Hk, P, D), on the model's device."""
         ...
 
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring spans behind the same prefix."""
+    """Consecutive spans that continue the same prefix."""
 
     first: int
     """First span."""
     last: int
-    """One past the last span."""
+    """Index after the last span."""
     tokens: slice
     """Their tokens in the row."""
     prefix: LayerCache
@@ -52,17 +52,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the tokens of a row see each other."""
+    """The attention pattern of a row."""
 
     spans: Sequence[Span]
     reach: int
-    """Tokens of the longest sequence, prefix included: a sliding window must not be shorter."""
+    """Length of the longest sequence, prefix included, tokens: a sliding window must not be shorter."""
     groups: Sequence[Group] = ()
-    """Empty without prefixes; otherwise they cover the row. Only without gradient."""
+    """Empty without prefixes; otherwise they cover the row. Supported without gradient only."""
     _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def mask(self, span: Span, device: torch.device) -> Tensor:
-        """True where a query of the span (rows) may look at a key of its ancestors and its own (columns)."""
+        """True where a query of the span (rows) attends to a key of its ancestors or its own (columns)."""
         key = (span.length, span.depth)
         if key not in self._masks:
             everything = torch.ones(span.length, span.depth + span.length, dtype=torch.bool, device=device)
@@ -81,12 +81,12 @@ def attend(
     layout: Layout | None = None,
     **other: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function. `query` is (1, Hq, T, D), `key` and `value` (1, Hk, T, D); gives (1, T, Hq, D).
+    """The attention function. `query` is (1, Hq, T, D), `key` and `value` (1, Hk, T, D); returns (1, T, Hq, D).
 
     Dropout is not applied: student and teacher must be the distributions that are sampled from.
 
     Raises:
-        DistillationError: the architecture asks for something that this form does not do.
+        DistillationError: the architecture needs an attention feature that packed rows do not support.
     """
     wanted = [name for name in _UNSUPPORTED if other.get(name) is not None]
     if layout is None or attention_mask is not None or wanted:
@@ -117,7 +117,7 @@ class _Parts:
         return self._seen(self._values, number)
 
     def mask(self, number: int) -> Tensor | None:
-        """None where a plain causal mask says the same."""
+        """None where it equals a plain causal mask."""
         span = self.layout.spans[number]
         return self.layout.mask(span, self.query[number].device) if span.context else None
 
@@ -167,7 +167,7 @@ def attend_with_lse(
     Args:
         query: (1, Hq, n, D).
         key: (1, Hk, m, D); so is `value`.
-        mask: (n, m), True where a query may look; instead of `causal`.
+        mask: (n, m), True where a query attends; instead of `causal`.
         scale: multiplies the scores.
         causal: without a mask: query i sees keys 0 to i.
 
@@ -190,7 +190,7 @@ def attend_with_lse(
 def _plain_with_lse(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, *, causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """The same by matrix products, a block of queries at a time; query heads of one key head share its keys."""
+    """As `attend_with_lse`, by matrix products over blocks of queries; grouped-query heads share their keys."""
     heads, length, key_heads = query.shape[1], query.shape[2], key.shape[1]
     if causal:
         mask = torch.ones(length, key.shape[2], dtype=torch.bool, device=query.device).tril()
@@ -220,7 +220,7 @@ AttentionInterface.register(NAME, attend)
 
 @contextmanager
 def packed_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Lets a model read packed rows. Stay inside for the backward too: recomputed layers dispatch again.
+    """Switches a model to packed attention. Must cover the backward too: checkpointed layers run again there.
 
     Raises:
         ValueError: the model's attention cannot be replaced, so tokens of one sequence would attend to another's.

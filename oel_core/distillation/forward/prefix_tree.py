@@ -1,8 +1,8 @@
-"""Token sequences that begin alike, laid into one row without padding, what they share only once.
+"""Packs token sequences with common prefixes into one row, each prefix once and without padding.
 
-Prompts of one run begin with the same instructions, and turns of one episode with all that came before. Sorted, such
-sequences form a tree whose nodes are runs of tokens; a causal model's states at a node depend on its ancestors and
-itself only, so each node is computed once, and its gradient is the sum over everything that goes through it.
+Prompts of one run share their instructions, and turns of one episode share the earlier turns. Sorted, such sequences
+form a prefix tree (radix tree) whose nodes are runs of tokens. A causal model's hidden states at a node depend on its
+ancestors and itself only, so each node is computed once, and its gradient is the sum over its descendants.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int32]
 
 WORTH_SHARING = 16
-"""Common tokens from which on a node of its own is cheaper than reading them in every sequence."""
+"""Minimum length of a common prefix, tokens, from which sharing it is cheaper than repeating it."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Span:
     context: tuple[int, ...]
     """Positions of the ancestors in the list of spans, outermost first."""
     depth: int
-    """Tokens of the ancestors together."""
+    """Total length of the ancestors, tokens."""
 
 
 @dataclass
 class PackedRow:
-    """Sequences in one row. T tokens in all; spans lie one after the other and cover the row."""
+    """Packed sequences. T tokens in all; spans are consecutive and cover the row."""
 
     ids: list[Ids] = field(default_factory=list)
     """Token ids, one array a span."""
@@ -49,10 +49,10 @@ class PackedRow:
 
         Args:
             sequences: token ids, in any order.
-            first_position: position of their first tokens: what stands before them elsewhere.
+            first_position: position id of their first tokens: the length of a prefix that is cached elsewhere.
 
         Returns:
-            For each sequence where its tokens lie in the row.
+            For each sequence, the indices of its tokens in the row.
         """
         order = sorted(range(len(sequences)), key=lambda index: sort_key(sequences[index]))
         ordered = [sequences[index] for index in order]
@@ -87,7 +87,7 @@ class PackedRow:
 def _branches(
     ordered: Sequence[Ids], shared: Sequence[int], first: int, last: int, depth: int
 ) -> list[tuple[int, int, int]]:
-    """Groups of neighbours that share enough beyond `depth`: first, one past the last, where the common part ends."""
+    """Runs of sequences with a common prefix beyond `depth`: first, one past the last, end of the common prefix."""
     found = []
     start = first
     while start < last:
@@ -101,7 +101,7 @@ def _branches(
 
 
 def packed_tokens(ordered: Sequence[Ids], shared: Sequence[int]) -> int:
-    """Tokens of the row that `PackedRow.add` makes of some sequences.
+    """Length of the row that `PackedRow.add` makes of some sequences, tokens.
 
     Args:
         ordered: token ids, sorted by `sort_key`.
@@ -118,17 +118,17 @@ def packed_tokens(ordered: Sequence[Ids], shared: Sequence[int]) -> int:
 
 
 def as_ids(*parts: Sequence[int]) -> Ids:
-    """Token ids of several parts, one after the other."""
+    """Concatenates token ids."""
     return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])
 
 
 def sort_key(ids: Ids) -> bytes:
-    """Orders sequences so that those which begin alike are neighbours."""
+    """Lexicographic order by token id, so that sequences with a common prefix are neighbours."""
     return ids.astype(">i4").tobytes()
 
 
 def common_length(first: Ids, second: Ids) -> int:
-    """Leading tokens that two sequences share."""
+    """Length of the common prefix, tokens."""
     shortest = min(len(first), len(second))
     differing = np.flatnonzero(first[:shortest] != second[:shortest])
     return int(differing[0]) if len(differing) else shortest

@@ -1,7 +1,7 @@
 """Hidden states at the positions that predict a response token, for several layouts of the same sequences.
 
-The last token of a response predicts nothing that is scored, so it is not read. Shape legend: B sequences, N response
-tokens of all of them in order, H hidden width.
+The last token of a response predicts no scored token, so it is not fed to the model. Shape legend: B sequences, N
+response tokens of all of them in order, H hidden size.
 """
 
 from collections.abc import Sequence
@@ -20,24 +20,24 @@ from oel_core.models.loading import plain_model
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt and a response to it, as one model reads them."""
+    """Token ids of a prompt and its response."""
 
     prompt: Sequence[int]
     response: Sequence[int]
 
     @property
     def length(self) -> int:
-        """Tokens that are read."""
+        """Tokens fed to the model."""
         return len(self.prompt) + len(self.response) - 1
 
 
 def padded_hidden(split: SplitModel, texts: Sequence[Text], cache: Any = None) -> Tensor:
-    """One right-padded rectangle. Padding lies after all that a causal model may look at, so it needs no mask.
+    """Hidden states from a right-padded batch. In a causal model no token attends to padding, so no mask is needed.
 
     Args:
         split: the model.
-        texts: B texts; with a cache what comes after it.
-        cache: keys and values of B equal prefixes, if any; extended in place.
+        texts: B texts; with a KV cache, what follows its prefix.
+        cache: KV cache of the prefix, repeated for B rows; extended in place.
 
     Returns:
         Shape (N, H).
@@ -53,7 +53,7 @@ def padded_hidden(split: SplitModel, texts: Sequence[Text], cache: Any = None) -
 
 
 @dataclass(frozen=True)
-class Behind:
+class PrefixGroup:
     """Texts that continue the same prefix."""
 
     texts: Sequence[Text]
@@ -62,15 +62,15 @@ class Behind:
     """Tokens of the prefix."""
 
 
-def packed_hidden(split: SplitModel, groups: Sequence[Behind]) -> Tensor:
-    """One row without padding, common beginnings read once (see `prefix_tree`).
+def packed_hidden(split: SplitModel, groups: Sequence[PrefixGroup]) -> Tensor:
+    """Hidden states from one packed row, common prefixes computed once (see `prefix_tree`).
 
     Args:
         split: the model.
-        groups: all with a prefix (then without gradient), or one without.
+        groups: all with a prefix (then without gradient), or a single one without.
 
     Returns:
-        Shape (N, H), the first group's texts first.
+        Shape (N, H), in the order of the groups.
     """
     row, covers, predicts = PackedRow(), [], []
     for group in groups:

@@ -1,8 +1,8 @@
-"""A causal language model cut between its decoder and its vocabulary.
+"""A causal language model split between decoder and output projection.
 
-Logits are V values a token and most of what a step would hold in memory, so they are wanted for few positions and few
-at a time. Both halves run through the model's own forward: adapters, autocast, wrappers and architectures that scale
-or cap their logits stay in force, and nothing of an architecture has to be known here.
+Logits take V values a token and would dominate a step's memory, so they are computed at response positions only, a
+chunk at a time. Both halves run through the model's own forward, so adapters, autocast, wrappers, and scaled or capped
+logits apply without code for any architecture.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,11 +44,11 @@ class SplitModel:
 
     @property
     def vocabulary(self) -> int:
-        """Tokens that the output projection knows."""
+        """V: rows of the output projection."""
         return int(self.head.out_features)  # type: ignore[arg-type]
 
     def hidden(self, ids: Tensor, **inputs: Any) -> Tensor:
-        """What the decoder hands to the output projection.
+        """The decoder's output, the input of the output projection.
 
         Args:
             ids: token ids, shape (B, L), on the model's device.
@@ -77,7 +77,7 @@ class SplitModel:
         return found[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states to logits, whatever the architecture does on that way.
+        """Hidden states to logits, with the architecture's own scaling and caps.
 
         Args:
             hidden: shape (N, H).
@@ -96,7 +96,7 @@ class SplitModel:
 
 
 class _Given(BaseModelOutputWithPast):
-    """A decoder's output; whatever else an architecture hands through from it is None."""
+    """A decoder's output; every other attribute that an architecture reads is None."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):

@@ -1,4 +1,4 @@
-"""The student: one forward of prompt and response that top-k, loss and gradient all come from."""
+"""The student's micro-batches and differentiable forward; top-k, loss and gradient come from the same forward."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -12,40 +12,40 @@ from oel_core.config.run import DistillConfig
 from oel_core.distillation.forward.layouts import STUDENT_LAYOUTS, choose_layout
 from oel_core.distillation.forward.packed_attention import packed_attention
 from oel_core.distillation.forward.prefix_tree import as_ids, common_length, packed_tokens, sort_key
-from oel_core.distillation.forward.scoring import Behind, Text, packed_hidden, padded_hidden
+from oel_core.distillation.forward.scoring import PrefixGroup, Text, packed_hidden, padded_hidden
 from oel_core.distillation.forward.split_model import SplitModel
 from oel_core.distillation.training.rollouts import Rollout
 from oel_core.models.loading import plain_model
 
 
 class Student:
-    """Reads prompts without knowledge.
+    """The trained model, with prompts without knowledge.
 
     Args:
-        model: causal language model on its device; its trainable parameters are what learns.
-        config: `student_layout`, `gradient_checkpointing` and `micro_batch_tokens` are looked at.
-        longest: tokens of the longest sequence to come; None means the model's whole context.
+        model: causal language model on its device; its trainable parameters are updated.
+        config: `student_layout`, `gradient_checkpointing` and `micro_batch_tokens` are used.
+        longest: maximum sequence length, tokens; None means the model's context length.
     """
 
     def __init__(self, model: Any, config: DistillConfig, longest: int | None = None) -> None:
         self.split = SplitModel(model)
-        self.form = choose_layout(self.split, config.student_layout, STUDENT_LAYOUTS, longest)
+        self.layout = choose_layout(self.split, config.student_layout, STUDENT_LAYOUTS, longest)
         self._budget = config.micro_batch_tokens
         if config.gradient_checkpointing:
             plain_model(model).gradient_checkpointing_enable({"use_reentrant": False})
 
     def micro_batches(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
-        """Groups of at most `micro_batch_tokens` tokens, or of one rollout that is longer than that.
+        """Micro-batches of at most `micro_batch_tokens` tokens; a longer rollout is a micro-batch of its own.
 
-        Packed: prompts that begin alike come together, and what they share counts once. Padded: rollouts of similar
-        length come together, and padding counts.
+        Packed: rollouts with a common prefix are grouped, and the prefix counts once. Padded: rollouts of similar
+        length are grouped, and padding counts.
         """
-        return _packed_batches(rollouts, self._budget) if self.form == "packed" else _padded(rollouts, self._budget)
+        return _packed_batches(rollouts, self._budget) if self.layout == "packed" else _padded(rollouts, self._budget)
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Around forward and backward of a micro-batch, because recomputed layers must attend as they did."""
-        if self.form == "packed":
+    def attention_context(self) -> Iterator[None]:
+        """Must cover forward and backward of a micro-batch: checkpointed layers are recomputed with its attention."""
+        if self.layout == "packed":
             with packed_attention(plain_model(self.split.model)):
                 yield
         else:
@@ -54,11 +54,15 @@ class Student:
     def hidden(self, rollouts: Sequence[Rollout]) -> Tensor:
         """Hidden states that predict the N response tokens, in the order of the rollouts: (N, H), differentiable."""
         texts = [Text(rollout.sample.prompt, rollout.response) for rollout in rollouts]
-        return packed_hidden(self.split, [Behind(texts)]) if self.form == "packed" else padded_hidden(self.split, texts)
+        return (
+            packed_hidden(self.split, [PrefixGroup(texts)])
+            if self.layout == "packed"
+            else padded_hidden(self.split, texts)
+        )
 
 
 def _packed_batches(rollouts: Sequence[Rollout], budget: int) -> list[list[Rollout]]:
-    """As many neighbours in sorted order as fit each time. Final tokens, which are not read, count one a rollout."""
+    """Greedy packing in sorted order. The final token of a rollout counts, although it is not fed to the model."""
     read = [(as_ids(rollout.sample.prompt, rollout.response[:-1]), rollout) for rollout in rollouts]
     pairs = sorted(read, key=lambda pair: sort_key(pair[0]))
     ids = [one for one, _ in pairs]

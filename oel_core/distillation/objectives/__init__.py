@@ -1,1 +1,1 @@
-"""What a distillation minimises."""
+"""Objectives and additional loss terms."""

@@ -5,8 +5,8 @@ sampled token, or all V). Every function takes the student's and the teacher's l
 both log-softmaxed over the whole vocabulary at the loss's temperature, and gives one value a response token, in nats.
 Its gradient flows into the student's.
 
-`score` adds what all have in common: which tokens an objective looks at, and the way from the gradient at K
-log-probabilities to that at V logits, g - softmax * sum(g), which needs one pass over V and no autograd graph of it.
+`score` adds what all have in common: the choice of the K tokens, and the gradient at V logits from that at K
+log-probabilities, g - softmax * sum(g), which needs one pass over V and no autograd graph of it.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from oel_core.config.run import DistillConfig
 from oel_core.plugins.builtin import OBJECTIVES
 
 _CACHED_VALUES = 2**19
-"""Logits of a block on a CPU."""
+"""Logits per block on a CPU."""
 
 PerToken = Callable[[Tensor, Tensor], Tensor]
 """Log-probabilities of student and teacher, both (N, K), to values (N,)."""
@@ -50,9 +50,9 @@ def tail_reverse_kl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _tail(log_probs: Tensor) -> Tensor:
-    """Log of the mass outside the K tokens, (N, 1); rounding may leave less than nothing there.
+    """Log of the mass outside the K tokens, (N, 1), clamped since rounding may make it negative.
 
-    A small difference of numbers near one: `score` computes it in float64.
+    Computed in float64 by `score`, because 1 - sum cancels where the sum is near one.
     """
     rest = 1 - log_probs.exp().sum(-1, keepdim=True)
     return rest.clamp(min=torch.finfo(log_probs.dtype).eps).log()
@@ -70,7 +70,7 @@ def sampled_reverse_kl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def forward_kl(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) over the whole vocabulary: the off-policy form's usual loss (arXiv 1503.02531)."""
+    """KL(teacher || student) over the whole vocabulary: usual in off-policy distillation (arXiv 1503.02531)."""
     return (teacher.exp() * (teacher - student)).sum(-1)
 
 
@@ -88,11 +88,11 @@ def generalised_jsd(student: Tensor, teacher: Tensor, beta: float) -> Tensor:
 
 
 Support = Literal["top_k", "sampled", "all"]
-"""Which tokens an objective looks at: the student's top-k, the sampled one, or the whole vocabulary."""
+"""The tokens that an objective is computed over: the student's top-k, the sampled one, or the whole vocabulary."""
 
 
 class Loss(NamedTuple):
-    """The part of an objective that has a name."""
+    """A named loss: its function and the tokens that it is computed over."""
 
     support: Support
     per_token: PerToken
@@ -109,20 +109,20 @@ GENERALISED_JSD = Loss("all", partial(generalised_jsd, beta=0.5))
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised at each response token."""
+    """The loss minimised at each response token, with its settings."""
 
     support: Support
     per_token: PerToken
     top_k: int
-    """More than V means V. Only for that support."""
+    """Capped at V. Used with the support `top_k` only."""
     temperature: float
-    """Divides both sides' logits."""
+    """Divides the logits of student and teacher."""
     clip: float | None
-    """Most nats of one token, after the vocabulary sum; a token over it gives no gradient."""
+    """Maximum loss of one token, nats, after the sum over the vocabulary; a clipped token has no gradient."""
 
     @classmethod
     def named(cls, config: DistillConfig) -> "Objective":
-        """The configured one."""
+        """The objective that `distill.objective` names."""
         support, per_token = OBJECTIVES.load(config.objective)
         if config.objective == "generalised_jsd":
             per_token = partial(generalised_jsd, beta=config.jsd_beta)
@@ -130,28 +130,28 @@ class Objective:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What its log-probabilities are computed in, unless the logits are finer."""
+        """Minimum dtype of its log-probabilities."""
         return torch.float64 if self.per_token is tail_reverse_kl else torch.float32
 
     @property
     def passes(self) -> int:
-        """How many float32 tensors of shape (N, V) it needs at once, roughly."""
+        """Peak memory estimate, in float32 tensors of shape (N, V)."""
         return 12 if self.support == "all" or self.dtype is torch.float64 else 5
 
 
 class Scored(NamedTuple):
-    """What an objective says about N response tokens; float32, or float64 where the logits are."""
+    """Loss, metrics and gradient at N response tokens; float32, or float64 where the logits are."""
 
     divergence: Tensor
     """Nats, before the clip; shape (N,)."""
     loss: Tensor
-    """What is minimised: the divergence after the clip; shape (N,)."""
+    """The divergence after the clip; shape (N,)."""
     entropy: Tensor
     """Of the student at the objective's temperature, nats; shape (N,)."""
     student_mass: Tensor
-    """Probability that the student gives the tokens which the objective looks at; shape (N,)."""
+    """The student's probability mass on the objective's K tokens; shape (N,)."""
     teacher_mass: Tensor
-    """The same of the teacher."""
+    """The teacher's mass on the same tokens; shape (N,)."""
     gradient: Tensor
     """Of each token's loss with respect to its student logits; shape (N, V)."""
 
@@ -164,7 +164,7 @@ def score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor, 
         objective: what is minimised.
         student_logits: shape (N, V).
         teacher_logits: shape (N, V).
-        sampled: the response tokens themselves, shape (N,).
+        sampled: the response tokens, shape (N,).
     """
     kind = torch.promote_types(student_logits.dtype, torch.float32)
     gradient = torch.empty_like(student_logits, dtype=kind)
@@ -177,7 +177,7 @@ def score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor, 
 
 
 def _blocks(logits: Tensor) -> Iterator[slice]:
-    """Rows that are scored together: all on a GPU; on a CPU few enough for its caches, which halves the time."""
+    """Rows scored together: all on a GPU; on a CPU few enough to fit its caches, which halves the time."""
     size = max(1, _CACHED_VALUES // logits.shape[-1]) if logits.device.type == "cpu" else max(1, len(logits))
     for start in range(0, len(logits), size):
         yield slice(start, start + size)
@@ -191,17 +191,17 @@ def _score(objective: Objective, student_logits: Tensor, teacher_logits: Tensor,
     indices = _indices(objective, student, sampled)
     chosen = _at(student, indices) - log_sum
     teacher = teacher_logits.to(kind) / objective.temperature
-    taught = _at(teacher, indices) - _softmax(teacher)[1]
-    divergence, loss, slope = _differentiate(objective, chosen, taught)
+    teacher_log_probs = _at(teacher, indices) - _softmax(teacher)[1]
+    divergence, loss, slope = _differentiate(objective, chosen, teacher_log_probs)
     entropy = log_sum[:, 0] - torch.linalg.vecdot(probabilities, student)
     slope = slope / objective.temperature
     gradient = probabilities.mul_(-slope.sum(-1, keepdim=True))
     gradient = gradient.add_(slope) if indices is None else gradient.scatter_add_(-1, indices, slope)
-    return divergence, loss, entropy, _mass(chosen, indices), _mass(taught, indices), gradient
+    return divergence, loss, entropy, _mass(chosen, indices), _mass(teacher_log_probs, indices), gradient
 
 
 def _indices(objective: Objective, student: Tensor, sampled: Tensor) -> Tensor | None:
-    """Token ids that the objective looks at, (N, K); None for all."""
+    """Token ids that the objective is computed over, (N, K); None for all."""
     if objective.support == "all":
         return None
     if objective.support == "sampled":
@@ -210,7 +210,7 @@ def _indices(objective: Objective, student: Tensor, sampled: Tensor) -> Tensor |
 
 
 def _softmax(scaled: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities (N, V) and log-sum-exp (N, 1): `sum` adds in pairs, which torch's own softmax on a CPU does not."""
+    """Probabilities (N, V) and log-sum-exp (N, 1); `sum` is pairwise, unlike the reduction in torch's CPU softmax."""
     most = scaled.amax(-1, keepdim=True)
     powers = (scaled - most).exp_()
     total = powers.sum(-1, keepdim=True)
@@ -218,7 +218,7 @@ def _softmax(scaled: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mass(log_probs: Tensor, indices: Tensor | None) -> Tensor:
-    """Probability of the chosen tokens, (N,); of all it is 1 without adding up."""
+    """Probability mass of the chosen tokens, (N,); exactly 1 for the whole vocabulary."""
     return log_probs.new_ones(len(log_probs)) if indices is None else log_probs.detach().exp().sum(-1)
 
 

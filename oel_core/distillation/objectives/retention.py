@@ -1,7 +1,7 @@
-"""What holds a student to the model of the round's start, beside the distillation that changes it.
+"""KL penalties against the reference model (the model of the round's start), which limit forgetting.
 
-Both terms are KL(student || round-start model) over the whole vocabulary, whatever objective is distilled with: it is
-zero with a zero gradient where the two agree. A sum over the top-k alone is not: there it would push mass out of them.
+Both terms are KL(student || reference) over the whole vocabulary, for any `distill.objective`: value and gradient are
+zero where the two agree. A sum over the top-k is not: its gradient there pushes mass out of the top-k.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from oel_core.models.loading import is_lora
 
 
 class AnchorAdapter(FrozenAdapter):
-    """The round-start adapter beside a teacher's own."""
+    """The reference adapter, beside the teacher's own."""
 
     name = "anchor"
 
@@ -31,7 +31,7 @@ class AnchorAdapter(FrozenAdapter):
 def make_anchor(
     student: Any, dtype: torch.dtype, teacher: Teacher, prefixes: Prefixes, config: DistillConfig, longest: int
 ) -> Teacher | None:
-    """The round-start model, where a term needs one: the frozen teacher itself or, if there is none, a further copy.
+    """The reference model, where a term needs one: the frozen teacher or, where there is none, another copy.
 
     Arguments as for `make_teacher`, before the student's first step.
     """
@@ -53,19 +53,19 @@ class Term:
 
     @property
     def loss(self) -> float:
-        """What it adds to the step's loss."""
+        """Its weighted contribution to the step's loss."""
         return self.weight * float(self.scores.loss)
 
 
 class Retention:
-    """The configured terms.
+    """The configured penalty terms.
 
     Args:
-        student: who learns.
-        anchor: the round-start model.
+        student: the model that is trained.
+        anchor: the reference model.
         config: the distillation's settings.
-        sampler: how responses to replayed prompts are drawn.
-        ranks: the processes that share the work.
+        sampler: generates the responses to replayed prompts.
+        ranks: the process group.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Retention:
 
         Args:
             rollouts: of the step.
-            replayed: general prompts, which the student answers here.
+            replayed: general prompts; the student's responses are generated here.
 
         Raises:
             PolicyError: the student's logits are not finite.

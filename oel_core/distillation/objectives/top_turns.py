@@ -1,17 +1,17 @@
-"""Which turns of a step are worth training on: those where teacher and student differ most."""
+"""Selects the turns with the largest divergence between student and teacher."""
 
 import math
 from collections.abc import Sequence
 
 
 def top_turns(trajectories: Sequence[str], divergence: Sequence[float], share: float) -> list[int]:
-    """Positions of the `share` of all turns with the largest divergence, fairly over trajectories.
+    """Indices of the `share` of all turns with the largest divergence, balanced over trajectories.
 
-    Every trajectory gives its best turn before any gives its second, and so on, the larger divergence first. So a
-    long episode cannot take the places of many short ones.
+    Turns are ranked within their trajectory first: all first-ranked turns come before any second-ranked one, larger
+    divergence first. So a long episode does not displace many short ones.
 
     Args:
-        trajectories: of each turn, the one that it belongs to.
+        trajectories: trajectory id of each turn.
         divergence: of each turn, nats per response token.
         share: of the turns that is kept, 0 < share <= 1; rounded up to whole turns.
 

@@ -1,4 +1,4 @@
-"""Who writes the responses that a student learns from, chosen by `distill.regime`."""
+"""Training regimes: the source of the responses, chosen by `distill.regime`."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ __all__ = ["Mixture", "OnPolicy", "Regime", "Sft", "TeacherRollouts", "make_regi
 
 
 def make_regime(student: Any, teacher: Teacher, config: DistillConfig, sampler: Sampler) -> Regime:
-    """The configured one.
+    """The regime that `distill.regime` names.
 
     Args:
-        student: causal language model that learns.
-        teacher: whom it learns from, where there is one.
+        student: causal language model that is trained.
+        teacher: gives the target distribution; a placeholder for `sft`.
         config: the distillation's settings.
-        sampler: how responses are drawn.
+        sampler: generates responses.
     """
     if config.regime == "sft":
         return Sft(teacher, config, sampler.tokens)

@@ -1,4 +1,4 @@
-"""What a regime decides: who writes the responses, who judges them, and by which measure."""
+"""The interface of a regime: response source, teacher and objective."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,12 +10,12 @@ from oel_core.distillation.training.rollouts import Rollout
 
 
 class Regime(Protocol):
-    """Where a step's responses come from and what the student is trained on at their tokens."""
+    """The source of a step's responses, and the loss at their tokens."""
 
     objective: Objective
-    """What is minimised at each response token."""
+    """The loss at each response token."""
     teacher: Teacher
-    """Who the student is compared with."""
+    """Gives the target distribution."""
 
     def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
         """One response for each sample, in their order. PolicyError where a model's logits are not finite."""

@@ -1,4 +1,4 @@
-"""Between on-policy and off-policy: each sample's response comes from the teacher with a set probability."""
+"""A mixture of on-policy and off-policy: the teacher generates each response with a configured probability."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from oel_core.distillation.training.rollouts import Rollout, Sampler
 
 
 class Mixture(OnPolicy):
-    """Learns from the teacher's responses and the student's own (generalised knowledge distillation, arXiv 2306.13649).
+    """Trains on responses of both teacher and student (generalised knowledge distillation, arXiv 2306.13649).
 
-    Which sample is answered by whom is decided when the steps are built (`Sample.by_teacher`), so a resumed run and
-    several processes decide alike. The objective is the same at the tokens of both.
+    The choice per sample is made when the steps are built (`Sample.by_teacher`), so it is the same in a resumed run and
+    for any number of processes. The objective is the same for both kinds of responses.
 
     Args:
-        student: the model that learns.
-        teacher: who answers a share of the samples, and whom the student is compared with.
+        student: the model that is trained.
+        teacher: gives the target distribution, and generates a share of the responses.
         config: the objective's settings.
-        sampler: how responses are drawn.
+        sampler: generates responses.
     """
 
     def __init__(self, student: Any, teacher: Teacher, config: DistillConfig, sampler: Sampler) -> None:

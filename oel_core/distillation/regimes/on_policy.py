@@ -1,4 +1,4 @@
-"""On-policy: the student answers without knowledge, the teacher judges with knowledge."""
+"""On-policy: the student generates without knowledge, the teacher scores the responses with knowledge."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from oel_core.distillation.training.rollouts import Rollout, Sampler
 
 
 class OnPolicy:
-    """Learns from the student's own responses (arXiv 2603.16856; on-policy distillation, arXiv 2306.13649).
+    """Trains on the student's own responses (arXiv 2603.16856; on-policy distillation, arXiv 2306.13649).
 
     Args:
-        student: the model that learns.
-        teacher: whom it is compared with.
+        student: the model that is trained.
+        teacher: gives the target distribution.
         config: the objective's settings.
-        sampler: how responses are drawn.
+        sampler: generates responses.
     """
 
     def __init__(self, student: Any, teacher: Teacher, config: DistillConfig, sampler: Sampler) -> None:

@@ -1,4 +1,4 @@
-"""The baseline: supervised fine-tuning on what the policy itself wrote in episodes that it passed."""
+"""Supervised fine-tuning on the policy's own responses from passed episodes (rejection sampling); a baseline."""
 
 from collections.abc import Sequence
 
@@ -12,17 +12,17 @@ from oel_core.distillation.training.rollouts import Rollout, Tokens
 
 
 def negative_log_likelihood(student: Tensor, teacher: Tensor) -> Tensor:
-    """-log p_student of the given token (K = 1): cross entropy with the collected response. No teacher is asked."""
+    """-log p_student of the given token (K = 1): cross entropy with the collected response. `teacher` is unused."""
     return -student.sum(-1)
 
 
 class Sft:
-    """Learns from collected responses, at temperature 1.
+    """Trains on collected responses, at temperature 1.
 
     Args:
-        teacher: one that says nothing.
-        config: `clip` is looked at, and `max_response_tokens`: what comes after so many tokens is left out.
-        tokens: stop tokens, which say whether a response ended by itself.
+        teacher: a placeholder.
+        config: `clip` and `max_response_tokens` are used; longer responses are truncated.
+        tokens: stop tokens; a response without one at its end counts as truncated.
     """
 
     def __init__(self, teacher: Teacher, config: DistillConfig, tokens: Tokens) -> None:
@@ -32,7 +32,7 @@ class Sft:
         self._most = config.max_response_tokens
 
     def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
-        """The collected responses. Nothing is sampled."""
+        """The collected responses; nothing is generated."""
         rollouts = []
         for sample in samples:
             response = list(sample.response[: self._most])

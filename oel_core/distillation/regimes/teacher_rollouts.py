@@ -1,4 +1,4 @@
-"""Off-policy: the teacher answers with knowledge, and the student learns to write that without."""
+"""Off-policy: the teacher generates with knowledge, the student is trained on these responses without knowledge."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,12 +11,12 @@ from oel_core.distillation.training.rollouts import Rollout, Sampler
 
 
 class TeacherRollouts:
-    """Learns from the teacher's responses (context distillation, arXiv 2209.15189; sequence-level, arXiv 1606.07947).
+    """Trains on the teacher's responses (context distillation, arXiv 2209.15189; sequence-level, arXiv 1606.07947).
 
     Args:
-        teacher: who answers, and whom the student is compared with.
+        teacher: generates the responses, and gives the target distribution.
         config: the objective's settings.
-        sampler: how responses are drawn.
+        sampler: generates responses.
     """
 
     def __init__(self, teacher: Teacher, config: DistillConfig, sampler: Sampler) -> None:
@@ -25,12 +25,12 @@ class TeacherRollouts:
         self._sampler = sampler
 
     def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
-        """As `Regime.roll_out`. Samples of one knowledge file are answered together: they share its prompt."""
+        """As `Regime.roll_out`. Samples of one knowledge file are batched together, since they share a prefix."""
         by_draw: dict[int, list[Sample]] = {}
         for sample in samples:
             by_draw.setdefault(sample.knowledge_index, []).append(sample)
         asked = [[replace(sample, prompt=sample.teacher_prompt) for sample in members] for members in by_draw.values()]
-        with self.teacher.answering() as model:
+        with self.teacher.generation_model() as model:
             answered = self._sampler.roll_out_groups(model, asked)
         found = {rollout.sample.index: rollout for rollout in answered}
         return [replace(found[sample.index], sample=sample) for sample in samples]

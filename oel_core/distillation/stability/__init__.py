@@ -1,1 +1,1 @@
-"""Whether a distillation stays within its bounds, and what happens when it does not."""
+"""Divergence detection on the step metrics: early stopping and rollback to a checkpoint."""

@@ -1,4 +1,4 @@
-"""What a distillation has gone back over: `backtracks.jsonl`, which outlives the steps that were cut from the log."""
+"""The log of rollbacks to a checkpoint, `backtracks.jsonl`; kept when the undone steps are cut from the step log."""
 
 from pathlib import Path
 
@@ -9,31 +9,31 @@ from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
 from oel_core.types import Record
 
 RATE = 0.5
-"""What the learning rate is multiplied by each time."""
+"""Factor applied to the learning rate at each rollback."""
 
 
 class Backtrack(Record):
-    """One return to a checkpoint."""
+    """One rollback to a checkpoint."""
 
     step: int = Field(ge=1)
-    """After which it was decided."""
+    """The step after which it was triggered."""
     to: int = Field(ge=0)
-    """Steps that were kept; 0 is the round's start."""
+    """Step of the restored checkpoint; 0 is the round's start."""
     reason: str
-    """The signals that had left their bounds, with their values."""
+    """The metrics that were out of bounds, with their values."""
 
 
 class BacktrackLog:
-    """The returns of one distillation, in order. A file is there from the first one on."""
+    """The rollbacks of one distillation, in order. The file is created by the first one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> list[Backtrack]:
-        """All of them. ArtifactError names a line that cannot be read."""
+        """All records. ArtifactError names a corrupt line."""
         return list(read_jsonl(self.path, Backtrack)) if self.path.exists() else []
 
     def append(self, backtrack: Backtrack) -> None:
-        """Adds one, whole or not at all. ArtifactError where the disk is full."""
+        """Appends a record atomically. ArtifactError where the disk is full."""
         with writing(self.path):
             write_atomic(self.path, jsonl_bytes([*self.read(), backtrack]))

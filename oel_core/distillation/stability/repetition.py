@@ -1,9 +1,9 @@
-"""How much of a response repeats itself."""
+"""The rate of repeated n-grams in responses."""
 
 from collections.abc import Sequence
 
 GRAM = 4
-"""Tokens of the runs that are compared."""
+"""n, tokens."""
 
 
 def repetition_rate(responses: Sequence[Sequence[int]]) -> float:

@@ -1,1 +1,1 @@
-"""Teachers: frozen at the round's start, or moving with the student."""
+"""Teachers: frozen at the round's start, an exponential moving average, or the live student."""

@@ -1,4 +1,4 @@
-"""What stands in a teacher's place where a regime has none."""
+"""The placeholder teacher of regimes without one."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +12,7 @@ from oel_core.errors import DistillationError
 
 
 class NoTeacher:
-    """Stands where a teacher would, and says nothing: every token is as likely as any other.
+    """A null teacher with uniform logits.
 
     Args:
         vocabulary: V, the student's.
@@ -24,23 +24,23 @@ class NoTeacher:
         self._device = device
 
     def hidden(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """Nothing for each response token, shape (N, 0)."""
+        """Empty hidden states, shape (N, 0)."""
         return torch.empty(sum(len(rollout.response) for rollout in rollouts), 0, device=self._device)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Zeros that take no memory, shape (n, V)."""
+        """Zeros, shape (n, V), expanded without allocation."""
         return torch.zeros(1, 1, device=self._device).expand(len(hidden), self.vocabulary)
 
-    def answering(self) -> AbstractContextManager[Any]:
-        """DistillationError: there is no model behind it."""
+    def generation_model(self) -> AbstractContextManager[Any]:
+        """Raises DistillationError: there is no model."""
         raise DistillationError("this regime has no teacher that could answer")
 
     def follow(self) -> None:
-        """Nothing follows."""
+        """No weights to update."""
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing changes."""
+        """Empty."""
         return {}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Nothing to take over."""
+        """Ignored."""

@@ -1,4 +1,4 @@
-"""The configured teacher, and the model that retention terms hold the student to."""
+"""Constructs the configured teacher."""
 
 import logging
 from typing import Any
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def make_teacher(student: Any, dtype: torch.dtype, prefixes: Prefixes, config: DistillConfig, longest: int) -> Teacher:
-    """Who the student learns from, by `distill.teacher`.
+    """The teacher that `distill.teacher` names.
 
     Args:
         student: before its first step.
-        dtype: of a copy, where one is made.
+        dtype: of a copy of the student.
         prefixes: from `find_prefixes`.
         config: the distillation's settings.
-        longest: tokens of the longest sequence to come.
+        longest: maximum sequence length, tokens.
     """
     if config.regime == "sft":
         split = SplitModel(student)

@@ -1,7 +1,7 @@
-"""The frozen round-start teacher: hidden states at every response position, and logits from them, a few at a time.
+"""The frozen teacher, a copy of the round's start, and the interface of all teachers.
 
-That is the seam between teacher and objective. Hidden states are narrow, so a micro-batch's worth is kept; logits are
-made for one chunk of tokens when the student's are, whatever part of the vocabulary an objective wants to see.
+A teacher returns hidden states for a whole micro-batch, since these are small, and logits for one chunk of tokens at a
+time, together with the student's, so no tensor of (tokens, vocabulary) is kept.
 """
 
 import copy
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from oel_core.config.run import DistillConfig
 from oel_core.distillation.forward.layouts import TEACHER_LAYOUTS, choose_layout
-from oel_core.distillation.forward.scoring import Behind, Text, packed_hidden, padded_hidden
+from oel_core.distillation.forward.scoring import PrefixGroup, Text, packed_hidden, padded_hidden
 from oel_core.distillation.forward.split_model import SplitModel
 from oel_core.distillation.teachers.shared_prefix import PrefixCache, Prefixes, PrefixStore, compute_prefix
 from oel_core.distillation.training.rollouts import Rollout
@@ -23,56 +23,56 @@ from oel_core.models.loading import ADAPTER, copy_adapter, use_adapter
 from oel_core.policies.hf.decoding import evaluating
 
 _PADDED_READS = 4
-"""Without gradient this many times a micro-batch's tokens are read at once where prefixes are repeated per row."""
+"""Teacher batch size where the KV cache is repeated per row, in multiples of `micro_batch_tokens` (no gradient)."""
 
 
 class Teacher(Protocol):
-    """Who the student is compared with."""
+    """Gives the target distribution at the response tokens."""
 
     @property
     def vocabulary(self) -> int:
-        """V: tokens that it knows."""
+        """V: rows of its output projection."""
         ...
 
     def hidden(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """Hidden states after the teacher's own prompts: (N, H), response tokens in the order of the rollouts."""
+        """Hidden states with the teacher's prompts: (N, H), response tokens in the order of the rollouts."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits of some of them: (n, H) to (n, V), without gradient."""
+        """Logits of a chunk of hidden states: (n, H) to (n, V), without gradient."""
         ...
 
-    def answering(self) -> AbstractContextManager[Any]:
-        """The model as the teacher has it, to sample from."""
+    def generation_model(self) -> AbstractContextManager[Any]:
+        """A context with the teacher's weights active, to generate from the yielded model."""
         ...
 
     def follow(self) -> None:
-        """The student's weights have changed."""
+        """Called after each optimizer step: updates a moving teacher, and drops what it cached."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold of it besides the student; empty where nothing changes."""
+        """Tensors that a checkpoint needs besides the student's; empty for a frozen teacher."""
         ...
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over what `state` gave. ArtifactError where the names are not the teacher's."""
+        """Restores the tensors of `state`. ArtifactError where the names differ."""
         ...
 
 
 class PrefixReader:
-    """Reads taught prompts through the shared prefixes of their knowledge files.
+    """Computes hidden states of teacher prompts from the cached prefix of their knowledge file.
 
     Args:
-        split: the frozen model.
-        prefixes: from `find_prefixes`; a draw without one is read in full.
-        config: `teacher_prefix`, the prefix budgets and `micro_batch_tokens` are looked at.
-        longest: tokens of the longest sequence to come; None means the model's whole context.
+        split: the teacher's model.
+        prefixes: from `find_prefixes`; prompts of a file without one are computed in full.
+        config: `teacher_prefix`, the prefix budgets and `micro_batch_tokens` are used.
+        longest: maximum sequence length, tokens; None means the model's context length.
     """
 
     def __init__(self, split: SplitModel, prefixes: Prefixes, config: DistillConfig, longest: int | None) -> None:
         self.split = split
-        self.form = choose_layout(split, config.teacher_prefix, TEACHER_LAYOUTS, longest)
-        known = {} if self.form == "full" else {draw: ids for draw, ids in prefixes.items() if ids}
+        self.layout = choose_layout(split, config.teacher_prefix, TEACHER_LAYOUTS, longest)
+        known = {} if self.layout == "full" else {index: ids for index, ids in prefixes.items() if ids}
         self.store = PrefixStore(known, config.prefix_cache_gb * 1e9, config.prefix_spill_gb * 1e9)
         self._room = config.micro_batch_tokens * _PADDED_READS
 
@@ -87,18 +87,18 @@ class PrefixReader:
         return torch.cat(found)
 
     def _pieces(self, rollouts: Sequence[Rollout]) -> Iterator[tuple[list[int], Tensor]]:
-        """Positions of some rollouts, and their hidden states."""
+        """Indices of some rollouts, and their hidden states."""
         together: list[tuple[list[int], PrefixCache]] = []
-        for draw, members in self._by_draw(rollouts).items():
-            if draw is None:
+        for knowledge_index, members in self._by_knowledge(rollouts).items():
+            if knowledge_index is None:
                 yield from self._rows(rollouts, members, None)
                 continue
-            cache = self.store.get(draw, self._compute)
-            if self.form == "cached":
+            cache = self.store.get(knowledge_index, self._compute)
+            if self.layout == "cached":
                 yield from self._rows(rollouts, members, cache)
             elif cache.kept:
                 together.append((members, cache))
-            else:  # beyond the budget there is room for one at a time
+            else:  # over the cache budget: one prefix in memory at a time
                 yield self._shared(rollouts, [(members, cache)])
         if together:
             yield self._shared(rollouts, together)
@@ -106,8 +106,8 @@ class PrefixReader:
     def _compute(self, ids: Sequence[int]) -> PrefixCache:
         return compute_prefix(self.split, ids)
 
-    def _by_draw(self, rollouts: Sequence[Rollout]) -> dict[int | None, list[int]]:
-        """Positions of the rollouts by their knowledge file; None where no known prefix begins the prompt."""
+    def _by_knowledge(self, rollouts: Sequence[Rollout]) -> dict[int | None, list[int]]:
+        """Indices of the rollouts by knowledge file; None where the prompt does not start with a cached prefix."""
         found: dict[int | None, list[int]] = {}
         for index, rollout in enumerate(rollouts):
             prefix = self.store.prefixes.get(rollout.sample.knowledge_index)
@@ -119,7 +119,7 @@ class PrefixReader:
         self, rollouts: Sequence[Rollout], groups: Sequence[tuple[list[int], PrefixCache]]
     ) -> tuple[list[int], Tensor]:
         behind = [
-            Behind([_text(rollouts[index], cache.length) for index in members], cache, cache.length)
+            PrefixGroup([_text(rollouts[index], cache.length) for index in members], cache, cache.length)
             for members, cache in groups
         ]
         return [index for members, _ in groups for index in members], packed_hidden(self.split, behind)
@@ -127,29 +127,29 @@ class PrefixReader:
     def _rows(
         self, rollouts: Sequence[Rollout], members: Sequence[int], cache: PrefixCache | None
     ) -> Iterator[tuple[list[int], Tensor]]:
-        """Rows of similar length together, as many as there is room for, each with the prefix of its own."""
-        seam = cache.length if cache is not None else 0
+        """Padded batches of rows of similar length, each row with its own copy of the prefix."""
+        start = cache.length if cache is not None else 0
         part: list[int] = []
-        for index in sorted(members, key=lambda index: rollouts[index].taught_length):
-            if part and (len(part) + 1) * rollouts[index].taught_length > self._room:
-                yield part, self._rectangle(rollouts, part, seam, cache)
+        for index in sorted(members, key=lambda index: rollouts[index].teacher_length):
+            if part and (len(part) + 1) * rollouts[index].teacher_length > self._room:
+                yield part, self._rectangle(rollouts, part, start, cache)
                 part = []
             part.append(index)
-        yield part, self._rectangle(rollouts, part, seam, cache)
+        yield part, self._rectangle(rollouts, part, start, cache)
 
     def _rectangle(
-        self, rollouts: Sequence[Rollout], members: Sequence[int], seam: int, cache: PrefixCache | None
+        self, rollouts: Sequence[Rollout], members: Sequence[int], start: int, cache: PrefixCache | None
     ) -> Tensor:
-        texts = [_text(rollouts[index], seam) for index in members]
+        texts = [_text(rollouts[index], start) for index in members]
         return padded_hidden(self.split, texts, cache and cache.for_rows(len(texts)))
 
 
-def _text(rollout: Rollout, seam: int) -> Text:
-    return Text(rollout.sample.teacher_prompt[seam:], rollout.response)
+def _text(rollout: Rollout, start: int) -> Text:
+    return Text(rollout.sample.teacher_prompt[start:], rollout.response)
 
 
-class Reading:
-    """What teachers that read knowledge do, inside the context that makes the model theirs. They never change here."""
+class BaseTeacher:
+    """Forward passes of a teacher, inside the context that activates its weights; `follow` leaves them unchanged."""
 
     def __init__(self, model: Any, prefixes: Prefixes, config: DistillConfig, longest: int | None) -> None:
         with self._active(model):
@@ -161,26 +161,26 @@ class Reading:
             yield
 
     @property
-    def form(self) -> str:
-        """How it reads knowledge: `shared`, `cached` or `full`."""
-        return self._reader.form
+    def layout(self) -> str:
+        """`shared`, `cached` or `full`, as `distill.teacher_prefix`."""
+        return self._reader.layout
 
     @property
     def vocabulary(self) -> int:
         return self._reader.split.vocabulary
 
     def forget(self) -> None:
-        """Drops the shared prefixes; they are computed again when they are needed."""
+        """Drops the cached prefixes; they are recomputed at the next use."""
         self._reader.store.forget()
 
     @contextmanager
-    def answering(self) -> Iterator[Any]:
+    def generation_model(self) -> Iterator[Any]:
         model = self._reader.split.model
         with self._active(model):
             yield model
 
     def follow(self) -> None:
-        """Stays as it is."""
+        """Frozen: no update."""
 
     def state(self) -> dict[str, Tensor]:
         return {}
@@ -201,15 +201,15 @@ class Reading:
         return self._reader.split.logits(hidden)
 
 
-class FrozenCopy(Reading):
+class FrozenCopy(BaseTeacher):
     """For full fine-tuning: a copy of the student, made before its first step.
 
     Args:
         student: the model to copy.
         dtype: of the copy.
         prefixes: from `find_prefixes`.
-        config: how prefixes are read and kept.
-        longest: tokens of the longest sequence to come; None means the model's whole context.
+        config: prefix layout and cache budgets.
+        longest: maximum sequence length, tokens; None means the model's context length.
     """
 
     def __init__(
@@ -219,24 +219,24 @@ class FrozenCopy(Reading):
         super().__init__(model, prefixes, config, longest)
 
 
-class FrozenAdapter(Reading):
-    """For LoRA: the shared base under a frozen copy of the adapter as it was at the round's start.
+class FrozenAdapter(BaseTeacher):
+    """For LoRA: the shared base model with a frozen copy of the round-start adapter.
 
-    From the second round on that adapter is not zero, so the bare base would be the wrong teacher. Arguments as for
-    `FrozenCopy`.
+    From the second round on that adapter is not zero, so the base model alone would be the wrong teacher. Arguments as
+    for `FrozenCopy`.
     """
 
     name = "teacher"
 
     def __init__(self, student: Any, prefixes: Prefixes, config: DistillConfig, longest: int | None = None) -> None:
-        with torch.random.fork_rng():  # peft draws initial weights before the copy overwrites them
+        with torch.random.fork_rng():  # peft initialises weights at random before the copy overwrites them
             copy_adapter(student, self.name)
         super().__init__(student, prefixes, config, longest)
         self._adapted_head = any("lora_" in name for name, _ in self._reader.split.head.named_parameters())
 
     @contextmanager
     def _active(self, model: Any) -> Iterator[None]:
-        """The teacher's adapter without dropout; afterwards the student's adapter as it was."""
+        """Activates the teacher's adapter in eval mode; restores the student's afterwards."""
         with evaluating(model):
             use_adapter(model, self.name)
             try:
@@ -246,7 +246,7 @@ class FrozenAdapter(Reading):
 
     @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:
-        """Switching adapters takes milliseconds, so only a head that has one of its own is switched."""
+        """Switching adapters takes milliseconds, so it is done only where the output projection is adapted."""
         model = self._reader.split.model
         with self._active(model) if self._adapted_head else nullcontext():
             return super().logits(hidden)

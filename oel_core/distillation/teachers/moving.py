@@ -1,4 +1,4 @@
-"""Teachers that move with the student: an exponential moving average of it, and the student itself."""
+"""Moving teachers: an exponential moving average (EMA) of the student, and the live student."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 from oel_core.config.run import DistillConfig
-from oel_core.distillation.teachers.frozen import FrozenAdapter, FrozenCopy, Reading
+from oel_core.distillation.teachers.frozen import BaseTeacher, FrozenAdapter, FrozenCopy
 from oel_core.distillation.teachers.shared_prefix import Prefixes
 from oel_core.errors import ArtifactError
 from oel_core.models.loading import ADAPTER
 
 
 class MovingAverage:
-    """Weights that follow others: after each step decay * average + (1 - decay) * source.
+    """EMA of weights: after each step average = decay * average + (1 - decay) * source.
 
-    The average is kept in float32: in bfloat16 a share of 1% of a small step would round away.
+    The average is kept in float32: in bfloat16 1% of a small step would round away.
 
     Args:
-        pairs: what is followed and what follows, by name; both start equal.
-        decay: share of itself that the average keeps.
+        pairs: source and target tensor by name; both start equal.
+        decay: the EMA decay.
     """
 
     def __init__(self, pairs: Mapping[str, tuple[Tensor, Tensor]], decay: float) -> None:
@@ -33,14 +33,14 @@ class MovingAverage:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """One step."""
+        """One EMA update."""
         for name, (source, _) in self._pairs.items():
             self.average[name].lerp_(source.detach().float(), 1 - self._decay)
         self._show()
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over the averages of a checkpoint. ArtifactError where the names differ."""
+        """Restores the averages from a checkpoint. ArtifactError where the names differ."""
         if differing := sorted(tensors.keys() ^ self.average.keys()):
             raise ArtifactError(
                 f"the checkpoint's moving teacher is of another model: {len(differing)} weights differ, like "
@@ -52,17 +52,17 @@ class MovingAverage:
 
     def _show(self) -> None:
         for name, (_, target) in self._pairs.items():
-            if target.dtype != torch.float32:  # otherwise the target's memory is the average
+            if target.dtype != torch.float32:  # a float32 target is the average itself
                 target.copy_(self.average[name])
 
 
-class _Following(Reading):
-    """What both averages do beside reading."""
+class _MovingTeacher(BaseTeacher):
+    """EMA update and state of both EMA teachers."""
 
     _average: MovingAverage
 
     def follow(self) -> None:
-        """One step of the average; what was read with the former weights is forgotten."""
+        """One EMA update; drops the cached prefixes."""
         self._average.follow()
         self.forget()
 
@@ -74,8 +74,8 @@ class _Following(Reading):
         self.forget()
 
 
-class EmaCopy(_Following, FrozenCopy):
-    """For full fine-tuning: a copy of the student that follows it. Arguments as for `FrozenCopy`."""
+class EmaCopy(_MovingTeacher, FrozenCopy):
+    """For full fine-tuning: an EMA copy of the student. Arguments as for `FrozenCopy`."""
 
     def __init__(
         self, student: Any, dtype: torch.dtype, prefixes: Prefixes, config: DistillConfig, longest: int | None = None
@@ -86,8 +86,8 @@ class EmaCopy(_Following, FrozenCopy):
         self._average = MovingAverage(pairs, config.ema_decay)
 
 
-class EmaAdapter(_Following, FrozenAdapter):
-    """For LoRA: an adapter that follows the student's on the shared base. Arguments as for `FrozenAdapter`."""
+class EmaAdapter(_MovingTeacher, FrozenAdapter):
+    """For LoRA: an EMA of the student's adapter on the shared base model. Arguments as for `FrozenAdapter`."""
 
     def __init__(self, student: Any, prefixes: Prefixes, config: DistillConfig, longest: int | None = None) -> None:
         super().__init__(student, prefixes, config, longest)
@@ -99,23 +99,23 @@ class EmaAdapter(_Following, FrozenAdapter):
         return ".".join(self.name if part == ADAPTER else part for part in name.split("."))
 
 
-class Live(Reading):
-    """The student itself, with knowledge: no second set of weights. Its gradient is not taken.
+class Live(BaseTeacher):
+    """The student's current weights with knowledge in the prompt, without gradient; no second set of weights.
 
     Args:
-        student: the model that learns.
+        student: the model that is trained.
         prefixes: from `find_prefixes`.
-        config: how prefixes are read and kept.
-        longest: tokens of the longest sequence to come; None means the model's whole context.
+        config: prefix layout and cache budgets.
+        longest: maximum sequence length, tokens; None means the model's context length.
     """
 
     def follow(self) -> None:
-        """What was read with the former weights is forgotten."""
+        """Drops the cached prefixes."""
         self.forget()
 
     @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:
-        with self._active(self._reader.split.model):  # a head's own adapter must not drop here
+        with self._active(self._reader.split.model):  # without dropout in an adapted output projection
             return super().logits(hidden)
 
 

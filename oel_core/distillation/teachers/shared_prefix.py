@@ -1,8 +1,8 @@
-"""What all teacher prompts of one knowledge file begin with, computed once a round and kept.
+"""Prefix caching for teacher prompts: the KV cache of each knowledge file's common prefix.
 
-The teacher is frozen for a round, so the keys and values of that prefix never change. The prefix is found on token ids:
-where a tokenizer merges across the end of the knowledge, or a template puts something varying before it, the seam is
-where the ids of the round's prompts really part.
+A frozen teacher's keys and values stay valid for the round. The prefix is the longest common prefix of the round's
+token ids, so it is right also where a tokenizer merges across the end of the knowledge, or a template puts varying text
+before it.
 """
 
 import copy
@@ -22,34 +22,34 @@ from oel_core.distillation.forward.split_model import SplitModel
 logger = logging.getLogger(__name__)
 
 Prefixes = Mapping[int, Sequence[int]]
-"""Token ids of the common prefix of each knowledge file, by its draw."""
+"""Token ids of the common prefix of each knowledge file, by `knowledge_index`."""
 
 
 def find_prefixes(steps: Iterable[Step]) -> dict[int, tuple[int, ...]]:
-    """The longest common token prefix of all taught prompts that drew the same knowledge file.
+    """The longest common token prefix of all teacher prompts with the same knowledge file; may be empty.
 
-    Every prompt keeps at least one token of its own, because a forward needs one. May be empty.
+    At least one token of every prompt is excluded, because a forward needs one.
     """
     found: dict[int, Any] = {}
     for sample in (sample for step in steps for sample in step.samples):
         prompt = as_ids(sample.teacher_prompt)[:-1]
         known = found.get(sample.knowledge_index)
         found[sample.knowledge_index] = prompt if known is None else known[: common_length(known, prompt)]
-    return {draw: tuple(ids.tolist()) for draw, ids in found.items()}
+    return {knowledge_index: tuple(ids.tolist()) for knowledge_index, ids in found.items()}
 
 
 @dataclass(frozen=True)
 class PrefixCache:
-    """Keys and values of one prefix. Nobody writes to it."""
+    """The KV cache of one prefix; read-only."""
 
     cache: Any
     """A `DynamicCache` whose layers all hold keys and values."""
     length: int
     """Tokens."""
     device: torch.device
-    """Where the model is; the tensors may lie in main memory."""
+    """The model's device; the tensors may be in host memory."""
     kept: bool = False
-    """It is there at the next use too."""
+    """Stored for the next use."""
 
     @property
     def tensors(self) -> list[tuple[Tensor, Tensor]]:
@@ -61,12 +61,12 @@ class PrefixCache:
         return sum(part.nbytes for pair in self.tensors for part in pair)
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Keys and values on the model's device: one layer at a time comes over from main memory."""
+        """Keys and values on the model's device; copied from host memory one layer at a time."""
         keys, values = self.tensors[index]
         return keys.to(self.device, non_blocking=True), values.to(self.device, non_blocking=True)
 
     def for_rows(self, rows: int) -> DynamicCache:
-        """A cache to extend: the prefix repeated for each row."""
+        """A cache to extend in place: the prefix repeated for each row."""
         fresh = copy.copy(self.cache)
         fresh.layers = [copy.copy(layer) for layer in self.cache.layers]
         for index, layer in enumerate(fresh.layers):
@@ -76,16 +76,16 @@ class PrefixCache:
 
 
 class PrefixStore:
-    """The prefixes of a round, computed at first use.
+    """The KV caches of a round's prefixes, computed at first use.
 
-    A step uses every file, round after round in the same order, and dropping the least recently used one would then
-    drop exactly the next. So nothing is ever dropped: files are kept while there is room, on the device, then in main
-    memory, and those beyond that are computed at each use.
+    Every step uses all files in the same order, where LRU eviction would always evict the file that is needed next. So
+    nothing is evicted: files are stored on the device, then in host memory, while the budgets last; the others are
+    recomputed at each use.
 
     Args:
-        prefixes: token ids by draw.
-        device_bytes: room on the model's device.
-        host_bytes: room in main memory, if the device is another.
+        prefixes: token ids by `knowledge_index`.
+        device_bytes: budget on the model's device.
+        host_bytes: budget in host memory, unused where the device is the CPU.
     """
 
     def __init__(self, prefixes: Prefixes, device_bytes: float, host_bytes: float) -> None:
@@ -94,31 +94,31 @@ class PrefixStore:
         self._kept: dict[int, PrefixCache] = {}
         self._used: dict[str, int] = {"device": 0, "host": 0}
 
-    def length(self, draw: int) -> int:
-        """Tokens of a prefix."""
-        return len(self.prefixes.get(draw, ()))
+    def length(self, knowledge_index: int) -> int:
+        """Length of a prefix, tokens."""
+        return len(self.prefixes.get(knowledge_index, ()))
 
-    def get(self, draw: int, compute: Callable[[Sequence[int]], PrefixCache]) -> PrefixCache:
-        """The prefix of a draw, from memory or computed."""
-        if draw not in self._kept:
-            cache = self._keep(draw, compute(self.prefixes[draw]))
+    def get(self, knowledge_index: int, compute: Callable[[Sequence[int]], PrefixCache]) -> PrefixCache:
+        """The stored prefix of a knowledge file, or a newly computed one."""
+        if knowledge_index not in self._kept:
+            cache = self._keep(knowledge_index, compute(self.prefixes[knowledge_index]))
             if not cache.kept:
                 return cache
-        return self._kept[draw]
+        return self._kept[knowledge_index]
 
-    def _keep(self, draw: int, cache: PrefixCache) -> PrefixCache:
+    def _keep(self, knowledge_index: int, cache: PrefixCache) -> PrefixCache:
         places = ("device",) if cache.device.type == "cpu" else ("device", "host")
         for place in places:
             if self._used[place] + cache.bytes <= self._limits[place]:
                 self._used[place] += cache.bytes
                 stored = replace(cache if place == "device" else _on_host(cache), kept=True)
-                self._kept[draw] = stored
+                self._kept[knowledge_index] = stored
                 return stored
-        logger.info("the prefix of knowledge file %d fits no budget: it is computed at each use", draw)
+        logger.info("the prefix of knowledge file %d fits no budget: it is computed at each use", knowledge_index)
         return cache
 
     def forget(self) -> None:
-        """Drops everything: the next use computes it again."""
+        """Drops all caches; the next use recomputes them."""
         self._kept.clear()
         self._used = {"device": 0, "host": 0}
 
@@ -131,7 +131,7 @@ def _on_host(cache: PrefixCache) -> PrefixCache:
 
 @torch.no_grad()
 def compute_prefix(split: SplitModel, ids: Sequence[int]) -> PrefixCache:
-    """Reads a prefix with the model's own attention."""
+    """Prefills a prefix with the model's own attention."""
     config = split.model.config
     cache = DynamicCache(config=config)
     split.hidden(torch.tensor([list(ids)], device=split.device), past_key_values=cache, use_cache=True)

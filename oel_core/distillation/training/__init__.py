@@ -1,1 +1,1 @@
-"""The training of one round: job, trainer, optimiser steps, checkpoints."""
+"""The training loop of one round: job, trainer, optimizer steps, checkpoints."""

@@ -1,6 +1,6 @@
-"""Checkpoints that a killed distillation resumes from: safetensors and JSON, whole folders published by a rename.
+"""Resumable training checkpoints: safetensors and JSON, published atomically by a rename.
 
-A folder is written under a hidden name, flushed and renamed, so whatever carries the name `step_00005` is complete.
+A folder is written under a hidden name, flushed and renamed, so a folder named `step_00005` is always complete.
 """
 
 import json
@@ -27,7 +27,7 @@ _TEACHER = "teacher.safetensors"
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that the next step depends on."""
+    """The training state that the next step depends on."""
 
     step: int
     """Steps done."""
@@ -40,14 +40,14 @@ class TrainingState:
     rng: Mapping[str, Tensor]
     """States of torch's generators: `cpu`, `cuda0`, ..."""
     teacher: Mapping[str, Tensor] = field(default_factory=dict)
-    """Weights of a teacher that moves, by name; empty for a frozen one."""
+    """Weights of a moving teacher, by name; empty for a frozen one."""
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a hidden folder beside `folder`, flushes it to the disk, then renames it into place.
+    """Calls `write` on a hidden folder beside `folder`, flushes it to the disk, and renames it into place.
 
     Raises:
-        ArtifactError: the disk is full; what was at `folder` stays.
+        ArtifactError: the disk is full; an earlier folder of that name is kept.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.tmp")
@@ -71,7 +71,7 @@ def _flush(path: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Hides a folder before its files go, so that a kill in between leaves no half under its name."""
+    """Renames a folder to a hidden name before deleting it, so that a kill leaves no incomplete checkpoint."""
     if folder.exists():
         hidden = folder.with_name(f".{folder.name}.old.tmp")
         shutil.rmtree(hidden, ignore_errors=True)
@@ -80,7 +80,7 @@ def _remove(folder: Path) -> None:
 
 
 def rng_state() -> dict[str, Tensor]:
-    """States of torch's generators."""
+    """States of torch's random generators."""
     states = {"cpu": torch.get_rng_state()}
     for index in range(torch.cuda.device_count()):
         states[f"cuda{index}"] = torch.cuda.get_rng_state(index)
@@ -88,7 +88,7 @@ def rng_state() -> dict[str, Tensor]:
 
 
 def restore_rng(states: Mapping[str, Tensor]) -> None:
-    """Sets torch's generators; devices that are gone are passed over."""
+    """Restores torch's random generators; states of devices that are not present are ignored."""
     torch.set_rng_state(states["cpu"])
     for index in range(torch.cuda.device_count()):
         if f"cuda{index}" in states:
@@ -96,7 +96,7 @@ def restore_rng(states: Mapping[str, Tensor]) -> None:
 
 
 def with_scaled_rate(state: TrainingState, factor: float) -> TrainingState:
-    """The state with the learning rate of its next step and of all later ones multiplied."""
+    """The state with the learning rate of the next and all later steps multiplied by `factor`."""
     groups = [
         {**group, "lr": factor * group["lr"], "initial_lr": factor * group["initial_lr"]}
         for group in state.optimiser["param_groups"]
@@ -130,24 +130,24 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def step_of(checkpoint: Path | None) -> int:
-    """Steps that a checkpoint's name says were done; 0 for none."""
+    """Step number in a checkpoint's name; 0 for None."""
     return int(checkpoint.name.removeprefix("step_")) if checkpoint is not None else 0
 
 
 class CheckpointFolder:
-    """The resumable checkpoints of one distillation, newest last."""
+    """The resumable checkpoints of one distillation, of which the newest `keep` are kept."""
 
     def __init__(self, root: Path, keep: int) -> None:
         self.root = root
         self.keep = keep
 
     def all(self) -> list[Path]:
-        """Complete checkpoints in the order of their steps."""
+        """Complete checkpoints in step order."""
         found = [path for path in self.root.glob("step_*") if _NAME.fullmatch(path.name)]
         return sorted(found, key=step_of)
 
     def latest(self) -> Path | None:
-        """The one to resume from."""
+        """The newest checkpoint, or None."""
         return next(iter(reversed(self.all())), None)
 
     def newest_before(self, step: int) -> Path | None:
@@ -161,18 +161,18 @@ class CheckpointFolder:
                 _remove(path)
 
     def sweep(self) -> None:
-        """Removes what a killed run left half written."""
+        """Removes incomplete folders of a killed run."""
         for leftover in self.root.glob(".*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def clear(self) -> None:
-        """Removes everything: the distillation is finished."""
+        """Removes all checkpoints, once the distillation has finished."""
         for path in self.all():
             _remove(path)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def save(self, state: TrainingState, extra: Callable[[Path], None]) -> Path:
-        """Publishes a checkpoint, then drops the oldest ones. `extra` may add files to it."""
+        """Publishes a checkpoint, then removes the oldest ones. `extra` may add files to the folder."""
 
         def write(folder: Path) -> None:
             tensors, plain = _flatten(state.optimiser)
@@ -196,7 +196,7 @@ def load_checkpoint(folder: Path) -> TrainingState:
     """Reads a checkpoint onto the CPU.
 
     Raises:
-        ArtifactError: a file is missing or damaged.
+        ArtifactError: a file is missing or corrupt.
     """
     try:
         teacher = folder / _TEACHER

@@ -1,4 +1,4 @@
-"""One distillation: what it is made from, and how its parts are put together. Can be handed to another process."""
+"""The serialisable arguments of one distillation, and the construction of its student, steps and trainer."""
 
 import json
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Job(Record):
-    """The arguments of one distillation, as `distill` explains them, and what follows from them."""
+    """The arguments of one distillation (see `distill`). Passed to worker processes as JSON."""
 
     model: ModelConfig
     start: str
@@ -54,7 +54,7 @@ class Job(Record):
 
     @property
     def target(self) -> Path:
-        """Where the new checkpoint goes."""
+        """Folder of the new checkpoint."""
         return self.workdir / "checkpoint"
 
     @property
@@ -71,11 +71,11 @@ class Job(Record):
 
     @property
     def mixed(self) -> bool:
-        """bfloat16 cannot hold the small steps of full fine-tuning, so weights stay float32 and only maths is not."""
+        """Whether float32 master weights are kept with bfloat16 compute (full fine-tuning of a bfloat16 model)."""
         return self.model.dtype == "bfloat16" and self.model.lora is None
 
     def require_same_inputs(self) -> None:
-        """Remembers what the work was begun with, and refuses to go on with anything else."""
+        """Records the inputs on the first call; raises where a resumed distillation has other inputs."""
         settings = {"model": self.model.model_dump(mode="json", exclude={"path", "device"})}
         settings["distill"] = self.config.model_dump(mode="json", exclude={"processes", "sharding"})
         inputs = {path: value for path, value in flatten(settings).items() if decides(path)} | {
@@ -104,7 +104,7 @@ class Job(Record):
             )
 
     def load_student(self) -> tuple[Any, Any]:
-        """The student with its adapter, if it has one, and the tokenizer."""
+        """The student, with an adapter where `model.lora` is set, and its tokenizer."""
         loaded = self.model.model_copy(update={"dtype": "float32"}) if self.mixed else self.model
         student, tokenizer = load_model(self.start, loaded)
         return self._with_adapter(student), tokenizer
@@ -112,7 +112,7 @@ class Job(Record):
     def _with_adapter(self, student: Any) -> Any:
         lora = self.model.lora
         if not is_lora(student):
-            with torch.random.fork_rng():  # the adapter's first weights are random
+            with torch.random.fork_rng():  # adapter initialisation is random
                 torch.manual_seed(derive_seed(self.seed, "lora"))
                 return student if lora is None else add_lora(student, lora)
         rank = student.peft_config[ADAPTER].r
@@ -124,7 +124,7 @@ class Job(Record):
         return student
 
     def build_steps(self, student: Any, tokenizer: Any) -> list[Step]:
-        """Draws and prompts of every step; prompts that the context window has no room for are left out and noted."""
+        """The samples of every step; prompts that exceed the context window are left out and recorded."""
 
         def encode(messages: Sequence[Any]) -> list[int]:
             return prompt_ids(tokenizer, messages, thinking=self.model.thinking)
@@ -157,7 +157,7 @@ class Job(Record):
         self, student: Any, tokenizer: Any, steps: Sequence[Step], ranks: Ranks, on_step: OnStep | None
     ) -> "ContextDistillationTrainer":
         """The trainer before its first step."""
-        # TRL takes seconds to import: not before everything has been checked
+        # TRL takes seconds to import: only after the checks above
         from oel_core.distillation.training.step_runner import Outputs
         from oel_core.distillation.training.trainer import ContextDistillationTrainer
 

@@ -1,4 +1,4 @@
-"""Responses to a step's prompts."""
+"""Rollouts: generates the responses to a step's prompts with the model itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,28 +12,28 @@ from oel_core.policies.hf.prefix_cache import PrefillCache, default_capacity
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids with a meaning."""
+    """Special token ids."""
 
     pad: int
     stops: frozenset[int]
-    """Each ends a response."""
+    """Stop tokens."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A sample with a response to it."""
+    """A sample with its response."""
 
     sample: Sample
     response: list[int]
-    """Token ids, end token included when one was sampled."""
+    """Token ids, including the stop token where one was sampled."""
     truncated: bool
-    """The response hit the token cap."""
+    """The response reached `max_response_tokens` without a stop token."""
     masked: int = 0
-    """Response tokens, from the first on, that have no loss."""
+    """Number of leading response tokens without a loss."""
 
     @classmethod
     def of(cls, sample: Sample, response: list[int], tokens: Tokens) -> Self:
-        """Truncated unless a stop token ends the response."""
+        """A rollout; truncated unless the response ends with a stop token."""
         return cls(sample, response, truncated=not response or response[-1] not in tokens.stops)
 
     @property
@@ -43,11 +43,11 @@ class Rollout:
 
     @property
     def trained(self) -> int:
-        """Response tokens that have a loss."""
+        """Number of response tokens with a loss."""
         return max(0, len(self.response) - self.masked)
 
     @property
-    def taught_length(self) -> int:
+    def teacher_length(self) -> int:
         """Tokens of the teacher's prompt and the response."""
         return len(self.sample.teacher_prompt) + len(self.response)
 
@@ -55,12 +55,12 @@ class Rollout:
 def roll_out(
     model: Any, samples: Sequence[Sample], sampling: Sampling, tokens: Tokens, *, batch_size: int, capacity: int
 ) -> list[Rollout]:
-    """One response for each sample, in their order; prompts of similar length are answered together.
+    """One response for each sample, in their order; prompts are batched by length.
 
-    Shorter prompts come first, and longer ones that continue them start from their keys and values.
+    Shorter prompts come first; longer ones that extend them start from their KV cache.
 
     Args:
-        capacity: tokens whose keys and values are kept from one batch to the next.
+        capacity: size of the KV cache kept between batches, tokens.
 
     Raises:
         PolicyError: the model's logits are not finite.
@@ -78,12 +78,12 @@ def roll_out(
 
 @dataclass(frozen=True)
 class Sampler:
-    """How responses are drawn from a model."""
+    """Generates responses with given sampling settings."""
 
     sampling: Sampling
     tokens: Tokens
     batch_size: int
-    """Prompts answered at once."""
+    """Prompts per batch."""
     prefix_cache_tokens: int | None = field(default=None, kw_only=True)
     """As `model.prefix_cache_tokens`."""
 
@@ -93,8 +93,8 @@ class Sampler:
         return roll_out(model, samples, self.sampling, self.tokens, batch_size=self.batch_size, capacity=capacity)
 
     def roll_out_groups(self, model: Any, groups: Sequence[Sequence[Sample]]) -> list[Rollout]:
-        """As `roll_out`, group after group: the prompts of a group share a long beginning, which is then read once."""
+        """As `roll_out`, group by group: the prompts of a group share a long prefix, which is prefilled once."""
         return [rollout for group in groups for rollout in self.roll_out(model, group)]
 
     def close(self) -> None:
-        """Nothing to end: the model is somebody else's."""
+        """Nothing to release: the model belongs to the caller."""

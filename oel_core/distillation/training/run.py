@@ -1,10 +1,10 @@
-"""Consolidation of one round: partial rollouts and knowledge in, a checkpoint out; resumes where it was killed.
+"""Distils one round's knowledge into a checkpoint; resumable after a kill.
 
     distill(model=config.model, start="seed-lm", steps=steps, knowledge=knowledge, config=config.distill,
             workdir=folder, seed=seed)
 
-The folder then holds `checkpoint/`, `steps.jsonl` and `inputs.json` (what the work was begun with). While it works it
-also holds `resume/`: the newest checkpoints of weights, optimiser, schedule, generators and position.
+The folder then holds `checkpoint/`, `steps.jsonl` and `inputs.json` (digests of the inputs). During training it also
+holds `resume/`: the newest checkpoints of weights, optimizer, schedule, random generators and step.
 """
 
 import logging
@@ -20,7 +20,7 @@ from oel_core.config.run import DistillConfig, ModelConfig
 from oel_core.config.student_rollouts import rollout_model
 from oel_core.distillation.data.dataset import check_knowledge, check_responses
 from oel_core.distillation.distributed.launch import launch, process_job
-from oel_core.distillation.distributed.ranks import Alone, Ranks
+from oel_core.distillation.distributed.ranks import Ranks, SingleProcess
 from oel_core.distillation.training.checkpoints import publish
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.step_records import OnStep
@@ -49,33 +49,33 @@ def distill(
 ) -> Path:
     """Distils `knowledge` into the weights of `start` and returns the folder of the new checkpoint.
 
-    Called again after a kill with the same arguments, it goes on from its newest checkpoint to the same losses and
+    Call it again with the same arguments after a kill: it resumes from the newest checkpoint, with the same losses and
     the same final bytes. A finished distillation returns at once.
 
     Args:
-        model: how the model is loaded; `lora` decides what is trained.
-        start: first weights of the student, and those of the frozen teacher (`seed-lm`, a folder, a hub id).
-        steps: the prompts of each optimiser step.
-        knowledge: the round's knowledge files, one of which is drawn for each sample.
-        workdir: everything is written here.
-        seed: decides draws and responses; give every round its own.
-        weights: how often each knowledge file is drawn, relative to the others; None draws all alike.
-        responses: collected responses by `<trajectory>/turn<number>`, all that the regime `sft` learns from.
-        injection: how the teacher's prompt carries knowledge.
-        allow_empty: an empty knowledge file is wanted (`knowledge.allow_empty`).
-        on_step: called after each step with its record. What it raises ends the distillation, which can be resumed.
+        model: how the model is loaded; `lora` selects the trained parameters.
+        start: initial weights of the student, and weights of the frozen teacher (`seed-lm`, a folder, a hub id).
+        steps: the prompts of each optimizer step.
+        knowledge: the round's knowledge files, one of which is sampled for each sample.
+        workdir: output folder.
+        seed: of the sampled knowledge files and responses; use a different one for each round.
+        weights: relative sampling weights of the knowledge files; None samples uniformly.
+        responses: collected responses by `<trajectory>/turn<number>`, for the regime `sft`.
+        injection: how knowledge is inserted into the teacher's prompt.
+        allow_empty: accept an empty knowledge file (`knowledge.allow_empty`).
+        on_step: called after each step with its record. An exception ends the distillation, which can be resumed.
 
     Raises:
-        ExtractionError: no knowledge, or an empty file that is not wanted.
-        DistillationError: no prompts, prompts that do not fit the context, a tokenizer that does not fit the model,
-            or a loss that is not finite.
-        UnstableError: the student has left the bounds of `distill.stability`.
-        ConfigError: `model.lora` does not go with `start`.
-        ArtifactError: the folder was begun with other inputs, or what it holds is damaged.
+        ExtractionError: no knowledge, or an empty file without `allow_empty`.
+        DistillationError: no prompts, prompts that do not fit the context window, a tokenizer that does not fit the
+            model, or a non-finite loss.
+        UnstableError: a metric left the bounds of `distill.stability`.
+        ConfigError: `model.lora` does not fit `start`.
+        ArtifactError: the folder belongs to other inputs, or a file in it is corrupt.
     """
     check_knowledge(knowledge, allow_empty=allow_empty or config.regime == "sft")
     check_responses(steps, responses, config)
-    rollout_model(model, config)  # refuses settings that do not go together
+    rollout_model(model, config)  # validates the settings
     job = Job(
         model=model,
         start=start,
@@ -96,27 +96,27 @@ def distill(
 
 
 def _attempt(job: Job, on_step: OnStep | None) -> None:
-    """Trains from the newest checkpoint. Returns early where `distill.stability` went back to an earlier one."""
+    """Trains from the newest checkpoint. Returns early after a rollback to an earlier one."""
     returns = len(job.backtracks.read())
     try:
         if job.config.processes > 1:
             launch(job, on_step)
         else:
-            train(job, Alone(), on_step)
+            train(job, SingleProcess(), on_step)
     except UnstableError as error:
         if len(job.backtracks.read()) == returns:
             raise
-        logger.warning("%s", error)  # everything is loaded again, as after a kill
+        logger.warning("%s", error)  # resumes as after a kill
 
 
 def train(job: Job, ranks: Ranks, on_step: OnStep | None = None) -> None:
-    """What each process does: trains to the end; number 0 publishes the checkpoint. Errors as for `distill`."""
+    """Trains to the end in one process; rank 0 publishes the checkpoint. Errors as for `distill`."""
     student, tokenizer = job.load_student()
     trainer = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), ranks, on_step)
     with closing(trainer.sampler):
         trainer.run()
     weights = ranks.model_weights(student)
-    if ranks.index == 0:
+    if ranks.rank == 0:
         publish(job.target, lambda folder: _write(student, tokenizer, weights, folder))
     ranks.wait()
 

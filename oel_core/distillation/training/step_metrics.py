@@ -1,4 +1,4 @@
-"""Metrics of one optimiser step, and the record that they become."""
+"""Metrics of one optimizer step and their record."""
 
 import math
 import time
@@ -17,19 +17,19 @@ from oel_core.distillation.training.update import Scores
 
 
 class StepMetrics:
-    """A step with its rollouts, in the order of its samples, and, once they are there, their scores."""
+    """A step with its rollouts, in the order of its samples, and its scores once computed."""
 
     def __init__(self, step: Step, rollouts: Sequence[Rollout], started: float) -> None:
-        """`started` is the reading of `time.perf_counter` when the step began."""
+        """`started`: `time.perf_counter()` at the start of the step."""
         self.step = step
         self.rollouts = tuple(rollouts)
         self.tokens = sum(len(rollout.response) for rollout in rollouts)
-        self.result = StepLoss(Scores.nothing())
+        self.result = StepLoss(Scores.empty())
         self._started = started
 
     @property
     def loss(self) -> Tensor:
-        """What the step minimised, a scalar."""
+        """The step's loss, a scalar."""
         return self.result.loss
 
     @property
@@ -44,7 +44,7 @@ class StepMetrics:
     def broken(self) -> list[str]:
         """Ids of the samples, and names of the retention terms, whose loss or divergence is not finite.
 
-        A divergence need not show in the loss: the clip bounds it, or its turn is not one that is trained on.
+        Both are checked, since a divergence may be clipped or belong to a turn that is not trained on.
         """
         if math.isfinite(float(self.loss)) and bool(torch.cat(self.scores.divergence).isfinite().all()):
             return []
@@ -54,13 +54,13 @@ class StepMetrics:
         return names + terms
 
     def record(self, grad_norm: float, lr: float, *, masses: bool, backtracks: int) -> StepRecord:
-        """The step's line, once its update is done.
+        """The step's record, after its update.
 
         Args:
             grad_norm: before clipping.
-            lr: of the step.
-            masses: the objective looks at the student's top-k, so that the mass there says something.
-            backtracks: how often the round has gone back before this step.
+            lr: learning rate of the step.
+            masses: whether to record the probability mass on the top-k (top-k objectives).
+            backtracks: number of rollbacks before this step.
         """
         replicas = tuple(rollout.sample.replica for rollout in self.rollouts)
         return StepRecord(

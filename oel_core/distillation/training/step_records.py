@@ -1,4 +1,4 @@
-"""What a distillation says about each of its steps, and the file it says it in."""
+"""Step records and the step log, `steps.jsonl`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from oel_core.types import Record
 
 
 class DrawStats(Record):
-    """How far student and teacher were apart on the samples that drew one knowledge file."""
+    """Divergence on the samples of one knowledge file."""
 
     replica: int = Field(ge=0)
     samples: int = Field(ge=1)
@@ -23,12 +23,12 @@ class DrawStats(Record):
 
 
 class StepRecord(Record):
-    """One optimiser step: one line of `steps.jsonl`."""
+    """One optimizer step: one line of `steps.jsonl`."""
 
     step: int = Field(ge=1)
     """The first step is 1."""
     loss: float
-    """What was minimised."""
+    """The minimised loss, retention terms included."""
     kl: float
     """The objective's divergence before any clip, mean per response token, nats."""
     entropy: float
@@ -37,32 +37,32 @@ class StepRecord(Record):
     """Before clipping."""
     lr: float
     response_tokens: int = Field(ge=1)
-    """Response tokens of the batch; the loss is a mean over these, or over `trained_tokens`."""
+    """Response tokens of the step; the loss is a mean over these, or over `trained_tokens`."""
     response_length: float
     """Mean response tokens of a sample."""
     truncation_rate: float = Field(ge=0, le=1)
-    """Share of responses that hit the token cap."""
+    """Share of responses truncated at `max_response_tokens`."""
     repetition_rate: float = Field(ge=0, le=1)
     """Share of the four-grams of all responses that occurred earlier in the same response."""
     student_mass: float | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
-    """Probability of the student's top-k tokens, mean per response token; only where the objective looks at these."""
+    """The student's probability mass on its top-k tokens, mean per response token; top-k objectives only."""
     teacher_mass: float | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
-    """The teacher's probability of the same tokens."""
+    """The teacher's probability mass on the same tokens."""
     backtracks: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
-    """How often the round had gone back to a checkpoint before this step; each time halved the rate."""
+    """Number of rollbacks before this step; each halved the learning rate."""
     draws: tuple[int, ...]
-    """Replica of the knowledge file that each sample drew, in the order of the samples."""
+    """Replica of each sample's knowledge file, in the order of the samples."""
     draw_kl: tuple[DrawStats, ...]
     wall_s: float = Field(ge=0)
     """Seconds of the step, rollouts included."""
     tokens: int = Field(ge=1)
-    """Prompt and response tokens that the student read."""
+    """Prompt and response tokens of the student's forward."""
     terms: dict[str, float] | None = Field(default=None, exclude_if=lambda value: value is None)
     """Mean divergence per response token of each retention term, nats, before its weight."""
     trained_tokens: int | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
-    """Response tokens that were trained on, where not all were."""
+    """Number of response tokens that were trained on, where not all were."""
     trained_turns: int | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
-    """Turns that were trained on, where not all were; 0: the step updated nothing."""
+    """Number of turns that were trained on, where not all were; 0: no update in this step."""
 
 
 OnStep = Callable[[StepRecord], None]
@@ -70,7 +70,7 @@ OnStep = Callable[[StepRecord], None]
 
 
 class StepLog:
-    """`steps.jsonl`: appended line by line, cut back to a checkpoint when a run resumes from it."""
+    """`steps.jsonl`: append-only; truncated to the checkpoint's step on resume."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,13 +79,13 @@ class StepLog:
         """Adds a line and flushes it to the disk.
 
         Raises:
-            ArtifactError: the disk is full; half a line is cut off by the run that goes on.
+            ArtifactError: the disk is full; an incomplete line is removed on resume.
         """
         with writing(self.path), JsonlWriter(self.path) as writer:
             writer.append(record)
 
     def cut_after(self, step: int) -> None:
-        """Drops every line after `step`: the run does those steps again.
+        """Removes every line after `step`; a resumed run repeats these steps.
 
         Raises:
             ArtifactError: a line up to `step` is missing, or a line is corrupt.
@@ -101,12 +101,12 @@ class StepLog:
 
 
 def read_steps(path: Path) -> list[StepRecord]:
-    """All records of a finished `steps.jsonl`. ArtifactError names a line that cannot be read."""
+    """All records of a finished `steps.jsonl`. ArtifactError names a corrupt line."""
     return list(read_jsonl(path, StepRecord))
 
 
 def draw_stats(replicas: Sequence[int], sample_kl: Sequence[float]) -> tuple[DrawStats, ...]:
-    """Groups the samples' mean KL by the knowledge file they drew, replicas in ascending order."""
+    """Statistics of the samples' mean KL by knowledge file, replicas in ascending order."""
     stats = []
     for replica in sorted(set(replicas)):
         values = [kl for drawn, kl in zip(replicas, sample_kl, strict=True) if drawn == replica]

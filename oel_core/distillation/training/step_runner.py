@@ -1,4 +1,4 @@
-"""One optimiser step of context distillation, phase by phase, in the order in which the training loop calls them."""
+"""The phases of one optimizer step of context distillation, in the order in which the training loop calls them."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from oel_core.distillation.data.dataset import Step
 from oel_core.distillation.distributed.ranks import Ranks
 from oel_core.distillation.regimes import Regime
 from oel_core.distillation.stability.backtracks import BacktrackLog
-from oel_core.distillation.stability.watch import Watch
+from oel_core.distillation.stability.monitor import StabilityMonitor
 from oel_core.distillation.teachers.frozen import Teacher
 from oel_core.distillation.training.checkpoints import CheckpointFolder
 from oel_core.distillation.training.rollouts import Rollout
@@ -37,41 +37,47 @@ class Outputs:
 
 
 class StepRunner(TrainerCallback):
-    """Runs the phases of a step around the update of transformers' training loop.
+    """Runs the phases of a step around the optimizer update of transformers' training loop.
 
     ========  =================================================================  ============================
-    phase     what is done                                                       where
+    phase     operation                                                          where
     ========  =================================================================  ============================
-    prepare   weights that are sharded among processes are gathered              `run`, by `training_step`
+    prepare   all-gather of sharded weights                                      `run`, by `training_step`
     roll out  a response to every prompt of the step                             `run`
-    score     divergence from the teacher; gradients, summed over the processes  `run`
+    score     divergence from the teacher; gradients, summed over the ranks      `run`
     update    gradient clip, AdamW, learning rate schedule                       the inherited training loop
-    follow    a moving teacher (EMA, live) takes over the student's new weights  `on_step_end`
+    follow    a moving teacher (EMA, live) is updated from the student           `on_step_end`
     log       one line of the step log, progress, stability bounds               `on_log`
     ========  =================================================================  ============================
 
-    The trainer saves a checkpoint after the last phase, so a step that raises in any phase leaves none behind.
+    The trainer saves a checkpoint after the last phase, so a step that raises in any phase leaves none.
 
     Args:
         regime: rollouts, teacher and objective.
-        teacher: the one that follows; the regime's, unless that is a placeholder.
-        update: adds up the gradients of a step.
-        watch: the stability bounds.
+        teacher: updated in the phase `follow`; the regime's, unless that is a placeholder.
+        update: accumulates the gradients of a step.
+        monitor: checks the stability bounds.
         outputs: step log, checkpoints and progress callback.
-        ranks: the processes that share the work.
+        ranks: the process group.
     """
 
     def __init__(
-        self, regime: Regime, teacher: Teacher, update: StepUpdate, watch: Watch, outputs: Outputs, ranks: Ranks
+        self,
+        regime: Regime,
+        teacher: Teacher,
+        update: StepUpdate,
+        monitor: StabilityMonitor,
+        outputs: Outputs,
+        ranks: Ranks,
     ) -> None:
         self._regime = regime
         self._teacher = teacher
         self._update = update
-        self._watch = watch
+        self._monitor = monitor
         self._outputs = outputs
         self._ranks = ranks
         self.metrics: StepMetrics | None = None
-        """Of the newest step."""
+        """Metrics of the newest step."""
 
     def run(self, step: Step, model: nn.Module) -> Tensor:
         """The phases before the update. Returns the mean loss per response token, a scalar.
@@ -107,7 +113,7 @@ class StepRunner(TrainerCallback):
             raise self.error(step, [sample.id for sample in step.replay], str(error)) from error
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """The teacher follows the updated student."""
+        """Updates a moving teacher."""
         self._teacher.follow()
 
     def on_log(
@@ -122,9 +128,9 @@ class StepRunner(TrainerCallback):
 
         Raises:
             DistillationError: the gradient was not finite. The weights it was applied to are not saved.
-            UnstableError: the student has left its bounds. The checkpoint before that stays.
+            UnstableError: a metric left its bounds. The checkpoint before that is kept.
         """
-        if logs is None or "grad_norm" not in logs:  # the loop's summary after the last step
+        if logs is None or "grad_norm" not in logs:  # the training loop's summary after the last step
             return
         assert self.metrics is not None
         if not math.isfinite(logs["grad_norm"]):
@@ -132,21 +138,21 @@ class StepRunner(TrainerCallback):
             raise self.error(self.metrics.step, names, "the gradient is not finite")
         masses = self._regime.objective.support == "top_k"
         record = self.metrics.record(
-            logs["grad_norm"], logs["learning_rate"], masses=masses, backtracks=self._watch.backtracks
+            logs["grad_norm"], logs["learning_rate"], masses=masses, backtracks=self._monitor.backtracks
         )
-        if self._ranks.index == 0:
+        if self._ranks.rank == 0:
             self._outputs.log.append(record)
             logger.info("step %d: loss %.5f, entropy %.3f", record.step, record.loss, record.entropy)
             if self._outputs.on_step is not None:
                 self._outputs.on_step(record)
-        self._watch.look(record)
+        self._monitor.check(record)
 
     def error(self, step: Step, samples: Sequence[str], reason: str) -> DistillationError:
-        """Why the distillation stops at a step, the samples concerned, and the checkpoint that is left."""
+        """An error that names the step, the reason, the samples and the last good checkpoint."""
         good = self._outputs.checkpoints.latest()
         shown = ", ".join(samples[:8]) + (f" and {len(samples) - 8} more" if len(samples) > 8 else "")
         return DistillationError(
             f"distillation stopped at step {step.number}: {reason}. Samples: {shown}. "
             f"Last good checkpoint: {good or 'none yet, the start of the round'}. "
-            "Lower distill.learning_rate, or look at these samples"
+            "Lower distill.learning_rate, or inspect these samples"
         )

@@ -20,32 +20,32 @@ from oel_core.distillation.training.update import Scores
 
 @dataclass(frozen=True)
 class StepLoss:
-    """The values whose gradient one step applied."""
+    """The loss of one step, by its parts."""
 
     scores: Scores
-    """Of every rollout; `losses` are those of the trained tokens, so empty where a rollout was not trained on."""
+    """Scores of every rollout; `losses` are those of the trained tokens, so empty where a rollout was not trained on."""
     terms: Mapping[str, Term] = field(default_factory=dict)
 
     @property
     def loss(self) -> Tensor:
-        """What was minimised, a scalar: the mean per trained token, plus the weighted terms."""
+        """The minimised loss, a scalar: the mean per trained token, plus the weighted retention terms."""
         return self.scores.loss + sum(term.loss for term in self.terms.values())
 
     @property
     def trained(self) -> int:
-        """Rollouts that were trained on."""
+        """Number of rollouts that were trained on."""
         return sum(len(losses) > 0 for losses in self.scores.losses)
 
 
 class StepUpdate:
-    """Adds a step's gradient to the student's.
+    """Accumulates a step's gradient in the student's parameters.
 
     Args:
         student: the model that is trained.
         regime: the teacher and the objective.
         retention: further terms of the loss, or None.
         config: the distillation's settings.
-        ranks: the processes that share the work.
+        ranks: the process group.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class StepUpdate:
         self._ranks = ranks
 
     def accumulate(self, rollouts: Sequence[Rollout], replayed: Sequence[Sample]) -> StepLoss:
-        """One step's gradient, from its rollouts that no mask leaves out and the general prompts replayed in it.
+        """Accumulates the gradient of one step, from its unmasked rollouts and its replayed general prompts.
 
-        Where the masks leave no rollout there is no gradient at all, of the retention terms neither.
+        Where all rollouts are masked there is no gradient, of the retention terms neither.
 
         Raises:
             DistillationError: there is no rollout, or a response is empty.
@@ -76,29 +76,29 @@ class StepUpdate:
         return StepLoss(_in_order(groups), terms)
 
     def _train(self, rollouts: Sequence[Rollout]) -> Scores:
-        return self._top(rollouts) if self._config.retention.top_turns is not None else self._learn(rollouts)
+        return self._accumulate_top_turns(rollouts) if self._config.retention.top_turns is not None else self._accumulate(rollouts)
 
     def _measure(self, rollouts: Sequence[Rollout]) -> Scores:
         if not rollouts:
-            return Scores.nothing()
+            return Scores.empty()
         return self._ranks.measure(self._student, self._regime.teacher, rollouts, self._regime.objective)
 
-    def _learn(self, rollouts: Sequence[Rollout]) -> Scores:
+    def _accumulate(self, rollouts: Sequence[Rollout]) -> Scores:
         regime, first = self._regime, self._config.mask.first_tokens
         masked = [replace(rollout, masked=first) for rollout in rollouts]
         scores = self._ranks.accumulate(self._student, regime.teacher, masked, self._config, objective=regime.objective)
         return replace(scores, losses=[part[first:] for part in scores.losses])
 
-    def _top(self, rollouts: Sequence[Rollout]) -> Scores:
-        """Every turn is scored, and those that differ most are trained on: one more forward of the student."""
+    def _accumulate_top_turns(self, rollouts: Sequence[Rollout]) -> Scores:
+        """Scores every turn and trains on those with the largest divergence; costs one more forward of the student."""
         share, first = self._config.retention.top_turns, self._config.mask.first_tokens
         assert share is not None
         scores = _without_losses(self._measure(rollouts))
         trajectories = [rollout.sample.id.rpartition("/")[0] for rollout in rollouts]
         means = torch.stack([part[first:].mean() for part in scores.divergence]).tolist()
         kept = top_turns(trajectories, means, share)
-        learnt = self._learn([rollouts[place] for place in kept])
-        for place, found in zip(kept, learnt.losses, strict=True):
+        trained = self._accumulate([rollouts[place] for place in kept])
+        for place, found in zip(kept, trained.losses, strict=True):
             scores.losses[place] = found
         return scores
 
@@ -108,7 +108,7 @@ def _without_losses(scores: Scores) -> Scores:
 
 
 def _in_order(groups: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
-    """The scores of groups of rollouts, each with its places among all rollouts, as scores of these."""
+    """Merges the scores of groups of rollouts, each with its indices among all rollouts, into their order."""
     order = [place for places, _ in groups for place in places]
     joined = ([tensor for _, scores in groups for tensor in getattr(scores, part.name)] for part in fields(Scores))
     return Scores(*([tensors[at] for at in sorted(range(len(order)), key=order.__getitem__)] for tensors in joined))

@@ -19,11 +19,11 @@ from oel_core.compat.trl import DistillationConfig, DistillationTrainer
 from oel_core.config.run import DistillConfig
 from oel_core.distillation.data.dataset import Step, longest
 from oel_core.distillation.distributed.ranks import Ranks
-from oel_core.distillation.distributed.sharding import divided_like
+from oel_core.distillation.distributed.sharding import shard_like
 from oel_core.distillation.objectives.retention import Retention
 from oel_core.distillation.regimes import make_regime
 from oel_core.distillation.stability.backtracks import RATE
-from oel_core.distillation.stability.watch import Watch
+from oel_core.distillation.stability.monitor import StabilityMonitor
 from oel_core.distillation.teachers.frozen import Teacher
 from oel_core.distillation.training.checkpoints import (
     TrainingState,
@@ -45,7 +45,7 @@ _TRAINER_STATE = "trainer_state.json"
 
 
 def disable_base_dropout(model: nn.Module) -> None:
-    """Sets every dropout but an adapter's own to 0: the student must be scored as the policy that it sampled from."""
+    """Sets every dropout except an adapter's to 0, so that rollouts and loss come from the same policy."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
             module.p = 0.0
@@ -54,7 +54,7 @@ def disable_base_dropout(model: nn.Module) -> None:
 
 
 class ContextDistillationTrainer(DistillationTrainer):
-    """On-policy context distillation: the student's prompt lacks the knowledge that the teacher's prompt has.
+    """On-policy context distillation: the teacher's prompt contains the knowledge, the student's does not.
 
     Built on `trl.DistillationTrainer`, TRL's on-policy distillation, whose `teacher_model` may be left out by
     subclasses that bring a teacher of their own. The phases of a step are listed in `StepRunner`.
@@ -73,26 +73,26 @@ class ContextDistillationTrainer(DistillationTrainer):
     - `_save_checkpoint`, `_load_from_checkpoint`, `_load_optimizer_and_scheduler`, `_load_rng_state`: called at the
       same moments, but safetensors and JSON instead of pickles, folders published by a rename, whole tensors whatever
       the number of processes, and the weights of a moving teacher.
-    - `floating_point_ops`, `_send_telemetry`, `_sync_replicated_trainable_parameters`: nothing is done.
+    - `floating_point_ops`, `_send_telemetry`, `_sync_replicated_trainable_parameters`: no-ops.
 
-    Why not `trl.experimental.sdft.SDFTTrainer`, whose teacher does read a prompt of its own: it cuts teacher prompts at
+    Why not `trl.experimental.sdft.SDFTTrainer`, whose teacher has its own prompt: it truncates teacher prompts at
     the student's `max_prompt_length`; its top-k loss renormalises or adds a tail, where the paper's does neither; it
     takes the mean of per-sample means, where the paper takes one mean over all tokens; and its teacher for LoRA is the
-    bare base, wrong from the second round on.
+    base model, which is wrong from the second round on.
 
     Args:
         student: causal language model on its device; its trainable parameters are updated.
         tokenizer: the student's, with a padding token.
         teacher: gives the target distribution.
-        anchor: the round-start model, if retention terms need it.
+        anchor: the reference model, if retention terms need one.
         steps: the samples of each optimiser step, in order.
         config: the distillation's settings.
         tokens: padding and stop tokens.
         outputs: step log, checkpoints and progress callback.
-        ranks: the processes that share the work.
+        ranks: the process group.
         sampler: generates responses.
-        mixed: the student keeps float32 weights and computes in bfloat16.
-        seed: of the global generators, which adapter dropout draws from.
+        mixed: float32 weights, bfloat16 compute.
+        seed: of the global random generators, which adapter dropout uses.
     """
 
     def __init__(
@@ -116,24 +116,27 @@ class ContextDistillationTrainer(DistillationTrainer):
         self._init_trl(student, tokenizer, arguments, steps)
         self.teacher, self.tokens, self.outputs = teacher, tokens, outputs
         self.distill_config, self.ranks, self.sampler = config, ranks, sampler
-        self.is_distributed_loading_by_transformers = ranks.count > 1  # no DDP wrapper: `ranks` sums the gradients
+        self.is_distributed_loading_by_transformers = ranks.world_size > 1  # no DDP wrapper: `ranks` sums the gradients
         self.student = ranks.make_student(self.model, config, longest(steps, config))
         check_vocabulary(self.student, teacher)
         self.regime = make_regime(self.model, teacher, config, sampler)
         retention = Retention(self.student, anchor, config, sampler, ranks) if anchor is not None else None
         self.step_update = StepUpdate(self.student, self.regime, retention, config, ranks)
-        self.watch = Watch(config, self.student.split.vocabulary, outputs.checkpoints, outputs.backtracks, ranks)
-        self.runner = StepRunner(self.regime, teacher, self.step_update, self.watch, outputs, ranks)
+        self.monitor = StabilityMonitor(
+            config, self.student.split.vocabulary, outputs.checkpoints, outputs.backtracks, ranks
+        )
+        self.runner = StepRunner(self.regime, teacher, self.step_update, self.monitor, outputs, ranks)
         self.add_callback(self.runner)
 
     def _init_trl(
         self, student: Any, tokenizer: PreTrainedTokenizerBase, arguments: DistillationConfig, steps: Sequence[Step]
     ) -> None:
-        """The base's constructor, without what it changes beside the training.
+        """The base class's constructor, without its side effects on the model's configuration.
 
-        It is given the transformers model, which the adapter's layers are part of, because its own loss cannot use an
-        adapter on the output projection and it refuses one. The padding token that it writes into the model's
-        configurations would be saved with the student, and a loaded embedding gives its padding row no gradient.
+        It gets the transformers model, which contains the adapter's layers, because it rejects an adapter on the output
+        projection, which its own loss does not support. It also writes the padding token into the model's
+        configuration: this would be saved with the student, and a loaded embedding then excludes the padding row from
+        the gradient.
         """
         plain = plain_model(student)
         configs: tuple[Any, ...] = (plain.config.get_text_config(), plain.generation_config)
@@ -141,28 +144,28 @@ class ContextDistillationTrainer(DistillationTrainer):
         super().__init__(model=plain, args=arguments, train_dataset=cast(Any, list(steps)), processing_class=tokenizer)
         for config, token in zip(configs, padding, strict=True):
             config.pad_token_id = token
-        self.processing_class = None  # the loop would align the configurations once more
+        self.processing_class = None  # otherwise the training loop aligns the configurations again
         self.model = self.model_wrapped = student
         self.remove_callback(PrinterCallback)
-        set_seed(arguments.seed)  # alike in all processes, so that any number of them resumes from one state
+        set_seed(arguments.seed)  # the same on all ranks, so that any world size resumes from one state
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """As `StepRunner.run`."""
         return self.runner.run(inputs["step"], model)
 
     def get_train_dataloader(self) -> DataLoader:
-        """The steps in their order, one at a time, in every process."""
+        """The steps in order, one per item, on every rank."""
         return DataLoader(cast(Any, self.train_dataset), batch_size=1, shuffle=False, collate_fn=_as_inputs)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """0: the base counts the tokens of one forward, and a step's forwards differ in kind."""
+        """0: the base class's estimate assumes one forward per step."""
         return 0
 
     def _send_telemetry(self) -> None:
-        """Sends nothing."""
+        """No telemetry."""
 
     def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
-        """Nothing to do: every process has read the same files, and `ranks` sums the gradients."""
+        """No-op: all ranks load the same files, and `ranks` sums the gradients."""
 
     def _trainable(self) -> dict[str, nn.Parameter]:
         model = self.accelerator.unwrap_model(self.model)
@@ -173,24 +176,24 @@ class ContextDistillationTrainer(DistillationTrainer):
         return self.optimizer.optimizer
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Nothing is saved while a signal is out of its bounds: the checkpoints before it must stay."""
-        if not self.watch.sound:
+        """Skipped while a metric is out of bounds, so that the last good checkpoint is kept."""
+        if not self.monitor.within_bounds:
             return
         assert self.lr_scheduler is not None
         state = TrainingState(
             step=self.state.global_step,
-            weights=self.ranks.whole(self._trainable()),
+            weights=self.ranks.full_tensors(self._trainable()),
             optimiser=self._optimiser_state(),
             scheduler=self.lr_scheduler.state_dict(),
             rng=rng_state(),
             teacher=self.teacher.state(),
         )
-        if self.ranks.index == 0:
+        if self.ranks.rank == 0:
             self.outputs.checkpoints.save(state, lambda folder: self.state.save_to_json(str(folder / _TRAINER_STATE)))
         self.ranks.wait()
 
     def _optimiser_state(self) -> dict[str, Any]:
-        """Of an optimiser without state torch takes a step with zero gradients first: that step is taken back."""
+        """Optimizer state. For an optimizer without state torch takes a step with zero gradients, which is undone here."""
         optimiser = self._plain_optimizer()
         unused = not optimiser.state
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -201,13 +204,13 @@ class ContextDistillationTrainer(DistillationTrainer):
         return dict(found)
 
     def run(self) -> None:
-        """Trains to the end, from the newest checkpoint or from the start."""
+        """Trains to the last step, from the newest checkpoint or from the start."""
         newest = self.outputs.checkpoints.latest()
-        if self.ranks.index == 0:
+        if self.ranks.rank == 0:
             self.outputs.checkpoints.sweep()
             self.outputs.log.cut_after(step_of(newest))
         self.ranks.wait()
-        self.watch.begin(read_steps(self.outputs.log.path))
+        self.monitor.begin(read_steps(self.outputs.log.path))
         self.train(resume_from_checkpoint=str(newest) if newest else None)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -221,14 +224,14 @@ class ContextDistillationTrainer(DistillationTrainer):
             )
         with torch.no_grad():
             for name, weight in trainable.items():
-                weight.copy_(divided_like(weights[name], weight))
+                weight.copy_(shard_like(weights[name], weight))
         self.teacher.load_state(state.teacher)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
         assert self.lr_scheduler is not None
-        state = with_scaled_rate(load_checkpoint(Path(checkpoint)), self.watch.unapplied())
+        state = with_scaled_rate(load_checkpoint(Path(checkpoint)), self.monitor.pending_rate_factor())
         set_optimizer_state_dict(
             self.accelerator.unwrap_model(self.model),
             self._plain_optimizer(),
@@ -245,12 +248,12 @@ class ContextDistillationTrainer(DistillationTrainer):
 
 
 def _as_inputs(items: list[Step]) -> dict[str, Step]:
-    """One step as the loop hands a batch around: it wants a mapping."""
+    """One step as a mapping, which the training loop requires of a batch."""
     return {"step": items[0]}
 
 
 class _Arguments(DistillationConfig):
-    """TRL's configuration for a process that uses one GPU: further ones mean further processes, never DataParallel."""
+    """TRL's configuration with one GPU per process; never `torch.nn.DataParallel`."""
 
     @property
     def n_gpu(self) -> int:
@@ -260,13 +263,13 @@ class _Arguments(DistillationConfig):
 def _arguments(
     student: Any, config: DistillConfig, steps: int, outputs: Outputs, *, mixed: bool, seed: int
 ) -> DistillationConfig:
-    """The loop's settings; whatever is not named here keeps its default."""
+    """The training loop's settings; all others keep their defaults."""
     return _Arguments(
         output_dir=str(outputs.checkpoints.root),
         max_steps=steps,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,
-        gradient_checkpointing=False,  # the student's forward has it, by `distill.gradient_checkpointing`
+        gradient_checkpointing=False,  # enabled in the student's forward, by `distill.gradient_checkpointing`
         optim="adamw_torch",
         learning_rate=config.learning_rate * RATE ** len(outputs.backtracks.read()),
         lr_scheduler_type=config.schedule,

@@ -1,14 +1,14 @@
-"""The loss and gradient of one update on given rollouts: where student, teacher and objective meet.
+"""Loss and gradient of one update on given rollouts, from student, teacher and objective.
 
     student = Student(model, config)
     teacher = FrozenCopy(model, torch.float32, find_prefixes(steps), config)
     scores = accumulate_gradients(student, teacher, rollouts, config)
     optimizer.step()
 
-What an update costs, in forwards of one token: 3 for each that the student reads (forward and backward), 1 for each
-that the teacher reads behind its prefix, and once a round each knowledge file. Memory holds one micro-batch's states
-and one chunk of logits: a chunk goes to the vocabulary, is scored, gives its gradient back to the hidden states and is
-gone before the next. Nothing of shape (tokens, vocabulary) exists, and nothing is computed twice.
+Cost, in forwards of one token: 3 per student token (forward and backward), 1 per teacher token after the cached prefix,
+and one prefill of each knowledge file a round. Peak memory holds one micro-batch's activations and one chunk of logits:
+each chunk is projected, scored, backpropagated to the hidden states and freed. No tensor of shape (tokens, vocabulary)
+is allocated, and nothing is computed twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,32 +29,32 @@ from oel_core.policies.hf.decoding import evaluating
 
 @dataclass(frozen=True)
 class Scores:
-    """What a set of rollouts was scored with, without gradient, in the order of the rollouts."""
+    """Per-token losses and metrics of a set of rollouts, without gradient, in the order of the rollouts."""
 
     divergence: list[Tensor]
     """Nats per response token, before the clip."""
     losses: list[Tensor]
-    """The same after it. A step keeps those of the tokens that were trained on."""
+    """The divergence after the clip; a step keeps those of trained tokens only."""
     entropy: list[Tensor]
-    """Of the student, nats per response token."""
+    """Entropy of the student, nats per response token."""
     student_mass: list[Tensor]
-    """Probability that the student gives the tokens which the objective looks at, per response token."""
+    """The student's probability mass on the objective's tokens, per response token."""
     teacher_mass: list[Tensor]
-    """The same of the teacher."""
+    """The teacher's mass on the same tokens."""
 
     @classmethod
-    def nothing(cls) -> "Scores":
-        """Of no rollouts."""
+    def empty(cls) -> "Scores":
+        """Scores of no rollouts."""
         return cls(*([] for _ in fields(cls)))
 
     @property
     def tokens(self) -> int:
-        """Response tokens that have a loss."""
+        """Number of response tokens with a loss."""
         return sum(map(len, self.losses))
 
     @property
     def loss(self) -> Tensor:
-        """Mean over all of these, whichever rollout they belong to; a scalar, 0 where there are none."""
+        """Mean over all response tokens with a loss; a scalar, 0 where there are none."""
         return torch.cat(self.losses).sum() / max(1, self.tokens)
 
 
@@ -72,17 +72,17 @@ def accumulate_gradients(
 
     Scores are of all response tokens; those that a rollout masks add nothing to the gradient.
 
-    Micro-batches and chunks change memory and time, and the result only by rounding. Gradients are added from the
-    first micro-batch on: after an error they are worth nothing.
+    The sizes of micro-batches and chunks change memory and time, and the result only by rounding. After an error the
+    gradients are incomplete and must be discarded.
 
     Args:
-        student: who learns.
-        teacher: whom it learns from.
+        student: the model that is trained.
+        teacher: gives the target distribution.
         rollouts: samples with the student's responses.
         config: the objective's settings.
-        weight: of each trained token in the sum that is differentiated; None gives 1 / trained tokens, the mean.
-        objective: what is minimised; None gives the configured one.
-        batches: the rollouts as micro-batches; None has the student make them.
+        weight: of each trained token's loss; None means 1 / trained tokens, the mean.
+        objective: the loss; None means the configured one.
+        batches: the rollouts as micro-batches; None means `student.micro_batches`.
 
     Raises:
         DistillationError: there is no rollout, a response is empty, or teacher and student differ in their vocabulary.
@@ -92,53 +92,60 @@ def accumulate_gradients(
     chosen = objective or Objective.named(config)
     share = weight if weight is not None else 1 / trained_tokens(rollouts)
 
-    def learn(batch: Sequence[Rollout]) -> tuple[Tensor, ...]:
-        taught = teacher.hidden(batch)
-        with student.reading():
-            return _backward(student, teacher, batch, taught, chosen, share)
+    def forward_backward(batch: Sequence[Rollout]) -> tuple[Tensor, ...]:
+        teacher_hidden = teacher.hidden(batch)
+        with student.attention_context():
+            return _backward(student, teacher, batch, teacher_hidden, chosen, share)
 
-    return _in_order(student.micro_batches(rollouts) if batches is None else batches, rollouts, learn)
+    return _in_order(student.micro_batches(rollouts) if batches is None else batches, rollouts, forward_backward)
 
 
 @torch.no_grad()
 def measure(student: Student, teacher: Teacher, rollouts: Sequence[Rollout], objective: Objective) -> Scores:
-    """The scores alone, without dropout and gradient. Arguments and errors as for `accumulate_gradients`."""
+    """The scores without gradient, in eval mode. Arguments and errors as for `accumulate_gradients`."""
     check_rollouts(rollouts)
 
-    def look(batch: Sequence[Rollout]) -> tuple[Tensor, ...]:
-        taught = teacher.hidden(batch)
-        with student.reading(), evaluating(student.split.model):
+    def forward(batch: Sequence[Rollout]) -> tuple[Tensor, ...]:
+        teacher_hidden = teacher.hidden(batch)
+        with student.attention_context(), evaluating(student.split.model):
             hidden = student.hidden(batch)
             sampled = torch.tensor([token for rollout in batch for token in rollout.response], device=hidden.device)
             parts = [
-                score(objective, student.split.logits(hidden[rows]), teacher.logits(taught[rows]), sampled[rows])[:-1]
+                score(
+                    objective, student.split.logits(hidden[rows]), teacher.logits(teacher_hidden[rows]), sampled[rows]
+                )[:-1]
                 for rows in chunks(len(hidden), student.split.vocabulary, objective, hidden.device)
             ]
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
-    return _in_order(student.micro_batches(rollouts), rollouts, look)
+    return _in_order(student.micro_batches(rollouts), rollouts, forward)
 
 
 def _in_order(
     batches: Sequence[Sequence[Rollout]],
     rollouts: Sequence[Rollout],
-    visit: Callable[[Sequence[Rollout]], tuple[Tensor, ...]],
+    run: Callable[[Sequence[Rollout]], tuple[Tensor, ...]],
 ) -> Scores:
-    """Visits micro-batches, each giving the parts of `Scores` for its tokens, and sorts these by rollout."""
+    """Runs all micro-batches, each of which returns the fields of `Scores`, and restores the order of the rollouts."""
     found: dict[int, tuple[Tensor, ...]] = {}
     places = {id(rollout): place for place, rollout in enumerate(rollouts)}
     for batch in batches:
         lengths = [len(rollout.response) for rollout in batch]
-        each = zip(*(part.split(lengths) for part in visit(batch)), strict=True)
+        each = zip(*(part.split(lengths) for part in run(batch)), strict=True)
         found.update(zip((places[id(rollout)] for rollout in batch), each, strict=True))
     ordered = [found[place] for place in range(len(rollouts))]
     return Scores(*(list(part) for part in zip(*ordered, strict=True)))
 
 
 def _backward(
-    student: Student, teacher: Teacher, batch: Sequence[Rollout], taught: Tensor, objective: Objective, weight: float
+    student: Student,
+    teacher: Teacher,
+    batch: Sequence[Rollout],
+    teacher_hidden: Tensor,
+    objective: Objective,
+    weight: float,
 ) -> tuple[Tensor, ...]:
-    """One micro-batch's gradient. Gives the parts of `Scores`, each (N,)."""
+    """Forward and backward of one micro-batch. Returns the fields of `Scores`, each (N,)."""
     hidden = student.hidden(batch)
     leaf = hidden.detach().requires_grad_()
     sampled = torch.tensor([token for rollout in batch for token in rollout.response], device=hidden.device)
@@ -146,7 +153,7 @@ def _backward(
     parts = []
     for rows in chunks(len(leaf), student.split.vocabulary, objective, hidden.device):
         logits = student.split.logits(leaf[rows])
-        scored: Scored = score(objective, logits.detach(), teacher.logits(taught[rows]), sampled[rows])
+        scored: Scored = score(objective, logits.detach(), teacher.logits(teacher_hidden[rows]), sampled[rows])
         shares = torch.tensor(weights[rows], dtype=scored.gradient.dtype, device=logits.device)
         logits.backward(scored.gradient.mul_(shares[:, None]).to(logits.dtype))
         parts.append(scored[:-1])
@@ -157,7 +164,7 @@ def _backward(
 
 
 def chunks(tokens: int, vocabulary: int, objective: Objective, device: torch.device) -> Iterator[slice]:
-    """Rows that go to the vocabulary together: as many as there is room for, evenly spread."""
+    """Slices of equal size of the tokens whose logits are computed together, within the memory budget."""
     room = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"])
     most = max(1, room // (4 * vocabulary * objective.passes))
     count = -(-tokens // most)
@@ -167,14 +174,14 @@ def chunks(tokens: int, vocabulary: int, objective: Objective, device: torch.dev
 
 
 def trained_tokens(rollouts: Sequence[Rollout]) -> int:
-    """Response tokens that have a loss. DistillationError where there are none: no mean can be taken."""
+    """Number of response tokens with a loss. DistillationError where there are none."""
     if not (tokens := sum(rollout.trained for rollout in rollouts)):
-        raise DistillationError("every response token is masked, so there is nothing to learn from")
+        raise DistillationError("every response token is masked, so there is nothing to train on")
     return tokens
 
 
 def check_rollouts(rollouts: Sequence[Rollout]) -> None:
-    """Refuses nothing at all and empty responses. DistillationError names the samples."""
+    """Raises DistillationError where there are no rollouts or empty responses; names the samples."""
     if not rollouts:
         raise DistillationError("there are no rollouts to learn from")
     empty = [rollout.sample.id for rollout in rollouts if not rollout.response]
@@ -183,7 +190,7 @@ def check_rollouts(rollouts: Sequence[Rollout]) -> None:
 
 
 def check_vocabulary(student: Student, teacher: Teacher) -> None:
-    """Refuses a teacher that speaks another vocabulary. DistillationError names both sizes."""
+    """Raises DistillationError where student and teacher differ in vocabulary size; names both sizes."""
     if student.split.vocabulary != teacher.vocabulary:
         raise DistillationError(
             f"the student's vocabulary has {student.split.vocabulary} tokens, the teacher's {teacher.vocabulary}: "

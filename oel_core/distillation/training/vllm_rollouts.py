@@ -1,15 +1,15 @@
-"""Rollouts by vLLM inside a distillation: before each step the engine takes over the student's current weights.
+"""Rollouts by vLLM inside a distillation: the student's weights are synchronised to the engine before each step.
 
     with closing(make_sampler(model, start, config, tokens, workdir)) as sampler:
         rollouts = sampler.roll_out(student, samples)
 
-What is handed over is files: an adapter alone where the student has one, under a name made of its contents; else the
-whole model. Token ids go in and come out, each sample is drawn by its own seed, and end tokens and temperature are
-those of the loss. An engine that dies is started once more and given the same weights.
+Weights are passed as files: the adapter alone where the student has one, named by its digest, else the whole model.
+Prompts and responses are token ids, each sample has its own seed, and stop tokens and temperature are those of the
+loss. An engine that exits is restarted once with the same weights.
 
-Why not TRL's `VLLMGeneration`: it draws a whole batch with one `SamplingParams`, so that a sample has no seed of its
-own; merges an adapter into the base and pushes all weights at every step; and moves weights to a server through NCCL,
-which leaves CPUs out. It is also bound to an engine core inside the training process.
+Why not TRL's `VLLMGeneration`: it samples a whole batch with one `SamplingParams`, so samples have no seeds of their
+own; it merges an adapter into the base model and sends all weights at every step; it needs NCCL to send weights to a
+server, which excludes CPUs; and it requires an engine core inside the training process.
 """
 
 import hashlib
@@ -37,36 +37,36 @@ logger = logging.getLogger(__name__)
 
 
 class StudentPolicy(Protocol):
-    """What an engine is asked for: a policy whose weights can be replaced."""
+    """The interface of an engine: a policy whose weights can be replaced."""
 
     closed: bool
 
     @property
     def stops(self) -> frozenset[int]:
-        """Token ids, each of which ends a response."""
+        """Stop token ids."""
         ...
 
-    def take(self, folder: Path) -> None:
-        """Answers from the weights in a folder from now on."""
+    def load_weights(self, folder: Path) -> None:
+        """Replaces the weights by those in a folder."""
         ...
 
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
     ) -> list[Completion]:
-        """Answers in the order of the prompts, each drawn by its own seed."""
+        """Completions in the order of the prompts, each sampled with its own seed."""
         ...
 
     def pause(self) -> None:
-        """Gives its memory to the training until the next prompt, where it can."""
+        """Releases its memory until the next prompt, where it can."""
         ...
 
     def close(self) -> None:
-        """Ends what answers."""
+        """Shuts the engine down."""
         ...
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """32 hex digits of names, types, shapes and contents."""
+    """Digest (32 hex digits) of names, dtypes, shapes and contents."""
     total = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(weights.items()):
         total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
@@ -75,11 +75,11 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 class StudentEngine:
-    """An engine that always answers with the weights of the model it is called with.
+    """Generates with the current weights of the model that it is called with.
 
     Args:
-        load: starts the engine; called at the first prompt, and again should the engine die.
-        folder: weights on their way to the engine; removed at the end.
+        load: starts the engine; called at the first prompt, and again where the engine exits.
+        folder: for the files that pass weights to the engine; removed at the end.
         dtype: of a whole model's weights there.
     """
 
@@ -91,11 +91,11 @@ class StudentEngine:
     def answer(
         self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
     ) -> list[list[int]]:
-        """One response for each prompt, from the model's weights as they are now.
+        """One response for each prompt, with the model's current weights.
 
         Raises:
-            ServiceError: the engine does not start, or has died twice in a row.
-            ConfigError: a server that cannot serve this model or gives no token ids, or a prompt that it cannot read.
+            ServiceError: the engine does not start, or exited twice in a row.
+            ConfigError: a server that cannot serve this model or returns no token ids, or a prompt that is too long.
         """
         try:
             try:
@@ -106,7 +106,7 @@ class StudentEngine:
                 logger.warning("%s; it is started again with the student's weights", error)
                 self._forget()
                 return self._attempt(model, prompts, seeds, sampling)
-        except PromptTooLongError as error:  # no second attempt could help
+        except PromptTooLongError as error:  # a retry cannot succeed
             raise ConfigError(f"distill.rollouts: {error}") from error
         except PolicyError as error:
             raise ServiceError(
@@ -118,7 +118,7 @@ class StudentEngine:
         self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
     ) -> list[list[int]]:
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # what the training's allocator keeps for itself is room for the engine
+            torch.cuda.empty_cache()  # returns the training's cached memory to the engine
         if self._policy is None:
             self._policy = self._load()
         self._sync(self._policy, model)
@@ -127,7 +127,7 @@ class StudentEngine:
         return [list(completion.response_ids) for completion in completions]
 
     def _sync(self, policy: StudentPolicy, model: Any) -> None:
-        """Hands the weights over, unless the engine has them: found out by their contents, never by a step's number."""
+        """Sends the weights unless the engine has them; decided by their digest, not by the step number."""
         weights = current_weights(model)
         if not is_lora(model):
             weights = {name: tensor.to(self._dtype) for name, tensor in weights.items()}
@@ -138,7 +138,7 @@ class StudentEngine:
         self._digest = None
         shutil.rmtree(self._place(digest), ignore_errors=True)
         write_weights(model, weights, self._place(digest))
-        policy.take(self._place(digest))
+        policy.load_weights(self._place(digest))
         self._digest = digest
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
@@ -153,13 +153,13 @@ class StudentEngine:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Ends the engine, or lets it sleep where another stage can use it, and removes what was written for it."""
+        """Shuts the engine down, or puts it to sleep where another stage can use it, and removes its weight files."""
         self._forget()
 
 
 @dataclass(frozen=True)
 class EngineSampler(Sampler):
-    """Draws responses with an engine instead of the model itself; what is drawn follows the same distribution."""
+    """Generates responses with an engine instead of the model itself, from the same distribution."""
 
     engine: StudentEngine
 
@@ -170,27 +170,27 @@ class EngineSampler(Sampler):
         return [Rollout.of(*pair, self.tokens) for pair in zip(samples, responses, strict=True)]
 
     def roll_out_groups(self, model: Any, groups: Sequence[Sequence[Sample]]) -> list[Rollout]:
-        """All at once: an engine shares beginnings by itself, and being woken for each group costs seconds."""
+        """All groups in one call: the engine caches prefixes itself, and waking it for each group costs seconds."""
         return self.roll_out(model, [sample for group in groups for sample in group])
 
     def close(self) -> None:
-        """Ends the engine."""
+        """Shuts the engine down."""
         self.engine.close()
 
 
 def make_sampler(model: ModelConfig, start: str, config: DistillConfig, tokens: Tokens, workdir: Path) -> Sampler:
-    """What draws a distillation's responses, by `distill.rollouts`. An engine starts with the first prompt.
+    """The sampler that `distill.rollouts` names. An engine starts at the first prompt.
 
     Args:
         model: how the model is loaded, and the settings of engine or server.
         start: checkpoint at the round's start.
         config: the distillation's settings.
         tokens: padding and stop tokens of the student.
-        workdir: of the distillation; weights lie below it while they are handed over.
+        workdir: of the distillation; weight files are written below it.
 
     Raises:
-        ConfigError: the settings do not go together.
-        PolicyError: vLLM is needed and not installed.
+        ConfigError: the settings contradict each other.
+        PolicyError: vLLM is not installed.
     """
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_response_tokens)
     if config.rollouts == "transformers":
@@ -221,7 +221,7 @@ def _load(start: str, served: ModelConfig, tokens: Tokens) -> StudentPolicy:
 
 
 def _require_fit(policy: Any, served: ModelConfig, tokens: Tokens) -> None:
-    """Raises ConfigError where an engine's responses could not be learnt from."""
+    """Raises ConfigError where a server returns no token ids, or an engine has other stop tokens than the student."""
     if served.backend == "openai" and (policy.abilities.api != "completions" or not policy.abilities.gives_ids):
         raise ConfigError(f"distill.rollouts needs token ids in and out, but this is {policy.abilities.describe()}")
     if policy.stops != tokens.stops:

@@ -151,7 +151,7 @@ class OpenAIPolicy(InFlightPolicy):
             return ConfigError(f"{error}; model {self.abilities.model} was served and allowed when this run began")
         return PolicyError(str(error))
 
-    def take(self, folder: Path) -> None:
+    def load_weights(self, folder: Path) -> None:
         """Answers under an adapter folder from now on, which the server must be able to see; unloads the one before.
 
         Raises:

@@ -255,7 +255,7 @@ class VllmPolicy(InFlightPolicy):
             raise
         return self._chat.completion(prompt, response)
 
-    def take(self, folder: Path) -> None:
+    def load_weights(self, folder: Path) -> None:
         """Answers from a folder's weights from now on: an adapter on the same base, or a whole model of its shape.
 
         A whole model takes the place of the engine's own, so the engine ends with this policy. Raises PolicyError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from oel_core.distillation.distributed.launch import Failure, _command, _failure, _tell
+from oel_core.distillation.distributed.launch import Failure, _command, _failure, _report_steps
 from oel_core.distillation.training.job import Job
 from oel_core.errors import ConfigError, DistillationError
 from tests.builders import step_record
@@ -26,27 +26,27 @@ def job(tmp_path: Path) -> Job:
 def test_every_step_is_told_once_and_a_half_written_one_waits(job: Job) -> None:
     seen: list[int] = []
 
-    def look(told: int, more: bytes) -> int:
+    def look(offset: int, more: bytes) -> int:
         with job.log.path.open("ab") as file:
             file.write(more)
-        return _tell(job, told, lambda record: seen.append(record.step))
+        return _report_steps(job, offset, lambda record: seen.append(record.step))
 
-    told = look(0, b"")
-    told = look(told, line(1) + line(2) + line(3)[:20])
+    offset = look(0, b"")
+    offset = look(offset, line(1) + line(2) + line(3)[:20])
     assert seen == [1, 2]
-    assert told == len(line(1) + line(2))
-    told = look(told, line(3)[20:])
+    assert offset == len(line(1) + line(2))
+    offset = look(offset, line(3)[20:])
     assert seen == [1, 2, 3]
-    assert look(told, b"") == told
+    assert look(offset, b"") == offset
     assert seen == [1, 2, 3]
 
 
 def test_what_was_told_is_not_read_again(job: Job) -> None:
     seen: list[int] = []
     job.log.path.write_bytes(b"\0" * len(line(1)) + line(2))
-    _tell(job, len(line(1)), lambda record: seen.append(record.step))
+    _report_steps(job, len(line(1)), lambda record: seen.append(record.step))
     assert seen == [2]
-    assert _tell(job, len(line(1)), None) == len(line(1) + line(2)), "nobody listens, but the place moves on"
+    assert _report_steps(job, len(line(1)), None) == len(line(1) + line(2)), "nobody listens, but the place moves on"
 
 
 @pytest.mark.parametrize(("threads", "each"), [(8, 2), (7, 1), (1, 1)])

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from oel_core.config.run import DistillConfig, ModelConfig
 from oel_core.distillation.data.dataset import Sample
 from oel_core.distillation.distributed.launch import require_devices
-from oel_core.distillation.distributed.ranks import Alone, _buckets, divide
+from oel_core.distillation.distributed.ranks import SingleProcess, _buckets, divide
 from oel_core.distillation.training.rollouts import Rollout
 from oel_core.errors import ConfigError
 
@@ -58,7 +58,9 @@ def test_one_process_asks_for_everything():
     samples = [rollout(i, [1], [2]).sample for i in range(3)]
     assert [
         one.sample
-        for one in Alone().roll_out(samples, lambda part: [replace(rollout(0, [1], [2]), sample=s) for s in part])
+        for one in SingleProcess().roll_out(
+            samples, lambda part: [replace(rollout(0, [1], [2]), sample=s) for s in part]
+        )
     ] == samples
 
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from oel_core.distillation.distributed.ranks import Alone
+from oel_core.distillation.distributed.ranks import SingleProcess
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.run import distill
 from tests.distillation.builders import arguments
@@ -84,7 +84,7 @@ def test_a_small_step_of_a_bfloat16_teacher_is_not_rounded_away(start, tmp_path)
     given["model"] = given["model"].model_copy(update={"dtype": "bfloat16"})
     job = Job(**given)
     student, tokenizer = job.load_student()
-    teacher = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), Alone(), None).teacher
+    teacher = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), SingleProcess(), None).teacher
     name, weight = next(iter(student.named_parameters()))
     first = teacher.state()[name].clone()
     with torch.no_grad():

@@ -54,7 +54,7 @@ class FilePolicy:
         self.taken: list[str] = []
         self.kinds: list[torch.dtype] = []
 
-    def take(self, folder: Path) -> None:
+    def load_weights(self, folder: Path) -> None:
         self.taken.append(folder.name)
         if is_adapter(folder):
             self.kinds.append(next(iter(load_file(folder / ADAPTER_WEIGHTS).values())).dtype)

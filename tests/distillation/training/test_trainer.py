@@ -9,7 +9,7 @@ import torch
 
 from oel_core.compat.trl import DistillationConfig, DistillationTrainer
 from oel_core.distillation.data.dataset import Step
-from oel_core.distillation.distributed.ranks import Alone
+from oel_core.distillation.distributed.ranks import SingleProcess
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.rollouts import Rollout
 from oel_core.distillation.training.trainer import ContextDistillationTrainer
@@ -38,7 +38,7 @@ def make_trainer(start, workdir, **changes):
     job = Job(**given)
     student, tokenizer = job.load_student()
     steps = job.build_steps(student, tokenizer)
-    return job.trainer(student, tokenizer, steps, Alone(), None), steps[0]
+    return job.trainer(student, tokenizer, steps, SingleProcess(), None), steps[0]
 
 
 def trainer_model_config(start):
@@ -108,7 +108,7 @@ def test_adapter_teacher_is_the_adapter_of_the_round_start(start, tmp_path, modu
     assert abs(loss.item() - bare.item()) > 0.01 > bound
     assert_same_gradients(found, gradients(trainer.model), bound)
     assert all(".default." in name for name in found)
-    assert trainer.teacher.form == teacher_prefix
+    assert trainer.teacher.layout == teacher_prefix
 
 
 def randomise(model, part):
@@ -164,7 +164,7 @@ def test_the_padding_token_of_the_students_configuration_stays_as_it_was(start, 
     configs = student.config, student.generation_config
     for config in configs:
         config.pad_token_id = None
-    job.trainer(student, tokenizer, job.build_steps(student, tokenizer), Alone(), None).run()
+    job.trainer(student, tokenizer, job.build_steps(student, tokenizer), SingleProcess(), None).run()
     assert tokenizer.pad_token_id is not None
     assert [config.pad_token_id for config in configs] == [None, None]
 

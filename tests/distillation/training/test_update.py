@@ -72,7 +72,7 @@ def check(model, teacher_model, rollouts, *, top_k=20, temperature=0.7, **settin
     for ours, theirs in zip(scores.losses, each, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=bound)
     assert_same_gradients(found, gradients(model), bound)
-    return student.form, teacher.form
+    return student.layout, teacher.layout
 
 
 @BOTH

@@ -120,12 +120,12 @@ def test_each_adapter_has_a_number_of_its_own_and_the_one_before_goes(
 ) -> None:
     first, second, third = adapter_folders(base, tmp_path, 3)
     policy = VllmPolicy.load(str(first), GPU)
-    policy.take(second)
+    policy.load_weights(second)
     policy.generate_ids([[5]], [0], GREEDY)
     policy.pause()
-    policy.take(third)
-    policy.take(third)
-    policy.take(first)
+    policy.load_weights(third)
+    policy.load_weights(third)
+    policy.load_weights(first)
     assert fake.engines[0].done == [
         *("add 2", "remove 1", "generate under 2", "sleep 1"),
         *("wake", "add 3", "remove 2", "add 3", "add 4", "remove 3"),
@@ -134,7 +134,7 @@ def test_each_adapter_has_a_number_of_its_own_and_the_one_before_goes(
 
 def test_an_engine_with_other_weights_is_nobody_elses(fake: FakeVllm, base: str, tmp_path: Path) -> None:
     policy = VllmPolicy.load(base, GPU)
-    policy.take(tmp_path / "student")
+    policy.load_weights(tmp_path / "student")
     assert fake.engines[0].done == ["reload_weights student", "reset cache"]
     VllmPolicy.load(base, GPU)
     assert fake.engines[0].done[-1] == "shutdown"
@@ -145,7 +145,7 @@ def test_an_engine_with_other_weights_is_nobody_elses(fake: FakeVllm, base: str,
 
 def test_a_policy_of_changed_weights_ends_its_engine(fake: FakeVllm, base: str, tmp_path: Path) -> None:
     policy = VllmPolicy.load(base, GPU)
-    policy.take(tmp_path / "student")
+    policy.load_weights(tmp_path / "student")
     policy.close()
     assert fake.engines[0].done[-1] == "shutdown"
 
@@ -161,6 +161,6 @@ def test_weights_that_are_not_taken_are_one_error(
         policy = VllmPolicy.load(base, GPU)
         fake.engines[-1].fails_with = failure
         with pytest.raises(PolicyError, match=f"the vLLM engine does not take .*{weights.name}: {failure}"):
-            policy.take(weights)
+            policy.load_weights(weights)
         assert policy.closed is closed
         fake.engines[-1].fails_with = None

@@ -1,4 +1,4 @@
-"""Ends a distillation whose student has left its bounds, before the weights that are still good are overwritten."""
+"""Early stopping of a diverging distillation, before its last good checkpoint is overwritten."""
 
 import logging
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from oel_core.errors import UnstableError
 logger = logging.getLogger(__name__)
 
 
-class Watch:
-    """Looks at every step record of a round; all processes look at the same ones and so do the same.
+class StabilityMonitor:
+    """Checks every step record of a round. All ranks check the same records and so decide alike.
 
     Args:
-        config: bounds, and what is done about them.
+        config: the bounds and the policy (`distill.stability`).
         vocabulary: V, the student's.
         checkpoints: of the distillation.
-        backtracks: of the distillation.
-        ranks: the processes that share the work.
+        backtracks: the log of rollbacks.
+        ranks: the process group.
     """
 
     def __init__(
@@ -41,27 +41,27 @@ class Watch:
         self._history: list[StepRecord] = []
         self._breaches: list[Breach] = []
         self.backtracks = len(backtracks.read())
-        """How often the round has gone back so far."""
+        """Number of rollbacks in this round so far."""
 
     @property
-    def sound(self) -> bool:
-        """No signal was out of its bounds in the newest step."""
+    def within_bounds(self) -> bool:
+        """No metric was out of bounds in the newest step."""
         return not self._breaches
 
     def begin(self, history: Sequence[StepRecord]) -> None:
-        """Takes note of the steps that a resumed round has done."""
+        """Restores the records of the steps before a resume."""
         self._history = list(history)
 
-    def unapplied(self) -> float:
-        """By what the learning rate of the newest step's checkpoint must still be multiplied."""
+    def pending_rate_factor(self) -> float:
+        """Factor by which the learning rate in the newest step's checkpoint must still be multiplied."""
         return RATE ** (self.backtracks - self._history[-1].backtracks)
 
-    def look(self, record: StepRecord) -> None:
-        """Judges one more step.
+    def check(self, record: StepRecord) -> None:
+        """Checks the record of one more step.
 
         Raises:
-            UnstableError: a signal has been out of its bounds for too long. Later checkpoints than the last good one
-                are gone then, and where the round is to go back, that is recorded.
+            UnstableError: a metric has been out of bounds for `patience` consecutive steps. Checkpoints later than the
+                last good one have been removed, and a rollback, if there is to be one, has been recorded.
         """
         settings = self._config.stability
         self._history.append(record)
@@ -72,23 +72,23 @@ class Watch:
             logger.warning("%s", breach)
         lasting = [breach for breach in self._breaches if len(breach.records) >= settings.patience]
         if lasting:
-            self._leave(lasting)
+            self._stop(lasting)
 
-    def _leave(self, breaches: Sequence[Breach]) -> None:
-        """Back to the newest checkpoint that was measured within bounds.
+    def _stop(self, breaches: Sequence[Breach]) -> None:
+        """Removes the checkpoints after the newest one within bounds, records a rollback, and raises.
 
-        A step measures the weights that it starts from, so a checkpoint is known to be good once the next step is.
-        What is later is removed before the return is recorded: killed in between, the round does the same again.
+        A step's metrics describe the weights it starts from, so a checkpoint is good if the next step is within bounds.
+        Removal comes before the record: a round killed in between repeats both.
         """
         step, reason = self._history[-1].step, "; ".join(map(str, breaches))
         good = self._checkpoints.newest_before(min(breach.since for breach in breaches) - 1)
         returning = self._config.stability.policy == "backtrack" and self.backtracks < self._config.stability.backtracks
-        self._ranks.wait()  # until all have looked at the checkpoints
-        if self._ranks.index == 0:
+        self._ranks.wait()  # every rank has listed the checkpoints
+        if self._ranks.rank == 0:
             self._checkpoints.drop_after(step_of(good))
             if returning:
                 self._log.append(Backtrack(step=step, to=step_of(good), reason=reason))
-        self._ranks.wait()  # until they are as they will stay
+        self._ranks.wait()  # rank 0 has removed checkpoints
         rate = self._config.learning_rate * RATE**self.backtracks
         ending = (
             f"It goes back to step {step_of(good)}, with the rate {RATE * rate:g} instead of {rate:g}"
