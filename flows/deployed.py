@@ -23,10 +23,10 @@ from flows.links import report_place
 from flows.next_round import next_round
 from flows.pages.outcome import outcome_details, outcome_line, outcome_state
 from flows.pages.round import outcome_key, outcome_markdown
-from flows.parameters import Preset, WhenBusy, asked_of, patience, resolve, resolve_for, run_root, trigger_id
+from flows.parameters import Preset, WhenBusy, asked_of, lease_timeout_s, resolve, resolve_for, run_root, trigger_id
 from flows.recovery.outages import through_outages
 from flows.recovery.stopping import under_worker
-from oel_core.projects.triggers import Trigger, settled
+from oel_core.projects.triggers import Trigger, finished_trigger
 from oel_core.rounds.summary import RoundSummary
 from oel_core.runs.folder import RunFolder
 from oel_core.text.markdown import escaped
@@ -55,7 +55,7 @@ def deployed_loop(
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
     with under_worker(root, name):
-        return through_outages(lambda: learning_loop(config, name, root, wait_s=patience(when_busy)))
+        return through_outages(lambda: learning_loop(config, name, root, wait_s=lease_timeout_s(when_busy)))
 
 
 @flow(name="next-round")
@@ -80,7 +80,7 @@ def deployed_next_round(
     asked, root = asked_of(preset, preset_file, overrides), run_root()
     run = RunFolder(root / project)
     with under_worker(root, project):
-        id, wait_s = trigger_id(trigger), patience(when_busy)
+        id, wait_s = trigger_id(trigger), lease_timeout_s(when_busy)
         found = through_outages(lambda: _came_of(run, id, lambda: next_round(asked, project, id, root, wait_s=wait_s)))
         page = through_outages(lambda: outcome_markdown(run, found, report_place(run, load_settings())))
         line = escaped(outcome_line(found))
@@ -111,7 +111,7 @@ def _came_of(run: RunFolder, id: str, work: Callable[[], Trigger]) -> Trigger:
     try:
         return work()
     except Exception:
-        found = settled(run, id)
+        found = finished_trigger(run, id)
         if found is None:
             raise
         return found

@@ -52,7 +52,7 @@ def use_local_services(root: Path, *, verbose: bool) -> None:
 
 
 def start_temporary_server(root: Path) -> None:
-    """Starts the temporary API, if none is configured, and points Prefect at it. `wait_until_it_answers` comes next."""
+    """Starts the temporary API, if none is configured, and points Prefect at it. `wait_until_ready` comes next."""
     global _server
     if os.environ.get("PREFECT_API_URL"):
         return
@@ -71,7 +71,7 @@ def start_temporary_server(root: Path) -> None:
     os.environ.update({name: settings[name] for name in ("PREFECT_API_URL", "NO_PROXY")})
 
 
-def wait_until_it_answers(patience_s: float = START_S) -> None:
+def wait_until_ready(timeout_s: float = START_S) -> None:
     """Returns when the temporary API answers; at once where another one is configured.
 
     Raises:
@@ -81,7 +81,7 @@ def wait_until_it_answers(patience_s: float = START_S) -> None:
 
     if _server is None:
         return
-    until = time.monotonic() + patience_s
+    until = time.monotonic() + timeout_s
     while not answers(f"{os.environ['PREFECT_API_URL']}/health"):
         if time.monotonic() > until or _server.poll() is not None:
             kill_temporary_server()

@@ -34,7 +34,7 @@ from oel_core.projects.admission import Admission
 from oel_core.projects.round_failure import happened_before
 from oel_core.projects.round_inbox import set_aside
 from oel_core.projects.settings import Asked, asked_config, change_of, keep_config
-from oel_core.projects.triggers import Outcome, Trigger, begin, end, join, open_round, settled, undecided
+from oel_core.projects.triggers import Outcome, Trigger, begin, end, finished_trigger, join, open_round, undecided
 from oel_core.reporting import REPORT_FILE
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, check_stages, open_run
@@ -85,7 +85,7 @@ def _next_round(
     with run.leased(f"next-round, trigger {trigger}", wait_s=wait_s):
         take_over(run, str(flow_run.id))
         champion = registry_of(settings, run).champion()
-        over = settled(run, trigger)
+        over = finished_trigger(run, trigger)
         if over is not None:
             if _lacks_report(run, over):
                 report(run, settings)

@@ -54,6 +54,6 @@ def trigger_id(given: str | None) -> str:
     return given or str(flow_run.id)
 
 
-def patience(when_busy: WhenBusy) -> float:
+def lease_timeout_s(when_busy: WhenBusy) -> float:
     """Seconds to wait for a project that is busy."""
     return QUEUE_S if when_busy is WhenBusy.queue else 0.0

@@ -7,7 +7,7 @@ from prefect import State
 from prefect.client.schemas.objects import StateType
 
 from flows.outcomes import SHOWN
-from oel_core.projects.settings import told_changes
+from oel_core.projects.settings import change_lines
 from oel_core.projects.triggers import Trigger
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.round_start import read_start
@@ -37,7 +37,7 @@ def outcome_details(run: RunFolder, trigger: Trigger) -> list[str]:
     """What else there is to say of it: which settings it changed, which lines of the inbox were left out and why."""
     start = read_start(run, trigger.round) if trigger.round is not None else None
     left_out = start.inbox_left_out if start is not None else ()
-    return [visible_line(line, MOST) for line in [*told_changes(run, trigger.id), *left_out, *_more(trigger)]]
+    return [visible_line(line, MOST) for line in [*change_lines(run, trigger.id), *left_out, *_more(trigger)]]
 
 
 def _more(trigger: Trigger) -> list[str]:

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 from oel_core.runs.folder import RunFolder
 
-PATIENCE_S = 3.0
+TIMEOUT_S = 3.0
 
 
 def tell_killed(run: RunFolder) -> None:
-    """Marks the run as killed where it is tracked, if that is possible within `PATIENCE_S`."""
+    """Marks the run as killed where it is tracked, if that is possible within `TIMEOUT_S`."""
     if "tasks.tracking.client" not in sys.modules:
         return
 
@@ -22,7 +22,7 @@ def tell_killed(run: RunFolder) -> None:
 
         mark_killed(load_settings(), run)
 
-    within_patience(mark)
+    within_timeout(mark)
 
 
 def tell_cancelled(run: RunFolder) -> None:
@@ -34,15 +34,15 @@ def tell_cancelled(run: RunFolder) -> None:
     cancel_noted(run)
 
 
-def within_patience(*acts: Callable[[], None]) -> None:
-    """Does all of them at once and waits no longer than `PATIENCE_S`; what fails is left to whoever comes next."""
+def within_timeout(*acts: Callable[[], None]) -> None:
+    """Does all of them at once and waits no longer than `TIMEOUT_S`; what fails is left to whoever comes next."""
 
     def quietly(act: Callable[[], None]) -> None:
         with suppress(Exception):
             act()
 
     threads = [threading.Thread(target=quietly, args=(act,), daemon=True) for act in acts]
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + TIMEOUT_S
     for thread in threads:
         thread.start()
     for thread in threads:

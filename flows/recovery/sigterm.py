@@ -16,7 +16,7 @@ HALT_S = 10.0
 """Longer than any process takes to leave."""
 
 
-def wait_for_the_end(record: logging.LogRecord) -> bool:
+def halt_before_crash_report(record: logging.LogRecord) -> bool:
     """A filter of Prefect's loggers: the thread that is about to report a SIGTERM as a crash goes no further.
 
     Prefect writes this line before it sets the state, so neither comes to pass in a process that leaves meanwhile.
@@ -49,12 +49,12 @@ def on_sigterm(leave: Callable[[], None]) -> Iterator[None]:
     watcher.start()
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for name in LOGGERS:
-        logging.getLogger(name).addFilter(wait_for_the_end)
+        logging.getLogger(name).addFilter(halt_before_crash_report)
     try:
         yield
     finally:
         for name in LOGGERS:
-            logging.getLogger(name).removeFilter(wait_for_the_end)
+            logging.getLogger(name).removeFilter(halt_before_crash_report)
         signal.set_wakeup_fd(before)
         os.write(writer, bytes([END]))
         watcher.join()

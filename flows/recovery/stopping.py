@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from flows.pages.progress_lines import ProgressLines
 from flows.pages.time_left import RoundTime
 from flows.recovery.abandoned import end_children, say_who
-from flows.recovery.ending import PATIENCE_S, tell_killed, within_patience
+from flows.recovery.ending import TIMEOUT_S, tell_killed, within_timeout
 from flows.recovery.sigterm import on_sigterm
 from flows.services.process import log_path
 from oel_core.runs.folder import LEASE, RunFolder, require_run_name
@@ -60,11 +60,11 @@ def under_worker(root: Path, name: str) -> Iterator[None]:
 
     def say() -> None:
         logger.info("Asked to end, and ends now. What is finished stays; the next trigger goes on with the round.")
-        APILogWorker.drain_all(timeout=PATIENCE_S)
+        APILogWorker.drain_all(timeout=TIMEOUT_S)
 
     def leave() -> None:
         try:
-            within_patience(say, lambda: tell_killed(run), lambda: end_children(own))
+            within_timeout(say, lambda: tell_killed(run), lambda: end_children(own))
             drop_own(run.path / LEASE)
         finally:
             os._exit(STOPPED)

@@ -44,7 +44,7 @@ class ServiceStatus(Record):
     log: str
 
 
-def up(root: Path, settings: UpSettings, postgres: str | None, *, expose: bool, patience_s: float, say: Say) -> None:
+def up(root: Path, settings: UpSettings, postgres: str | None, *, expose: bool, timeout_s: float, say: Say) -> None:
     """Starts what is not running and waits until everything answers. What runs already is left alone.
 
     Raises:
@@ -66,18 +66,18 @@ def up(root: Path, settings: UpSettings, postgres: str | None, *, expose: bool, 
         _require_ports(root, settings, missing)
         write_settings(root, settings)
         for service in wanted:
-            _bring_up(root, service, service in missing, patience_s, say)
+            _bring_up(root, service, service in missing, timeout_s, say)
             if service.name == PREFECT:
                 ensure_pools(settings)
 
 
-def _bring_up(root: Path, service: Service, missing: bool, patience_s: float, say: Say) -> None:
+def _bring_up(root: Path, service: Service, missing: bool, timeout_s: float, say: Say) -> None:
     """One after the other: a worker needs its server, and a small machine has nothing to spare for two at once."""
     one = find(root, service.name)
     if missing or one is None:
         say(f"{service.name}: restarting, it had died" if one is not None else f"{service.name}: starting")
         one = start(root, service)
-    wait_until_healthy(root, service, one, patience_s)
+    wait_until_healthy(root, service, one, timeout_s)
     say(f"{service.name}: {service.url}")
 
 

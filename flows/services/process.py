@@ -124,13 +124,13 @@ def clear(root: Path, service: Service) -> tuple[int, ...]:
     return ()
 
 
-def wait_until_healthy(root: Path, service: Service, one: Started, patience_s: float) -> None:
+def wait_until_healthy(root: Path, service: Service, one: Started, timeout_s: float) -> None:
     """Returns when the service answers.
 
     Raises:
         ServiceError: it died or did not answer in time; the message ends with its last lines.
     """
-    until = time.monotonic() + patience_s
+    until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         if is_alive(one.process) is False:
             raise ServiceError(f"{service.name} ended while it was starting:\n{tail(root, service.name)}")
@@ -138,7 +138,7 @@ def wait_until_healthy(root: Path, service: Service, one: Started, patience_s: f
             return
         time.sleep(0.5)
     raise ServiceError(
-        f"{service.name} did not answer at {service.url} within {patience_s:.0f} s:\n{tail(root, service.name)}"
+        f"{service.name} did not answer at {service.url} within {timeout_s:.0f} s:\n{tail(root, service.name)}"
     )
 
 

@@ -1,1 +1,1 @@
-"""The gate: may a candidate replace the champion?"""
+"""The promotion gate: compares a candidate with the champion."""

@@ -1,8 +1,8 @@
-"""The gate: may a candidate replace the champion? Pure functions of what both played on the same held-out seeds.
+"""The promotion decision, as pure functions of the results of both models on the same held-out seeds.
 
 The pass rates are compared by a paired bootstrap (Efron, "Bootstrap methods: another look at the jackknife", Annals
-of Statistics 7, 1979): episodes are drawn with replacement, each with both its outcomes. An episode's difference is
--1, 0 or 1, so a whole draw is one draw of three counts from a multinomial distribution, which is the same and fast.
+of Statistics 7, 1979): episodes are resampled with replacement, each with both outcomes. An episode's difference is -1,
+0 or 1, so a resample is one draw of three counts from a multinomial distribution.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ EVEN = 1e-9
 
 
 class Comparison(Record):
-    """How much higher one pass rate is than another on the same episodes."""
+    """The paired difference of two pass rates on the same episodes."""
 
     episodes: int
-    """That both played; those in which the second model failed technically are left out."""
+    """Common episodes, without those that raised an error for the first model."""
     first: float
-    """Pass rate of the model that is measured against."""
+    """Pass rate of the first model, the baseline."""
     second: float
     difference: float
     low: float
@@ -46,11 +46,11 @@ class Check(Record):
     passed: bool
     value: float
     bound: str
-    """What the value had to be, in words."""
+    """The required value, as text."""
 
 
 class Verdict(Record):
-    """What the gate says, with every figure it rests on."""
+    """The gate's decision with all figures it depends on."""
 
     promote: bool
     candidate: int
@@ -59,20 +59,20 @@ class Verdict(Record):
     """Round of the champion; 0 is the base model."""
     held_out: Comparison
     ood: dict[str, Comparison]
-    """Suite → against the better of champion and base model; the margin here is minus the tolerance."""
+    """Suite → comparison with the better of champion and base model; the margin is minus the tolerance."""
     checks: tuple[Check, ...]
     settings: GateConfig
     seed: int
 
     @property
     def refusals(self) -> list[str]:
-        """Names of the conditions that do not hold."""
+        """Names of the failed conditions."""
         return [check.name for check in self.checks if not check.passed]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One model on one suite."""
+    """Results of one model on one suite."""
 
     report: EvalReport
     episodes: Sequence[Trajectory]
@@ -80,7 +80,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Standing:
-    """One model on everything the gate looks at."""
+    """Results of one model on all suites of the gate."""
 
     round: int
     held_out: Measured
@@ -90,8 +90,8 @@ class Standing:
 def paired_differences(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> tuple[list[bool], list[bool]]:
     """The outcomes of both models on the same episodes, in the first's order.
 
-    An episode that failed technically is lost for the second model and left out for the first: a broken measurement
-    of the champion must not make a candidate look better.
+    An episode with a technical error counts as failed for the second model and is excluded for the first, so that
+    errors in the champion's evaluation do not favour the candidate.
 
     Raises:
         ArtifactError: the episodes are not the same.
@@ -103,8 +103,8 @@ def paired_differences(first: Sequence[Trajectory], second: Sequence[Trajectory]
             f"the two models were measured on different episodes ({len(first)} and {len(second)}): their evaluation "
             "settings differ. Delete the older one's evaluate folder and measure it again"
         )
-    told = [(one.passed, played[one.id]) for one in first if one.error is None]
-    return [before for before, _ in told], [other.passed and other.error is None for _, other in told]
+    scored = [(one.passed, played[one.id]) for one in first if one.error is None]
+    return [before for before, _ in scored], [other.passed and other.error is None for _, other in scored]
 
 
 def compare(first: Sequence[bool], second: Sequence[bool], *, margin: float, seed: int) -> Comparison:
@@ -184,7 +184,7 @@ def _tolerance(gate: GateConfig, suite: str) -> float:
 def _against_the_better(
     gate: GateConfig, suite: str, candidate: Standing, others: Sequence[Standing], seed: int
 ) -> Comparison:
-    """Against the base model too, so that many small losses cannot add up unseen."""
+    """Compares with the better of champion and base model, so that small losses do not accumulate over rounds."""
     if suite not in candidate.ood:
         raise ArtifactError(f"round {candidate.round} was not measured on {suite}, round {others[0].round} was")
     known = [other for other in others if suite in other.ood]

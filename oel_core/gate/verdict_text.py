@@ -1,4 +1,4 @@
-"""A verdict of the gate as rows of text, the same in a terminal, in Markdown and in HTML."""
+"""Formats a verdict of the gate as table rows for terminal, Markdown and HTML."""
 
 from oel_core.gate.promotion import Comparison, Verdict
 from oel_core.text.figures import percent, points, points_interval
@@ -12,20 +12,20 @@ NOTE = (
 
 
 def title(verdict: Verdict) -> str:
-    """Who was judged against whom."""
+    """Names of candidate and champion."""
     champion = f"round {verdict.champion}" if verdict.champion else "the base model"
     return f"round {verdict.candidate} against {champion}"
 
 
 def check_rows(verdict: Verdict) -> list[list[str]]:
-    """A row a condition, under `CHECKS`."""
+    """One row per condition, with the columns `CHECKS`."""
     return [
         [check.name, "ok" if check.passed else "refused", f"{check.value:.4f}", check.bound] for check in verdict.checks
     ]
 
 
 def compared_rows(verdict: Verdict) -> list[list[str]]:
-    """A row a suite that both played, under `COMPARED`; rates and differences in percent."""
+    """One row per suite that both played, with the columns `COMPARED`; rates and differences in percent."""
     suites = [(f"ood {suite}", found) for suite, found in sorted(verdict.ood.items())]
     return [[name, *_cells(found)] for name, found in [("held out", verdict.held_out), *suites]]
 

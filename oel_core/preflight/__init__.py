@@ -1,1 +1,1 @@
-"""What can be known before a run starts: checks, needs, models to fetch."""
+"""Checks, resource estimates and model downloads before a run."""

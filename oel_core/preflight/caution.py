@@ -1,4 +1,4 @@
-"""What is known to go wrong with some settings, said before a run starts. A run starts all the same."""
+"""Warnings about settings that are known to be unstable; they do not prevent a run."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from oel_core.models.checkpoints import CONFIG, adapter_base, is_adapter, read_j
 from oel_core.models.hub import cached_file
 
 SMALL_SHARE = 0.01
-"""Of the vocabulary: fewer tokens than this leave room for mass to move where nothing is counted."""
+"""Share of the vocabulary; with a smaller top-k, probability mass can move out of it unnoticed by the loss."""
 HOT = 0.9
-"""Temperatures from here on leave mass outside the top-k at the start."""
+"""Temperature from which on there is considerable mass outside the top-k at the start."""
 FAST_ADAPTER, FAST_WEIGHTS = 5e-5, 1e-5
-"""Rates above these are fast for a low-rank adapter and for full fine-tuning."""
+"""Learning rates that are high for LoRA and for full fine-tuning."""
 
 
 def vocabulary_here(path: str) -> int | None:
-    """Tokens of a model, as far as this machine knows: its `config.json`, or a known architecture."""
+    """Vocabulary size from a local `config.json` or a known architecture, else None."""
     try:
         source = resolve_model(path)
         if isinstance(source, Path) and is_adapter(source):
@@ -31,10 +31,10 @@ def vocabulary_here(path: str) -> int | None:
 
 
 def find_cautions(config: OelConfig) -> list[str]:
-    """One sentence for each setting that is known to be unsafe with this model; a model of unknown size is a large one.
+    """One sentence per setting that is known to be unstable; a vocabulary of unknown size counts as large.
 
-    The paper's objective is safe with its own small rate. With a fast adapter, temperature 1 and 64 of 151,936 tokens
-    it lost all of a model's abilities within 12 steps (docs/distillation.md).
+    The paper's objective is stable with its own small learning rate. With LoRA at a high rate, temperature 1 and 64 of
+    151,936 tokens a model collapsed within 12 steps (docs/distillation.md).
     """
     distill = config.distill
     if distill.objective != "reverse_kl_top_k" or distill.regime == "sft":

@@ -1,4 +1,4 @@
-"""What can be refused before anything is started: cheap checks of a configuration against this installation."""
+"""Fast validation of a configuration against this installation, before a run starts."""
 
 from oel_core.config.run import ModelConfig, OelConfig
 from oel_core.config.student_rollouts import rollout_model
@@ -15,7 +15,7 @@ from oel_core.prompts.extraction import get_format
 
 
 def check(config: OelConfig) -> None:
-    """Raises what a stage would raise hours later.
+    """Raises errors that a stage would raise later.
 
     Raises:
         ConfigError: the environment, a suite or an option of one does not exist, the gate tolerates losses on a suite
@@ -37,10 +37,9 @@ def check(config: OelConfig) -> None:
 
 
 def check_adapter(model: ModelConfig) -> None:
-    """Whether the adapter that a run trains fits its model, found out without weights.
+    """Validates the LoRA configuration against the model, without weights.
 
-    A hub id whose configuration is not on this machine, and that is none of the known architectures, is left to
-    `models.add_lora`, which refuses the same once the weights are there.
+    A hub id without a local configuration or a known architecture is checked later, by `models.add_lora`.
 
     Raises:
         ConfigError: the model lacks a named module, or shares that module's weights with another one.
@@ -58,11 +57,11 @@ def check_adapter(model: ModelConfig) -> None:
 
 
 def check_engines(config: OelConfig) -> None:
-    """What answers prompts, in play and inside a distillation, and what shares a distillation, must be here.
+    """Validates the inference backends of play and distillation, and the number of GPUs.
 
     Raises:
         PolicyError, ConfigError: as `policies.check_backend` and `rollout_model`.
-        ConfigError: more processes than GPUs are to share the distillation.
+        ConfigError: `distill.processes` exceeds the number of GPUs.
     """
     check_backend(config.model)
     check_backend(rollout_model(config.model, config.distill))
@@ -73,13 +72,13 @@ def check_engines(config: OelConfig) -> None:
 
 
 def check_replay(config: OelConfig) -> None:
-    """The general prompts that a distillation replays must be readable. Raises as `read_replay`."""
+    """Validates the replay file. Raises as `read_replay`."""
     if config.distill.retention.replay is not None:
         read_replay(config.distill.retention.replay)
 
 
 def _require_known_tolerances(config: OelConfig) -> None:
-    """A name with a slip would leave its suite with the usual tolerance, unsaid."""
+    """Rejects misspelt suite names, which would otherwise silently use the default tolerance."""
     unknown = sorted(set(config.gate.ood_tolerances) - set(config.evaluate.ood))
     if unknown:
         known = ", ".join(sorted(config.evaluate.ood)) or "none"

@@ -1,4 +1,4 @@
-"""Would a run start here? Its needs beside what this machine has, without loading weights or writing anything."""
+"""Dry run: compares a run's needs with this machine, without loading weights or writing files."""
 
 import os
 import shutil
@@ -31,34 +31,34 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is here, in bytes."""
+    """Resources of this machine, in bytes."""
 
     device: str
     """`cpu`, or the GPU's name."""
     memory: int
     """Of that device."""
     disk: int
-    """Free where runs are written."""
+    """Free space under the run root."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """Needs, and what stands in the way."""
+    """Estimated needs, missing requirements and warnings."""
 
     model: str
     parameters: int | None
     trained: int | None
-    """Parameters that learning changes; None where the architecture is not known."""
+    """Trainable parameters; None where the architecture is unknown."""
     known_from: str
-    """Where the architecture was read."""
+    """Source of the architecture."""
     stages: tuple[StageNeed, ...]
     machine: Machine
     disk: int
-    """Bytes that the whole run leaves or needs for a while."""
+    """Peak disk usage of the whole run, bytes."""
     missing: tuple[str, ...]
     """Empty: the run can start."""
     cautions: tuple[str, ...]
-    """What is known to go wrong with such settings; the run can start all the same."""
+    """Warnings about unstable settings; the run can start."""
 
     @property
     def memory(self) -> int | None:
@@ -68,14 +68,14 @@ class DryRun:
 
 
 def dry_run(config: OelConfig, root: Path) -> DryRun:
-    """Looks at everything that `oel run` would need.
+    """Checks the requirements of `oel run`.
 
     Raises:
         ConfigError: the environment or its options do not exist.
     """
     check_spec(env_spec(config))
     architecture, source = find_architecture(config.model.path)
-    stages, machine = tuple(estimate(config, architecture)), look_around(config, root)
+    stages, machine = tuple(estimate(config, architecture)), inspect_machine(config, root)
     disk = sum(stage.disk * stage.rounds for stage in stages) + transient_disk(config, architecture)
     report = DryRun(
         model=config.model.path,
@@ -93,8 +93,8 @@ def dry_run(config: OelConfig, root: Path) -> DryRun:
     return replace(report, missing=tuple(missing))
 
 
-def look_around(config: OelConfig, root: Path) -> Machine:
-    """The device that `model.device` means here (the CPU where CUDA is not), and the disk under `root`."""
+def inspect_machine(config: OelConfig, root: Path) -> Machine:
+    """The device of `model.device` (the CPU where CUDA is not available), and the disk of `root`."""
     place = next(folder for folder in (root.resolve(), *root.resolve().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     import torch
@@ -105,7 +105,7 @@ def look_around(config: OelConfig, root: Path) -> Machine:
 
 
 def find_architecture(path: str) -> tuple[Architecture | None, str]:
-    """A model's architecture and where it was read: its folder, the local hub cache, the known ones, or the hub."""
+    """A model's architecture and its source: its folder, the local hub cache, the known ones, or the hub."""
     try:
         source = resolve_model(path)
     except OelError:
@@ -131,7 +131,7 @@ def _from_hub(hub_id: str) -> Path | None:
         return None
     try:
         return Path(hf_hub_download(hub_id, CONFIG, etag_timeout=HUB_TIMEOUT_S))
-    except Exception:  # whatever keeps the hub from giving it, the answer is the same
+    except Exception:  # any failure means not available
         return None
 
 
@@ -151,7 +151,7 @@ def _missing_model(config: OelConfig) -> list[str]:
 
 
 def _missing_chat(config: OelConfig) -> list[str]:
-    """A tokenizer, and a template that takes what every episode begins with. Of a model in a folder."""
+    """Checks a local model's tokenizer and chat template on the first messages of an episode."""
     # transformers takes a second to import
     from oel_core.models.loading import load_tokenizer
     from oel_core.policies.text.chat import check_template
@@ -187,7 +187,7 @@ def _missing_suites(config: OelConfig) -> list[str]:
 
 
 def _missing_inputs(config: OelConfig) -> list[str]:
-    """What answers prompts, and what a distillation reads beside its prompts."""
+    """Checks backends and the replay file."""
     missing = []
     looks = {"adapter": lambda config: check_adapter(config.model), "engine": check_engines, "replay": check_replay}
     for name, look in looks.items():

@@ -1,8 +1,8 @@
-"""What a run will need, from its configuration alone: model calls, tokens, memory and disk, stage by stage.
+"""Upper estimates of model calls, tokens, memory and disk of each stage, from the configuration alone.
 
-Everything here is a pure formula and errs on the high side: episodes last all their turns, responses run to their
-cap, prompts grow by the recipe's 512 tokens a turn. Memory is the peak of one stage on one device, for the
-transformers backend; a slow test holds it to within a factor of two of what is measured on small models.
+Assumptions: episodes use all their turns, responses reach their cap, prompts grow by the recipe's 512 tokens a turn.
+Memory is the peak of one stage on one device, for the transformers backend; a slow test compares it with measurements
+on small models, within a factor of two.
 """
 
 from collections.abc import Mapping
@@ -17,33 +17,33 @@ OBSERVATION_TOKENS: Final = 512
 """The recipe's allowance for what one turn adds to a prompt (arXiv 2603.16856)."""
 IFEVAL_PROMPTS: Final = 541
 CODE_PROBLEMS: Final = 40
-"""Of the suite `python_code`."""
+"""Problems in the suite `python_code`."""
 _BYTES: Final = {"float32": 4, "bfloat16": 2}
 _TEXT_BYTES: Final = 5
 """Bytes on disk of one token as text."""
 _ID_BYTES: Final = 8
 """Bytes on disk of one recorded token id."""
 _SAMPLING_COPIES: Final = 24
-"""Bytes a vocabulary entry while a token is drawn: logits, float32 copies, probabilities, a float64 sum."""
+"""Bytes per vocabulary entry in sampling: logits, float32 copies, probabilities, a float64 sum."""
 _LOSS_COPIES: Final = 36
-"""Bytes a vocabulary entry and response token in the loss: logits of both sides, scaled copies, entropy, gradients."""
+"""Bytes per vocabulary entry and response token in the loss: both logits, scaled copies, entropy, gradients."""
 
 
 @dataclass(frozen=True)
 class StageNeed:
-    """What one stage needs, at most."""
+    """Upper estimate of one stage's needs."""
 
     stage: str
     rounds: int
-    """Times it runs in the whole run; the other figures are of one time."""
+    """Number of executions in the whole run; the other figures are per execution."""
     calls: int
-    """Prompts that the model answers."""
+    """Completions."""
     prompt_tokens: int
     response_tokens: int
     memory: int | None
-    """Bytes of the model's device at the peak; None where the architecture is not known."""
+    """Peak memory of the model's device, bytes; None where the architecture is unknown."""
     disk: int
-    """Bytes that stay on the disk."""
+    """Size of the outputs, bytes."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class _Calls:
 
     count: int
     prompt: int
-    """Most tokens of one of them."""
+    """Maximum prompt length, tokens."""
     prompts: int
-    """Tokens of all of them."""
+    """Total prompt tokens."""
     response: int
-    """Most tokens of one answer."""
+    """Maximum response length, tokens."""
     together: int
-    """Of these prompts, how many could be answered at once; `model.batch_size` may be less."""
+    """Number of concurrent prompts; `model.batch_size` may be smaller."""
 
 
 def turn_prompts(config: OelConfig, max_turns: int, knowledge: int, response: int) -> list[int]:
-    """Most prompt tokens of each turn of an episode, cut at what the model can read."""
+    """Maximum prompt tokens of each turn of an episode, capped at the context window."""
     seen = config.play.history_turns
     most = config.model.max_length - response
     visible = [turn if seen is None else min(turn, seen + 1) for turn in range(1, max_turns + 1)]
@@ -75,7 +75,7 @@ def _episodes(config: OelConfig, episodes: int, max_turns: int, knowledge: int, 
 
 
 def _extraction(config: OelConfig) -> _Calls:
-    """Each episode is read once, whole; replicas side by side, where the knowledge so far is shown one of each."""
+    """One call per episode, with the whole episode; one concurrent call per replica where earlier items are shown."""
     shown = min(config.environment.max_turns, config.extract.turns_shown or config.environment.max_turns)
     known = config.knowledge.max_tokens if config.extract.with_previous else 0
     response = config.extract.sampling.max_tokens
@@ -88,7 +88,7 @@ def _extraction(config: OelConfig) -> _Calls:
 
 
 def _distillation(config: OelConfig) -> _Calls:
-    """The answers that are learnt from: the student's, or those of a teacher that reads knowledge."""
+    """The rollouts of a distillation: the student's, or the teacher's with knowledge."""
     turns = min(config.environment.max_turns, config.distill.turns_per_episode or config.environment.max_turns)
     episodes = config.distill.steps * config.distill.episodes_per_step
     known = config.knowledge_cap if config.distill.regime in ("teacher_rollouts", "mixture") else 0
@@ -103,7 +103,7 @@ def _distillation(config: OelConfig) -> _Calls:
 
 
 def _suite(config: OelConfig, name: str, options: Mapping[str, Any]) -> _Calls:
-    """An out-of-distribution suite; one that does not say how large it is counts as 128 episodes."""
+    """An out-of-distribution suite; 128 episodes where its size is unknown."""
     count = options.get("episodes") or options.get("subset")
     if name == "ifeval":
         response = int((options.get("sampling") or {}).get("max_tokens", 1280))
@@ -128,7 +128,7 @@ def _evaluations(config: OelConfig, round_index: int) -> list[_Calls]:
 
 
 def _scoring(config: OelConfig, texts: int, episodes: int) -> list[_Calls]:
-    """Validation episodes with each of so many texts in the prompt, and as many without any."""
+    """Validation episodes with each of `texts` knowledge texts in the prompt, and once without."""
     turns, response = config.environment.max_turns, config.play.sampling.max_tokens
     return [
         _episodes(config, episodes, turns, 0, response),
@@ -137,7 +137,7 @@ def _scoring(config: OelConfig, texts: int, episodes: int) -> list[_Calls]:
 
 
 def _validation(config: OelConfig) -> dict[str, list[_Calls]]:
-    """The stages that score knowledge, where they are wanted."""
+    """The stages that score knowledge, where enabled."""
     selection, saturation = config.knowledge.selection, config.knowledge.saturation
     found = {}
     if saturation.every is not None:
@@ -149,9 +149,9 @@ def _validation(config: OelConfig) -> dict[str, list[_Calls]]:
 
 
 def generation_memory(config: OelConfig, architecture: Architecture, prompt: int, response: int, together: int) -> int:
-    """Bytes at the peak of answering `together` prompts in batches.
+    """Peak memory of generation for `together` prompts in batches, bytes.
 
-    Weights, keys and values, and the larger of one layer's values over the prompts and the draw of a token.
+    Weights, KV cache, and the larger of one layer's activations in prefill and the sampling of a token.
     """
     size, batch = _BYTES[config.model.dtype], min(together, config.model.batch_size)
     cache = batch * (prompt + response) * architecture.cache_values * size
@@ -161,17 +161,17 @@ def generation_memory(config: OelConfig, architecture: Architecture, prompt: int
 
 
 def trained_parameters(config: OelConfig, architecture: Architecture) -> int:
-    """Parameters that an optimiser step changes."""
+    """Number of trainable parameters."""
     lora = config.model.lora
     return architecture.parameters if lora is None else architecture.adapter_parameters(lora.r, lora.target_modules)
 
 
 def training_weights(config: OelConfig, architecture: Architecture) -> int:
-    """Bytes that a distillation holds throughout.
+    """Memory of weights and optimizer state in a distillation, bytes.
 
-    Full fine-tuning keeps float32 weights, gradients and two moments, a bfloat16 working copy where the model is in
-    bfloat16, and the models beside the student in their own type. Where processes divide it, the working copy and the
-    teacher stay whole. An adapter shares its base with the teacher.
+    Full fine-tuning: float32 weights, gradients and two moments, a bfloat16 copy where the model is in bfloat16, and
+    the frozen models in their own dtype. With sharding, the bfloat16 copy and the teacher stay unsharded. LoRA shares
+    the base model with the teacher.
     """
     size, trained = _BYTES[config.model.dtype], trained_parameters(config, architecture)
     if config.model.lora is not None:
@@ -184,7 +184,7 @@ def training_weights(config: OelConfig, architecture: Architecture) -> int:
 
 
 def _frozen_copies(config: OelConfig) -> int:
-    """Models beside the student: its teacher, and the round's start where retention terms need another one."""
+    """Number of frozen copies: the teacher, and a reference model where retention terms need another one."""
     chosen = config.distill
     teacher = chosen.regime != "sft" and chosen.teacher != "live"
     held = chosen.retention.in_context_weight > 0 or chosen.retention.replay is not None
@@ -192,14 +192,14 @@ def _frozen_copies(config: OelConfig) -> int:
 
 
 def training_memory(config: OelConfig, architecture: Architecture) -> int:
-    """Bytes at the peak of one micro-batch's backward: weights, what every layer keeps for it, and the loss."""
+    """Peak memory of one micro-batch's backward, bytes: weights, activations of every layer, and the loss."""
     size = _BYTES[config.model.dtype]
     response = config.distill.max_response_tokens
     known = config.knowledge_cap if config.distill.retention.in_context_weight else 0
     length = max(turn_prompts(config, config.environment.max_turns, known, response)) + response
     tokens = max(config.distill.micro_batch_tokens, length)
     values = 10 * architecture.hidden + 8 * (architecture.queries + architecture.keys) + 4 * architecture.intermediate
-    if config.distill.gradient_checkpointing:  # every layer's input, and one layer's values
+    if config.distill.gradient_checkpointing:  # every layer's input, and one layer's activations
         kept = tokens * (architecture.layers * architecture.hidden + values) * size
     else:
         kept = tokens * architecture.layers * values * size
@@ -210,37 +210,37 @@ def training_memory(config: OelConfig, architecture: Architecture) -> int:
 
 
 def _prefixes(config: OelConfig, architecture: Architecture) -> int:
-    """Bytes of the knowledge files' keys and values on the device."""
+    """Size of the knowledge files' KV caches on the device, bytes."""
     tokens = config.collect.replicas * config.knowledge_cap
     own = tokens * architecture.cache_values * _BYTES[config.model.dtype]
     return min(own, int(config.distill.prefix_cache_gb * 1e9))
 
 
 def _distillation_memory(config: OelConfig, architecture: Architecture, calls: _Calls) -> int:
-    """The larger of its two halves: the student answers, then it is trained."""
+    """The larger of the peaks of rollouts and training."""
     answering = generation_memory(config, architecture, calls.prompt, calls.response, calls.together)
     own = architecture.parameters * _BYTES[config.model.dtype]
     one = max(training_memory(config, architecture), training_weights(config, architecture) + answering - own)
-    return one * (config.distill.processes if config.model.device == "cpu" else 1)  # GPUs have memory of their own
+    return one * (config.distill.processes if config.model.device == "cpu" else 1)  # each GPU has its own memory
 
 
 def _records(calls: _Calls) -> int:
-    """Bytes of recorded episodes: prompts as text, answers as text and ids."""
+    """Size of recorded episodes, bytes: prompts as text, responses as text and token ids."""
     return calls.prompts * _TEXT_BYTES + calls.count * calls.response * (_TEXT_BYTES + _ID_BYTES)
 
 
 def _checkpoint(config: OelConfig, architecture: Architecture | None) -> int:
-    """Bytes of one finished checkpoint; full fine-tuning saves float32."""
+    """Size of one final checkpoint, bytes; full fine-tuning saves float32."""
     return 0 if architecture is None else trained_parameters(config, architecture) * 4
 
 
 def transient_disk(config: OelConfig, architecture: Architecture | None) -> int:
-    """Bytes of the resumable checkpoints that a distillation keeps while it works: weights and two moments each."""
+    """Size of the resumable checkpoints during a distillation, bytes: weights and two moments each."""
     return 3 * _checkpoint(config, architecture) * (config.distill.keep_checkpoints + 1)
 
 
 def estimate(config: OelConfig, architecture: Architecture | None) -> list[StageNeed]:
-    """The stages of the whole run in order, each once, with how often it runs."""
+    """The stages of the whole run in order, each once, with its number of executions."""
 
     def generating(stage: str, rounds: int, *kinds: _Calls, records: bool = True) -> StageNeed:
         memory = None

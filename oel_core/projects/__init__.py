@@ -1,1 +1,1 @@
-"""A project of recurring rounds: its settings, inbox, triggers, reviews and runs."""
+"""Recurring rounds of a project: settings, inbox, triggers, reviews."""

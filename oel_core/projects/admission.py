@@ -1,4 +1,4 @@
-"""Whether a model can learn from an episode that others recorded: asked when it is received, not in mid-round."""
+"""Validates recorded episodes against the model that will be trained on them, when they are read from the inbox."""
 
 from functools import cached_property
 
@@ -10,14 +10,14 @@ from oel_core.runs.jsonl import LineError
 from oel_core.types import Message, Trajectory
 
 _WORD = "x"
-"""Stands in for knowledge, whose own tokens are counted by its cap."""
+"""Placeholder for the knowledge text, whose tokens are counted by its cap."""
 
 
 class Admission:
-    """The conditions of one model. Its tokenizer is loaded when the first episode is asked about."""
+    """The requirements of one model. Its tokenizer is loaded lazily."""
 
     def __init__(self, config: OelConfig, start: str) -> None:
-        """`start`: the checkpoint that the round would start from."""
+        """`start`: the checkpoint that the round starts from."""
         self._config, self._start = config, start
 
     @cached_property
@@ -42,7 +42,7 @@ class Admission:
                 )
 
     def _tokens(self, number: int, messages: tuple[Message, ...]) -> int:
-        """Of the longer of both prompts, the teacher's, without its knowledge."""
+        """Length of the teacher's prompt, the longer of both, without the knowledge text."""
         try:
             return len(self._chat.prompt_ids(inject(messages, _WORD, self._config.knowledge.injection)))
         except PolicyError as error:

@@ -1,8 +1,8 @@
-"""The inbox: a folder of JSONL files in which the deployment leaves its episodes, one `Trajectory` a line.
+"""The inbox: a folder of JSONL files to which the deployment writes its episodes, one `Trajectory` per line.
 
-Files may be added and appended to. How far each was read is kept with the rounds that read it, so every episode is
-used once. What is in there was written by others: a line that is no usable episode is left out and said so, it never
-stops a round. A last line without its line end is still being written and waits for the next time.
+Files may be added and appended to. The offset read in each is stored with the rounds that read it, so every episode is
+used once. The contents are untrusted: an invalid line is left out and reported, and never stops a round. A last line
+without a line end is incomplete and read the next time.
 """
 
 import random
@@ -25,7 +25,7 @@ RESERVED = (Split.VALIDATION, Split.HELD_OUT)
 
 
 class Received(Record):
-    """A line of a round's `inbox.jsonl`: an episode of the inbox, and where it lies there."""
+    """A line of a round's `inbox.jsonl`: an episode of the inbox with its position there."""
 
     file: str
     """Name within the inbox."""
@@ -34,42 +34,42 @@ class Received(Record):
 
 
 class EpisodeSource(Record):
-    """A line of `sources.jsonl`: which episode of the inbox an episode of a round is."""
+    """A line of `sources.jsonl`: maps an episode of a round to an episode of the inbox."""
 
     id: str
     """Within the round."""
     source: str
-    """In the inbox: what the deployment called it."""
+    """Its id in the inbox, given by the deployment."""
     file: str
     line: int = Field(ge=1)
 
 
 @dataclass(frozen=True)
 class NewExperience:
-    """What of an inbox no round has read yet."""
+    """The part of an inbox that no round has read yet."""
 
     received: list[Received]
     left_out: list[LeftOut]
-    """One for each line that is no usable episode."""
+    """One for each unusable line."""
     read_to: dict[str, int]
-    """File → its bytes that have been read now."""
+    """File → offset after this read, bytes."""
 
 
 Require = Callable[[Trajectory], None]
-"""Raises LineError for an episode that cannot be used."""
+"""Raises LineError for an unusable episode."""
 
 
-def anything(episode: Trajectory) -> None:
-    """The `require` of a caller without further conditions."""
+def accept_all(episode: Trajectory) -> None:
+    """The default `require`: accepts every valid episode."""
 
 
-def new_experience(folder: Path, read_to: Mapping[str, int], env: str, require: Require = anything) -> NewExperience:
-    """Everything that was added after `read_to`, files by name, lines in order.
+def new_experience(folder: Path, read_to: Mapping[str, int], env: str, require: Require = accept_all) -> NewExperience:
+    """Everything after the offsets `read_to`, files by name, lines in order.
 
-    `require` says what an episode must be besides whole, of this environment and free to learn from.
+    `require` adds conditions to those of every episode: valid, of this environment, and permitted for training.
 
     Raises:
-        ArtifactError: there is no such folder, a file cannot be read, or one is shorter than what was read of it.
+        ArtifactError: there is no such folder, a file cannot be read, or one is shorter than its offset.
     """
     if not folder.is_dir():
         raise ArtifactError(f"experience.inbox: {folder} is not a folder: make it, or set experience.inbox to null")
@@ -109,7 +109,7 @@ def _take(line: bytes, file: str, number: int, env: str, require: Require, found
         require_usable(episode, env)
         require(episode)
     except LineError as error:
-        reason, _, _ = error.reason.partition(" at line 1 column ")  # so that equal reasons are equal
+        reason, _, _ = error.reason.partition(" at line 1 column ")  # equal reasons are counted together
         text = line.decode(errors="backslashreplace").removesuffix("\n")
         found.left_out.append(LeftOut(file=file, line=number, field=error.field, reason=reason, text=text))
     else:
@@ -117,7 +117,7 @@ def _take(line: bytes, file: str, number: int, env: str, require: Require, found
 
 
 def require_usable(episode: Trajectory, env: str) -> None:
-    """Raises LineError for an episode that is whole but must not, or cannot, be learned from."""
+    """Raises LineError for a valid episode that must not, or cannot, be trained on."""
     if episode.env != env:
         raise LineError("env", f"it was played in '{episode.env}', not in '{env}'")
     if episode.split in RESERVED:
@@ -133,7 +133,7 @@ def require_usable(episode: Trajectory, env: str) -> None:
 
 
 def not_a_prompt(messages: Sequence[Message]) -> str | None:
-    """What is wrong with messages that an assistant is to answer, after chat templates: system first, user last."""
+    """Why messages are not a valid prompt for chat templates (system first, user last), or None."""
     if messages[0].role == "assistant":
         return "the first message is the assistant's: a prompt begins with the system or the user"
     if messages[-1].role not in ("user", "tool"):
@@ -143,11 +143,13 @@ def not_a_prompt(messages: Sequence[Message]) -> str | None:
     return None
 
 
-def deal(config: OelConfig, received: Sequence[Received], round_index: int) -> list[tuple[Trajectory, EpisodeSource]]:
-    """The round's episodes made of the inbox's: each with its new coordinates, and what it was.
+def assign_episodes(
+    config: OelConfig, received: Sequence[Received], round_index: int
+) -> list[tuple[Trajectory, EpisodeSource]]:
+    """Assigns the inbox's episodes to the round: each with its new split, replica and index, and its source.
 
-    A share is read for knowledge and the others' prompts are distilled. Where there are fewer than the round asks
-    for, replicas share episodes and prompts come again, each time in another order.
+    A share is used for extraction, the prompts of the others for distillation. Where there are fewer than configured,
+    replicas share episodes and prompts are repeated, each time in another order.
     """
     rng = random.Random(derive_seed("inbox", config.seed, round_index))
     pool = list(received)
@@ -155,7 +157,7 @@ def deal(config: OelConfig, received: Sequence[Received], round_index: int) -> l
     cut = min(max(1, round(len(pool) * config.experience.extract_share)), len(pool) - 1)
     dealt = []
     for replica, hand in enumerate(
-        _hands(pool[:cut], config.collect.replicas, config.collect.extraction_episodes, rng)
+        _replica_shares(pool[:cut], config.collect.replicas, config.collect.extraction_episodes, rng)
     ):
         dealt += [_renamed(each, Split.EXTRACT, round_index, replica, index) for index, each in enumerate(hand)]
     wanted = config.distill.steps * config.distill.episodes_per_step
@@ -163,7 +165,7 @@ def deal(config: OelConfig, received: Sequence[Received], round_index: int) -> l
     return dealt + [_renamed(each, Split.DISTILL, round_index, 0, index) for index, each in enumerate(again)]
 
 
-def _hands(pool: list[Received], replicas: int, size: int, rng: random.Random) -> list[list[Received]]:
+def _replica_shares(pool: list[Received], replicas: int, size: int, rng: random.Random) -> list[list[Received]]:
     if len(pool) >= replicas * size:
         return [pool[replica * size : (replica + 1) * size] for replica in range(replicas)]
     return [rng.sample(pool, min(size, len(pool))) for _ in range(replicas)]

@@ -1,7 +1,7 @@
-"""Lines of an inbox that no round uses: which, why, and a copy of each, so that somebody can mend them.
+"""Quarantine for unusable lines of an inbox: position, reason, and a copy of each, for repair.
 
-The copies lie in `<inbox>/refused/`, a file for each place at which a project read on. The inbox's own files are never
-changed. What a line says is untrusted: it is kept as it is here, and made visible where it is shown.
+The copies are in `<inbox>/refused/`, one file per offset at which a project continued reading. The inbox's own files
+are never changed. Lines are untrusted: they are stored unchanged here and escaped where they are displayed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,10 +25,10 @@ class LeftOut(Record):
     """Name within the inbox."""
     line: int = Field(ge=1)
     field: str
-    """Dotted path of what is wrong; empty where it is the line itself."""
+    """Dotted path of the invalid field; empty for the whole line."""
     reason: str
     text: str = ""
-    """The line as it was; bytes that are not UTF-8 as `\\\\xff`."""
+    """The unchanged line; bytes that are not UTF-8 as `\\\\xff`."""
 
     @property
     def problem(self) -> str:
@@ -36,7 +36,7 @@ class LeftOut(Record):
 
 
 def left_out_lines(left_out: Iterable[LeftOut]) -> list[str]:
-    """One line a problem, the commonest first: how many lines have it, and where the first ones are."""
+    """One line per problem, most frequent first, with the number of lines and the positions of the first ones."""
     places: dict[str, list[str]] = {}
     for one in left_out:
         places.setdefault(one.problem, []).append(f"{one.file} line {one.line}")
@@ -57,7 +57,7 @@ def _first(places: Sequence[str]) -> str:
 
 
 def quarantine(inbox: Path, name: str, left_out: Sequence[LeftOut]) -> None:
-    """Writes the lines to `<inbox>/refused/<name>.jsonl`, in place of what a reading from the same place left there.
+    """Writes the lines to `<inbox>/refused/<name>.jsonl`, replacing those of an earlier read from the same offset.
 
     Raises:
         ArtifactError: the folder cannot be written.

@@ -1,7 +1,7 @@
-"""Human review of a round's knowledge: the numbered list that is shown, the decision, and where it waits.
+"""Human review of a round's knowledge: the numbered items, and the decision.
 
-The decision lies in `round_01/review_decision.json`, whoever made it: the form in the Prefect UI, `oel review` on the
-files, or the timeout. Until the round goes on it can be made again.
+The decision is stored in `round_01/review_decision.json` by the form in the Prefect UI, by `oel review`, or by the
+timeout. It can be changed until the round continues.
 """
 
 import re
@@ -26,11 +26,11 @@ _SIGNS = re.compile(r"'([^' ]{1,3})'")
 
 
 class Decision(Record):
-    """What was decided about a round's knowledge."""
+    """The decision about a round's knowledge."""
 
     decision: Literal["approve", "reject"]
     dropped: tuple[int, ...] = ()
-    """Numbers of the items that are left out."""
+    """Numbers of the dropped items."""
     note: str = ""
     author: str = Field(min_length=1)
     via: Literal["prefect", "oel review", "timeout"]
@@ -39,14 +39,14 @@ class Decision(Record):
 
 
 class Asked(Record):
-    """When a round first asked for its review."""
+    """Time at which a round first requested its review."""
 
     asked_at: float
 
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """One item of the round's knowledge, as it is shown."""
+    """One item of the round's knowledge, as displayed."""
 
     number: int
     """From 1, over all replicas."""
@@ -54,20 +54,20 @@ class ReviewItem:
     item: ExperienceItem
     is_new: bool
     conflicts: tuple[int, ...]
-    """Items of the same file that say something else about the same sign."""
+    """Numbers of items of the same file about the same sign with different text."""
 
 
 @dataclass(frozen=True)
 class ReviewList:
-    """What a reviewer sees."""
+    """The items shown to a reviewer."""
 
     items: tuple[ReviewItem, ...]
     gone: tuple[tuple[int, ExperienceItem], ...]
-    """(replica, item) of what the round before had and this one has not."""
+    """(replica, item) of items that the previous round had and this one lacks."""
 
 
 def review_list(round: Round) -> ReviewList:
-    """The round's items, numbered, against what the round went on from.
+    """The round's numbered items, compared with the knowledge that the round started from.
 
     Raises:
         ArtifactError: the round's knowledge has not been accumulated, or is damaged.
@@ -94,9 +94,9 @@ def review_list(round: Round) -> ReviewList:
 
 
 def _conflicts(items: Sequence[ExperienceItem]) -> list[list[int]]:
-    """For every item the places of those that name the same one sign in quotes, but in other words.
+    """For every item, the indices of items that quote the same single sign with different text.
 
-    A hint for the reader, no verdict: "'H' is deadly" and "'H' is the goal" are found, and so is "'H' is a hole".
+    A heuristic hint for the reviewer: finds "'H' is deadly" and "'H' is the goal", but also "'H' is a hole".
     """
     signs = [frozenset(_SIGNS.findall(item.text)) for item in items]
     return [
@@ -110,15 +110,15 @@ def _conflicts(items: Sequence[ExperienceItem]) -> list[list[int]]:
 
 
 def decision_of(round: Round) -> Decision | None:
-    """The decision that was made, if any."""
+    """The stored decision, or None."""
     return read_if_there(round.path / DECISION, Decision)
 
 
 def decide(round: Round, decision: Decision) -> None:
-    """Writes a decision for the round to find.
+    """Stores a decision.
 
     Raises:
-        ConfigError: an item number does not exist, or the round has gone on already or is over.
+        ConfigError: an item number does not exist, or the round has already continued or ended.
         ArtifactError: the round's knowledge has not been accumulated.
     """
     count = len(review_list(round).items)
@@ -135,7 +135,7 @@ def decide(round: Round, decision: Decision) -> None:
 
 
 def ask(round: Round) -> float:
-    """When the round first asked, seconds since 1970: now, unless it has asked before."""
+    """Time of the round's first request for review, seconds since 1970; recorded on the first call."""
     path = round.path / ASKED
     if not path.exists():
         write_atomic(path, Asked(asked_at=time.time()).model_dump_json().encode())

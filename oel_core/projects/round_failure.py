@@ -1,4 +1,4 @@
-"""Errors that broke a round off, kept with the round: the same one twice means that trying again does not help."""
+"""Errors that interrupted a round, recorded with the round: an error that repeats is permanent."""
 
 import time
 
@@ -21,9 +21,9 @@ class Failure(Record):
 
 
 def happened_before(round: Round, error: Exception) -> bool:
-    """Notes an error of a round, and says whether an earlier attempt broke off with the same one.
+    """Records an error of a round, and returns whether an earlier attempt failed with the same one.
 
-    A round is a function of its inputs, so an error that is no hiccup of disk, network or server comes again.
+    A round is deterministic, so an error that is not a transient fault of disk, network or server repeats.
     """
     path = round.path / FAILURES
     new = Failure(kind=type(error).__name__, message=well_formed(str(error)), at=time.time())

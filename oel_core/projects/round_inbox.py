@@ -1,7 +1,7 @@
-"""What of its inbox a project has read, and what rounds that failed gave back.
+"""Read offsets of a project's inbox, and episodes returned by failed rounds.
 
-A round that failed because of single episodes sets those aside and gives the others back: the next round takes them
-before anything that is new.
+A round that failed because of single episodes moves these to the quarantine and returns the others: the next round
+takes them before new ones.
 """
 
 import re
@@ -27,19 +27,19 @@ _EPISODE = re.compile(r"r\d\d-[a-z]+-k\d\d-e\d{4}")
 
 
 class ReadTo(Record):
-    """`inbox_read_to.json` in a project: what was read and no round uses, since none of it could be used."""
+    """`inbox_read_to.json` in a project: offsets of a read in which no line was usable, so no round records them."""
 
     bytes: dict[str, int] = Field(default_factory=dict)
-    """File of the inbox → bytes of it."""
+    """File of the inbox → offset, bytes."""
 
 
 def write_read_to(run: RunFolder, read_to: Mapping[str, int]) -> None:
-    """From now on the project has read so far."""
+    """Stores the project's read offsets."""
     write_atomic(run.path / READ_TO, ReadTo(bytes=dict(read_to)).model_dump_json(indent=1).encode())
 
 
 def inbox_read_to(run: RunFolder) -> Mapping[str, int]:
-    """How far the project has read each file of its inbox, in bytes."""
+    """The project's read offset in each file of its inbox, bytes."""
     noted = read_if_there(run.path / READ_TO, ReadTo)
     read = dict(noted.bytes) if noted is not None else {}
     for index in run.rounds():
@@ -50,7 +50,7 @@ def inbox_read_to(run: RunFolder) -> Mapping[str, int]:
 
 
 def read_inbox(config: OelConfig, run: RunFolder, require: Require) -> NewExperience:
-    """What the next round can use: given back by the last one, and new. Copies of lines left out are put aside.
+    """The episodes for the next round: returned by the last one, and new. Unusable lines go to the quarantine.
 
     Raises:
         ArtifactError: the inbox cannot be read, or the copies cannot be written.
@@ -67,10 +67,10 @@ def read_inbox(config: OelConfig, run: RunFolder, require: Require) -> NewExperi
 
 
 def set_aside(round: Round, why: str) -> list[str]:
-    """Puts the episodes of the inbox aside that a failed round names in `why`, and gives the others back.
+    """Moves the inbox episodes that a failed round names in `why` to the quarantine, and returns the others.
 
-    Returns which they are, in lines; none where the round names none, or did not come from an inbox. What it used
-    then stays with it, so that the next round does not fail in the same way.
+    Returns them as lines of text; none where the round names none, or has no inbox. In this case its episodes are not
+    returned to later rounds, so that the next round does not fail in the same way.
 
     Raises:
         ArtifactError: the copies cannot be written.

@@ -1,7 +1,7 @@
-"""A project's configuration: kept in its folder, and changed only in what somebody names.
+"""A project's configuration, stored in its folder; a trigger changes only the settings it names.
 
-`config.yaml` is what the project goes on with. `settings.jsonl` beside it says what it was made with, and every change
-since: when, by which trigger, from what to what.
+`config.yaml` is the present configuration. `settings.jsonl` beside it is the history: the initial settings, and every
+change with its time, trigger, old and new values.
 """
 
 import time
@@ -15,35 +15,35 @@ from oel_core.types import Record
 
 SETTINGS, NEW_PROJECT = "settings.jsonl", "quickstart"
 COUNTED = ("rounds",)
-"""Fields that grow by themselves with a project's rounds."""
+"""Fields that increase automatically with a project's rounds."""
 
 
 class Asked(Record):
-    """Which settings somebody names."""
+    """The settings that a trigger requests."""
 
     preset: str | None = None
-    """Name of a preset or path of a YAML file, in place of all that the project has; None: the project's own."""
+    """Name of a preset or path of a YAML file that replaces the project's configuration; None keeps it."""
     overrides: tuple[str, ...] = ()
-    """`section.field=value`, each in place of one setting."""
+    """`section.field=value`, each replacing one setting."""
 
 
 class SettingsChange(Record):
     """A line of `settings.jsonl`."""
 
     trigger: str
-    """Id of the trigger that named them."""
+    """Id of the trigger that requested the change."""
     preset: str | None
-    """The preset that was named, or that a new project was made with."""
+    """The requested preset, or the initial preset of a new project."""
     changes: tuple[str, ...]
-    """`field: old → new`; none where the project was made."""
+    """`field: old → new`; empty for the initial settings."""
     at: float
     """Seconds since 1970, UTC."""
 
 
 def asked_config(run: RunFolder, asked: Asked) -> OelConfig:
-    """The project's own configuration, or the preset that is named, with the overrides applied.
+    """The project's configuration, or the requested preset, with the overrides applied.
 
-    A project that does not exist yet is made with the preset `quickstart` when none is named.
+    The default preset of a new project is `quickstart`.
 
     Raises:
         ConfigError: as `load_config`, which names the project's `config.yaml` like any other file.
@@ -53,7 +53,7 @@ def asked_config(run: RunFolder, asked: Asked) -> OelConfig:
 
 
 def change_of(run: RunFolder, config: OelConfig, asked: Asked, trigger: str) -> SettingsChange | None:
-    """What the project's configuration changes in when it becomes `config`; None where it stays."""
+    """The change from the project's configuration to `config`; None where they are equal."""
     if not (run.path / CONFIG).is_file():
         preset = asked.preset or NEW_PROJECT
         return SettingsChange(trigger=trigger, preset=preset, changes=asked.overrides, at=time.time())
@@ -63,27 +63,27 @@ def change_of(run: RunFolder, config: OelConfig, asked: Asked, trigger: str) -> 
 
 
 def keep_config(run: RunFolder, config: OelConfig, change: SettingsChange | None) -> None:
-    """Makes `config` the project's own, and notes the change, if there is one, before. Call it with the lease held."""
+    """Records the change, if any, and then stores `config` as the project's. Requires the lease."""
     if change is not None:
         known = recover_jsonl(run.path / SETTINGS, SettingsChange)
-        if not known or known[-1].model_copy(update={"at": change.at}) != change:  # else noted before a kill
+        if not known or known[-1].model_copy(update={"at": change.at}) != change:  # else recorded before a kill
             with JsonlWriter(run.path / SETTINGS) as writer:
                 writer.append(change)
     write_atomic(run.path / CONFIG, dump_config(config).encode())
 
 
 def settings_changes(run: RunFolder) -> list[SettingsChange]:
-    """All changes so far, the oldest first."""
+    """All changes, oldest first."""
     return recover_jsonl(run.path / SETTINGS, SettingsChange)
 
 
-def told_changes(run: RunFolder, trigger: str) -> list[str]:
-    """What a trigger changed, in lines; a trigger that changed nothing has none."""
+def change_lines(run: RunFolder, trigger: str) -> list[str]:
+    """The changes of a trigger as lines of text."""
     found = [change for change in settings_changes(run) if change.trigger == trigger]
-    return [line for change in found for line in _told(change)]
+    return [line for change in found for line in _lines_of(change)]
 
 
-def _told(change: SettingsChange) -> list[str]:
+def _lines_of(change: SettingsChange) -> list[str]:
     if change.preset is None:
         return [f"settings changed: {line}" for line in change.changes]
     return [f"preset {change.preset}: {', '.join(change.changes) or 'as it is'}"]

@@ -1,6 +1,6 @@
-"""Triggers of a recurring round: what was asked under which id, and what came of it. The same id, the same outcome.
+"""Idempotent triggers of recurring rounds: the same trigger id gives the same outcome.
 
-Everything is decided from files of the run and handed in facts about the registry, so any process can go on with it.
+State is in the run's files, and facts about the registry are arguments, so any process can continue a trigger.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import Literal
 
 from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError, ConfigError
-from oel_core.projects.inbox import INBOX, NewExperience, Require, anything
+from oel_core.projects.inbox import INBOX, NewExperience, Require, accept_all
 from oel_core.projects.quarantine import left_out_lines
 from oel_core.projects.round_inbox import read_inbox, write_read_to
 from oel_core.runs.files import write_atomic
@@ -23,7 +23,7 @@ from oel_core.types import Record
 
 Outcome = Literal["begun", "undecided", "waiting", "unusable", "promoted", "refused", "failed"]
 OPEN: tuple[Outcome, ...] = ("begun", "undecided")
-"""Outcomes after which the same trigger goes on."""
+"""Outcomes after which the same trigger continues."""
 OUTCOME, TRIGGERS = "outcome.json", "triggers"
 MOST_ROUNDS = 63
 
@@ -55,26 +55,26 @@ def file_stem(id: str) -> str:
 
 
 def trigger_path(run: RunFolder, id: str) -> Path:
-    """Where a trigger is noted."""
+    """File of a trigger."""
     return run.path / TRIGGERS / f"{file_stem(id)}.json"
 
 
 def read_trigger(run: RunFolder, id: str) -> Trigger | None:
-    """What came of a trigger, or None when it is new."""
+    """The stored trigger, or None for a new id."""
     path = trigger_path(run, id)
     return read_if_there(path, Trigger)
 
 
 def note(run: RunFolder, trigger: Trigger) -> Trigger:
-    """Writes a trigger's state and returns it."""
+    """Stores a trigger and returns it."""
     write_atomic(trigger_path(run, trigger.id), trigger.model_dump_json(indent=1).encode())
     return trigger
 
 
-def settled(run: RunFolder, id: str) -> Trigger | None:
-    """What came of a trigger that is over; None for one that is new or still has a round to finish.
+def finished_trigger(run: RunFolder, id: str) -> Trigger | None:
+    """The trigger if it has ended; None for a new one or one with an open round.
 
-    A round that it began may have been ended by another trigger, after a kill: that is what came of this one too.
+    After a kill, a trigger's round may have been ended by another trigger: both have the same outcome.
     """
     found = read_trigger(run, id)
     if found is None or found.over:
@@ -84,22 +84,22 @@ def settled(run: RunFolder, id: str) -> Trigger | None:
 
 
 def outcome_of(run: RunFolder, round_index: int) -> Trigger | None:
-    """How a round ended, as the trigger saw it that ended it; None while the round is open."""
+    """The trigger that ended a round, with its outcome; None while the round is open."""
     path = run.path / round_name(round_index) / OUTCOME
     return read_if_there(path, Trigger)
 
 
 def end(run: RunFolder, trigger: Trigger, round_index: int) -> Trigger:
-    """Notes what came of a round: in its folder, so that it is over for everybody, then as what came of the trigger.
+    """Stores a round's outcome: first in its folder, which ends the round for all processes, then in the trigger.
 
-    Until then the round is open, whatever of it has finished: a verdict that nobody acted upon is none.
+    Before that the round is open, whatever stages have finished: a verdict without promotion or refusal does not count.
     """
     write_atomic(run.path / round_name(round_index) / OUTCOME, trigger.model_dump_json(indent=1).encode())
     return note(run, trigger)
 
 
 def open_round(run: RunFolder) -> int | None:
-    """The round that was begun by a trigger and is not over, or None.
+    """The open round of a trigger, or None.
 
     Raises:
         ArtifactError: the newest round was begun by `oel run` and is not finished.
@@ -117,15 +117,15 @@ def open_round(run: RunFolder) -> int | None:
     return None
 
 
-def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, require: Require = anything) -> Trigger:
-    """Begins the next round from the champion's model, or says that it is too early.
+def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, require: Require = accept_all) -> Trigger:
+    """Begins the next round from the champion's model, or returns the outcome `waiting` or `unusable`.
 
-    The experience is frozen in the round's folder before the round exists, so a kill at any moment loses none of it.
-    `require` raises LineError for an episode of the inbox that the champion's model cannot learn from.
+    The episodes are copied to the round's folder before the round is registered, so a kill loses none.
+    `require` raises LineError for an episode of the inbox that the champion's model cannot be trained on.
 
     Raises:
         ConfigError: the project has as many rounds as there are seeds for.
-        ArtifactError: the inbox cannot be read, or what is left out of it cannot be kept.
+        ArtifactError: the inbox cannot be read, or the quarantine cannot be written.
     """
     number = last_begun(run) + 1
     if number > MOST_ROUNDS:
@@ -149,9 +149,9 @@ def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, requir
 
 
 def _too_few(run: RunFolder, trigger: str, champion: int, found: NewExperience, have: str) -> Trigger:
-    """Notes that there is no round: too little has come yet, or lines have and none of them can be used.
+    """Stores that there is no round: too few new episodes, or only unusable lines.
 
-    Lines that were all refused are not met again: they are in the quarantine, and the trigger says so once.
+    Unusable lines are not read again: they are in the quarantine, and only this trigger reports them.
     """
     outcome: Outcome = "unusable" if found.left_out and not found.received else "waiting"
     detail = "\n".join([have, *left_out_lines(found.left_out)])
@@ -162,14 +162,14 @@ def _too_few(run: RunFolder, trigger: str, champion: int, found: NewExperience, 
 
 
 def undecided(run: RunFolder, trigger: str, round_index: int, detail: str) -> Trigger:
-    """Notes that a trigger's round waits for a reviewer, and stays open."""
+    """Stores that a trigger's round waits for a reviewer; the round stays open."""
     return note(
         run, Trigger(id=trigger, outcome="undecided", round=round_index, champion=None, detail=detail, at=time.time())
     )
 
 
 def join(run: RunFolder, trigger: str, round_index: int) -> Trigger:
-    """Notes that a trigger works on a round, its own or one that a killed process left."""
+    """Stores that a trigger continues a round, its own or one of a killed process."""
     return note(run, Trigger(id=trigger, outcome="begun", round=round_index, at=time.time()))
 
 
@@ -180,10 +180,10 @@ def _knowledge(config: OelConfig, run: RunFolder, number: int, champion: int) ->
 
 
 def abandon(run: RunFolder, round_index: int, detail: str) -> Trigger:
-    """Ends the newest round as failed, whoever began it. Call it with the lease held.
+    """Ends the newest round as failed. Requires the lease.
 
     Raises:
-        ConfigError: it is not the newest round, or is over.
+        ConfigError: it is not the newest round, or has ended.
     """
     last, ended = last_begun(run), outcome_of(run, round_index)
     if ended is not None:

@@ -1,1 +1,1 @@
-"""One round as files: where it starts from, its episodes, its knowledge, its review."""
+"""Access to the files of a round: start model, episodes, prompts, knowledge, summary."""

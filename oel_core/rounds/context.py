@@ -1,4 +1,4 @@
-"""What a caller gives a stage besides its round, and the names of files that several stages write or read."""
+"""The callbacks that a stage gets besides its round, and file names shared by several stages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from oel_core.policies.base import Policy
 from oel_core.runs.progress import Progress, silent
 
 LoadPolicy = Callable[[str, ModelConfig], Policy]
-"""Gives the policy of a checkpoint. Stages do not close it, so that the next one finds it loaded."""
+"""Loads the policy of a checkpoint. Stages do not close it, so that the next stage can reuse it."""
 
 OnStep = Callable[[StepRecord], None]
 
@@ -23,14 +23,14 @@ def ignore_step(step: StepRecord) -> None:
 
 @dataclass(frozen=True)
 class StageContext:
-    """How policies are loaded, and who is called while a stage works."""
+    """The policy loader and the callbacks of a stage."""
 
     load: LoadPolicy = load_policy
     on_progress: Progress = silent
     on_step: OnStep = ignore_step
-    """Called with each optimiser step of a distillation as it ends."""
+    """Called after each optimizer step of a distillation."""
     free_memory: Callable[[], None] = release
-    """Called before a distillation needs the memory that generation left in use."""
+    """Called before a distillation, to free the memory of loaded policies."""
 
 
 DEFAULT_CONTEXT = StageContext()

@@ -1,4 +1,4 @@
-"""Reads the knowledge files that a stage left."""
+"""Reads the knowledge files of a finished stage."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from oel_core.seeds import derive_seed
 from oel_core.types import Knowledge
 
 ACCUMULATE, REVIEW, SELECT = "accumulate", "review", "select"
-"""The stages that leave knowledge files."""
+"""The stages that write knowledge files."""
 MERGED_SECTIONS = ("collect.replicas", "knowledge.max_tokens", "review.mode")
-"""What a stage that reads the merged files depends on, besides their digest."""
+"""Configuration sections in the key of a stage that reads the merged files, besides their digest."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class DistilledKnowledge:
     """Probability with which each file is sampled, adding up to 1; None: uniform."""
 
     def texts(self, episodes: int, seed: int) -> tuple[str, ...]:
-        """What episode i of the in-context arm reads is text i modulo their number.
+        """Knowledge texts for the in-context arm: episode i gets text i modulo their number.
 
-        Without weights that is one text a file; with weights one sampled text an episode.
+        Without weights one text per file; with weights one sampled text per episode.
         """
         if self.weights is None:
             return tuple(entry.text for entry in self.knowledge)
@@ -39,7 +39,7 @@ class DistilledKnowledge:
 
 
 def load_files(stage: StageFolder, cap: int) -> list[Knowledge]:
-    """All knowledge files that a stage left: as many as that round had, whatever `collect.replicas` is today.
+    """All knowledge files of a stage, independent of the present `collect.replicas`.
 
     Raises:
         ArtifactError: a file is missing, edited, or over `cap` tokens.
@@ -48,7 +48,7 @@ def load_files(stage: StageFolder, cap: int) -> list[Knowledge]:
 
 
 def load_distilled(stage: StageFolder, cap: int) -> DistilledKnowledge:
-    """What of a stage's files is distilled: those that `select` chose, with its weights, else all. Errors as above."""
+    """The files to distil: those that `select` chose, with its weights, else all. Errors as `load_files`."""
     if stage.name != SELECT:
         return DistilledKnowledge(load_files(stage, cap), None)
     selection = read_record(stage.path / SCORES, Selection)

@@ -1,4 +1,4 @@
-"""Which turns of the collected episodes each optimiser step learns from."""
+"""Builds the prompts of each optimizer step from the collected episodes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from oel_core.types import PartialRollout, Trajectory
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of every step and, where a regime learns from collected responses, those."""
+    """The prompts of every step and, for the regime `sft`, the collected responses."""
 
     steps: list[list[PartialRollout]]
     responses: Mapping[str, Sequence[int]] | None = None
@@ -22,7 +22,7 @@ class Prompts:
 
 
 def plan_prompts(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -> Prompts:
-    """What the configured regime learns from. DistillationError where it needs successes and there are none."""
+    """The prompts for the configured regime. DistillationError where it needs passed episodes and there are none."""
     if config.distill.regime == "sft":
         return successes(config, episodes, seed)
     return Prompts(partial_rollouts(config, episodes))
@@ -37,9 +37,9 @@ def partial_rollouts(config: OelConfig, episodes: Sequence[Trajectory]) -> list[
 
 
 def successes(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -> Prompts:
-    """Every turn of passed episodes with its response: as many steps and episodes a step as other regimes take.
+    """Every turn of passed episodes with its response, in as many steps and episodes per step as other regimes.
 
-    Passed episodes are fewer, so they come again: all of them in a random order, then all in another one.
+    Passed episodes are fewer, so they are repeated in epochs, each with a new random order.
 
     Raises:
         DistillationError: no episode was passed, or none of them holds its responses' token ids.

@@ -1,4 +1,4 @@
-"""One round of a run: its stages on disk, the models before and after it, its episodes and its knowledge."""
+"""One round of a run: its stage folders, start and result models, episodes and knowledge."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from oel_core.types import EvalReport, Knowledge, Split, Trajectory
 
 @dataclass(frozen=True)
 class Round:
-    """A round, as the configuration wants it and as the run's folder has it. Cheap to make; nothing is cached."""
+    """A round: configuration, run folder and number. Cheap to construct; nothing is cached."""
 
     config: OelConfig
     run: RunFolder
@@ -38,7 +38,7 @@ class Round:
 
     @property
     def parent(self) -> "Round":
-        """The round whose model this one starts from."""
+        """The round whose model is this round's start model."""
         return self.at(parent_of(self.run, self.number))
 
     def stage(self, name: str) -> StageFolder:
@@ -50,15 +50,15 @@ class Round:
         return stage_key(self.config, self.number, stage, sections, inputs)
 
     def perform(self, stage: str, sections: Sequence[str], inputs: Mapping[str, str], work: Work) -> Manifest:
-        """Does a stage's work unless it has finished with the same key.
+        """Runs a stage's work unless it has finished with the same key.
 
         Raises:
-            ArtifactError: the stage, finished or half done, was made with other settings or inputs.
+            ArtifactError: the stage, finished or partial, was made with other settings or inputs.
         """
         return self.run.perform(self.key(stage, sections, inputs), work)
 
     def model(self) -> str:
-        """The model that the round leaves: the base model for round 0, else the checkpoint that it distilled.
+        """The round's result model: the base model for round 0, else the distilled checkpoint.
 
         Raises:
             ArtifactError: the round has not been distilled, or its weights were removed.
@@ -72,7 +72,7 @@ class Round:
         return str(distilled.path / CHECKPOINT)
 
     def model_digest(self) -> str:
-        """Digest of `model`, as an input of later stages; weights that were removed still have one."""
+        """Digest of `model`, as an input of later stages; available also after the weights were removed."""
         return model_digest(self.config.model.path) if self.number == 0 else self.stage("distill").digest()
 
     def start_model(self) -> str:
@@ -102,7 +102,7 @@ class Round:
         }
 
     def merged_stage(self) -> StageFolder:
-        """The stage that leaves the K knowledge files: `review` where a person decides, else `accumulate`."""
+        """The stage with the K knowledge files: `review` with a human reviewer, else `accumulate`."""
         return self.stage(REVIEW if self.config.review.mode == "required" else ACCUMULATE)
 
     def merged_knowledge(self) -> list[Knowledge]:
@@ -110,7 +110,7 @@ class Round:
         return load_files(self.merged_stage(), self.config.knowledge_cap)
 
     def distilled_stage(self) -> StageFolder:
-        """The stage that leaves the knowledge which is distilled."""
+        """The stage with the knowledge that is distilled."""
         return self.merged_stage() if self.config.knowledge.selection.use == "all" else self.stage(SELECT)
 
     def knowledge(self) -> DistilledKnowledge:
@@ -118,9 +118,9 @@ class Round:
         return load_distilled(self.distilled_stage(), self.config.knowledge_cap)
 
     def previous_stage(self) -> StageFolder | None:
-        """The stage of an earlier round whose knowledge this round goes on from; None: it starts from nothing.
+        """The stage of an earlier round whose knowledge this round continues; None: it starts without knowledge.
 
-        What that round's settings were does not matter, only what it left: they may have changed since.
+        Depends on that round's files, not on its settings, which may have changed since.
         """
         number = knowledge_before(self.run, self.number) if self.config.knowledge.carry_over else None
         if number is None:
@@ -129,15 +129,14 @@ class Round:
         return next((stage for stage in left if stage.finished), left[-1])
 
     def previous_input(self) -> dict[str, str]:
-        """The digest of the knowledge that the round goes on from, when it goes on from any."""
+        """The digest of the previous knowledge, as a stage input; empty where there is none."""
         before = self.previous_stage()
         return {} if before is None else {"previous_knowledge": before.digest()}
 
     def previous_knowledge(self) -> dict[int, Knowledge]:
-        """What every replica goes on from: its own file or, where only some were distilled, one of those in turn.
+        """Every replica's previous knowledge: its own file or, where only some were selected, one of those in turn.
 
-        A file that was not chosen ends there, and what is wrong in it with it. Empty where the round starts from
-        nothing.
+        Files that were not selected are dropped. Empty where the round starts without knowledge.
 
         Raises:
             ArtifactError: a file is missing, edited, or over the token cap.

@@ -1,6 +1,6 @@
-"""Texts that teach and were not extracted from the round's own episodes: those episodes as they were, or a folder's.
+"""Knowledge from other sources than the round's extraction: raw episodes, or the knowledge files of another run.
 
-Raw episodes are the paper's ablation (arXiv 2603.16856); a folder holds what another model wrote about its own.
+Raw episodes are the paper's ablation (arXiv 2603.16856); a folder holds another model's knowledge of its own episodes.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ RAW_FORMAT = "raw"
 
 
 def raw_source(round: Round, replica: int, episodes: Sequence[Trajectory], policy: Policy) -> Knowledge:
-    """A replica's newest episodes that fit, of those whose items would be used, as the extractor reads them."""
+    """A replica's newest episodes that fit the cap, of the first `use_after`, formatted as for extraction."""
     config = round.config
     used = episodes[: config.use_after]
     kept = raw_episodes(used, config.knowledge_cap, policy.count_tokens, config.extract.turns_shown)
@@ -44,12 +44,12 @@ def raw_source(round: Round, replica: int, episodes: Sequence[Trajectory], polic
 
 
 def folder_source(round: Round, replica: int, policy: Policy) -> tuple[Knowledge, list[FlaggedItem]]:
-    """Another run's file of this number, and what hygiene flagged in it.
+    """Another run's file for this replica, and the items that hygiene flagged in it.
 
-    It is counted by this model's tokenizer and cut to the cap from its oldest items.
+    Tokens are counted with this model's tokenizer; the oldest items are dropped to fit the cap.
 
     Raises:
-        ArtifactError: the file is missing, foreign or edited.
+        ArtifactError: the file is missing, not a knowledge file, or edited.
     """
     config = round.config
     found = load_knowledge(_folder(config), replica)
@@ -65,7 +65,7 @@ def folder_source(round: Round, replica: int, policy: Policy) -> tuple[Knowledge
 
 
 def folder_digest(config: OelConfig) -> str:
-    """Digest of the files that a run takes over, as an input of the stage that does.
+    """Digest of the other run's files, as a stage input.
 
     Raises:
         ConfigError: the folder does not hold a file for every replica.
@@ -82,5 +82,5 @@ def folder_digest(config: OelConfig) -> str:
 
 
 def _folder(config: OelConfig) -> Path:
-    assert config.knowledge.source.folder is not None  # the configuration says so
+    assert config.knowledge.source.folder is not None  # validated by the configuration
     return Path(config.knowledge.source.folder)

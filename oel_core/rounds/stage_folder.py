@@ -1,4 +1,4 @@
-"""One stage of a round on disk."""
+"""The folder of a stage on disk."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from oel_core.runs.manifest import Manifest
 
 @dataclass(frozen=True)
 class StageFolder:
-    """Where a stage's files lie, or will lie once it has finished."""
+    """The final folder of a stage; it exists once the stage has finished."""
 
     run: RunFolder
     round_number: int
@@ -25,9 +25,9 @@ class StageFolder:
         return self.run.has(self.round_number, self.name)
 
     def manifest(self) -> Manifest:
-        """ArtifactError says that the stage has not finished, or that its manifest is damaged."""
+        """Raises ArtifactError where the stage has not finished, or its manifest is corrupt."""
         return self.run.manifest(self.round_number, self.name)
 
     def digest(self) -> str:
-        """Digest of all that the stage wrote, as an input of later stages. Errors as `manifest`."""
+        """Digest of the stage's outputs, as an input of later stages. Errors as `manifest`."""
         return self.manifest().digest

@@ -1,4 +1,4 @@
-"""One row a round, from the files of a run: what tables, artifacts and tracking show."""
+"""Summary of each round from the files of a run, for tables, artifacts and tracking."""
 
 from oel_core.rounds.knowledge import ACCUMULATE
 from oel_core.rounds.round import Round
@@ -7,7 +7,7 @@ from oel_core.types import Record
 
 
 class RoundSummary(Record):
-    """What a round achieved. A figure that was not measured is None."""
+    """Results of a round. A metric that was not measured is None."""
 
     round: int
     """0 is the base model."""
@@ -16,9 +16,9 @@ class RoundSummary(Record):
     ci95: tuple[float, float] | None
     """Wilson interval of the pass rate."""
     in_context_pass_rate: float | None
-    """Of the round's start model with the round's knowledge before it."""
+    """Of the round's start model with the round's knowledge in the prompt."""
     raw_pass_rate: float | None
-    """Of the round's start model with raw episodes before it."""
+    """Of the round's start model with raw episodes in the prompt."""
     response_tokens: float | None
     """Mean tokens of a response."""
     knowledge_tokens: float | None
@@ -28,7 +28,7 @@ class RoundSummary(Record):
 
 
 def summarise_round(round: Round) -> RoundSummary:
-    """The row of one round, from whatever of it has finished."""
+    """The summary of one round, from its finished stages."""
     own, in_context, raw = (round.report(part) for part in ("held_out", "in_context", "raw"))
     suites = [round.report(f"ood/{suite}") for suite in round.config.evaluate.ood]
     accumulated = round.stage(ACCUMULATE)

@@ -1,6 +1,6 @@
-"""Accumulate: a replica's knowledge after its first `use_after` episodes becomes the file that a model reads.
+"""Accumulate: writes each replica's knowledge file from the knowledge after its first `use_after` episodes.
 
-`knowledge.source` may put other texts in their place (`oel_core.rounds.sources`).
+`knowledge.source` replaces it by other texts (`oel_core.rounds.sources`).
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ STAGE, FLAGGED = "accumulate", "flagged.jsonl"
 def accumulate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Writes `knowledge_KK.md` and `.json` for every replica.
 
-    With hygiene also `flagged.jsonl`: what was found in new items, where it comes from, and whether it was left out.
+    With hygiene also `flagged.jsonl`: findings in new items, their provenance, and whether the item was dropped.
 
     Raises:
         ExtractionError: a replica's knowledge is empty and `knowledge.allow_empty` is not set.

@@ -1,7 +1,7 @@
-"""Collect: a round's start policy plays without knowledge, for extraction and for consolidation.
+"""Collect: the start policy plays episodes without knowledge, for extraction and for distillation.
 
-Every episode is one line of `trajectories.jsonl`, on the disk as soon as it is over. After a kill, groups of
-episodes that were played together are played together again, and episodes already on the disk are not written twice.
+Every episode is one line of `trajectories.jsonl`, flushed when it ends. After a kill, an incomplete batch of episodes
+is played again as a whole, and episodes already on the disk are not written twice.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from oel_core.config.run import OelConfig
 from oel_core.envs.base import env_spec
-from oel_core.projects.inbox import INBOX, SOURCES, Received, deal
+from oel_core.projects.inbox import INBOX, SOURCES, Received, assign_episodes
 from oel_core.rollouts.playing import EpisodePlan, plan_episodes
 from oel_core.rollouts.recording import play_into
 from oel_core.rounds.context import DEFAULT_CONTEXT, TRAJECTORIES, StageContext
@@ -49,7 +49,7 @@ def collect(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
 
 
 def extraction_plans(config: OelConfig, round_index: int) -> list[EpisodePlan]:
-    """The episodes that replicas read, replica by replica."""
+    """The episodes for extraction, replica by replica."""
     return [
         plan
         for replica in range(config.collect.replicas)
@@ -58,7 +58,7 @@ def extraction_plans(config: OelConfig, round_index: int) -> list[EpisodePlan]:
 
 
 def consolidation_plans(config: OelConfig, round_index: int) -> list[EpisodePlan]:
-    """The episodes whose prompts are distilled, step by step."""
+    """The episodes whose prompts are used in distillation, step by step."""
     count = config.distill.steps * config.distill.episodes_per_step
     return _plans(config, Split.DISTILL, round_index, 0, count)
 
@@ -70,8 +70,8 @@ def _plans(config: OelConfig, split: Split, round_index: int, replica: int, coun
 
 
 def _take_inbox(round: Round, folder: Path) -> list[Trajectory]:
-    """The episodes of the round's inbox, instead of playing any."""
-    dealt = deal(round.config, list(read_jsonl(round.path / INBOX, Received)), round.number)
+    """Copies the episodes of the round's inbox instead of playing."""
+    dealt = assign_episodes(round.config, list(read_jsonl(round.path / INBOX, Received)), round.number)
     write_atomic(folder / SOURCES, jsonl_bytes(source for _, source in dealt))
     write_atomic(folder / TRAJECTORIES, jsonl_bytes(episode for episode, _ in dealt))
     return [episode for episode, _ in dealt]

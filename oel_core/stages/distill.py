@@ -1,4 +1,4 @@
-"""Distill: consolidates a round's knowledge into the weights. Needs no environment, only prompts and knowledge."""
+"""Distill: trains a round's knowledge into the weights. Needs prompts and knowledge, no environment."""
 
 import logging
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ STEPS = "steps.jsonl"
 
 
 def distill(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
-    """Trains the round's start model on its partial rollouts and leaves `checkpoint/` and `steps.jsonl`.
+    """Trains the round's start model on its partial rollouts and writes `checkpoint/` and `steps.jsonl`.
 
     Raises:
         ArtifactError: prompts or knowledge are missing, corrupt or over the cap, or made with other settings.

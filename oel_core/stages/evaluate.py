@@ -1,8 +1,8 @@
-"""Evaluate: one measurement of a round, in a folder of its own under `evaluate/`.
+"""Evaluate: one part of a round's evaluation, in its own folder under `evaluate/`.
 
-`held_out` and `ood/<suite>` measure the model that the round leaves, without knowledge. `in_context` and `raw` measure
-the model that the round started from, with the round's knowledge or with its raw episodes before it. Round 0 is the
-base model. All rounds and arms play the same held-out episodes.
+`held_out` and `ood/<suite>` evaluate the round's new model without knowledge. `in_context` and `raw` evaluate the
+round's start model with the round's knowledge or its raw episodes in the prompt. Round 0 is the base model. All rounds
+and arms play the same held-out episodes.
 """
 
 from pathlib import Path
@@ -33,12 +33,12 @@ IN_CONTEXT = (*GAMES, "knowledge.selection", "knowledge.injection")
 
 
 def own_parts(config: OelConfig) -> list[str]:
-    """What measures the model that a round leaves, without knowledge."""
+    """The parts that evaluate the round's new model, without knowledge."""
     return ["held_out", *(f"ood/{suite}" for suite in config.evaluate.ood)]
 
 
 def parts(config: OelConfig, round_index: int) -> list[str]:
-    """What is measured after a round, in order: first what still needs the model that the round started from."""
+    """The parts of a round's evaluation, in order: those with the start model first."""
     arms = list(config.evaluate.games.arms) if round_index else []
     return [*arms, *own_parts(config)]
 
@@ -48,11 +48,11 @@ def stage_name(part: str) -> str:
 
 
 def evaluate(round: Round, part: str, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
-    """Plays one part and leaves `episodes.jsonl` and `report.json`.
+    """Plays the episodes of one part and writes `episodes.jsonl` and `report.json`.
 
     Raises:
         ConfigError: the part, its suite or the suite's options do not exist.
-        ArtifactError: what the part needs of the round is missing, or the stage was made with other settings.
+        ArtifactError: an input of the part is missing, or the stage was made with other settings.
     """
     config, known = round.config, parts(round.config, round.number)
     if part not in known:
@@ -92,9 +92,9 @@ def _games(round: Round, part: str, policy: Policy) -> Suite:
 
 
 def _texts(round: Round, part: str, policy: Policy) -> tuple[str, ...]:
-    """What the arm puts before the model: one text a replica, from the same episodes in both arms.
+    """The texts in the arm's prompts: one per replica, from the same episodes in both arms.
 
-    In context these are the files that are distilled, drawn as distillation draws them where it does so by weight.
+    For `in_context` these are the distilled files, sampled with the same weights as in distillation.
     """
     config = round.config
     if part == "in_context":
@@ -107,7 +107,7 @@ def _texts(round: Round, part: str, policy: Policy) -> tuple[str, ...]:
 
 
 def run_suite(suite: Suite, policy: Policy, folder: Path, on_progress: Progress) -> dict[str, float]:
-    """Leaves the suite's episodes and report in `folder`, goes on with those that lie there, and returns counts."""
+    """Runs a suite, resuming from the episodes in `folder`; writes episodes and report and returns counts."""
     done = recover_jsonl(folder / EPISODES, Trajectory)
     count = len(done)
     with JsonlWriter(folder / EPISODES) as writer:

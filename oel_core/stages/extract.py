@@ -1,8 +1,8 @@
-"""Extract: the round's start policy reads every replica's episodes and writes experience items.
+"""Extract: the start policy is prompted with every replica's episodes and generates experience items.
 
-Replicas are read side by side, each into a folder of its own. Its `raw.jsonl` (one line an episode, written as it is
-answered) is enough to go on after a kill; the other files are derived from it at the end. `states.jsonl` is where items
-are screened and merged, once: later stages read it.
+Replicas are processed in parallel, each with its own folder. `raw.jsonl` there (one line per episode, appended as it is
+generated) suffices to resume after a kill; the other files are derived from it at the end. `states.jsonl` has the
+screened and merged items, which later stages read.
 """
 
 from contextlib import ExitStack
@@ -36,16 +36,16 @@ ITEMS, RAW, SIZES, STATES = "items.jsonl", "raw.jsonl", "sizes.json", "states.js
 
 
 class KnowledgeSizes(Record):
-    """`sizes.json`: how a replica's knowledge grew, to see where it saturates."""
+    """`sizes.json`: size of a replica's knowledge by episode."""
 
     tokens: tuple[int, ...]
     """Tokens of the knowledge after each episode."""
     used_tokens: int
-    """After the episodes whose items are used."""
+    """Tokens after the first `use_after` episodes."""
 
 
 def replica_path(round: Round, replica: int) -> Path:
-    """Where what was read from a replica's episodes lies once the stage has finished."""
+    """Folder of a replica's extraction in the finished stage."""
     return round.stage(STAGE).path / replica_name(replica)
 
 
@@ -53,18 +53,18 @@ def read_states(round: Round) -> dict[int, list[KnowledgeState]]:
     """Every replica's knowledge before its first episode and after each of them, screened and merged.
 
     Raises:
-        ArtifactError: a file is missing or damaged.
+        ArtifactError: a file is missing or corrupt.
     """
     replicas = range(round.config.collect.replicas)
     return {replica: list(read_jsonl(replica_path(round, replica) / STATES, KnowledgeState)) for replica in replicas}
 
 
 def extract(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
-    """Reads each replica's N episodes in order.
+    """Extracts items from each replica's N episodes in order.
 
     Raises:
         ArtifactError: the collected episodes are missing or corrupt, or the stage was made with other settings.
-        ExtractionError: the policy could not answer to a single episode of a replica.
+        ExtractionError: no episode of a replica yielded a completion.
     """
     inputs = {
         "policy": round.start_digest(),
@@ -82,7 +82,7 @@ def extract(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
 
 
 def _read_episodes(round: Round, folder: Path, context: StageContext) -> dict[int, ExtractionResult]:
-    """Goes on with the rows in `folder` and writes every new one there as it is answered."""
+    """Resumes from the rows in `folder`; appends every new row as it is generated."""
     config, episodes = round.config, round.extraction_episodes()
     done = {replica: recover_jsonl(_raw(folder, replica), RawOutput) for replica in episodes}
     read, total = sum(map(len, done.values())), sum(map(len, episodes.values()))
@@ -110,7 +110,7 @@ def _read_episodes(round: Round, folder: Path, context: StageContext) -> dict[in
 
 
 def _within(config: ExtractConfig, episodes: int) -> ExtractConfig:
-    """The same with no more episodes to use than a replica has: an inbox may hold fewer than a round asks for."""
+    """The configuration with `use_after` capped at the available episodes: an inbox may hold fewer than configured."""
     return config.model_copy(update={"use_after": min(config.use_after, episodes)}) if config.use_after else config
 
 

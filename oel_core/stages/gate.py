@@ -1,6 +1,6 @@
-"""Gate: a round's model against the champion it started from, on what both have played already.
+"""Gate: compares a round's model with the champion it started from, on their finished evaluations.
 
-Once decided, a verdict stays: later changes of the gate's settings are for later rounds.
+A verdict is final: later changes of the gate's settings apply to later rounds.
 """
 
 from pathlib import Path
@@ -21,10 +21,10 @@ STAGE, VERDICT = "gate", "gate.json"
 
 
 def gate(round: Round) -> Manifest:
-    """Leaves `gate.json` with the verdict on the round's model.
+    """Writes `gate.json` with the verdict on the round's model.
 
     Raises:
-        ArtifactError: a measurement is missing, or the two were made with different settings.
+        ArtifactError: an evaluation is missing, or the two were made with different settings.
     """
     champion = round.parent
     inputs = {
@@ -47,7 +47,7 @@ def gate(round: Round) -> Manifest:
 
 
 def decide(candidate: Round, champion: int) -> Verdict:
-    """The verdict on any measured round against any other.
+    """The verdict on any evaluated round against any other.
 
     Raises:
         ArtifactError: as `gate`.
@@ -61,13 +61,13 @@ def decide(candidate: Round, champion: int) -> Verdict:
 
 
 def read_verdict(run: RunFolder, round_index: int) -> Verdict:
-    """The verdict that a round's gate left."""
+    """Reads the verdict of a round's gate."""
     run.manifest(round_index, STAGE)
     return read_record(run.stage_path(round_index, STAGE) / VERDICT, Verdict)
 
 
 def _require_same_settings(part: str, candidate: Round, other: Round) -> None:
-    """Equal seeds are not enough: with another sampling the comparison would be one of settings."""
+    """Both evaluations must have the same settings, sampling included, besides equal seeds."""
     stages = [round.stage(stage_name(part)) for round in (other, candidate)]
     keys = [stage.manifest().key.config for stage in stages]
     changes = differences(*keys)

@@ -1,7 +1,7 @@
-"""Measure: any model on one suite, outside a run, in a folder of its own.
+"""Measure: evaluates any model on one suite, outside a run, in its own folder.
 
-The folder is a stage's: answers are written as they come, a killed measurement goes on, a finished one is read again,
-and one of another model, suite or setting is refused.
+The folder is a stage folder: results are appended as they arrive, a killed evaluation resumes, a finished one is read
+again, and a folder of another model, suite or setting is refused.
 """
 
 from collections.abc import Mapping

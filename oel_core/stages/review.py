@@ -1,7 +1,7 @@
-"""Review: a person's decision becomes the knowledge texts that are distilled.
+"""Review: applies a reviewer's decision to the knowledge files that are distilled.
 
-The folder holds `review.json` (the decision with its author) and every knowledge file without the items that were
-left out. What `accumulate` left is not touched.
+The folder holds `review.json` (the decision with its author) and every knowledge file without the dropped items. The
+files of `accumulate` are not modified.
 """
 
 from pathlib import Path
@@ -23,11 +23,11 @@ SECTIONS = ("collect.replicas", "knowledge.allow_empty", "review.mode")
 
 
 def review(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
-    """Applies the decision that was made about the round.
+    """Applies the reviewer's decision about the round.
 
     Raises:
-        UndecidedError: nothing has been decided.
-        ExtractionError: the knowledge was rejected, or nothing is left of a file.
+        UndecidedError: there is no decision yet.
+        ExtractionError: the knowledge was rejected, or a file has no items left.
         ArtifactError: the knowledge is missing or corrupt, or the stage was made with other knowledge.
     """
     config = round.config

@@ -1,7 +1,7 @@
-"""One round: the only place where the order of its stages is written.
+"""The stages of a round in order; no other module defines this order.
 
 `collect → extract → accumulate → review → saturation → select → distill → evaluate`, without the stages that the
-configuration leaves out. Round 0 is the base model and is only evaluated.
+configuration disables. Round 0 is the base model and is only evaluated.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +26,12 @@ Work = Callable[[Round, StageContext], Manifest]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a round: finished already, or brought to its end by `work`."""
+    """One stage of a round; `work` runs it unless it has finished."""
 
     name: str
     """Its folder within the round, like `collect` or `evaluate/held_out`."""
     label: str
-    """What progress displays call it."""
+    """Its name in progress displays."""
     work: Work
 
     @property
@@ -76,7 +76,7 @@ def round_stages(round: Round) -> list[Stage]:
 
 
 def run_round(round: Round, context: StageContext = DEFAULT_CONTEXT) -> None:
-    """Brings one round to its end in this process. Stages that have finished are skipped.
+    """Runs one round in this process. Finished stages are skipped.
 
     Raises:
         ArtifactError: a stage was made with other settings or inputs; the message lists them.

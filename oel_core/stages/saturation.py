@@ -1,7 +1,7 @@
-"""Saturation: how the pass rate in context grows with the episodes that knowledge was extracted from.
+"""Saturation: in-context pass rate as a function of the number of extracted episodes.
 
-Measured on validation episodes with the policy that the round started from, every `knowledge.saturation.every`
-episodes up to the last one, also beyond those whose items are used. It decides nothing.
+Evaluated on validation episodes with the start policy, every `knowledge.saturation.every` episodes up to the last one,
+also beyond `use_after`. For information only: no other stage reads it.
 """
 
 from pathlib import Path
@@ -25,10 +25,10 @@ SECTIONS = ("seed", "model", "environment", "play", *accumulate.SECTIONS, "knowl
 
 
 class CurvePoint(Record):
-    """One replica's knowledge as it stood after so many episodes."""
+    """One replica's knowledge after a number of episodes."""
 
     episodes: int
-    """Episodes that had been extracted from; 0 is what the round started from."""
+    """Extracted episodes; 0 is the knowledge that the round started from."""
     replica: int
     tokens: int
     score: Score
@@ -90,6 +90,6 @@ def saturation(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifes
 
 
 def points(config: OelConfig) -> list[int]:
-    """Episodes after which is measured: none, every so many, and all."""
+    """Numbers of episodes to evaluate at: 0, multiples of `every`, and all."""
     total, every = config.collect.extraction_episodes, config.knowledge.saturation.every or 1
     return sorted({*range(0, total + 1, every), total})

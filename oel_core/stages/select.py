@@ -1,7 +1,7 @@
-"""Select: scores every knowledge file in context on validation episodes and keeps those that are distilled.
+"""Select: scores every knowledge file in context on validation episodes and chooses the files to distil.
 
-The folder holds `scores.json`, the episodes, and a copy of each chosen knowledge file: the same text, with its score
-in the sidecar. What `accumulate` left is not touched.
+The folder holds `scores.json`, the episodes, and a copy of each chosen knowledge file with its score in the sidecar.
+The files of `accumulate` are not modified.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ SECTIONS = ("seed", "model", "environment", "play", *MERGED_SECTIONS, "knowledge
 
 
 def select(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
-    """Scores with the policy that the round started from.
+    """Scores the files with the start policy.
 
     Raises:
         ConfigError: `knowledge.selection.use` is `all`, or the world has no validation episodes.

@@ -1,4 +1,4 @@
-"""A study: one preset in several arms and with several loop seeds, which share whatever they have in common.
+"""A study: one preset in several arms and with several loop seeds; runs share stages with equal keys.
 
 arms.py      what the arms change, and which of them are compared
 plan.py      from a preset to the runs of a study

@@ -1,4 +1,4 @@
-"""The arms of a study as data: what each changes of the preset, and the comparisons they are made for.
+"""The arms of a study as data: the settings each changes, and the comparisons.
 
 Source of the comparisons: arXiv 2603.16856 (raw episodes, foreign knowledge, rounds), arXiv 2602.12275 (on-policy or
 off-policy, supervised fine-tuning) and arXiv 2606.04703 (global or step-wise injection).
@@ -14,14 +14,14 @@ HELD_OUT, IN_CONTEXT = "held_out", "in_context"
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to learn. Its settings go over those of `COMMON`, which go over the preset's."""
+    """One arm. Its settings override those of `COMMON`, which override the preset's."""
 
     name: str
     title: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Dotted path of a field → value."""
     in_context: bool = True
-    """Whether its knowledge in the prompt is measured too; else only what is consolidated differs."""
+    """Whether the in-context pass rate is evaluated too."""
 
 
 COMMON: Final[Mapping[str, Any]] = {
@@ -76,7 +76,7 @@ ARMS: Final[Mapping[str, Arm]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row's figures are: a part of a round's evaluation in an arm's run."""
+    """The source of a row's metrics: a part of a round's evaluation in an arm's run."""
 
     label: str
     arm: str
@@ -86,7 +86,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows that belong together."""
+    """Rows of one table or plot."""
 
     name: str
     title: str
@@ -136,4 +136,4 @@ COMPARISONS: Final = (
         ),
     ),
 )
-"""All after the first round, from the same start, on the same held-out boards."""
+"""All after the first round, from the same start model, on the same held-out boards."""

@@ -1,4 +1,4 @@
-"""From a preset to the runs of a study: which, in what order, with which configuration."""
+"""Plans the runs of a study: names, order and configurations."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,19 +22,19 @@ _OWN_ROUND = re.compile(r"round:(\d+)")
 
 
 class StudyPlan(Record):
-    """What a study compares."""
+    """The parameters of a study."""
 
     preset: str
     config: OelConfig
-    """Of the preset with its overrides."""
+    """The preset with its overrides."""
     seeds: tuple[int, ...] = Field(min_length=1)
     """Loop seeds."""
     arms: tuple[str, ...]
-    """Names of `ARMS`; the reference is always among them."""
+    """Names of `ARMS`; always includes the reference."""
     rounds: int = Field(ge=1)
     """Rounds of the reference; all other arms have one."""
     foreign: str | None = None
-    """Whose knowledge the arm `foreign` takes: a folder, a hub id, or `round:2`, the own model after round 2."""
+    """Model whose knowledge the arm `foreign` uses: a folder, a hub id, or `round:2`, the own model after round 2."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Job:
     """One run of a study."""
 
     arm: str
-    """Name of an arm, or `foreign-model`: the other model, which plays and extracts only."""
+    """Name of an arm, or `foreign-model`: the other model, which only collects and extracts."""
     seed: int
     config: OelConfig
     donors: tuple[str, ...]
-    """Names of earlier runs, whose finished stages may be taken over."""
+    """Names of earlier runs whose finished stages may be reused."""
     needs: str | None = None
-    """Name of the run without which this one cannot be."""
+    """Name of a run that must have finished before."""
 
     @property
     def name(self) -> str:
-        """Of its run folder."""
+        """Name of its run folder."""
         return run_name(self.seed, self.arm)
 
     @property
@@ -61,17 +61,17 @@ class Job:
 
     @property
     def rounds(self) -> range:
-        """Rounds to work on; 0 measures the base model."""
+        """Rounds to run; round 0 evaluates the base model."""
         return range(0 if self.arm == REFERENCE else 1, self.config.rounds + 1)
 
     @property
     def knowledge_only(self) -> bool:
-        """Ends when the knowledge is written."""
+        """Whether the run ends with the knowledge files."""
         return self.arm == FOREIGN_MODEL
 
 
 def run_name(seed: int, arm: str) -> str:
-    """Of the run folder of an arm."""
+    """Name of the run folder of an arm."""
     return f"seed-{seed}-{arm}"
 
 
@@ -84,19 +84,19 @@ def make_plan(
     rounds: int | None = None,
     foreign: str | None = None,
 ) -> StudyPlan:
-    """The plan of a study, checked as far as it can be before anything runs.
+    """Builds and validates the plan of a study.
 
     Args:
         preset: name or YAML file, as for `load_config`.
         overrides: `section.field=value`, for all arms.
-        seeds: how many loop seeds, from the preset's `seed` on.
+        seeds: number of loop seeds, starting at the preset's `seed`.
         arms: names of arms; None is all, without `foreign` where no foreign model is named.
         rounds: of the reference arm; None is the preset's number.
         foreign: see `StudyPlan.foreign`.
 
     Raises:
         ConfigError: an arm or a setting does not exist, or settings do not go together.
-        ArtifactError, PolicyError: a model is not there.
+        ArtifactError, PolicyError: a model is missing.
     """
     config = load_config(preset, [*overrides, *([f"rounds={rounds}"] if rounds is not None else [])])
     if config.review.mode != "off":
@@ -126,7 +126,7 @@ def _chosen(arms: Sequence[str] | None, foreign: str | None) -> tuple[str, ...]:
 
 
 def _check(plan: StudyPlan) -> None:
-    """Refuses at once what an arm would refuse an hour later."""
+    """Validates every arm's configuration before the study starts."""
     round_index = own_round(plan.foreign)
     if round_index is not None and not 1 <= round_index <= plan.rounds:
         raise ConfigError(f"--foreign {plan.foreign}: the study has rounds 1 to {plan.rounds}")
@@ -136,13 +136,13 @@ def _check(plan: StudyPlan) -> None:
 
 
 def own_round(foreign: str | None) -> int | None:
-    """The round that `round:2` names; None for any other model."""
+    """The round number of `round:2`; None for any other model."""
     found = _OWN_ROUND.fullmatch(foreign or "")
     return int(found.group(1)) if found else None
 
 
 def jobs(plan: StudyPlan, folder: Path) -> list[Job]:
-    """The runs of the study in `folder`, in the order in which they can be made."""
+    """The runs of the study in `folder`, in order of their dependencies."""
     return [job for seed in plan.seeds for job in _of_seed(plan, folder.resolve() / RUNS, seed)]
 
 
@@ -172,7 +172,7 @@ def _settings(arm: Arm, rounds: int) -> dict[str, Any]:
 
 
 def _foreign_model(plan: StudyPlan, runs: Path, seed: int) -> dict[str, Any]:
-    """The other model plays the same boards and extracts from its own episodes; it needs no prompts to distil from."""
+    """Settings of the foreign model's run: same boards, own episodes, no prompts for distillation."""
     round_index, path = own_round(plan.foreign), plan.foreign
     if round_index is not None:
         path = str(runs / run_name(seed, REFERENCE) / f"round_{round_index:02d}" / "distill" / CHECKPOINT)
@@ -181,7 +181,7 @@ def _foreign_model(plan: StudyPlan, runs: Path, seed: int) -> dict[str, Any]:
 
 
 def with_settings(config: OelConfig, settings: Mapping[str, Any], source: str) -> OelConfig:
-    """A configuration with some fields changed; ConfigError names `source` where they do not validate."""
+    """The configuration with some fields replaced; ConfigError names `source` where they do not validate."""
     values = config.model_dump(mode="json")
     for path, value in settings.items():
         *sections, field = path.split(".")

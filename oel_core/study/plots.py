@@ -1,4 +1,4 @@
-"""A study's figures as SVG files; equal numbers give equal bytes."""
+"""Plots of a study as SVG files; deterministic bytes."""
 
 import io
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ FOLDER = "plots"
 
 
 def draw_all(result: StudyResult, folder: Path) -> list[Path]:
-    """One picture a comparison that was measured, one of the rounds, and one of lengths; returns their files."""
+    """One plot per evaluated comparison, one by round, and one of lengths; returns their files."""
     tables = all_rows(result)
     written = []
     for comparison in COMPARISONS:
         if rows := tables.get(comparison.name):
             written.append(_save(_arms(comparison.title, rows), folder / f"{comparison.name}.svg"))
     if rows := tables["rounds"]:
-        taught = rows_of(result, round_places(result, IN_CONTEXT))
-        written.append(_save(_rounds(rows, taught), folder / "rounds.svg"))
+        in_context = rows_of(result, round_places(result, IN_CONTEXT))
+        written.append(_save(_rounds(rows, in_context), folder / "rounds.svg"))
         written.append(_save(_lengths(rows), folder / "lengths.svg"))
     return written
 
@@ -47,7 +47,7 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def _arms(title: str, rows: Sequence[Row]) -> Any:
-    """A line an arm: the pooled pass rate with its Wilson interval, and the loop seeds as small rings."""
+    """One line per arm: the pooled pass rate with its Wilson interval, and the loop seeds as small circles."""
     figure, axis = _pyplot().subplots(figsize=(6.4, 0.6 + 0.42 * len(rows)))
     places = list(range(len(rows)))[::-1]
     rates = [100 * row.pass_rate for row in rows]
@@ -63,7 +63,7 @@ def _arms(title: str, rows: Sequence[Row]) -> Any:
     return figure
 
 
-def _rounds(rows: Sequence[Row], taught: Sequence[Row]) -> Any:
+def _rounds(rows: Sequence[Row], in_context: Sequence[Row]) -> Any:
     """Pass rate by round: mean over seeds with its boards' interval, in context, and every loop seed."""
     figure, axis = _pyplot().subplots(figsize=(5.2, 3.4))
     for number, seed in enumerate(sorted({seed for row in rows for seed in row.seeds})):
@@ -80,8 +80,8 @@ def _rounds(rows: Sequence[Row], taught: Sequence[Row]) -> Any:
         color="C0",
         label="consolidated",
     )
-    if taught:
-        x, y = [row.round for row in taught], [100 * row.pass_rate for row in taught]
+    if in_context:
+        x, y = [row.round for row in in_context], [100 * row.pass_rate for row in in_context]
         axis.plot(x, y, "s--", color="C2", label="in context, before it")
     axis.set(title="Pass rate by round", xlabel="round", ylabel="%", ylim=(0, 100))
     return _finish(figure, axis, rows)
@@ -111,7 +111,7 @@ def _finish(figure: Any, axis: Any, rows: Sequence[Row]) -> Any:
 
 
 def _bars(values: Sequence[float], bounds: Sequence[tuple[float, float]]) -> list[list[float]]:
-    """Distances in percent below and above, as matplotlib wants them; rounding may not make one negative."""
+    """Error bars for matplotlib: distances below and above in percent, clamped at 0."""
     pairs = list(zip(values, bounds, strict=True))
     return [
         [max(0.0, 100 * (value - low)) for value, (low, _) in pairs],

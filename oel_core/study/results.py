@@ -1,4 +1,4 @@
-"""What a study measured, read from the files of its runs: one cell a seed, arm, round and part."""
+"""Results of a study from the files of its runs: one cell per seed, arm, round and part."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,27 +27,27 @@ class Cell(Record):
     """`held_out`, `in_context`, or `ood/<suite>`."""
     report: EvalReport
     boards: str
-    """`1` or `0` an episode, in the order of the suite: passed or not. Arms play the same ones."""
+    """`1` (passed) or `0` per episode, in the order of the suite. All arms play the same episodes."""
     knowledge_tokens: float | None = None
     """Mean tokens of the round's knowledge files."""
 
 
 class Work(Record):
-    """What was done for a run, and what was taken over instead."""
+    """Stages that a run executed and reused."""
 
     run: str
     made: int = Field(ge=0)
-    """Stages that the run made itself."""
+    """Number of executed stages."""
     shared: int = Field(ge=0)
-    """Stages taken over from another run."""
+    """Number of stages reused from another run."""
     seconds: float
-    """Of the stages it made."""
+    """Duration of the executed stages."""
     saved_seconds: float
-    """Of those that it took over."""
+    """Duration of the reused stages, in the run that executed them."""
 
 
 class StudyResult(Record):
-    """`study.json`: all figures of a study. Everything in its tables can be worked out from it."""
+    """`study.json`: all results of a study, sufficient to compute its tables."""
 
     name: str
     preset: str
@@ -56,15 +56,15 @@ class StudyResult(Record):
     rounds: int
     foreign: str | None
     settings: Values
-    """The resolved configuration, without what the arms and seeds change."""
+    """The resolved configuration, without the settings that arms and seeds change."""
     cells: tuple[Cell, ...]
     work: tuple[Work, ...]
     failed: dict[str, str]
-    """Run → why it could not be brought to its end."""
+    """Run → the error that ended it."""
 
 
 def gather(plan: StudyPlan, folder: Path, failed: Mapping[str, str]) -> StudyResult:
-    """Everything that has been measured so far.
+    """Collects all results so far.
 
     Raises:
         ArtifactError: a report is damaged.
@@ -85,7 +85,7 @@ def gather(plan: StudyPlan, folder: Path, failed: Mapping[str, str]) -> StudyRes
 
 
 def foreign_title(foreign: str | None) -> str:
-    """The foreign model in words."""
+    """Display name of the foreign model."""
     round_index = own_round(foreign)
     return f"the own model after round {round_index}" if round_index is not None else str(foreign)
 

@@ -1,7 +1,7 @@
-"""Runs of one study share what they have in common: a stage with the same key is taken over, not made again.
+"""Stage sharing between the runs of a study: a finished stage with the same key is reused.
 
-A key holds every setting and input that decides a stage's result, so equal keys are the same work. Files of finished
-stages never change, so they are linked; where links are not possible they are copied.
+A key covers every setting and input that affects a stage's result, so equal keys mean equal results. Files of finished
+stages are immutable, so they are hard-linked, or copied where that is not possible.
 """
 
 import json
@@ -16,18 +16,18 @@ from oel_core.runs.folder import MANIFEST, RunFolder, Work
 from oel_core.runs.manifest import Manifest, StageKey, read_record
 
 SHARED = "shared.json"
-"""In a run folder: stage → the run that made it."""
+"""In a run folder: stage → the run that executed it."""
 
 
 @dataclass(frozen=True)
 class SharingFolder(RunFolder):
-    """A run folder that looks among its siblings before it works."""
+    """A run folder that reuses finished stages of sibling runs."""
 
     donors: tuple[str, ...] = ()
-    """Names of runs in the same folder, asked in this order."""
+    """Names of runs in the same folder, searched in this order."""
 
     def perform(self, key: StageKey, work: Work) -> Manifest:
-        """As `RunFolder.perform`; work that a donor has done with the same key is taken over from it."""
+        """As `RunFolder.perform`; a donor's finished stage with the same key is reused."""
         final = self.path / key.stage
         if not final.exists():
             donor = next((name for name in self.donors if _has(self.path.parent / name, key)), None)
@@ -38,7 +38,7 @@ class SharingFolder(RunFolder):
 
 
 def shared_stages(run: RunFolder) -> dict[str, str]:
-    """Stages that were taken over → the run that made them."""
+    """Reused stage → the run that executed it."""
     path = run.path / SHARED
     found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found
@@ -58,7 +58,7 @@ def _note(run: Path, stage: str, donor: str) -> None:
 
 
 def _take_over(source: Path, final: Path) -> None:
-    """A kill leaves either nothing or all of it at `final`; the manifest comes last."""
+    """Atomic under a kill: the manifest is written last."""
     beside = final.with_name(f".{final.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     for file in _files(source):

@@ -1,8 +1,8 @@
-"""A study's rows with their intervals, and the page that shows them.
+"""A study's tables with confidence intervals, as Markdown.
 
-Two intervals, because they answer two questions. Wilson's is over all boards pooled: how sure the pass rate of *these*
-trained models is. Student's t is over the loop seeds: how much the next training may differ. Each arm is compared with
-the reference in pairs of the same board of the same seed.
+Wilson's interval over all pooled boards is about the pass rate of *these* trained models. Student's t interval over the
+loop seeds is about the variation between trainings. Each arm is compared with the reference in pairs of the same board
+and seed.
 """
 
 from collections.abc import Sequence
@@ -27,32 +27,32 @@ class Row(Record):
     round: int
     part: str
     seeds: tuple[int, ...]
-    """Loop seeds that have it."""
+    """Loop seeds with this result."""
     episodes: int
     passed: int
     pass_rate: float
     """Of all boards pooled."""
     ci95: tuple[float, float]
-    """Wilson interval of it."""
+    """Wilson interval of the pass rate."""
     by_seed: tuple[float, ...]
     """Pass rate of each loop seed."""
     seeds95: tuple[float, float] | None
     """t interval of the mean over the loop seeds; None where there is one seed."""
     difference: float | None
-    """Pass rate less that of the reference, consolidated after round 1, on the same boards."""
+    """Pass rate minus the reference's after round 1 (distilled), on the same boards."""
     difference95: tuple[float, float] | None
     """Paired bootstrap over boards."""
     response_tokens: float
     """Mean tokens of a response, mean over seeds."""
     trajectory_tokens: float
     truncation_rate: float
-    """Share of responses that hit the token cap, mean over seeds."""
+    """Share of truncated responses, mean over seeds."""
     invalid_rate: float
     knowledge_tokens: float | None
 
 
 def rows_of(result: StudyResult, places: Sequence[Place]) -> list[Row]:
-    """A row for every place that has been measured with at least one seed."""
+    """A row for every place with results of at least one seed."""
     reference = _cells(result, Place("", REFERENCE))
     return [
         _row(place, found, {cell.seed: cell for cell in reference})
@@ -67,12 +67,12 @@ def round_places(result: StudyResult, part: str = HELD_OUT) -> list[Place]:
 
 
 def suite_parts(result: StudyResult) -> list[str]:
-    """Out-of-distribution parts that were measured."""
+    """Out-of-distribution parts with results."""
     return sorted({cell.part for cell in result.cells if cell.part.startswith("ood/")})
 
 
 def all_rows(result: StudyResult) -> dict[str, list[Row]]:
-    """Name of the comparison → its rows; comparisons of which only the reference was measured are left out."""
+    """Name of the comparison → its rows; without comparisons that have results of the reference only."""
     found = {comparison.name: rows_of(result, comparison.places) for comparison in COMPARISONS}
     compared = {name for name, rows in found.items() if {row.arm for row in rows} > {REFERENCE}} | {"knowledge"}
     found = {name: rows for name, rows in found.items() if name in compared}
@@ -113,7 +113,7 @@ def _row(place: Place, cells: Sequence[Cell], reference: dict[int, Cell]) -> Row
 
 
 def _difference(place: Place, cells: Sequence[Cell], reference: dict[int, Cell]) -> Estimate | None:
-    """Against the reference on the boards that both played; None for the reference itself and for other suites."""
+    """Difference from the reference on common boards; None for the reference itself and for other suites."""
     if (place.arm, place.round, place.part) == (REFERENCE, 1, HELD_OUT) or place.part.startswith("ood/"):
         return None
     known = [cell for cell in cells if cell.seed in reference]
@@ -170,12 +170,12 @@ _COLUMNS = (
 
 
 def summary_columns() -> tuple[str, ...]:
-    """Headings of `summary_cells`, for a terminal."""
+    """Column headings of `summary_cells`."""
     return ("arm", *_COLUMNS[1:5], _COLUMNS[-1])
 
 
 def summary_cells(row: Row) -> list[str]:
-    """The figures of a row that matter most."""
+    """The main figures of a row, for a terminal."""
     cells = _cells_of(row)
     return [*cells[:5], cells[-1]]
 

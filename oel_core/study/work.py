@@ -1,4 +1,4 @@
-"""One run of a study: its stages in order, through the functions that every run uses."""
+"""Runs the stages of one run of a study."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,36 +18,36 @@ from oel_core.study.plan import RUNS, Job
 from oel_core.study.sharing import SharingFolder
 
 
-def nothing(*arguments: object) -> None:
-    """The callback of a caller who does not look."""
+def ignore(*arguments: object) -> None:
+    """The default callback: does nothing."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What a caller wants to know while a run is worked on, and how models are loaded."""
+    """Callbacks of a run, and the policy loader."""
 
     progress: Callable[[str], Progress] = field(default=lambda label: silent)
-    """Stage in words → its progress callback."""
-    finished: Callable[[Round, str, Manifest], None] = nothing
-    """(round, stage, manifest) of every stage, the taken-over ones too."""
-    step: Callable[[Round, StepRecord], None] = nothing
-    """(round, step) as it happens."""
+    """Label of a stage → its progress callback."""
+    finished: Callable[[Round, str, Manifest], None] = ignore
+    """Called with (round, stage, manifest) after every stage, reused ones included."""
+    step: Callable[[Round, StepRecord], None] = ignore
+    """Called with (round, step) after every optimizer step."""
     before_training: Callable[[], None] = release
-    """Gives memory back."""
+    """Called before a distillation, to free the memory of loaded policies."""
     load: LoadPolicy = load_policy
 
 
 def open_job(folder: Path, job: Job) -> SharingFolder:
-    """The run folder of a job, made when it is missing."""
+    """The run folder of a job, created if missing."""
     return SharingFolder(open_run(folder / RUNS, job.name).path, job.donors)
 
 
 def perform(folder: Path, job: Job, watch: Watch) -> None:
-    """Brings a run to its end. Stages that have finished are skipped, those of a donor with the same key taken over.
+    """Executes a run. Finished stages are skipped, a donor's stages with the same key are reused.
 
     Raises:
         ArtifactError: a stage was made with other settings; the message lists them.
-        ExtractionError, DistillationError: what was played gives this arm nothing to learn from.
+        ExtractionError, DistillationError: the collected episodes give this arm no training data.
     """
     run = open_job(folder, job)
     with run.locked():
@@ -58,7 +58,7 @@ def perform(folder: Path, job: Job, watch: Watch) -> None:
 
 
 def _work(job: Job, round: Round, watch: Watch) -> None:
-    """One round, or the part of it that leaves knowledge."""
+    """Executes one round, or its stages up to the knowledge files."""
     stages = knowledge_stages(job.config) if job.knowledge_only and round.number else []
     if not job.knowledge_only:
         stages = round_stages(round)

@@ -1,4 +1,4 @@
-"""The files that a study leaves: `study.json`, `study.md` and `plots/`, and what it was last called with."""
+"""The output files of a study: `study.json`, `study.md` and `plots/`, and its plan."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ PLAN, JSON, PAGE = "study.yaml", "study.json", "study.md"
 
 
 def write_plan(folder: Path, plan: StudyPlan) -> None:
-    """Notes what the study was called with."""
+    """Writes the plan to the study's folder."""
     write_atomic(folder / PLAN, dump_yaml(plan.model_dump(mode="json")).encode())
 
 
 def write_results(folder: Path, result: StudyResult) -> list[Path]:
-    """Writes all files and returns them, the page first."""
+    """Writes all output files and returns their paths, `study.md` first."""
     write_atomic(folder / JSON, (result.model_dump_json(indent=1) + "\n").encode())
     write_atomic(folder / PAGE, markdown(result).encode())
     return [folder / PAGE, folder / JSON, *draw_all(result, folder / FOLDER)]

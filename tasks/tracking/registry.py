@@ -25,7 +25,7 @@ from tasks.tracking.settings import TrackingSettings
 
 CHAMPION, PREVIOUS = "champion", "previous"
 INTENT, EVENT = "oel.intent", "oel.event."
-LEASE, PATIENCE_S = ".registry.json", 30.0
+LEASE, LEASE_TIMEOUT_S = ".registry.json", 30.0
 MAX_REASON = 1000
 
 
@@ -63,14 +63,14 @@ Step = Callable[[str], None]
 """Told what is about to be written; a test kills the process there."""
 
 
-def unwatched(step: str) -> None:
+def ignore_step(step: str) -> None:
     """The `on_step` of everybody but tests."""
 
 
 class Registry:
     """The registered model of one run folder. Every change is made alone and can be repeated."""
 
-    def __init__(self, tracker: Tracker, *, on_step: Step = unwatched) -> None:
+    def __init__(self, tracker: Tracker, *, on_step: Step = ignore_step) -> None:
         if tracker.settings.registered_model is None:
             raise ConfigError(
                 "registered_model is null in mlflow.yaml: without a registered model there is no champion. Name one"
@@ -155,7 +155,7 @@ class Registry:
             self._client.set_model_version_tag(self.model, version.version, name, visible(value))
 
     def _alone(self) -> Any:
-        return held(self._run.path / LEASE, "moving the champion", wait_s=PATIENCE_S)
+        return held(self._run.path / LEASE, "moving the champion", wait_s=LEASE_TIMEOUT_S)
 
     def _commit(
         self,

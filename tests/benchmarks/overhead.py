@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
+from flows.local import start_temporary_server, use_local_services, wait_until_ready
 from oel_core.config.run import OelConfig, load_config
 from oel_core.reporting import write_report
 from oel_core.rounds.round import Round
@@ -128,7 +128,7 @@ def main() -> None:
         root = Path(folder)
         use_local_services(root, verbose=False)
         start_temporary_server(root)
-        wait_until_it_answers()
+        wait_until_ready()
         print(table(measure(config, root, options.pairs)))
 
 

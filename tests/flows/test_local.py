@@ -12,7 +12,7 @@ import pytest
 
 from flows import local
 from flows.cli.app import call
-from flows.local import kill_temporary_server, start_temporary_server, use_local_services, wait_until_it_answers
+from flows.local import kill_temporary_server, start_temporary_server, use_local_services, wait_until_ready
 from flows.services.process import Service
 from flows.services.servers import UpSettings, write_settings
 from oel_core.errors import ConfigError, OelError
@@ -55,7 +55,7 @@ def test_an_api_that_does_not_start_is_one_clear_error(
     stand_in(monkeypatch, *command)
     start_temporary_server(tmp_path)
     with pytest.raises(OelError, match=r"temporary-server\.log.*PREFECT_API_URL"):
-        wait_until_it_answers(patience_s=0.5)
+        wait_until_ready(timeout_s=0.5)
     assert "PREFECT_API_URL" not in os.environ
 
 
@@ -63,7 +63,7 @@ def test_a_server_of_the_users_own_is_used_as_it_is(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     start_temporary_server(tmp_path)
     assert local._server is None
-    wait_until_it_answers()
+    wait_until_ready()
     kill_temporary_server()
     assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
 
@@ -116,7 +116,7 @@ def test_a_root_with_odd_signs_gets_its_databases_inside(tmp_path: Path, monkeyp
     monkeypatch.setenv("PREFECT_HOME", str(root / ".prefect"))
     (root / ".prefect").mkdir(parents=True)
     start_temporary_server(root)
-    wait_until_it_answers()
+    wait_until_ready()
     settings = TrackingSettings().resolved(root, "first")
     client = MlflowClient(settings.tracking_uri)
     experiment = client.create_experiment("one", artifact_location=settings.artifact_location)

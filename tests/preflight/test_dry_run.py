@@ -22,7 +22,7 @@ def _no_hub_and_a_large_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "cached_file", lambda hub_id, name: None)
     monkeypatch.setattr(module, "_from_hub", lambda hub_id: None)
     monkeypatch.setattr(module, "_hub_gives", lambda hub_id: False)
-    monkeypatch.setattr(module, "look_around", lambda config, root: LARGE)
+    monkeypatch.setattr(module, "inspect_machine", lambda config, root: LARGE)
     monkeypatch.setattr(lm_harness, "installed", lambda: False)
 
 
@@ -47,7 +47,7 @@ def test_the_quickstart_can_start() -> None:
 
 
 def test_a_paper_preset_names_everything_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "look_around", lambda config, root: Machine("cpu", 2**33, 2**33))
+    monkeypatch.setattr(module, "inspect_machine", lambda config, root: Machine("cpu", 2**33, 2**33))
     missing = look("paper-sokoban-4b").missing
     assert [line.partition(":")[0] for line in missing] == ["model", "evaluation", "gpu", "memory", "disk"]
     assert "hub cannot be reached" in missing[0]
@@ -114,7 +114,7 @@ def test_nothing_is_loaded_and_nothing_written(monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_machine_is_looked_at_where_the_runs_will_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    machine = module.look_around(load_config("quickstart", ["model.device=cpu"]), tmp_path / "not" / "there")
+    machine = module.inspect_machine(load_config("quickstart", ["model.device=cpu"]), tmp_path / "not" / "there")
     assert machine.device == "cpu"
     assert machine.memory > 2**28
     assert machine.disk > 0

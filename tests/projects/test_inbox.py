@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oel_core.config.run import OelConfig, parse_config
 from oel_core.errors import ArtifactError
-from oel_core.projects.inbox import Received, deal, new_experience
+from oel_core.projects.inbox import Received, assign_episodes, new_experience
 from oel_core.runs.jsonl import LineError, jsonl_bytes
 from oel_core.types import Message, Split, Trajectory
 from tests.builders import episode, turn
@@ -178,7 +178,7 @@ def test_however_it_grows_every_episode_is_seen_once(
 
 @pytest.mark.parametrize("count", [2, 3, 10, 40, 200])
 def test_a_round_gets_what_it_asks_for_however_few_there_are(count: int) -> None:
-    dealt = deal(config(), received(count), 3)
+    dealt = assign_episodes(config(), received(count), 3)
     extract = [(one, source) for one, source in dealt if one.split is Split.EXTRACT]
     distill = [(one, source) for one, source in dealt if one.split is Split.DISTILL]
     assert not {source.line for _, source in extract} & {source.line for _, source in distill}
@@ -204,13 +204,13 @@ def test_the_share_that_is_read_leaves_at_least_one_on_both_sides(share: float, 
         },
         "test",
     )
-    dealt = deal(settings, received(20), 1)
+    dealt = assign_episodes(settings, received(20), 1)
     lines = {split: {source.line for one, source in dealt if one.split is split} for split in Split}
     assert (len(lines[Split.EXTRACT]), len(lines[Split.DISTILL])) == (read, 20 - read)
 
 
 def test_dealing_is_the_same_each_time_and_other_in_another_round() -> None:
-    first, again, other = (deal(config(), received(30), number) for number in (1, 1, 2))
+    first, again, other = (assign_episodes(config(), received(30), number) for number in (1, 1, 2))
     assert first == again
     assert [source.line for _, source in first] != [source.line for _, source in other]
     assert json.loads(first[0][0].model_dump_json())["id"] == "r01-extract-k00-e0000"

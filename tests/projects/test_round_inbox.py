@@ -8,7 +8,7 @@ import pytest
 
 from oel_core.config.run import OelConfig, parse_config
 from oel_core.errors import ArtifactError
-from oel_core.projects.inbox import INBOX, SOURCES, Received, deal
+from oel_core.projects.inbox import INBOX, SOURCES, Received, assign_episodes
 from oel_core.projects.quarantine import LeftOut, left_out_lines
 from oel_core.projects.round_inbox import set_aside
 from oel_core.projects.triggers import Outcome, Trigger, begin, end, join
@@ -128,7 +128,7 @@ def test_a_quarantine_that_cannot_be_written_is_said(run: RunFolder, inbox: Path
 def collected(configuration: OelConfig, run: RunFolder) -> dict[int, str]:
     """Deals round 1 as its first stage does; returns line of the inbox → an id that its episode has in the round."""
     received = list(read_jsonl(run.path / round_name(1) / INBOX, Received))
-    sources = [source for _, source in deal(configuration, received, 1)]
+    sources = [source for _, source in assign_episodes(configuration, received, 1)]
     write_atomic(run.stage_path(1, "collect") / SOURCES, jsonl_bytes(sources))
     return {source.line: source.id for source in sources}
 

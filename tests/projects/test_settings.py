@@ -6,7 +6,7 @@ import pytest
 
 from oel_core.config.run import OelConfig, load_config
 from oel_core.errors import ConfigError
-from oel_core.projects.settings import Asked, asked_config, change_of, keep_config, settings_changes, told_changes
+from oel_core.projects.settings import Asked, asked_config, change_lines, change_of, keep_config, settings_changes
 from oel_core.runs.folder import CONFIG, RunFolder, open_run
 
 
@@ -42,8 +42,8 @@ def test_a_trigger_changes_only_what_it_names_and_the_project_keeps_it(run: RunF
         ("one", preset, ()),
         ("three", None, ("gate.margin: 0.1 → 0.2",)),
     ]
-    assert told_changes(run, "three") == ["settings changed: gate.margin: 0.1 → 0.2"]
-    assert told_changes(run, "four") == []
+    assert change_lines(run, "three") == ["settings changed: gate.margin: 0.1 → 0.2"]
+    assert change_lines(run, "four") == []
 
 
 def test_another_preset_is_named_and_told(run: RunFolder, preset: str) -> None:
@@ -51,14 +51,14 @@ def test_another_preset_is_named_and_told(run: RunFolder, preset: str) -> None:
     other = triggered(run, "two", "quickstart")
     assert other == load_config("quickstart")
     assert settings_changes(run)[1].preset == "quickstart"
-    (told,) = told_changes(run, "two")
+    (told,) = change_lines(run, "two")
     assert told.startswith("preset quickstart: ")
     assert "distill.steps: 3 → " in told
 
 
 def test_a_project_that_nobody_named_a_preset_for_is_made_with_the_quickstart(run: RunFolder) -> None:
     assert triggered(run, "one") == load_config("quickstart")
-    assert told_changes(run, "one") == ["preset quickstart: as it is"]
+    assert change_lines(run, "one") == ["preset quickstart: as it is"]
 
 
 def test_rounds_that_grow_are_no_change(run: RunFolder, preset: str) -> None:

@@ -15,12 +15,12 @@ from oel_core.projects.triggers import (
     begin,
     end,
     file_stem,
+    finished_trigger,
     join,
     note,
     open_round,
     outcome_of,
     read_trigger,
-    settled,
     trigger_path,
 )
 from oel_core.runs.folder import MANIFEST, RunFolder, open_run, round_name
@@ -111,21 +111,21 @@ def test_an_open_round_is_found_until_something_came_of_it(run: RunFolder) -> No
 
 def test_a_trigger_whose_round_another_one_ended_begins_no_further_round(run: RunFolder) -> None:
     begin(OelConfig(), run, "first", champion=0)
-    assert settled(run, "first") is None  # killed here
+    assert finished_trigger(run, "first") is None  # killed here
     join(run, "second", 1)
     over(run, 1, "second", "promoted")
-    found = settled(run, "first")
+    found = finished_trigger(run, "first")
     assert found is not None
     assert (found.id, found.outcome, found.round) == ("first", "promoted", 1)
     assert read_trigger(run, "first") == found
-    assert settled(run, "third") is None
+    assert finished_trigger(run, "third") is None
 
 
 def test_a_kill_before_the_trigger_is_noted_keeps_its_rounds_outcome(run: RunFolder) -> None:
     begun = begin(OelConfig(), run, "one", champion=0)
     ended = over(run, 1, "one", "refused")
     note(run, begun)  # as if the kill had come between the two writes
-    assert settled(run, "one") == ended == outcome_of(run, 1)
+    assert finished_trigger(run, "one") == ended == outcome_of(run, 1)
 
 
 def test_rounds_of_a_plain_run_come_first_and_must_be_finished(run: RunFolder) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from flows.cli.shared import err
-from flows.recovery.ending import tell_cancelled, tell_killed, within_patience
+from flows.recovery.ending import tell_cancelled, tell_killed, within_timeout
 from flows.recovery.sigterm import on_sigterm
 from oel_core.runs.folder import RunFolder
 
@@ -23,7 +23,7 @@ def leaving_at_once(run: RunFolder, exit_code: int) -> Iterator[None]:
 
     def leave(number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         err.print("\nInterrupted. Run the same command again to go on.", style="red")
-        within_patience(lambda: tell_killed(run), lambda: tell_cancelled(run))
+        within_timeout(lambda: tell_killed(run), lambda: tell_cancelled(run))
         from flows.local import kill_temporary_server
 
         kill_temporary_server()

@@ -31,7 +31,7 @@ def run(
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what the run needs and what is missing.")] = False,
 ) -> None:
     """Run the learning loop, or go on with the run of that name."""
-    from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
+    from flows.local import start_temporary_server, use_local_services, wait_until_ready
     from flows.pages.time_left import RoundTime
     from oel_core.config.run import load_config
 
@@ -47,7 +47,7 @@ def run(
         start_temporary_server(root)
         from flows.learning_loop import learning_loop
 
-        wait_until_it_answers()
+        wait_until_ready()
         rows = learning_loop(config, folder.name, root)
     _show(rows, as_json)
     if not as_json:

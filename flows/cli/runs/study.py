@@ -32,7 +32,7 @@ def study(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
 ) -> None:
     """Compare ways to learn with several loop seeds, or go on with the study of that name."""
-    from flows.local import start_temporary_server, use_local_services, wait_until_it_answers
+    from flows.local import start_temporary_server, use_local_services, wait_until_ready
     from oel_core.study.plan import make_plan
 
     chosen = [part.strip() for part in arms.split(",") if part.strip()] if arms is not None else None
@@ -44,7 +44,7 @@ def study(
         start_temporary_server(root)
         from flows.study import study as run_study
 
-        wait_until_it_answers()
+        wait_until_ready()
         result = run_study(plan, folder.name, root)
     _show(result, folder.path, as_json)
     for run, why in sorted(result.failed.items()):

@@ -30,7 +30,7 @@ def up(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if never given.")] = None,
     expose: Annotated[bool, typer.Option("--expose", help="Allow an address that other machines can reach.")] = False,
-    patience: Annotated[float, typer.Option(help="Seconds that a service may take to come up.")] = 300.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a service to respond.")] = 300.0,
     as_json: AsJson = False,
 ) -> None:
     """Start the Prefect server, the MLflow server and the workers, or those of them that have died."""
@@ -46,7 +46,7 @@ def up(
     settings = _settings(before, host, prefect_port, mlflow_port, pool, address is not None)
     nothing_ran = control.nothing_lives(where)
     say = _quiet if as_json else _say
-    control.up(where, settings, address, expose=expose, patience_s=patience, say=say)
+    control.up(where, settings, address, expose=expose, timeout_s=timeout, say=say)
     use_services(where)
     use_tracking(where, address)
     from flows.recovery.abandoned import mark_dead

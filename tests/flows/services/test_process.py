@@ -168,7 +168,7 @@ def test_a_service_of_another_machine_is_said_at_once_with_the_way_out(tmp_path:
     other = one.model_copy(update={"process": one.process.model_copy(update={"machine": machine})})
     state_path(tmp_path, "thing").write_text(other.model_dump_json())
     for act in (
-        lambda: up(tmp_path, UpSettings(), None, expose=False, patience_s=1, say=lambda line: None),
+        lambda: up(tmp_path, UpSettings(), None, expose=False, timeout_s=1, say=lambda line: None),
         lambda: down(tmp_path, grace_s=1, say=lambda line: None),
     ):
         with pytest.raises(ServiceError, match=r"started on a-container-that-is-gone.*delete .*thing\.json"):

@@ -56,7 +56,7 @@ def test_a_busy_port_is_named_with_who_holds_it(taken: int) -> None:
 def test_up_says_it_before_it_starts_anything(tmp_path: Path, taken: int) -> None:
     settings = UpSettings(mlflow_port=taken)
     with pytest.raises(ConfigError, match="--mlflow-port"):
-        up(tmp_path, settings, None, expose=False, patience_s=1, say=lambda line: None)
+        up(tmp_path, settings, None, expose=False, timeout_s=1, say=lambda line: None)
     assert status(tmp_path) == []
 
 
