@@ -1,4 +1,4 @@
-"""The champion plays and leaves its episodes in an inbox, as a deployment would."""
+"""The champion plays episodes and writes them to an inbox, as a deployment would."""
 
 import re
 from pathlib import Path
@@ -23,13 +23,13 @@ from oel_core.types import Split
 from tasks.tracking.registry import CHAMPION
 
 REPLICA = 127
-"""Of the seeds used here, so that they are none of those that rounds play themselves. With `environment.seeds: paper`
-all replicas play the same boards, and so do these episodes."""
+"""Replica number of the seeds used here, distinct from those of rounds. With `environment.seeds: paper` all replicas
+play the same boards, and so do these episodes."""
 
 
 @flow(name="collect-only", flow_run_name="{name} collect")
 def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigger: str, root: Path) -> Path:
-    """Plays `episodes` new training episodes and returns the file they are in; a trigger that has one plays none."""
+    """Plays `episodes` new training episodes and returns their file; idempotent per trigger."""
     check(config)
     run = open_run(root, name)
     inbox.mkdir(parents=True, exist_ok=True)
@@ -59,13 +59,13 @@ def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigg
 
 
 def _left(inbox: Path, name: str, stem: str) -> Path | None:
-    """The file that this very trigger of this very project left; names may be parts of each other."""
+    """The file of exactly this trigger and project (one name may be a prefix of another), or None."""
     one = re.compile(rf"{re.escape(name)}-r\d{{2}}-\d{{6}}-{re.escape(stem)}\.jsonl")
     return next((path for path in sorted(inbox.iterdir()) if one.fullmatch(path.name)), None)
 
 
 def _played(inbox: Path, name: str, round_index: int) -> int:
-    """Episodes that earlier calls have taken from this round's seeds; the file names say it."""
+    """Number of this round's seeds that earlier calls have used, from the file names."""
     prefix = f"{name}-r{round_index:02d}-"
     ends = [path.name.removeprefix(prefix)[:6] for path in inbox.glob(f"{prefix}*.jsonl")]
     return max((int(end) for end in ends if end.isdigit()), default=0)

@@ -1,4 +1,4 @@
-"""Measurements of one round; of round 0, the base model's."""
+"""Evaluation of one round; for round 0, of the base model."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,6 @@ from tasks.tracking.settings import TrackingSettings
 
 @flow(name="evaluate-round", flow_run_name="{round.run.name} evaluate round {round.number}")
 def evaluate_round(round: Round, parts: Sequence[str], tracking: TrackingSettings) -> None:
-    """Measures these of the round's arms and out-of-distribution suites. What has been measured is skipped."""
+    """Runs the given parts of the round's evaluation. Finished ones are skipped."""
     for stage in evaluation_stages(parts):
         evaluate(stage, round, tracking)

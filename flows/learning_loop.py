@@ -1,4 +1,4 @@
-"""The learning loop: measure the base model, then one round after the other. `oel run` runs it."""
+"""The learning loop: evaluates the base model, then runs all rounds. Called by `oel run`."""
 
 from pathlib import Path
 

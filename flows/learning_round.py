@@ -17,7 +17,7 @@ from tasks.tracking.settings import TrackingSettings
 
 @flow(name="learning-round", flow_run_name="{round.run.name} round {round.number}")
 def learning_round(round: Round, tracking: TrackingSettings) -> None:
-    """Brings one round to its end. Stages that have finished are skipped."""
+    """Runs one round. Finished stages are skipped."""
     config, number = round.config, round.number
     with tracker_of(tracking, round.run).running(str(number)):
         for stage in [*knowledge_stages(config), *distillation_stages(config)]:

@@ -1,4 +1,4 @@
-"""Where a person looks at a run in a browser: pages of the MLflow server that shows it, if one runs."""
+"""URLs of a run's pages on the MLflow server, if one runs."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tasks.tracking.settings import TrackingSettings, load_settings
 
 
 def mlflow_server(root: Path, settings: TrackingSettings) -> str | None:
-    """The address of a server that shows what is tracked with these settings (resolved): theirs, or that of `oel up`.
+    """The URL of a server with the runs of these settings (resolved): the configured one, or that of `oel up`.
 
     None where no server of this root runs, or it has another database.
     """

@@ -1,7 +1,7 @@
 """Prefect without a server: a temporary API on SQLite under the run root, unless one is configured or `oel up` runs.
 
-Prefect would start one by itself, but that one outlives a process that is killed alone. This one has a guardian, so it
-ends with whoever started it, and it comes up (some 10 seconds) while Prefect is being imported here. To be used before
+Prefect would start one by itself, but that one survives a SIGKILL of its parent. This one runs under a guardian
+process, so it ends with its parent, and it starts (some 10 seconds) while Prefect is being imported here. Use it before
 that import.
 """
 
@@ -19,11 +19,11 @@ from oel_core.runs.folder import require_root
 from oel_core.runs.guardian import guarded
 
 START_S = 180.0
-"""A busy machine needs longer than one would think."""
+"""Start timeout, seconds; long enough for a busy machine."""
 GRACE_S = 0.5
-"""What the database holds survives a kill, so there is nothing to wait for."""
+"""Grace period before SIGKILL, seconds; short, because the database survives a kill."""
 OWN = ("PREFECT_HOME", "PREFECT_SERVER_MEMO_STORE_PATH")
-"""Places that the user may have chosen."""
+"""Paths that the user may have configured."""
 BARE = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 """As Prefect starts its own: neither a UI nor background services."""
 
@@ -65,9 +65,11 @@ def start_temporary_server(root: Path) -> None:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # an interrupt of the terminal is not for the server
+            start_new_session=True,  # keeps the terminal's SIGINT from the server
         )
-    atexit.register(kill_temporary_server)  # registered first, so called last: Prefect still sends what it has to say
+    atexit.register(
+        kill_temporary_server
+    )  # registered first, so called last, after Prefect has sent its pending events
     os.environ.update({name: settings[name] for name in ("PREFECT_API_URL", "NO_PROXY")})
 
 
@@ -93,7 +95,7 @@ def wait_until_ready(timeout_s: float = START_S) -> None:
 
 
 def kill_temporary_server() -> None:
-    """Ends the temporary API, if this process has started one. Its database survives that."""
+    """Terminates the temporary API, if this process has started one. Its database is kept."""
     global _server
     server, _server = _server, None
     if server is None:

@@ -1,7 +1,7 @@
 """The recurring round: from the champion's model, with new experience, through the gate.
 
-All state is in the run folder and the registry, so any worker can run it, and go on with what a killed one left. The
-same trigger id gives the same outcome, however often it comes.
+All state is in the run folder and the registry, so any worker can run it and resume after a killed one. Idempotent: the
+same trigger id gives the same outcome.
 """
 
 import time
@@ -55,10 +55,10 @@ def next_round(
     tracking: TrackingSettings | None = None,
     wait_s: float = 0.0,
 ) -> Trigger:
-    """Runs the project's next round, or goes on with the one that is open, and says what came of it.
+    """Runs the project's next round, or resumes the open one, and returns the trigger with its outcome.
 
-    The settings are the project's own but for what is `asked`, and that is the project's own from then on.
-    `wait_s`: how long to wait for another round of the project to end before refusing.
+    The settings are the project's, updated by `asked`; the update is stored in the project.
+    `wait_s`: timeout for acquiring the project's lease, seconds.
     """
     settings = tracking or load_settings()
     state: State[Any] = next_round_flow(asked, name, trigger, root, settings, wait_s, return_state=True)
@@ -72,7 +72,7 @@ def next_round(
 def next_round_flow(
     asked: Asked, name: str, trigger: str, root: Path, settings: TrackingSettings, wait_s: float
 ) -> State[Trigger]:
-    """See `next_round`; the last state's name and type are the outcome's."""
+    """See `next_round`; the final state's name and type depend on the outcome."""
     found = _next_round(asked, name, trigger, root, settings, wait_s)
     return outcome_state(found, data=found)
 
@@ -109,13 +109,13 @@ def _next_round(
 
 
 def _begin(config: OelConfig, run: RunFolder, trigger: str, champion: int) -> Trigger:
-    """Begins a round with what the champion's model can learn from, or says why there is none."""
+    """Begins a round with the episodes that the champion's model can be trained on, if there are enough."""
     admission = Admission(config, Round(config, run, champion).model())
     return begin(config, run, trigger, champion, admission.require)
 
 
 def _finish(round: Round, trigger: str, settings: TrackingSettings) -> Trigger:
-    """Everything that the round still lacks."""
+    """Runs the unfinished stages of the round, the gate and the promotion."""
     run = round.run
     tracker = tracker_of(settings, run)
     tracker.log_config(round.config)
@@ -139,20 +139,20 @@ def _finish(round: Round, trigger: str, settings: TrackingSettings) -> Trigger:
         description=f"Gate of round {round.number} of {run.name}: {outcome}",
     )
     ended = _end(round, trigger, outcome, detail, settings)
-    report(run, settings)  # after the outcome, which says who is champion
+    report(run, settings)  # after the outcome, which determines the champion
     return ended
 
 
 def _lacks_report(run: RunFolder, over: Trigger) -> bool:
-    """Whether a kill came between the end of the trigger's round and its report."""
+    """Whether the trigger's round ended without its report, because of a kill."""
     path = run.path / REPORT_FILE
     return over.outcome in ("promoted", "refused") and not (path.exists() and path.stat().st_mtime >= over.at)
 
 
 def _ends_round(round: Round, error: Exception) -> bool:
-    """Whether the round cannot be finished: nothing to learn from or with, or the same error as an attempt before.
+    """Whether the error is permanent: no training data, an unusable model, or the same error as an earlier attempt.
 
-    What a busy project, a disk, a network or a server may be the cause of leaves the round open, however often.
+    Errors that a busy project, a disk, a network or a server may cause always leave the round open.
     """
     if isinstance(error, (ExtractionError, DistillationError, PromptTooLongError)):
         return True
@@ -162,12 +162,12 @@ def _ends_round(round: Round, error: Exception) -> bool:
 
 
 def _what(error: Exception) -> str:
-    """The error in words; one that this project does not raise on purpose is named by its type."""
+    """The error message, with the type for errors of other packages."""
     return str(error) if isinstance(error, OelError) else f"{type(error).__name__}: {error}"
 
 
 def _measure(earlier: Round, settings: TrackingSettings) -> None:
-    """What the gate needs of an earlier round's model and is not there: a suite that is new, a folder deleted since."""
+    """Evaluates an earlier round's model on suites that the gate needs and that are missing (new or deleted)."""
     missing = [part for part in own_parts(earlier.config) if not earlier.stage(stage_name(part)).finished]
     if missing:
         with tracker_of(settings, earlier.run).running(str(earlier.number)):
@@ -175,13 +175,13 @@ def _measure(earlier: Round, settings: TrackingSettings) -> None:
 
 
 def _decide(round: Round, verdict: Verdict, settings: TrackingSettings) -> tuple[Outcome, str]:
-    """Promotes what the gate lets through, unless the champion changed while the round was running."""
+    """Promotes a model that passed the gate, unless the champion has changed meanwhile."""
     if not verdict.promote:
         return "refused", f"the gate refuses it: {', '.join(verdict.refusals)}"
     try:
         move = promote(round, verdict, settings)
     except BusyError:
-        raise  # somebody else moves the champion at this moment: the round stays open
+        raise  # another process is moving the champion: the round stays open
     except ArtifactError as error:
         return "refused", str(error)
     return "promoted", f"version {move.champion} replaces {move.replaced or 'the base model'}"

@@ -1,4 +1,4 @@
-"""What the forms of the deployments share: the presets as a choice, the worker's run root, what to do when busy."""
+"""Shared parameters of the deployments: presets as an enum, the worker's run root, behaviour when busy."""
 
 import os
 from collections.abc import Sequence
@@ -16,44 +16,44 @@ Preset = Enum("Preset", {name: name for name in preset_names()}, type=str)  # ty
 
 
 class WhenBusy(StrEnum):
-    """What a round does while another one of the same project runs."""
+    """Behaviour of a round while another one of the same project runs."""
 
     refuse = "refuse"
     queue = "queue"
 
 
 QUEUE_S = 24 * 3600.0
-"""How long a queued round waits."""
+"""Lease timeout of a queued round, seconds."""
 
 
 def resolve(preset: Enum, preset_file: str | None, overrides: Sequence[str]) -> OelConfig:
-    """The configuration that a form describes; a file goes before a preset's name."""
+    """The configuration of a form; a file takes precedence over a preset."""
     return load_config(preset_file or str(preset.value), overrides)
 
 
 def asked_of(preset: Enum | None, preset_file: str | None, overrides: Sequence[str]) -> Asked:
-    """What a project's form names; a file goes before a preset's name."""
+    """The settings requested in a project's form; a file takes precedence over a preset."""
     return Asked(preset=preset_file or (str(preset.value) if preset is not None else None), overrides=tuple(overrides))
 
 
 def resolve_for(
     root: Path, project: str, preset: Enum | None, preset_file: str | None, overrides: Sequence[str]
 ) -> OelConfig:
-    """The project's own configuration but for what its form names, which the project does not keep."""
+    """The project's configuration with the form's changes, which are not stored in the project."""
     require_run_name(project)
     return asked_config(RunFolder(root / project), asked_of(preset, preset_file, overrides))
 
 
 def run_root() -> Path:
-    """Where the worker keeps runs: `$OEL_ROOT`, as `oel up` sets it, else `runs`."""
+    """The worker's run root: `$OEL_ROOT`, set by `oel up`, else `runs`."""
     return Path(os.environ.get("OEL_ROOT", "runs"))
 
 
 def trigger_id(given: str | None) -> str:
-    """The id given, else the flow run's own, which stays the same when Prefect runs it again."""
+    """The given id, else the flow run's, which is the same when Prefect retries the run."""
     return given or str(flow_run.id)
 
 
 def lease_timeout_s(when_busy: WhenBusy) -> float:
-    """Seconds to wait for a project that is busy."""
+    """Timeout for acquiring a busy project's lease, seconds."""
     return QUEUE_S if when_busy is WhenBusy.queue else 0.0

@@ -1,7 +1,7 @@
-"""Waiting for a review: the flow run is paused with a form, and goes on when that or `oel review` has decided.
+"""Human review: the flow run is paused with a form, and resumes after a decision there or by `oel review`.
 
-The decision is always a file of the run. A watcher resumes the paused flow run as soon as the file is there, and
-decides itself when the time is over.
+The decision is always a file of the run. A watcher thread resumes the paused flow run when the file appears, and
+applies `review.on_timeout` after the timeout.
 """
 
 import time
@@ -31,17 +31,17 @@ DAY = 24 * 3600
 
 
 class ReviewForm(RunInput):
-    """What the reviewer fills in."""
+    """The reviewer's form."""
 
     decision: Literal["approve", "reject"] = "approve"
     drop: str = ""
-    """Numbers of the items to leave out, with commas between them."""
+    """Numbers of the items to drop, comma-separated."""
     note: str = ""
     author: str = ""
 
 
 def wait_for_review(round: Round) -> None:
-    """Returns when there is a decision, or when the time is over and `review.on_timeout` is `fail`."""
+    """Returns when there is a decision, or after the timeout if `review.on_timeout` is `fail`."""
     if round.stage(REVIEW).finished or decision_of(round) is not None:
         return
     name, number = round.run.name, round.number
@@ -64,7 +64,7 @@ def wait_for_review(round: Round) -> None:
 
 
 def _take(form: ReviewForm, round: Round) -> None:
-    """Writes what the form says; one that cannot be used is asked for again."""
+    """Stores the form's decision; an invalid form is requested again."""
     try:
         dropped = tuple(int(number) for number in form.drop.replace(",", " ").split())
         author = form.author.strip() or "somebody in the Prefect UI"
@@ -79,7 +79,7 @@ def _decision(decision: Any, dropped: tuple[int, ...], note: str, author: str, v
 
 @contextmanager
 def _watcher(round: Round, deadline: float, flow_run_id: UUID) -> Iterator[Event]:
-    """Resumes the flow run when a decision file appears or the time is over; sets the event when it gave up."""
+    """Resumes the flow run when a decision file appears or after the timeout; sets the event when it gives up."""
     done, gave_up = Event(), Event()
 
     def watch() -> None:
@@ -91,7 +91,7 @@ def _watcher(round: Round, deadline: float, flow_run_id: UUID) -> Iterator[Event
                     _time_is_over(round, gave_up)
                 with get_client(sync_client=True) as client:
                     client.resume_flow_run(flow_run_id, run_input=ReviewForm().model_dump())
-            except Exception as error:  # without this thread nobody would notice a decision any more
+            except Exception as error:  # an exception would end the thread, and with it the detection of decisions
                 get_logger("oel").warning("the review is looked for again: %s", error)
 
     thread = Thread(target=watch, name="review", daemon=True)

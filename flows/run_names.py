@@ -1,4 +1,4 @@
-"""Names of the flow runs of deployments, given when they are made. Prefect's own names are random."""
+"""Descriptive names of flow runs of deployments, set at their creation instead of Prefect's random ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ TEMPLATES: Mapping[str, str] = {
 
 
 def run_name(deployment: str, schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> str | None:
-    """The name of a flow run with these parameters; None, for a random one, of a deployment that is not ours.
+    """The name of a flow run with these parameters; None (a random name) for a foreign deployment.
 
     Args:
         deployment: its name.
-        schema: its parameters with their defaults, as Prefect describes them.
-        parameters: what the run is given.
+        schema: its parameter schema with defaults, in Prefect's format.
+        parameters: of the flow run.
     """
     properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
     values = {name: entry.get("default") for name, entry in properties.items()} | dict(parameters)

@@ -1,4 +1,4 @@
-"""A study: every arm with every loop seed, then tables and plots. `oel study` runs it."""
+"""The study flow: all arms with all loop seeds, then tables and plots. Called by `oel study`."""
 
 from pathlib import Path
 
@@ -23,9 +23,9 @@ from tasks.tracking.settings import TrackingSettings, load_settings
 def study(
     plan: StudyPlan, name: str, root: Path = Path("runs"), tracking: TrackingSettings | None = None
 ) -> StudyResult:
-    """Brings every run of the study to its end; what has finished is skipped.
+    """Executes all runs of the study; finished stages are skipped.
 
-    A run that has nothing to learn from (no passed episode, empty knowledge) fails alone: the results say why.
+    A run without training data (no passed episode, empty knowledge) fails alone and is reported in the results.
     """
     require_study(root / name)
     run = open_run(root, name)
@@ -44,7 +44,7 @@ def study(
 
 
 def _runs(plan: StudyPlan, folder: Path, settings: TrackingSettings) -> dict[str, str]:
-    """Run → why it failed."""
+    """Failed run → error."""
     failed: dict[str, str] = {}
     planned = jobs(plan, folder)
     for number, job in enumerate(planned, start=1):

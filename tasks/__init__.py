@@ -1,6 +1,6 @@
 """Prefect tasks: each checks the manifest, calls oel_core once, and tracks the result.
 
-Importing this package turns off the telemetry of the tools below, before any of them is imported.
+Importing this package turns off the telemetry of the libraries below, before any of them is imported.
 """
 
 import os

@@ -1,8 +1,7 @@
-"""What all stage tasks have in common. Manifests decide what is skipped, so Prefect caches and persists nothing.
+"""Options of all stage tasks. Manifests determine what is skipped, so Prefect's caching and persistence are off.
 
-Flows call stages, they do not submit them: stages share one model and take turns anyway, and with a second thread that
-computes, OpenMP keeps a second set of threads, counts more of them than there are cores, and puts them to sleep at
-every barrier. Small models were 2.6 times slower that way.
+Flows call tasks directly instead of submitting them: stages run one after the other anyway, and a second computing
+thread gives OpenMP a second thread pool, which oversubscribes the cores. Small models were 2.6 times slower that way.
 """
 
 from typing import Any

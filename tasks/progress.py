@@ -1,14 +1,14 @@
-"""Where running stages say how far they are. A command line sets the sink; without one nothing is shown."""
+"""Progress reports of running stages. A command line sets the sink; without one they are dropped."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Sink = Callable[[str, int, int], None]
-"""Called with a label, how much is done, and how much there is."""
+"""Called with a label, the completed and the total number of units."""
 
 
 def _nowhere(label: str, done: int, total: int) -> None:
-    """Shows nothing."""
+    """The default sink: drops the report."""
 
 
 _sink: Sink = _nowhere
@@ -16,7 +16,7 @@ _sink: Sink = _nowhere
 
 @contextmanager
 def shown_by(sink: Sink) -> Iterator[None]:
-    """Sends the progress of every stage in this process to `sink` for the time of the block."""
+    """Sends the progress of every stage in this process to `sink` within the block."""
     global _sink
     before, _sink = _sink, sink
     try:
@@ -26,5 +26,5 @@ def shown_by(sink: Sink) -> Iterator[None]:
 
 
 def progress(label: str) -> Callable[[int, int], None]:
-    """The progress callback of a stage that is shown as `label`."""
+    """The progress callback of a stage with this label."""
     return lambda done, total: _sink(label, done, total)

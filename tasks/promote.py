@@ -1,4 +1,4 @@
-"""Tasks: a round's checkpoint becomes a version, is judged, and may become the champion."""
+"""Tasks: registers a round's checkpoint, runs the gate, and promotes the champion."""
 
 from prefect import task
 
@@ -17,7 +17,7 @@ from tasks.tracking.target import of_round
 
 @task(name="register", task_run_name="register round {round.number}", **STAGE_OPTIONS)
 def register(round: Round, tracking: TrackingSettings) -> str | None:
-    """Registers the checkpoint that `distill` left as `candidate`; the same checkpoint is registered once."""
+    """Registers the round's checkpoint as `candidate`; the same checkpoint is registered once."""
     distilled = round.stage("distill")
     tracker = tracker_of(tracking, round.run)
     return tracker.register(str(round.number), distilled.path / CHECKPOINT, distilled.digest())
@@ -25,7 +25,7 @@ def register(round: Round, tracking: TrackingSettings) -> str | None:
 
 @task(name="gate", task_run_name="gate round {round.number}", **STAGE_OPTIONS)
 def gate(round: Round, tracking: TrackingSettings) -> Verdict:
-    """See `oel_core.stages.gate`. The verdict goes into the registry and becomes an artifact."""
+    """See `oel_core.stages.gate`. The verdict is stored in the registry and as an artifact."""
     manifest = judge_round(round)
     verdict = read_verdict(round.run, round.number)
     target = of_round(tracking, round)
@@ -38,7 +38,7 @@ def gate(round: Round, tracking: TrackingSettings) -> Verdict:
 
 @task(name="promote", task_run_name="promote round {round.number}", **STAGE_OPTIONS)
 def promote(round: Round, verdict: Verdict, tracking: TrackingSettings) -> Move:
-    """Makes a round's model the champion, if the one it was judged against still is. Done once for each verdict."""
+    """Makes a round's model the champion, if the one it was compared with still is. Done once per verdict."""
     registry = registry_of(tracking, round.run)
     version = registry.version_of_round(round.number)
     expected = registry.version_of_round(verdict.champion).version if verdict.champion else None

@@ -1,4 +1,4 @@
-"""When trying again can help: a disk, network or server hiccup. Every retry resumes from what is on disk."""
+"""Which errors are retried: transient faults of disk, network or servers. A retry resumes from the files on disk."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from oel_core.errors import (
 NEVER = (ConfigError, ArtifactError, ExtractionError, DistillationError, MemoryError)
 HICCUPS = (OSError, EnvironmentError_, PolicyError)
 SERVICES = ("mlflow", "sqlalchemy", "requests", "urllib3", "httpx", "httpcore")
-"""Packages whose exceptions mean that a service did not answer."""
+"""Packages whose exceptions mean that a service is unavailable."""
 
 
 def can_help(error: BaseException) -> bool:
-    """Whether doing the same again may go better. Never for wrong settings, files or inputs, or out-of-memory."""
+    """Whether a retry may succeed. Never for invalid settings, files or inputs, or out-of-memory."""
     chain = causes(error)
     if any(isinstance(link, NEVER) or _out_of_memory(link) for link in chain):
         return False
@@ -35,7 +35,7 @@ def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
 
 
 def causes(error: BaseException | None) -> list[BaseException]:
-    """The error and what it was raised from, outermost first."""
+    """The error and its chain of causes, outermost first."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
@@ -44,6 +44,6 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Torch's error is known by its name, so that it need not be imported; older drivers only say it in words."""
+    """Recognises torch's error by class name, to avoid the import, and older drivers' errors by message."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return "OutOfMemoryError" in names or "out of memory" in str(error).lower()

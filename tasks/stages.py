@@ -17,7 +17,7 @@ from tasks.tracking.target import of_round
 
 
 def run_stage(stage: Stage, round: Round, tracking: TrackingSettings) -> Manifest:
-    """Brings one stage of a round to its end. Optimiser steps are tracked as they happen.
+    """Runs one stage of a round. Optimizer steps are tracked as they happen.
 
     Raises:
         OelError: as the stage.

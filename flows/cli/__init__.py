@@ -1,1 +1,1 @@
-"""The commands of `oel`, one noun a file. Heavy imports happen inside the functions: `oel --help` must be quick."""
+"""The commands of `oel`. Heavy imports are inside the functions, so that `oel --help` is fast."""

@@ -1,4 +1,4 @@
-"""What a shell completes: names of runs, presets, suites and deployments; nothing from a folder that cannot be read."""
+"""Shell completion of runs, presets, suites and deployments; empty for unreadable folders."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,7 @@ def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def is_run(path: Path) -> bool:
-    """Whether it is a folder of a name that a run can have; other names are not handed to a shell."""
+    """Whether it is a folder with a valid run name; other names are not passed to the shell."""
     from oel_core.runs.folder import RUN_NAME
 
     return RUN_NAME.fullmatch(path.name) is not None and path.is_dir()

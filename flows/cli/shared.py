@@ -18,7 +18,7 @@ from oel_core.text.visible import visible, visible_json
 
 
 class PlainConsole(Console):
-    """A console for untrusted text: what is printed is neither markup nor able to steer the terminal."""
+    """A console for untrusted text: no markup, control characters escaped."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
@@ -46,14 +46,14 @@ RUNS = Path("runs")
 
 
 class VisibleRecord(logging.LogRecord):
-    """A line of the log, in which what a server or a model wrote cannot steer the terminal either."""
+    """A log record with control characters escaped."""
 
     def getMessage(self) -> str:
         return visible(super().getMessage())
 
 
 def echo(text: str) -> None:
-    """Untrusted text on the standard output, whole lines as they are."""
+    """Prints untrusted text to stdout without wrapping."""
     sys.stdout.write(visible(text) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""What a gate decided, in Markdown: every condition with its figure, and the comparisons they rest on."""
+"""A gate's verdict as Markdown: every condition with its value, and the comparisons."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What came of a trigger: its line, its details, and the last state of its flow run."""
+"""The outcome of a trigger as a line of text, details, and the final state of its flow run."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -18,23 +18,23 @@ T = TypeVar("T")
 
 
 def outcome_state(trigger: Trigger, details: Sequence[str] = (), data: T | None = None) -> State[T]:
-    """The last state of the flow run of a trigger that has an outcome; its message has a line for each detail.
+    """The final state of a trigger's flow run; its message has one line per detail.
 
-    `data` is what the flow run returns.
+    `data` is the flow run's result.
     """
     shown, message = SHOWN[trigger.outcome], "\n".join([outcome_line(trigger), *details])
     return State(type=StateType(shown.kind), name=shown.state, message=message, data=data)
 
 
 def outcome_line(trigger: Trigger) -> str:
-    """What came of a trigger, in one line."""
+    """The outcome in one line."""
     which = f"round {trigger.round} {trigger.outcome}" if trigger.round is not None else trigger.outcome
     first, _, _ = trigger.detail.partition("\n")
     return f"{which}: {visible_line(first, MOST)}" if first else which
 
 
 def outcome_details(run: RunFolder, trigger: Trigger) -> list[str]:
-    """What else there is to say of it: which settings it changed, which lines of the inbox were left out and why."""
+    """Details of the outcome: changed settings, unusable lines of the inbox with their reasons."""
     start = read_start(run, trigger.round) if trigger.round is not None else None
     left_out = start.inbox_left_out if start is not None else ()
     return [visible_line(line, MOST) for line in [*change_lines(run, trigger.id), *left_out, *_more(trigger)]]

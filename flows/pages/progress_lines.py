@@ -1,4 +1,4 @@
-"""Progress as lines of text, where nothing can be drawn: on a plain output, or in a flow run's log."""
+"""Progress as lines of text, for plain output and flow run logs."""
 
 import math
 import time
@@ -8,32 +8,32 @@ from dataclasses import dataclass
 from flows.pages.time_left import duration, stage_left
 
 RoundLeft = Callable[[float], float | None]
-"""Seconds that the round still takes, given how long its present stage has worked; None where it is not known."""
+"""Remaining seconds of the round, given the elapsed seconds of its present stage; None where unknown."""
 
 
 def unknown(elapsed_s: float) -> float | None:
-    """The `left` of a caller who knows no round."""
+    """The default `left`: unknown."""
     return None
 
 
 @dataclass
 class _Stage:
-    """What is known of one stage."""
+    """Progress of one stage."""
 
     since: float
     said: float
-    """When its last line was said."""
+    """Time of its last line."""
     begun_at: int
-    """How much was done when it was first heard of: more than nothing where a killed attempt is gone on with."""
+    """Completed units at its first report; above 0 for a resumed stage."""
 
 
 class ProgressLines:
-    """A sink of `tasks.progress`: a line when a stage starts, one when it is done, and some while it lasts.
+    """A sink of `tasks.progress`: a line when a stage starts, one when it ends, and periodic ones in between.
 
     Args:
-        say: takes the lines.
-        between_s: seconds from one line of a stage to the next, at least; by default there are none in between.
-        left: how long the round still takes.
+        say: called with each line.
+        between_s: minimum seconds between two lines of a stage; by default there are no periodic lines.
+        left: remaining time of the round.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ProgressLines:
             self._say(f"{label}: {done} of {total or '?'}{_bracketed(*parts, *self._of_round(now - stage.since))}")
 
     def _of_round(self, elapsed_s: float) -> list[str]:
-        """What is left of the round, where it is known; a list of one or none."""
+        """Remaining time of the round as a list of one text, or an empty list where unknown."""
         seconds = self._left(elapsed_s)
         return [] if seconds is None else [f"the round about {duration(seconds)}"]
 

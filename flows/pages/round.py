@@ -1,4 +1,4 @@
-"""What a round looks like in Markdown: its row beside the base model's, and what its knowledge gained and lost."""
+"""A round as Markdown: its results beside the base model's, and the diff of its knowledge."""
 
 from collections.abc import Sequence
 
@@ -29,12 +29,12 @@ def report_key(run: RunFolder) -> str:
 
 
 def review_key(run: RunFolder, round_index: int) -> str:
-    """The key of the artifact that shows what a round's reviewer decides about."""
+    """The key of the artifact with the items under review."""
     return f"{slug(run)}-review-{round_index:02d}"
 
 
 def review_markdown(round: Round) -> str:
-    """The round's items with their numbers and sources, what may conflict, and what is gone."""
+    """The round's items with numbers and sources, possible conflicts, and dropped items."""
     found, name = review_list(round), round.run.name
     parts = [f"# Review of {name}, round {round.number}", f"Or: `oel review {name} --approve --drop 3,7`"]
     for replica in range(round.config.collect.replicas):
@@ -45,7 +45,7 @@ def review_markdown(round: Round) -> str:
 
 
 def review_lines(entry: ReviewItem) -> list[str]:
-    """An item as a reviewer reads it: `+` when it is new, its number, its text, where it comes from."""
+    """An item under review: `+` if new, number, text, provenance."""
     first, *rest = _lines(entry.item) or [""]
     others = f"; see also {', '.join(map(str, entry.conflicts))}" if entry.conflicts else ""
     head = f"{'+' if entry.is_new else ' '} {entry.number:4d} {first}"
@@ -54,7 +54,7 @@ def review_lines(entry: ReviewItem) -> list[str]:
 
 
 def report_markdown(run: RunFolder, place: str) -> str:
-    """The rounds as a table and where the whole report is: `place` is an address or a path."""
+    """The rounds as a table and the report's location: `place` is a URL or a path."""
     return f"# Report on {run.name}\n\n{_report_link(place)}\n\n{table(summarise_run(run))}\n"
 
 
@@ -65,12 +65,12 @@ def _report_link(place: str) -> str:
 
 
 def outcome_key(run: RunFolder) -> str:
-    """The key of the artifact that says what came of the newest trigger."""
+    """The key of the artifact with the outcome of the newest trigger."""
     return f"{slug(run)}-outcome"
 
 
 def outcome_markdown(run: RunFolder, trigger: Trigger, place: str) -> str:
-    """What came of a trigger, the rounds so far, and where one reads on; `place` is the report's."""
+    """The outcome of a trigger, the rounds so far, and the report's location `place`."""
     parts = [f"# {run.name}: {escaped(outcome_line(trigger))}"]
     details = outcome_details(run, trigger)
     parts += ["\n".join(f"- {escaped(line)}" for line in details)] if details else []
@@ -130,7 +130,7 @@ def diff_markdown(changes: KnowledgeDiff) -> str:
 
 
 def _diff_block(lines: Sequence[str]) -> str:
-    """Text that a model wrote, so that it can neither leave its block nor hide anything."""
+    """A code block of untrusted text: escapes fences and control characters."""
     body = visible("\n".join(lines)).replace("```", "` ` `")
     return f"```diff\n{body or '  (nothing)'}\n```"
 

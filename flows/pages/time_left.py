@@ -1,4 +1,4 @@
-"""How long a stage and its round will still take, as far as that can be known."""
+"""Estimates the remaining time of a stage and its round."""
 
 import math
 
@@ -8,16 +8,16 @@ from oel_core.runs.round_start import last_begun
 
 
 class RoundTime:
-    """Seconds that the newest round of a run still takes, from what the stages of an earlier round took.
+    """Remaining seconds of a run's newest round, from the durations of an earlier round's stages.
 
-    Nothing is known in a run's first round.
+    Unknown in a run's first round.
     """
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
 
     def __call__(self, elapsed_s: float) -> float | None:
-        """Seconds left when the present stage has worked for `elapsed_s` seconds; None where it is not known."""
+        """Remaining seconds, given `elapsed_s` seconds of the present stage; None where unknown."""
         now = last_begun(self._run)
         earlier = [index for index in range(1, now) if self._run.has(index, "evaluate/held_out")]
         if not earlier:
@@ -26,7 +26,7 @@ class RoundTime:
         return max(0.0, math.fsum(took[stage] for stage in took.keys() - done.keys()) - elapsed_s)
 
     def _seconds(self, index: int) -> dict[str, float]:
-        """Finished stage of a round → seconds that it took."""
+        """Finished stage of a round → its duration, seconds."""
         found: dict[str, float] = {}
         for folder in self._run.stages(index):
             manifest = read_record(folder / MANIFEST, Manifest)
@@ -35,14 +35,14 @@ class RoundTime:
 
 
 def stage_left(elapsed_s: float, begun_at: int, done: int, total: int) -> float | None:
-    """Seconds left of a stage that has gone from `begun_at` to `done` of `total` in `elapsed_s` seconds."""
+    """Remaining seconds of a stage that went from `begun_at` to `done` of `total` in `elapsed_s` seconds."""
     if not begun_at < done < total:
         return None
     return elapsed_s * (total - done) / (done - begun_at)
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words, with one or two units."""
+    """A duration as text, with one or two units."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

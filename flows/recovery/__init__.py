@@ -1,1 +1,1 @@
-"""Flow runs that were killed, cancelled or cut off from their server."""
+"""Recovery of flow runs after kills, cancellations and server outages."""

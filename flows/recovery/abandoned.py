@@ -1,7 +1,7 @@
-"""Flow runs that a kill left in the state Running: Prefect cannot know that their process is gone.
+"""Marks zombie flow runs: those in the state Running whose process was killed.
 
-Whoever holds the lease of a run folder is its only process, so every earlier flow run noted there has ended. And
-`oel up` looks for the processes of all flow runs that are said to be running on this machine.
+The holder of a run folder's lease is its only process, so every earlier flow run recorded there has ended. `oel up`
+also checks the processes of all flow runs in the state Running on this machine.
 """
 
 from pathlib import Path
@@ -35,24 +35,24 @@ class NotedFlowRun(Record):
     """`prefect.json` in a run folder."""
 
     flow_run_id: str
-    """Of the loop that last worked on the folder."""
+    """Flow run of the last loop on the folder."""
 
 
 def take_over(run: RunFolder, flow_run_id: str) -> None:
-    """Marks what an earlier, killed loop left running as crashed, and notes the present one. Call it locked."""
+    """Marks the flow run of an earlier, killed loop as crashed, and records the present one. Requires the lease."""
     with get_client(sync_client=True) as client:
         _end_noted(client, run)
     write_atomic(run.path / NOTE, NotedFlowRun(flow_run_id=flow_run_id).model_dump_json().encode())
 
 
 def cancel_noted(run: RunFolder) -> None:
-    """Marks the flow run that works on the folder as cancelled, for a process that was interrupted and leaves."""
+    """Marks the folder's flow run as cancelled, in a process that exits on an interrupt."""
     with get_client(sync_client=True) as client:
         _end_noted(client, run, asked=True)
 
 
 def _end_noted(client: SyncPrefectClient, run: RunFolder, *, asked: bool = False) -> list[str]:
-    """Marks the noted flow run and everything under it, if they are said to be running; returns names."""
+    """Marks the recorded flow run and its children, where in the state Running; returns names."""
     path = run.path / NOTE
     if not path.exists():
         return []
@@ -66,14 +66,14 @@ def _end_noted(client: SyncPrefectClient, run: RunFolder, *, asked: bool = False
 
 
 def end_children(flow_run_id: str) -> None:
-    """Marks what runs under a flow run as cancelled, for a process that is about to leave."""
+    """Marks a flow run's children as cancelled, in a process that is about to exit."""
     with get_client(sync_client=True) as client:
         for child in _children(client, UUID(flow_run_id)):
             _crash(client, child, asked=True)
 
 
-def say_who(flow_run_id: str) -> None:
-    """Notes with the flow run which process it is, so that `mark_dead` can tell when it is gone."""
+def record_process(flow_run_id: str) -> None:
+    """Records the process in the flow run, so that `mark_dead` can check whether it is alive."""
     with get_client(sync_client=True) as client:
         found = client.read_flow_run(UUID(flow_run_id))
         labels = {**(found.labels or {}), PROCESS: this_process().model_dump_json()}
@@ -81,13 +81,13 @@ def say_who(flow_run_id: str) -> None:
 
 
 def mark_dead(root: Path, *, nothing_ran: bool) -> list[str]:
-    """Marks flow runs as crashed, or as cancelled where that was asked for, whose process is gone; returns names.
+    """Marks flow runs without a live process as crashed, or as cancelled if that was requested; returns names.
 
-    What they left running in MLflow is marked as killed.
+    Their MLflow runs are marked as killed.
 
     Those noted in a run folder under `root` that nobody alive holds are dead too.
 
-    `nothing_ran`: no process of any worker was alive, so a run that never came to say who it is has died too.
+    `nothing_ran`: no process of any worker was alive, so a run without a recorded process is dead too.
     """
     marked = []
     with get_client(sync_client=True) as client:
@@ -118,7 +118,7 @@ def _end_tracked(run: RunFolder) -> None:
 
 
 def _crash(client: SyncPrefectClient, flow_run: FlowRun, *, asked: bool = False) -> None:
-    """The flow run and everything under it. Where it was asked to end, or one above it was, it counts as cancelled."""
+    """Marks the flow run and its children: as cancelled if it or a parent was asked to end, else as crashed."""
     asked = asked or (flow_run.state is not None and flow_run.state.is_cancelling())
     for child in _children(client, flow_run.id):
         _crash(client, child, asked=asked)

@@ -1,4 +1,4 @@
-"""Telling the servers that a run ends now, as far as moments allow; a rerun finds out anyway."""
+"""Reports a run's end to Prefect and MLflow within a short timeout; otherwise the next start does it."""
 
 import sys
 import threading
@@ -11,8 +11,8 @@ from oel_core.runs.folder import RunFolder
 TIMEOUT_S = 3.0
 
 
-def tell_killed(run: RunFolder) -> None:
-    """Marks the run as killed where it is tracked, if that is possible within `TIMEOUT_S`."""
+def mark_run_killed(run: RunFolder) -> None:
+    """Marks the MLflow run as killed, within `TIMEOUT_S`."""
     if "tasks.tracking.client" not in sys.modules:
         return
 
@@ -22,11 +22,11 @@ def tell_killed(run: RunFolder) -> None:
 
         mark_killed(load_settings(), run)
 
-    within_timeout(mark)
+    run_within_timeout(mark)
 
 
-def tell_cancelled(run: RunFolder) -> None:
-    """Marks the run's flow run as cancelled in Prefect, if one was begun; for a process that was interrupted."""
+def mark_run_cancelled(run: RunFolder) -> None:
+    """Marks the Prefect flow run, if any, as cancelled, in an interrupted process."""
     if "flows.recovery.abandoned" not in sys.modules:
         return
     from flows.recovery.abandoned import cancel_noted
@@ -34,8 +34,8 @@ def tell_cancelled(run: RunFolder) -> None:
     cancel_noted(run)
 
 
-def within_timeout(*acts: Callable[[], None]) -> None:
-    """Does all of them at once and waits no longer than `TIMEOUT_S`; what fails is left to whoever comes next."""
+def run_within_timeout(*acts: Callable[[], None]) -> None:
+    """Runs all functions concurrently, for at most `TIMEOUT_S`; failures are ignored."""
 
     def quietly(act: Callable[[], None]) -> None:
         with suppress(Exception):

@@ -1,4 +1,4 @@
-"""Retries a flow through outages of the Prefect server; the files in the run's folder say where its round is.
+"""Retries a flow through outages of the Prefect server; it resumes from the files in the run's folder.
 
 Prefect's own client retries only on connections that it had; a request that needs a new one fails at once.
 """
@@ -17,13 +17,13 @@ from oel_core.errors import OelError
 from tasks.retries import causes
 
 TIMEOUT_S, POLL_S, MOST = 900.0, 1.0, 20
-"""How long one outage may last, how often the server is asked meanwhile, and how many outages there may be."""
+"""Timeout of one outage, polling interval, and maximum number of outages."""
 
 T = TypeVar("T")
 
 
 def through_outages(work: Callable[[], T]) -> T:
-    """The result of `work`, which is retried when it failed because the server did not answer, once the server does.
+    """The result of `work`, retried after failures because of an outage, once the server responds.
 
     It must resume from what an earlier attempt finished.
     """
@@ -36,16 +36,16 @@ def through_outages(work: Callable[[], T]) -> T:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the error, or what it came from, is the Prefect server that could not be reached.
+    """Whether the error or one of its causes is an unreachable Prefect server.
 
-    Model servers and the hub are asked through httpx too: what came of that is an error of this project.
+    Failures of model servers and the hub, which use httpx too, are errors of this project instead.
     """
     known = (cause for cause in causes(error) if isinstance(cause, (OelError, httpx.TransportError)))
     return isinstance(next(known, None), httpx.TransportError)
 
 
 def _wait_for_server(state: RetryCallState) -> None:
-    """Returns when the server answers; raises the failure where it does not within `TIMEOUT_S`."""
+    """Returns when the server responds; raises the failure after `TIMEOUT_S`."""
     error = state.outcome.exception() if state.outcome else None
     assert error is not None  # called after a failure only
     get_logger("oel").warning("the Prefect server does not answer (%s): waiting for it", error)

@@ -1,4 +1,4 @@
-"""Leaving at once on SIGTERM, whatever handlers Prefect has set. Imports nothing heavy: `oel run` needs it early."""
+"""Exits immediately on SIGTERM, bypassing Prefect's handlers. Lightweight imports: `oel run` needs it early."""
 
 import logging
 import os
@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 END = 0
-"""No signal has this number."""
+"""Sentinel; no signal has this number."""
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 CRASH = "Crash detected! Execution was aborted by a termination signal"
 HALT_S = 10.0
-"""Longer than any process takes to leave."""
+"""Seconds; longer than an exit takes."""
 
 
 def halt_before_crash_report(record: logging.LogRecord) -> bool:
-    """A filter of Prefect's loggers: the thread that is about to report a SIGTERM as a crash goes no further.
+    """A logging filter that blocks the thread in which Prefect is about to report a SIGTERM as a crash.
 
-    Prefect writes this line before it sets the state, so neither comes to pass in a process that leaves meanwhile.
+    Prefect logs this line before it sets the state, so neither happens if the process exits meanwhile.
     """
     if record.getMessage().startswith(CRASH):
         time.sleep(HALT_S)
@@ -28,11 +28,11 @@ def halt_before_crash_report(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def on_sigterm(leave: Callable[[], None]) -> Iterator[None]:
-    """Calls `leave` in a thread of its own as soon as SIGTERM arrives within the block, whatever else is done about it.
+    """Calls `leave` in a separate thread when SIGTERM arrives within the block, independent of other handlers.
 
-    Every Prefect flow and sub-flow sets a handler of its own, and a handler only runs when the main thread comes to
-    it. The byte that the interpreter writes for a signal comes at once, past all of them. `leave` must end the process:
-    where the main thread comes to Prefect's handler first, it waits for that instead of calling the end a crash.
+    Every Prefect flow sets its own handler, and handlers run only when the main thread returns to the interpreter. The
+    wakeup file descriptor (`signal.set_wakeup_fd`) is written at once instead. `leave` must end the process: Prefect's
+    handler, if it runs first, is blocked until then, so that the end is not reported as a crash.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,7 +1,7 @@
-"""What every deployed flow does around its work: say which process it is, stand on its own, end at once when asked to.
+"""Process handling of deployed flows: records the process, detaches its output, and exits immediately on SIGTERM.
 
-Cancelled or asked to stop under a worker: leave at once. Whatever is on the disk is safe at any moment.
-Prefect would wait for a stage's thread to end, which takes as long as the stage does, and holds the device meanwhile.
+An immediate exit is safe, because the files on disk are consistent at any moment. Prefect would wait for the stage's
+thread to end, which takes as long as the stage and holds the device meanwhile.
 """
 
 import os
@@ -16,8 +16,8 @@ from prefect.runtime import flow_run
 
 from flows.pages.progress_lines import ProgressLines
 from flows.pages.time_left import RoundTime
-from flows.recovery.abandoned import end_children, say_who
-from flows.recovery.ending import TIMEOUT_S, tell_killed, within_timeout
+from flows.recovery.abandoned import end_children, record_process
+from flows.recovery.ending import TIMEOUT_S, mark_run_killed, run_within_timeout
 from flows.recovery.sigterm import on_sigterm
 from flows.services.process import log_path
 from oel_core.runs.folder import LEASE, RunFolder, require_run_name
@@ -25,16 +25,15 @@ from oel_core.runs.lease import drop_own
 from tasks.progress import shown_by
 
 STOPPED = 143
-"""Exit code of a process that SIGTERM ended, as shells say it."""
+"""Exit code of a process ended by SIGTERM, by shell convention (128 + 15)."""
 LOGGED_EVERY_S = 30.0
-"""Between two lines of a stage in the flow run's log."""
+"""Minimum seconds between two progress lines of a stage in the flow run's log."""
 
 
 def log_to_file(name: str) -> None:
-    """Sends this process's output to `<root>/.oel/logs/<name>.log` instead of the worker that started it.
+    """Redirects this process's output to `<root>/.oel/logs/<name>.log` instead of the worker's pipe.
 
-    The worker reads it through a pipe, and a process whose pipe has lost its reader dies at its next line: the round
-    would die with the worker.
+    When the worker exits, the next write to its pipe would raise SIGPIPE and end the round.
     """
     root = os.environ.get("OEL_ROOT")
     if root is None:
@@ -50,7 +49,7 @@ def log_to_file(name: str) -> None:
 
 @contextmanager
 def under_worker(root: Path, name: str) -> Iterator[None]:
-    """Ends the process within moments when it is asked to stop within the block; its lease is free after that."""
+    """Exits immediately on SIGTERM within the block and releases the lease."""
 
     require_run_name(name)
     own = str(flow_run.id)
@@ -64,13 +63,13 @@ def under_worker(root: Path, name: str) -> Iterator[None]:
 
     def leave() -> None:
         try:
-            within_timeout(say, lambda: tell_killed(run), lambda: end_children(own))
+            run_within_timeout(say, lambda: mark_run_killed(run), lambda: end_children(own))
             drop_own(run.path / LEASE)
         finally:
             os._exit(STOPPED)
 
     log_to_file(name)
-    say_who(own)
+    record_process(own)
     lines = ProgressLines(logger.info, LOGGED_EVERY_S, left=RoundTime(run))
     with on_sigterm(leave), shown_by(lines):
         yield

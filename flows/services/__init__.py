@@ -1,4 +1,4 @@
-"""The long-running side: Prefect server, MLflow server and workers, started, watched and ended by `oel up` and down.
+"""Long-running services: Prefect server, MLflow server and workers, managed by `oel up` and `oel down`.
 
-Their data, logs and state lie under one run root, in `<root>/.oel`.
+Their data, logs and state are under one run root, in `<root>/.oel`.
 """

@@ -1,4 +1,4 @@
-"""Talking to the services of a root: where they are, and the Prefect client for them."""
+"""Connects a process to the services of a run root; the Prefect client."""
 
 import json
 import os
@@ -20,9 +20,9 @@ PREFECT_FILE = HOME_OF_FLOWS / "deployments" / "prefect.yaml"
 
 
 def use_services(root: Path) -> None:
-    """Points this process at the services of `root`. Call it before Prefect is imported.
+    """Configures this process for the services of `root`. Call it before Prefect is imported.
 
-    An API that the user configured goes before.
+    An API that the user configured takes precedence.
 
     Raises:
         ConfigError: no Prefect server runs for this root, and none is configured.
@@ -34,7 +34,7 @@ def use_services(root: Path) -> None:
 
 
 def join_services(root: Path) -> bool:
-    """As `use_services`, but only if they run; says whether they do."""
+    """As `use_services`, but only if they run; returns whether they do."""
     settings = read_settings(root.resolve())
     server = find(root.resolve(), PREFECT)
     if settings is None or server is None or not runs(server):
@@ -47,7 +47,7 @@ def use_tracking(root: Path, given: str | None = None) -> None:
     """Lets this process find the MLflow database of `root` where it is PostgreSQL's, at the address given if any.
 
     Raises:
-        ConfigError: it is, and nobody says where.
+        ConfigError: it is, and its address is not known.
     """
     settings = read_settings(root.resolve())
     if settings is None or not settings.postgres or os.environ.get("OEL_TRACKING_URI"):
@@ -57,7 +57,7 @@ def use_tracking(root: Path, given: str | None = None) -> None:
 
 
 def register_deployments(prefect_file: Path, pool: str) -> str:
-    """Registers every deployment of a Prefect file and returns what Prefect said.
+    """Registers every deployment of a Prefect file and returns Prefect's output.
 
     Raises:
         ServiceError: Prefect refuses one; the message is Prefect's.
@@ -72,11 +72,11 @@ def register_deployments(prefect_file: Path, pool: str) -> str:
 
 @contextmanager
 def prefect_client() -> "Iterator[SyncPrefectClient]":
-    """A client of the server that `use_services` found.
+    """A client of the server configured by `use_services`.
 
     Raises:
-        ConfigError: the server refuses what it is asked, like a parameter of the wrong type.
-        ServiceError: it does not answer, or fails.
+        ConfigError: the server rejects a request, like a parameter of the wrong type.
+        ServiceError: it does not respond, or fails.
     """
     import httpx
     from prefect.client.orchestration import get_client
@@ -97,7 +97,7 @@ def prefect_client() -> "Iterator[SyncPrefectClient]":
 
 
 def _detail(text: str) -> str:
-    """What the server says in its answer."""
+    """The detail message of the server's response."""
     try:
         return str(json.loads(text)["detail"])
     except (ValueError, KeyError, TypeError):

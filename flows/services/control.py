@@ -1,4 +1,4 @@
-"""Bringing the services up, taking them down, and saying how they are."""
+"""Starts, stops and reports the services."""
 
 import os
 from collections.abc import Callable
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 
 class ServiceStatus(Record):
-    """How one service is."""
+    """Status of one service."""
 
     name: str
     state: State
@@ -45,7 +45,7 @@ class ServiceStatus(Record):
 
 
 def up(root: Path, settings: UpSettings, postgres: str | None, *, expose: bool, timeout_s: float, say: Say) -> None:
-    """Starts what is not running and waits until everything answers. What runs already is left alone.
+    """Starts the services that are not running and waits until all are healthy.
 
     Raises:
         ConfigError: an address others can reach, a port in use, or settings that differ from those of what runs.
@@ -72,7 +72,7 @@ def up(root: Path, settings: UpSettings, postgres: str | None, *, expose: bool, 
 
 
 def _bring_up(root: Path, service: Service, missing: bool, timeout_s: float, say: Say) -> None:
-    """One after the other: a worker needs its server, and a small machine has nothing to spare for two at once."""
+    """Sequential start: a worker needs its server, and small machines cannot start two at once."""
     one = find(root, service.name)
     if missing or one is None:
         say(f"{service.name}: restarting, it had died" if one is not None else f"{service.name}: starting")
@@ -82,7 +82,7 @@ def _bring_up(root: Path, service: Service, missing: bool, timeout_s: float, say
 
 
 def nothing_lives(root: Path) -> bool:
-    """Whether no process is alive of all that was started under `root`."""
+    """Whether no process that was started under `root` is alive."""
     return not any(group_lives(group) for one in started(root) for group in one.groups)
 
 
@@ -103,7 +103,7 @@ def _require_same_settings(root: Path, settings: UpSettings) -> None:
 
 
 def _require_ports(root: Path, settings: UpSettings, missing: list[Service]) -> None:
-    """A dead service's port may be held by what it left behind, so that goes first."""
+    """Checks ports, after clearing a dead service's remaining processes, which may hold one."""
     ports = {PREFECT: settings.prefect_port, MLFLOW: settings.mlflow_port}
     for service in missing:
         clear(root, service)
@@ -112,9 +112,9 @@ def _require_ports(root: Path, settings: UpSettings, missing: list[Service]) -> 
 
 
 def down(root: Path, *, grace_s: float, say: Say) -> list[str]:
-    """Ends everything that was started under `root`, whole process groups, workers first; returns the names.
+    """Terminates the process groups of all services under `root`, workers first; returns their names.
 
-    A flow run that is being ended leaves its round as a kill would; the next one goes on with it.
+    Running flow runs are killed; the next flow run resumes their rounds.
     """
     if not (root / HOME).is_dir():
         return []
@@ -131,7 +131,7 @@ def down(root: Path, *, grace_s: float, say: Say) -> list[str]:
 
 
 def status(root: Path) -> list[ServiceStatus]:
-    """How every service is that `oel up` was last asked for; an empty list when it never was."""
+    """Status of every service of the last `oel up`; an empty list without one."""
     settings = read_settings(root)
     if settings is None:
         return []
@@ -159,10 +159,10 @@ def _state(one: Started | None, service: Service) -> State:
 
 
 def postgres_address(given: str | None, settings: UpSettings | None) -> str | None:
-    """The address given, else `$OEL_POSTGRES`; nothing else remembers it.
+    """The given address, else `$OEL_POSTGRES`; it is stored nowhere.
 
     Raises:
-        ConfigError: the root's data are in PostgreSQL and nobody says where.
+        ConfigError: the root's data are in PostgreSQL and the address is not known.
     """
     address = given or os.environ.get(POSTGRES)
     if address is None and settings is not None and settings.postgres:

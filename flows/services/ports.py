@@ -1,4 +1,4 @@
-"""Where servers listen: on the loopback interface unless told otherwise in so many words, and on free ports."""
+"""Listening addresses of servers: the loopback interface unless `--expose` is given, and free ports."""
 
 import ipaddress
 import socket
@@ -27,7 +27,7 @@ def is_loopback(host: str) -> bool:
 
 
 def require_free(host: str, port: int, service: str, option: str) -> None:
-    """Raises ConfigError that names the port, who listens there and what to do, when `port` is taken."""
+    """Raises ConfigError where `port` is in use; the message names the process and the option to change."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -41,7 +41,7 @@ def require_free(host: str, port: int, service: str, option: str) -> None:
 
 
 def _listener(port: int) -> str:
-    """Who listens on a port, as far as this user may know."""
+    """The process that listens on a port, if visible to this user."""
     try:
         sockets = psutil.net_connections(kind="tcp")
         pids = [one.pid for one in sockets if one.laddr and one.laddr.port == port and one.status == psutil.CONN_LISTEN]

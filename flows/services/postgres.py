@@ -1,6 +1,6 @@
 """PostgreSQL instead of SQLite: one address, a database for each of the two servers.
 
-Passwords reach the servers through their environment only, never a command line or a file.
+Passwords are passed to the servers in environment variables only, never on a command line or in a file.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ DATABASES = {"prefect": "oel_prefect", "mlflow": "oel_mlflow"}
 
 
 def check_url(url: str) -> None:
-    """Raises ConfigError for what is no PostgreSQL address."""
+    """Raises ConfigError for an invalid PostgreSQL URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("postgresql", "postgres") or not (parts.hostname or "host=" in parts.query):
         raise ConfigError(
@@ -22,18 +22,18 @@ def check_url(url: str) -> None:
 
 
 def database_url(url: str, server: str) -> str:
-    """The address of one server's database, with the driver that server uses."""
+    """The URL of one server's database, with that server's driver."""
     parts = urlsplit(url)
     scheme = "postgresql+asyncpg" if server == "prefect" else "postgresql+psycopg2"
     return urlunsplit((scheme, parts.netloc, f"/{quote(DATABASES[server])}", parts.query, ""))
 
 
 def ensure_databases(url: str) -> None:
-    """Makes the two databases where they are missing.
+    """Creates the two databases if missing.
 
     Raises:
         ConfigError: a driver is missing.
-        ServiceError: the server does not answer, refuses, or this user may not make databases.
+        ServiceError: the server does not respond, rejects the connection, or this user may not create databases.
     """
     try:
         import psycopg2 as psycopg2

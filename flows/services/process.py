@@ -1,7 +1,7 @@
-"""One detached process with its state file and log: started in a session of its own, ended with its whole group.
+"""A detached process with its state file and log: started in its own session, terminated with its process group.
 
-The state file says which process it is in a way that a recycled process id cannot fake, so `down` never ends a
-stranger and a dead service is known to be dead.
+The state file identifies the process by more than its id, so a recycled process id is neither mistaken for the service
+nor terminated by `down`.
 """
 
 import os
@@ -27,17 +27,17 @@ State = Literal["running", "unhealthy", "dead", "stopped"]
 
 @dataclass(frozen=True)
 class Service:
-    """What is to run."""
+    """A service to run."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    """Added to this process's own; never written down."""
+    """Added to this process's environment; never stored."""
     url: str
     healthy: Callable[[], bool]
-    """Whether it answers; called again and again while it starts."""
+    """Health check; polled while it starts."""
     keeps_children: bool = False
-    """Its children may outlive it and finish their work (a worker's flow runs)."""
+    """Its children may finish after its end (a worker's flow runs)."""
 
 
 class Started(Record):
@@ -53,33 +53,33 @@ class Started(Record):
 
 
 def state_path(root: Path, name: str) -> Path:
-    """Where a service's state is noted."""
+    """State file of a service."""
     return root / HOME / STATE / f"{name}.json"
 
 
 def log_path(root: Path, name: str) -> Path:
-    """Where a service's output goes."""
+    """Log file of a service."""
     return root / HOME / LOGS / f"{name}.log"
 
 
 def started(root: Path) -> list[Started]:
-    """All services that were started under `root` and not ended, dead ones too."""
+    """All services that were started under `root` and not stopped, dead ones included."""
     paths = sorted((root / HOME / STATE).glob("*.json"))
     return [read_record(path, Started) for path in paths]
 
 
 def find(root: Path, name: str) -> Started | None:
-    """One of them, or None."""
+    """The started service of this name, or None."""
     return next((one for one in started(root) if one.name == name), None)
 
 
 def runs(one: Started) -> bool:
-    """Whether the process is alive. One on another machine counts as alive: nothing here can end it."""
+    """Whether the process is alive. A process on another machine counts as alive."""
     return is_alive(one.process) is not False
 
 
 def start(root: Path, service: Service) -> Started:
-    """Starts it detached from this shell, after `clear`.
+    """Starts a service detached from this shell, after `clear`.
 
     Raises:
         ServiceError: the command cannot be run.
@@ -113,7 +113,7 @@ def start(root: Path, service: Service) -> Started:
 
 
 def clear(root: Path, service: Service) -> tuple[int, ...]:
-    """Ends what a dead predecessor left in its process groups; returns the groups that may finish their work."""
+    """Terminates the remaining processes of a dead predecessor; returns process groups that are allowed to finish."""
     before = find(root, service.name)
     if before is None or before.process.machine != this_machine():
         return ()
@@ -125,10 +125,10 @@ def clear(root: Path, service: Service) -> tuple[int, ...]:
 
 
 def wait_until_healthy(root: Path, service: Service, one: Started, timeout_s: float) -> None:
-    """Returns when the service answers.
+    """Returns when the service is healthy.
 
     Raises:
-        ServiceError: it died or did not answer in time; the message ends with its last lines.
+        ServiceError: it exited or was not healthy in time; the message ends with the last lines of its log.
     """
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
@@ -143,7 +143,7 @@ def wait_until_healthy(root: Path, service: Service, one: Started, timeout_s: fl
 
 
 def end(root: Path, one: Started, *, grace_s: float) -> None:
-    """Ends all of its process groups and forgets it. Groups of another start of this machine are gone already.
+    """Terminates its process groups and removes its state. Groups from before a reboot do not exist any more.
 
     Raises:
         ServiceError: it runs on another machine.
@@ -155,7 +155,7 @@ def end(root: Path, one: Started, *, grace_s: float) -> None:
 
 
 def require_here(root: Path, one: Started) -> None:
-    """Raises ServiceError for a service of another machine or container: nothing here can tell whether it lives."""
+    """Raises ServiceError for a service of another machine or container, whose processes are not visible here."""
     if is_alive(one.process) is None:
         raise ServiceError(
             f"{one.name} was started on {one.process.machine.host}, which is not this machine or container: run "
@@ -171,5 +171,5 @@ def tail(root: Path, name: str) -> str:
 
 
 def python(*arguments: str) -> list[str]:
-    """A command that runs in this installation."""
+    """A command line for this Python installation."""
     return [sys.executable, *arguments]

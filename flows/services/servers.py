@@ -1,4 +1,4 @@
-"""The services that `oel up` runs: what each is called with, where it keeps its data, how one sees that it is well."""
+"""The services of `oel up`: command lines, environments, data locations and health checks."""
 
 import json
 import os
@@ -19,11 +19,11 @@ PREFECT, MLFLOW = "prefect", "mlflow"
 POOLS = ("oel-cpu", "oel-gpu")
 HOME_OF_FLOWS = Path(__file__).parent.parent.parent
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Loopback addresses never go through a proxy."""
+"""Bypasses proxies for loopback addresses."""
 
 
 class UpSettings(Record):
-    """`.oel/up.json`: what `oel up` was last called with. Holds no address of a database: it may hold a password."""
+    """`.oel/up.json`: arguments of the last `oel up`, without the database URL, which may contain a password."""
 
     host: str = "127.0.0.1"
     prefect_port: int = Field(default=4200, ge=1, le=65535)
@@ -45,23 +45,23 @@ def _shown(host: str) -> str:
 
 
 def settings_path(root: Path) -> Path:
-    """Where the settings of the last `oel up` lie."""
+    """File of the last `oel up`'s settings."""
     return root / HOME / "up.json"
 
 
 def read_settings(root: Path) -> UpSettings | None:
-    """What `oel up` was last called with under this root, or None."""
+    """The settings of the last `oel up` under this root, or None."""
     path = settings_path(root)
     return read_if_there(path, UpSettings)
 
 
 def write_settings(root: Path, settings: UpSettings) -> None:
-    """Notes them for `status`, `deploy`, `trigger` and the next `up`."""
+    """Stores the settings for `status`, `deploy`, `trigger` and the next `up`."""
     write_atomic(settings_path(root), settings.model_dump_json(indent=1).encode())
 
 
 def services(root: Path, settings: UpSettings, postgres: str | None) -> list[Service]:
-    """All services, in the order they are started in."""
+    """All services, in start order."""
     return [
         prefect_server(root, settings, postgres),
         mlflow_server(root, settings, postgres),
@@ -70,7 +70,7 @@ def services(root: Path, settings: UpSettings, postgres: str | None) -> list[Ser
 
 
 def common_environment(root: Path, settings: UpSettings) -> dict[str, str]:
-    """What everything that talks to the services has in its environment."""
+    """Environment variables for all clients of the services."""
     home = root / ".prefect"
     return {
         "DO_NOT_TRACK": "1",
@@ -89,7 +89,7 @@ def common_environment(root: Path, settings: UpSettings) -> dict[str, str]:
 
 
 def prefect_server(root: Path, settings: UpSettings, postgres: str | None) -> Service:
-    """Run by uvicorn itself: the process that is watched is the one that serves."""
+    """Run by uvicorn directly, so that the monitored process is the one that serves."""
     environment = common_environment(root, settings)
     environment |= {
         "PREFECT_SERVER_API_HOST": settings.host,
@@ -110,7 +110,7 @@ def prefect_server(root: Path, settings: UpSettings, postgres: str | None) -> Se
 
 
 def mlflow_server(root: Path, settings: UpSettings, postgres: str | None) -> Service:
-    """Its database address goes through the environment: a command line is there for everyone to read."""
+    """Its database URL is passed in the environment, because command lines are visible to all users."""
     uri = database_url(postgres, MLFLOW) if postgres else f"sqlite:///{root / 'mlflow.db'}"
     environment = common_environment(root, settings) | {
         "MLFLOW_BACKEND_STORE_URI": uri,
@@ -128,7 +128,7 @@ def mlflow_server(root: Path, settings: UpSettings, postgres: str | None) -> Ser
 
 
 def worker(root: Path, settings: UpSettings, postgres: str | None, pool: str) -> Service:
-    """One worker for a pool. Its flow runs talk to MLflow's database directly, so they need no MLflow server."""
+    """One worker for a pool. Its flow runs access MLflow's database directly, without the MLflow server."""
     environment = common_environment(root, settings) | worker_environment(root, postgres)
     name = f"{pool}-{root.name}"
     command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
@@ -143,7 +143,7 @@ def worker(root: Path, settings: UpSettings, postgres: str | None, pool: str) ->
 
 
 def worker_environment(root: Path, postgres: str | None) -> dict[str, str]:
-    """What flow runs need to find their data. They wait minutes, not one, for a server that is being restarted."""
+    """Environment of flow runs: data locations, and timeouts of minutes for a server that is being restarted."""
     found = {
         "OEL_ROOT": str(root),
         "OEL_HOME": str(HOME_OF_FLOWS),
@@ -155,16 +155,16 @@ def worker_environment(root: Path, postgres: str | None) -> dict[str, str]:
 
 
 def ensure_pools(settings: UpSettings) -> None:
-    """Makes both work pools where they are missing, one flow run at a time each; a limit set in the UI stays.
+    """Creates both work pools if missing, with a concurrency limit of 1; a limit set in the UI is kept.
 
-    The pool that this machine has no worker for is made too, so that every deployment has a place to wait in.
+    A pool without a worker on this machine is created too, since every deployment needs its pool.
     """
     for pool in POOLS:
         post(f"{settings.prefect_url}/api/work_pools/", {"name": pool, "type": "process", "concurrency_limit": 1})
 
 
 def answers(url: str) -> bool:
-    """Whether an address answers with 200."""
+    """Whether a GET request returns status 200."""
     try:
         with DIRECT.open(url, timeout=5) as answer:
             return bool(answer.status == 200)
@@ -180,7 +180,7 @@ def _has_worker(url: str, name: str) -> bool:
 
 
 def post(url: str, body: Mapping[str, object]) -> object:
-    """The JSON answer to a JSON question, or None when there is no answer."""
+    """POSTs JSON and returns the JSON response, or None without one."""
     data = json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:

@@ -1,8 +1,8 @@
-"""The model registry of one project: which version is champion, how it became that, and how to go back.
+"""The model registry of a project: champion, history of promotions, rollback.
 
-Moving the champion means moving several aliases, and a kill may come between any two of them. So what is about to be
-done is written into the registry first (one tag, one write), and whoever opens the registry next finishes it. A
-reader of `champion` therefore sees the old champion or the new one, and `previous` is moved before `champion` is.
+A promotion moves several aliases, and a kill may come between any two of them. So the intent is written to the registry
+first (write-ahead, one tag), and the next process that opens the registry completes it. Readers of `champion` see the
+old or the new one; `previous` is moved before `champion`.
 """
 
 import socket
@@ -30,12 +30,12 @@ MAX_REASON = 1000
 
 
 class Move(Record):
-    """A change of the champion: an intent until it is done, a line of the history after that."""
+    """A change of the champion: first an intent, after completion an entry of the history."""
 
     number: int
     """Position in the history, from 1."""
     id: str
-    """The same id is done once."""
+    """Idempotency key."""
     action: Literal["promote", "rollback"]
     champion: str | None
     """Version after the move; None is the preset's model."""
@@ -60,15 +60,15 @@ class Version(Record):
 
 
 Step = Callable[[str], None]
-"""Told what is about to be written; a test kills the process there."""
+"""Called before each write with its name; used by tests to kill the process there."""
 
 
 def ignore_step(step: str) -> None:
-    """The `on_step` of everybody but tests."""
+    """The default `on_step`: does nothing."""
 
 
 class Registry:
-    """The registered model of one run folder. Every change is made alone and can be repeated."""
+    """The registered model of one run folder. Changes are exclusive (lease) and idempotent."""
 
     def __init__(self, tracker: Tracker, *, on_step: Step = ignore_step) -> None:
         if tracker.settings.registered_model is None:
@@ -80,7 +80,7 @@ class Registry:
         tracker.ensure_model(self.model)
 
     def reconcile(self) -> Move | None:
-        """Finishes the move that a killed process left half done, if there is one, and returns it."""
+        """Completes the pending move of a killed process, if any, and returns it."""
         with self._alone():
             return self._reconcile()
 
@@ -107,7 +107,7 @@ class Registry:
         return sorted((_version(entry, aliases) for entry in found), key=lambda version: int(version.version))
 
     def history(self) -> list[Move]:
-        """All moves that were finished, oldest first."""
+        """All completed moves, oldest first."""
         tags = self._tags()
         return [_move(value) for name, value in sorted(tags.items()) if name.startswith(EVENT)]
 
@@ -192,7 +192,7 @@ class Registry:
         return move
 
     def _finish(self, move: Move) -> None:
-        """Everything after the intent; doing it again changes nothing."""
+        """Applies an intent; idempotent."""
         for alias, version in ((PREVIOUS, move.previous), (CHAMPION, move.champion)):
             self._on_step(alias)
             if version is not None:
@@ -242,7 +242,7 @@ def _below(history: Sequence[Move], version: str | None) -> str | None:
 
 
 def _version(entry: Any, aliases: Mapping[str, str]) -> Version:
-    """As `Version`; a version that somebody registered by hand counts as round 0's."""
+    """As `Version`; a manually registered version counts as round 0."""
     tags = dict(entry.tags)
     return Version(
         version=str(entry.version),
@@ -262,7 +262,7 @@ def _move(text: str) -> Move:
 
 
 def verdict_tags(verdict: Verdict) -> dict[str, str]:
-    """The gate's figures as tags that sort beside each other."""
+    """The gate's figures as tags with a common prefix."""
     held_out = verdict.held_out
     tags = {
         "oel.gate": "promote" if verdict.promote else "refuse",
@@ -281,7 +281,7 @@ def verdict_tags(verdict: Verdict) -> dict[str, str]:
 
 
 def registry_of(settings: TrackingSettings, run: RunFolder) -> Registry:
-    """The registry of a run folder, with whatever a killed process left half done finished.
+    """The registry of a run folder, after completing the pending move of a killed process.
 
     Raises:
         ConfigError: no registered model is configured.

@@ -1,4 +1,4 @@
-"""`oel review`: look at a round's knowledge and decide about it, on files, with or without a server."""
+"""`oel review`: shows a round's knowledge and stores a decision, with or without a server."""
 
 import time
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""`oel knowledge`: what a run has learned, in words."""
+"""`oel knowledge`: prints and compares a run's knowledge."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`oel cancel`: end what works on a run. Whatever is finished stays, and the next run or trigger goes on."""
+"""`oel cancel`: ends the flow runs or the process of a run. Finished work is kept; the next start resumes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +34,7 @@ def cancel(
 
 
 def _flow_runs(root: Path, name: str) -> list[dict[str, Any]]:
-    """Asks Prefect to end every open flow run of a deployment that is for this project, where a server runs."""
+    """Requests cancellation of every open flow run of this project, where a server runs."""
     import os
 
     from flows.services.client import join_services, prefect_client
@@ -46,7 +46,7 @@ def _flow_runs(root: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _open(client: "SyncPrefectClient") -> list[Any]:
-    """Flow runs of deployments that are not over."""
+    """Flow runs of deployments in a non-final state."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import StateType
 
@@ -56,7 +56,7 @@ def _open(client: "SyncPrefectClient") -> list[Any]:
 
 
 def is_about(flow_run: Any, name: str) -> bool:
-    """Whether a flow run has this id, or works on this project or run. What a schedule will start later is left."""
+    """Whether a flow run has this id, project or run name. Scheduled future flow runs are excluded."""
     given = flow_run.parameters or {}
     if str(flow_run.id) == name:
         return True
@@ -75,7 +75,7 @@ def _ask(client: "SyncPrefectClient", flow_run: Any) -> dict[str, Any]:
 
 
 def _process(root: Path, name: str) -> list[dict[str, Any]]:
-    """Asks the process of this machine that holds the run's lease to leave; it does so within moments."""
+    """Sends SIGTERM to the local process that holds the run's lease."""
     import os
     import signal
 

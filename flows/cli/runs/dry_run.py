@@ -1,4 +1,4 @@
-"""What `oel run --dry-run` prints. Exit code 0: the run can start here; 1: something is missing."""
+"""The output of `oel run --dry-run`. Exit code 0: the run can start; 1: a requirement is missing."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +18,7 @@ COLUMNS = ("stage", "times", "model calls", "prompt tokens", "response tokens", 
 
 
 def show_needs(preset: str, config: "OelConfig", root: Path, as_json: bool) -> None:
-    """Prints the needs of a run and leaves with 1 where something is missing."""
+    """Prints the needs of a run; exits with 1 where a requirement is missing."""
     from oel_core.preflight.dry_run import dry_run
 
     report = dry_run(config, root)
@@ -58,7 +58,7 @@ def _show(preset: str, config: "OelConfig", report: "DryRun") -> None:
 
 
 def show_cautions(cautions: Sequence[str]) -> None:
-    """Prints what is known to go wrong with such settings."""
+    """Prints warnings about unstable settings."""
     for caution in cautions:
         err.print(f"warning  {caution}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 

@@ -72,7 +72,7 @@ def _show(report: "EvalReport", out: Path | None, as_json: bool) -> None:
 
 @contextmanager
 def _folder(out: Path | None) -> "Iterator[Path]":
-    """Where to measure into: one that stays, or one that goes."""
+    """The output folder: `out`, or a temporary one."""
     if out is not None:
         yield out
         return
@@ -99,7 +99,7 @@ def _options(episodes: int | None, data: str | None, more: "Sequence[str]") -> d
 
 
 def _read(path: Path, policy: "Policy", max_tokens: int) -> str:
-    """A knowledge text, refused when it is over the configuration's token cap."""
+    """Reads a knowledge text; raises where it exceeds the configuration's token cap."""
     from oel_core.errors import ArtifactError
 
     try:

@@ -1,7 +1,7 @@
-"""Ctrl-C during a run: leave at once. Everything on disk is safe at any moment, so there is nothing to wait for.
+"""Ctrl-C during a run exits immediately; the files on disk are consistent at any moment.
 
-Letting the exception travel instead would have Prefect report to a temporary server that the same Ctrl-C has ended,
-and wait minutes for its answer.
+If the exception propagated, Prefect would report to the temporary server, which the same Ctrl-C has ended, and wait
+minutes for its response.
 """
 
 import os
@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from types import FrameType
 
 from flows.cli.shared import err
-from flows.recovery.ending import tell_cancelled, tell_killed, within_timeout
+from flows.recovery.ending import mark_run_cancelled, mark_run_killed, run_within_timeout
 from flows.recovery.sigterm import on_sigterm
 from oel_core.runs.folder import RunFolder
 
 
 @contextmanager
 def leaving_at_once(run: RunFolder, exit_code: int) -> Iterator[None]:
-    """Ends the process with `exit_code` when it is interrupted or asked to stop within the block."""
+    """Exits with `exit_code` on SIGINT or SIGTERM within the block."""
 
     def leave(number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         err.print("\nInterrupted. Run the same command again to go on.", style="red")
-        within_timeout(lambda: tell_killed(run), lambda: tell_cancelled(run))
+        run_within_timeout(lambda: mark_run_killed(run), lambda: mark_run_cancelled(run))
         from flows.local import kill_temporary_server
 
         kill_temporary_server()
@@ -32,7 +32,7 @@ def leaving_at_once(run: RunFolder, exit_code: int) -> Iterator[None]:
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with on_sigterm(leave):  # Prefect's flows set a handler of their own for it
+        with on_sigterm(leave):  # Prefect's flows replace the handler
             yield
     finally:
         for number, handler in before.items():

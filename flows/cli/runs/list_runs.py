@@ -1,4 +1,4 @@
-"""`oel runs` and `oel clean`: what lies under a root, and what of it can go."""
+"""`oel runs` and `oel clean`: lists the contents of a run root and removes unneeded files."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Live progress of a run: one line a stage, with a bar while it works."""
+"""Live progress of a run: one line per stage, with a progress bar while it runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,9 +44,9 @@ class _Lines:
 
 @contextmanager
 def live_progress(console: Console, left: RoundLeft = unknown) -> Iterator[Sink]:
-    """Shows the progress of every stage in this process. Where there is no terminal, each stage gets plain lines.
+    """Shows the progress of every stage in this process; plain lines without a terminal.
 
-    `left`: how long the round still takes, where that is known.
+    `left`: remaining time of the round, where known.
     """
     if not console.is_terminal:
         lines = ProgressLines(lambda line: console.print(line, highlight=False), left=left)

@@ -1,4 +1,4 @@
-"""`oel logs`: what a project's flow runs and the services have written."""
+"""`oel logs`: prints the logs of a project's flow runs and of services."""
 
 import time
 from collections import deque
@@ -42,7 +42,7 @@ def log_of(root: Path, name: str) -> Path:
     """The log of a project or service under a root.
 
     Raises:
-        ConfigError: there is none; the message says which there are.
+        ConfigError: there is none; the message lists the existing ones.
     """
     from flows.services.process import log_path
     from oel_core.errors import ConfigError
@@ -58,7 +58,7 @@ def log_of(root: Path, name: str) -> Path:
 
 
 def _more(log: TextIO) -> Iterator[str]:
-    """Lines that are added, each when it is complete."""
+    """New lines, each once it is complete."""
     begun = ""
     while True:
         begun += log.readline()

@@ -1,4 +1,4 @@
-"""`oel open`: where a run is looked at in a browser."""
+"""`oel open`: opens a run's report, MLflow page or Prefect page in a browser."""
 
 import sys
 import webbrowser
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Page(StrEnum):
-    """What can be opened."""
+    """Pages of a run."""
 
     report = "report"
     mlflow = "mlflow"
@@ -48,7 +48,7 @@ def _place(folder: "RunFolder", page: Page) -> str:
     """An address, or the path of the report.
 
     Raises:
-        ConfigError: there is no such page, with what has to be done first.
+        ConfigError: there is no such page; the message names the steps to get one.
     """
     from oel_core.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""`oel run` and `oel rounds`: making a run and looking at it."""
+"""`oel run` and `oel rounds`: executes the learning loop and shows its results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ def run(
 
 
 def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
-    """Refuses at once what the flow would refuse after its services have started."""
+    """Validates before the services start."""
     from oel_core.preflight.caution import find_cautions
     from oel_core.preflight.check import check
     from oel_core.runs.folder import adopt_config, open_run
@@ -94,7 +94,7 @@ def _show(rows: "Sequence[RoundSummary]", as_json: bool) -> None:
 
 
 def where(folder: "RunFolder") -> None:
-    """Prints where everything of a run lies, so that a shell finds it."""
+    """Prints the paths of a run."""
     from flows.links import all_runs, mlflow_server
     from oel_core.config.urls import without_secrets
     from tasks.tracking.settings import load_settings

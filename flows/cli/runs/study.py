@@ -54,7 +54,7 @@ def study(
 
 
 def _prepare(root: Path, name: str) -> "RunFolder":
-    """Refuses at once what the flow would refuse after its services have started."""
+    """Validates before the services start."""
     from oel_core.runs.folder import open_run
     from oel_core.study.writing import require_study
     from tasks.tracking.settings import load_settings

@@ -1,4 +1,4 @@
-"""`oel deploy`, `oel schedule`, `oel trigger`: what Prefect runs, when, and now."""
+"""`oel deploy`, `oel schedule`, `oel trigger`: registers, schedules and triggers deployments."""
 
 import json
 import re
@@ -128,7 +128,7 @@ def trigger(
 
 
 def _wait(client: "SyncPrefectClient", run: Any, console: "Console") -> Any:
-    """Polls; a server that is being restarted is waited for by the client itself."""
+    """Polls until the final state; the client retries while the server restarts."""
     shown = ""
     while not (run.state and run.state.is_final()):
         time.sleep(2)
@@ -140,7 +140,7 @@ def _wait(client: "SyncPrefectClient", run: Any, console: "Console") -> Any:
 
 
 def _key(trigger_id: str | None, parameters: dict[str, Any]) -> str | None:
-    """The same id with the same parameters is one flow run; every project has ids of its own."""
+    """Idempotency key: the same id, parameters and project give one flow run."""
     from oel_core.runs.manifest import digest_bytes
 
     if trigger_id is None:
@@ -149,7 +149,7 @@ def _key(trigger_id: str | None, parameters: dict[str, Any]) -> str | None:
 
 
 def _about(parameters: dict[str, Any]) -> Any:
-    """The project or run that parameters name; None is the deployment's own."""
+    """The project or run in the parameters; None means the deployment's default."""
     return parameters.get("project", parameters.get("name"))
 
 
@@ -198,7 +198,7 @@ def parameters_of(found: "DeploymentResponse", settings: Sequence[str]) -> dict[
 
 
 def _is_text(entry: Mapping[str, Any]) -> bool:
-    """Whether a parameter takes text and nothing else: a project called 2026 is no number."""
+    """Whether a parameter accepts text only, so that a project named 2026 is not parsed as a number."""
     return entry.get("type") == "string"
 
 

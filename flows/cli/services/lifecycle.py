@@ -77,7 +77,7 @@ def _settings(
     pools: list[str] | None,
     postgres: bool,
 ) -> "UpSettings":
-    """What is not given stays as it was last time."""
+    """Settings of this call, with those of the last call as defaults."""
     from flows.services.servers import POOLS, UpSettings
     from oel_core.errors import ConfigError
 
@@ -91,7 +91,7 @@ def _settings(
 
 
 def default_pools() -> tuple[str, ...]:
-    """A worker for the GPU's pool too where the driver lists one."""
+    """The CPU pool, and the GPU pool where the driver lists a GPU."""
     query = shutil.which("nvidia-smi")
     listed = query and subprocess.run([query, "-L"], capture_output=True, text=True, check=False).stdout
     return ("oel-cpu", "oel-gpu") if listed and "GPU" in listed else ("oel-cpu",)
@@ -150,7 +150,7 @@ def _age(since: float | None) -> str:
 
 
 def _quiet(line: str) -> None:
-    """Lines go to the standard error where the standard output is for a program."""
+    """Prints to stderr, for JSON output on stdout."""
     err.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

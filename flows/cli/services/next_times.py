@@ -1,4 +1,4 @@
-"""When the schedules of a deployment start it next, as `oel schedule` shows them."""
+"""Next start times of a deployment's schedules, for `oel schedule`."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 SHOWN = 3
-"""Next times of each schedule."""
+"""Number of start times shown per schedule."""
 
 
 def show_schedules(found: "DeploymentResponse", as_json: bool) -> None:
-    """Prints every schedule of a deployment: when, for what, and the next times in its own zone."""
+    """Prints every schedule of a deployment: cron expression, project, next start times in its time zone."""
     now = datetime.now(UTC)
     rows = [(one, next_times(one, now)) for one in found.schedules]
     if as_json:
@@ -44,7 +44,7 @@ def show_schedules(found: "DeploymentResponse", as_json: bool) -> None:
 
 
 def next_times(one: "DeploymentSchedule", now: datetime) -> list[datetime]:
-    """The next starts after `now`, in the schedule's zone, as Prefect's own scheduler counts them; none when paused."""
+    """The next start times after `now` in the schedule's time zone, computed by Prefect; empty when paused."""
     from prefect.server.schemas import schedules
 
     kind = getattr(schedules, type(one.schedule).__name__, None)

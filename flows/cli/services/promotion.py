@@ -1,4 +1,4 @@
-"""`oel promote`, `oel rollback`, `oel history`: which model of a project is the champion."""
+"""`oel promote`, `oel rollback`, `oel history`: changes and lists the champions of a project."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
