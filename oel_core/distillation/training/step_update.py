@@ -23,7 +23,7 @@ class StepLoss:
     """The loss of one step, by its parts."""
 
     scores: Scores
-    """Scores of every rollout; `losses` are those of the trained tokens, so empty where a rollout was not trained on."""
+    """Scores of every rollout; `losses` are those of trained tokens, so empty where a rollout was not trained on."""
     terms: Mapping[str, Term] = field(default_factory=dict)
 
     @property
@@ -76,7 +76,11 @@ class StepUpdate:
         return StepLoss(_in_order(groups), terms)
 
     def _train(self, rollouts: Sequence[Rollout]) -> Scores:
-        return self._accumulate_top_turns(rollouts) if self._config.retention.top_turns is not None else self._accumulate(rollouts)
+        return (
+            self._accumulate_top_turns(rollouts)
+            if self._config.retention.top_turns is not None
+            else self._accumulate(rollouts)
+        )
 
     def _measure(self, rollouts: Sequence[Rollout]) -> Scores:
         if not rollouts:

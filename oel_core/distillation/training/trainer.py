@@ -193,7 +193,7 @@ class ContextDistillationTrainer(DistillationTrainer):
         self.ranks.wait()
 
     def _optimiser_state(self) -> dict[str, Any]:
-        """Optimizer state. For an optimizer without state torch takes a step with zero gradients, which is undone here."""
+        """Optimizer state. Without one torch takes a step with zero gradients first, which is undone here."""
         optimiser = self._plain_optimizer()
         unused = not optimiser.state
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from oel_core.config.distill import DistillConfig, MaskConfig
 from oel_core.config.sampling import Sampling
 from oel_core.distillation.data.dataset import Step
-from oel_core.distillation.distributed.ranks import Alone
+from oel_core.distillation.distributed.ranks import SingleProcess
 from oel_core.distillation.forward.student import Student
 from oel_core.distillation.objectives.masks import trained_places
 from oel_core.distillation.regimes import OnPolicy
@@ -61,7 +61,7 @@ def exact_step(given, **changes):
     teacher = make_teacher(teacher_model, given, config)
     regime = OnPolicy(student, teacher, config, SAMPLER)
     metrics = StepMetrics(Step(1, tuple(one.sample for one in given)), given, started=0.0)
-    metrics.result = StepUpdate(Student(student, config), regime, None, config, Alone()).accumulate(given, ())
+    metrics.result = StepUpdate(Student(student, config), regime, None, config, SingleProcess()).accumulate(given, ())
     return metrics.loss, metrics.record(1.0, 1.0, masses=True, backtracks=0), student, teacher_model
 
 
