@@ -230,6 +230,8 @@ class ExperienceItem(Record):
     format: str
     model: str
     """The policy that wrote it."""
+    support: int = Field(default=1, ge=1, exclude_if=lambda value: value == 1)
+    """Episodes, over all replicas, whose extraction gave it; counted when knowledge is accumulated."""
 
 
 class Knowledge(Record):

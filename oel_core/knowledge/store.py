@@ -70,10 +70,10 @@ def merge(
     would take all older knowledge with it. A validation score does not outlive a change of the text.
     """
     merged = [_stripped(item) for item in knowledge.items]
-    position = {_key(item.text): index for index, item in reversed(list(enumerate(merged)))}
+    position = {item_key(item.text): index for index, item in reversed(list(enumerate(merged)))}
     duplicates = oversized = 0
     for item in map(_stripped, new_items):
-        key = _key(item.text)
+        key = item_key(item.text)
         if key in position:
             duplicates += 1
             merged[position[key]] = _with_sources(merged[position[key]], item.sources)
@@ -96,7 +96,8 @@ def merge(
     )
 
 
-def _key(text: str) -> str:
+def item_key(text: str) -> str:
+    """What two items that read the same have in common: their text, white space aside."""
     return " ".join(text.split())
 
 
@@ -134,12 +135,12 @@ def _cut(
 
 def diff(old: Knowledge, new: Knowledge) -> KnowledgeDiff:
     """Items that came, went and stayed, each in its own file's order (stayed: as they stand in `new`)."""
-    before = {_key(item.text) for item in old.items}
-    after = {_key(item.text) for item in new.items}
+    before = {item_key(item.text) for item in old.items}
+    after = {item_key(item.text) for item in new.items}
     return KnowledgeDiff(
-        new=tuple(item for item in new.items if _key(item.text) not in before),
-        dropped=tuple(item for item in old.items if _key(item.text) not in after),
-        kept=tuple(item for item in new.items if _key(item.text) in before),
+        new=tuple(item for item in new.items if item_key(item.text) not in before),
+        dropped=tuple(item for item in old.items if item_key(item.text) not in after),
+        kept=tuple(item for item in new.items if item_key(item.text) in before),
     )
 
 

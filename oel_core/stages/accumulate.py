@@ -9,6 +9,7 @@ from pathlib import Path
 from oel_core.errors import ExtractionError
 from oel_core.knowledge.hygiene import FlaggedItem
 from oel_core.knowledge.store import write_knowledge
+from oel_core.knowledge.support import count_support, with_support
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
 from oel_core.rounds.round import Round
 from oel_core.rounds.sources import folder_digest, folder_source, raw_source
@@ -77,9 +78,10 @@ def _sources(round: Round, context: StageContext) -> Iterator[tuple[Knowledge, l
     """Every replica's knowledge in order, with what was flagged in its new items."""
     source = round.config.knowledge.source.use
     if source == "extracted":
-        for states in read_states(round).values():
-            used = states[: round.config.use_after + 1]
-            yield used[-1].knowledge, [item for state in used for item in state.flagged]
+        used = [states[: round.config.use_after + 1] for states in read_states(round).values()]
+        support = count_support(item for states in used for state in states for item in state.knowledge.items)
+        for states in used:
+            yield with_support(states[-1].knowledge, support), [item for state in states for item in state.flagged]
         return
     policy = round.start_policy(context)
     if source == "raw":

@@ -75,6 +75,12 @@ def test_items_are_numbered_with_their_sources_and_what_they_may_contradict(run:
     assert "\x1b" not in text
 
 
+def test_items_of_both_replicas_are_supported_by_all_episodes_that_gave_them(run: RunFolder) -> None:
+    for replica in range(2):
+        found = load_knowledge(run.stage_path(1, "accumulate"), replica).items
+        assert [item.support for item in found] == [2, 2]  # one used episode of each replica
+
+
 def test_what_was_dropped_reaches_neither_the_teacher_nor_the_next_round(run: RunFolder) -> None:
     decide(Round(config(), run, 1), decision("approve", 2, 4))
     review(Round(config(), run, 1), StageContext(load))
