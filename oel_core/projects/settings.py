@@ -57,7 +57,7 @@ def change_of(run: RunFolder, config: OelConfig, asked: Asked, trigger: str) -> 
     if not (run.path / CONFIG).is_file():
         preset = asked.preset or NEW_PROJECT
         return SettingsChange(trigger=trigger, preset=preset, changes=asked.overrides, at=time.time())
-    old, new = (_settings(one) for one in (run.config(), config))
+    old, new = (flatten(one.model_dump(mode="json", exclude=set(COUNTED))) for one in (run.config(), config))
     changes = tuple(differences(old, new))
     return SettingsChange(trigger=trigger, preset=asked.preset, changes=changes, at=time.time()) if changes else None
 
@@ -87,7 +87,3 @@ def _lines_of(change: SettingsChange) -> list[str]:
     if change.preset is None:
         return [f"settings changed: {line}" for line in change.changes]
     return [f"preset {change.preset}: {', '.join(change.changes) or 'as it is'}"]
-
-
-def _settings(config: OelConfig) -> dict[str, object]:
-    return flatten(config.model_dump(mode="json", exclude=set(COUNTED)))

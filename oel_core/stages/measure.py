@@ -53,7 +53,8 @@ def measure(
     if knowledge is not None:
         inputs["knowledge"] = digest_bytes(knowledge.encode())
     key = stage_key(config, 0, folder.name, SECTIONS, inputs)
-    key = key.model_copy(update={"stage": folder.name, "config": {**key.config, **_chosen(suite, options)}})
+    chosen = {"suite": suite, **flatten({"option": dict(options)})}
+    key = key.model_copy(update={"stage": folder.name, "config": {**key.config, **chosen}})
 
     def work(partial: Path) -> dict[str, float]:
         use_threads(config.model.model_copy(update={"path": model}))
@@ -64,7 +65,3 @@ def measure(
     with exclusive(folder.with_name(f".{folder.name}.lock")):
         RunFolder(folder.parent).perform(key, work)
     return read_record(folder / REPORT, EvalReport)
-
-
-def _chosen(suite: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"suite": suite, **flatten({"option": dict(options)})}

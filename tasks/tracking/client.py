@@ -93,12 +93,9 @@ class Tracker:
     def __init__(self, settings: TrackingSettings, run: RunFolder) -> None:
         self.settings, self.run = settings, run
         self.client: Any = RetryingClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
-        self.experiment = retried(self._experiment)
+        self.experiment = retried(lambda: ensure_experiment(self.settings, self.client))
         self._ids: dict[str, str] = {}
         self._metrics: dict[tuple[str, str], dict[int, float]] = {}
-
-    def _experiment(self) -> str:
-        return ensure_experiment(self.settings, self.client)
 
     def run_id(self, name: str) -> str:
         """The MLflow run of the loop (`loop`), of a round (its number) or of a study's run; found again or made."""

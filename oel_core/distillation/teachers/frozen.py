@@ -7,6 +7,7 @@ time, together with the student's, so no tensor of (tokens, vocabulary) is kept.
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -93,7 +94,7 @@ class PrefixReader:
             if knowledge_index is None:
                 yield from self._rows(rollouts, members, None)
                 continue
-            cache = self.store.get(knowledge_index, self._compute)
+            cache = self.store.get(knowledge_index, partial(compute_prefix, self.split))
             if self.layout == "cached":
                 yield from self._rows(rollouts, members, cache)
             elif cache.kept:
@@ -102,9 +103,6 @@ class PrefixReader:
                 yield self._shared(rollouts, [(members, cache)])
         if together:
             yield self._shared(rollouts, together)
-
-    def _compute(self, ids: Sequence[int]) -> PrefixCache:
-        return compute_prefix(self.split, ids)
 
     def _by_knowledge(self, rollouts: Sequence[Rollout]) -> dict[int | None, list[int]]:
         """Indices of the rollouts by knowledge file; None where the prompt does not start with a cached prefix."""

@@ -43,7 +43,7 @@ class TrainingState:
     """Weights of a moving teacher, by name; empty for a frozen one."""
 
 
-def publish(folder: Path, write: Callable[[Path], None]) -> None:
+def publish(folder: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` on a hidden folder beside `folder`, flushes it to the disk, and renames it into place.
 
     Raises:

@@ -11,9 +11,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import DistillConfig, ModelConfig
@@ -117,12 +114,8 @@ def train(job: Job, ranks: Ranks, on_step: OnStep | None = None) -> None:
         trainer.run()
     weights = ranks.model_weights(student)
     if ranks.rank == 0:
-        publish(job.target, lambda folder: _write(student, tokenizer, weights, folder))
+        publish(job.target, lambda folder: save_model(student, tokenizer, folder, weights=weights))
     ranks.wait()
-
-
-def _write(student: Any, tokenizer: Any, weights: Mapping[str, Tensor] | None, folder: Path) -> None:
-    save_model(student, tokenizer, folder, weights=weights)
 
 
 if __name__ == "__main__":

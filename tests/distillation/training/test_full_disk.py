@@ -71,12 +71,12 @@ def test_a_resumable_checkpoint_that_does_not_fit_leaves_the_one_before(start, t
 
 
 def test_new_weights_that_do_not_fit_leave_the_last_checkpoint(start, tmp_path, undisturbed, monkeypatch):
-    def fill(*given):
+    def fill(*given, **named):
         limit(LIMIT)
-        write(*given)
+        save(*given, **named)
 
-    write = run._write
-    monkeypatch.setattr(run, "_write", fill)
+    save = run.save_model
+    monkeypatch.setattr(run, "save_model", fill)
     with limits_restored(), pytest.raises(ArtifactError, match=r"checkpoint.* cannot be written, the disk is full"):
         distill(**arguments(start, tmp_path))
     monkeypatch.undo()
