@@ -69,7 +69,7 @@ def entries(path: Path, source: Path) -> Iterator[Entry]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 read += len(line)
-                raw = line.removeprefix(_MARK).strip()
+                raw = (line.removeprefix(_MARK) if number == 1 else line).strip()
                 if raw:
                     yield Entry(name, number, raw, read)
     except OSError as error:

@@ -17,7 +17,7 @@ from tests.imports.reading import DATA, imported, log_of, summary
 from tests.mutated import lines_like
 
 FORMATS = list(LOG_FORMATS.builtin)
-SHARED_CASE = Path("cases/agent_log.jsonl")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -60,4 +60,4 @@ def test_whatever_a_line_holds_it_is_used_or_refused_with_a_reason(format: str, 
         kept = list(read_jsonl(refused, LeftOut)) if refused.exists() else []
         assert len(kept) == sum(done.left_out.values())
         assert all(one.reason and lines[one.line - 1].strip() for one in kept)
-        assert done.entries == sum(bool(line.strip()) for line in lines)
+        assert done.entries == sum(bool(line.strip()) for line in lines) - (lines[:1] == [BYTE_ORDER_MARK])
