@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flows.pages.gate import gate_key, slug
 from flows.pages.outcome import outcome_details, outcome_line
 from oel_core.knowledge.store import KnowledgeDiff, diff
-from oel_core.projects.review import ReviewItem, review_list
+from oel_core.projects.review import ReviewItem, ReviewList, review_list
 from oel_core.projects.triggers import Trigger
 from oel_core.reporting.findings.learned import before_and_after, known_replicas
 from oel_core.rounds.round import Round
@@ -41,6 +41,7 @@ def review_markdown(round: Round) -> str:
         lines = [line for entry in found.items if entry.replica == replica for line in review_lines(entry)]
         lines += [f"-      {line}" for place, item in found.gone if place == replica for line in _lines(item)]
         parts += [f"## Replica {replica}", _diff_block(lines)]
+    parts += contradiction_lines(found)
     return "\n\n".join(parts) + "\n"
 
 
@@ -51,6 +52,14 @@ def review_lines(entry: ReviewItem) -> list[str]:
     head = f"{'+' if entry.is_new else ' '} {entry.number:4d} {first}"
     tail = f"       from round {entry.item.round}, {', '.join(entry.item.sources[:3])}{others}"
     return [head, *(f"       {line}" for line in rest), tail]
+
+
+def contradiction_lines(found: ReviewList) -> list[str]:
+    """A sentence for each group of items that begin alike and go on differently."""
+    return [
+        f"Items {', '.join(map(str, group))} say different things about the same: they may contradict each other."
+        for group in found.contradictions
+    ]
 
 
 def report_markdown(run: RunFolder, place: str) -> str:

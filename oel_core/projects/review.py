@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from oel_core.errors import ConfigError
+from oel_core.knowledge.contradictions import contradictions
 from oel_core.knowledge.store import diff, empty, load_knowledge
 from oel_core.projects.triggers import outcome_of
 from oel_core.rounds.knowledge import ACCUMULATE, REVIEW
@@ -64,6 +65,8 @@ class ReviewList:
     items: tuple[ReviewItem, ...]
     gone: tuple[tuple[int, ExperienceItem], ...]
     """(replica, item) of items that the previous round had and this one lacks."""
+    contradictions: tuple[tuple[int, ...], ...]
+    """Numbers of items, of any replica, that begin alike and go on differently."""
 
 
 def review_list(round: Round) -> ReviewList:
@@ -90,7 +93,8 @@ def review_list(round: Round) -> ReviewList:
             )
             for place, item in enumerate(new.items)
         ]
-    return ReviewList(tuple(items), tuple(gone))
+    alike = contradictions([entry.item for entry in items])
+    return ReviewList(tuple(items), tuple(gone), tuple(tuple(place + 1 for place in group) for group in alike))
 
 
 def _conflicts(items: Sequence[ExperienceItem]) -> list[list[int]]:

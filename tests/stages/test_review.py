@@ -1,5 +1,6 @@
 """Review: what is shown, what a decision changes, and what the following stages and rounds read."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.projects.review import Decision, decide, decision_of, review_list
 from oel_core.projects.triggers import Trigger, end
+from oel_core.reporting.findings.learned import learned
+from oel_core.reporting.page.render import render
 from oel_core.rounds import round as rounds
 from oel_core.rounds.context import StageContext
 from oel_core.rounds.round import Round
@@ -79,6 +82,32 @@ def test_items_of_both_replicas_are_supported_by_all_episodes_that_gave_them(run
     for replica in range(2):
         found = load_knowledge(run.stage_path(1, "accumulate"), replica).items
         assert [item.support for item in found] == [2, 2]  # one used episode of each replica
+
+
+@pytest.fixture
+def disputed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extractor contradicts itself."""
+    monkeypatch.setitem(globals(), "GOOD", "- EXPERIENCE ITEM: G -> the goal")
+    monkeypatch.setitem(globals(), "BAD", "- EXPERIENCE ITEM: G -> <b>a hole</b>")
+
+
+def test_contradictions_are_listed_and_nothing_is_removed(
+    disputed: None, run: RunFolder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "Items 1, 2, 3, 4 say different things about the same: they may contradict each other."
+    assert review_list(Round(config(), run, 1)).contradictions == ((1, 2, 3, 4),)
+    assert sentence in review_markdown(Round(config(), run, 1))
+    root = ["--root", str(run.path.parent)]
+    assert call(["review", "run", *root]) == 0
+    assert sentence in " ".join(capfd.readouterr().out.split())
+    assert call(["review", "run", *root, "--json"]) == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [row["contradictions"] for row in rows] == [[2, 3, 4], [1, 3, 4], [1, 2, 4], [1, 2, 3]]
+    (round_,) = learned(config(), run)
+    assert round_.contradictions == [[(0, GOOD), (0, BAD), (1, GOOD), (1, BAD)]]
+    page = render(run)
+    assert "1 that may contradict each other" in page
+    assert "<b>a hole" not in page
 
 
 def test_what_was_dropped_reaches_neither_the_teacher_nor_the_next_round(run: RunFolder) -> None:

@@ -71,16 +71,18 @@ def _newest(folder: "RunFolder") -> int:
 
 
 def _show(folder: "RunFolder", number: int, as_json: bool) -> None:
-    from flows.pages.round import review_lines
+    from flows.pages.round import contradiction_lines, review_lines
     from oel_core.projects.review import decision_of, review_list
     from oel_core.rounds.round import Round
 
     round = Round(folder.config(), folder, number)
     found, decision = review_list(round), decision_of(round)
     if as_json:
+        others = {number: group for group in found.contradictions for number in group}
         print_json(
             [
                 {"number": entry.number, "replica": entry.replica, "new": entry.is_new, "conflicts": entry.conflicts}
+                | {"contradictions": [number for number in others.get(entry.number, ()) if number != entry.number]}
                 | entry.item.model_dump(mode="json")
                 for entry in found.items
             ]
@@ -91,5 +93,7 @@ def _show(folder: "RunFolder", number: int, as_json: bool) -> None:
         lines = [line for entry in found.items if entry.replica == replica for line in review_lines(entry)]
         lines += [f"-      {item.text}" for place, item in found.gone if place == replica]
         echo("\n".join(lines))
+    for line in contradiction_lines(found):
+        out.print(line, markup=False)
     made = f"{decision.decision} by {decision.author}" if decision else "not decided: --approve or --reject"
     out.print(f"Round {number} of {folder.name}: {made}", markup=False)

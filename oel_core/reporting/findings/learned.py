@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from oel_core.config.run import OelConfig
+from oel_core.knowledge.contradictions import contradictions
 from oel_core.knowledge.hygiene import FlaggedItem
 from oel_core.knowledge.store import diff, empty, load_knowledge, replicas
 from oel_core.projects.review import Decision
@@ -46,6 +47,8 @@ class LearnedView:
 
     number: int
     files: list[FileView]
+    contradictions: list[list[tuple[int, str]]]
+    """Groups of (replica, text) of items that begin alike and go on differently."""
     flagged: list[FlaggedItem]
     review: Decision | None
 
@@ -58,10 +61,17 @@ def learned(config: OelConfig, run: RunFolder) -> list[LearnedView]:
 def _learned(run: RunFolder, number: int) -> LearnedView:
     folder = run.stage_path(number, STAGE)
     flagged = list(read_jsonl(folder / FLAGGED, FlaggedItem)) if (folder / FLAGGED).exists() else []
-    files = [_file(*before_and_after(run, number, replica)) for replica in known_replicas(run, number)]
+    states = [before_and_after(run, number, replica) for replica in known_replicas(run, number)]
     reviewed = run.stage_path(number, review.STAGE) / review.REVIEW
     decision = read_record(reviewed, Decision) if run.has(number, review.STAGE) else None
-    return LearnedView(number, files, flagged, decision)
+    found = _contradictions([new for _, new in states])
+    return LearnedView(number, [_file(old, new) for old, new in states], found, flagged, decision)
+
+
+def _contradictions(files: list[Knowledge]) -> list[list[tuple[int, str]]]:
+    items = [(file.replica, item) for file in files for item in file.items]
+    groups = contradictions([item for _, item in items])
+    return [[(items[place][0], items[place][1].text) for place in group] for group in groups]
 
 
 def known_replicas(run: RunFolder, number: int) -> list[int]:
