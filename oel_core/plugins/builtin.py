@@ -84,6 +84,7 @@ LOG_FORMATS: Final = Registry(
         "openai-finetuning": "oel_core.imports.formats.openai_finetuning:read",
         "sharegpt": "oel_core.imports.formats.sharegpt:read",
         "mlflow-traces": "oel_core.imports.formats.mlflow_traces:read",
+        "otel-genai": "oel_core.imports.formats.otel_genai:read",
     },
 )
 """`oel_core.imports.records.ReadEntry`: an entry of a log to the model calls that it holds."""
