@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from oel_core.imports.importing import THERE
 from oel_core.plugins.builtin import LOG_FORMATS
 from oel_core.projects.inbox import new_experience
 from oel_core.projects.quarantine import REFUSED, LeftOut
@@ -61,3 +62,11 @@ def test_whatever_a_line_holds_it_is_used_or_refused_with_a_reason(format: str, 
         assert len(kept) == sum(done.left_out.values())
         assert all(one.reason and lines[one.line - 1].strip() for one in kept)
         assert done.entries == sum(bool(line.strip()) for line in lines) - (lines[:1] == [BYTE_ORDER_MARK])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_import_of_the_example_log_again_adds_nothing(format: str, tmp_path: Path) -> None:
+    first, episodes = imported(format, log_of(format), tmp_path)
+    again, none = imported(format, log_of(format), tmp_path)
+    assert (again.file, none) == (None, [])
+    assert again.dropped[THERE] == first.turns == sum(len(episode.turns) for episode in episodes)
