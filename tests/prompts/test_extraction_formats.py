@@ -15,7 +15,7 @@ from oel_core.plugins.builtin import FORMATS
 from oel_core.prompts.extraction import get_format
 from oel_core.prompts.extraction.base import extraction_messages, extraction_system, transcript
 from oel_core.prompts.extraction.itemised import MARKER
-from oel_core.types import Message, Split
+from oel_core.types import Message, Split, Tool, ToolCall
 from tests.builders import episode, turn
 
 VECTORS: dict[str, Any] = json.loads(
@@ -164,6 +164,33 @@ def test_a_turn_with_history_shows_what_was_seen_last() -> None:
     messages = [("system", "Act."), ("user", "board 0"), ("assistant", "up"), ("user", "board 1")]
     played = turn(1).model_copy(update={"messages": tuple(Message(role=role, content=text) for role, text in messages)})
     assert transcript(episode("e", turns=[played]), None).startswith("## Turn 1\nboard 1\nAnswer: ")
+
+
+def test_a_recorded_conversation_is_shown_with_its_instructions_functions_and_every_new_message() -> None:
+    close = Tool(name="end_order", description="Ends an order.", parameters='{"type": "object"}')
+    call = ToolCall(id="c1", name="end_order", arguments='{"order": "A243"}')
+    first = (
+        Message(role="developer", content="You help in a shop.", tools=(close,)),
+        Message(role="user", content="Close A243."),
+    )
+    second = (
+        *first,
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="error: now is required", tool_call_id="c1"),
+        Message(role="user", content="Do it now!"),
+    )
+    turns = [
+        turn(0).model_copy(update={"messages": first, "response": "call 1"}),
+        turn(1).model_copy(update={"messages": second, "response": "call 2", "observation": "closed"}),
+    ]
+    played = episode("e", turns=turns).model_copy(update={"intro": ""})
+    setting = '## Instructions\nYou help in a shop.\nFunction end_order: Ends an order. {"type": "object"}\n'
+    last = "## Turn 2\nTool: error: now is required\nUser: Do it now!\nAnswer: call 2\n## End\nclosed"
+    assert transcript(played, None) == f"{setting}## Turn 1\nUser: Close A243.\nAnswer: call 1\n{last}"
+    assert transcript(played, 1) == setting + last
+    edited = turns[1].model_copy(update={"messages": (second[0], Message(role="user", content="Other."), *second[2:])})
+    shown = transcript(played.model_copy(update={"turns": (turns[0], edited)}), 1)
+    assert 'User: Other.\nAssistant: end_order {"order": "A243"}\nTool: error' in shown
 
 
 @pytest.mark.parametrize("name", FORMATS.builtin)

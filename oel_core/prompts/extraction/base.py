@@ -1,9 +1,9 @@
 """What an extraction format is, and the transcript that every format shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from oel_core.types import Message, Trajectory
+from oel_core.types import INSTRUCTING, Message, Trajectory, Turn
 
 CountTokens = Callable[[str], int]
 
@@ -24,14 +24,46 @@ class ExtractionFormat:
 
 
 def transcript(trajectory: Trajectory, turns_shown: int | None) -> str:
-    """The episode as the extractor reads it: per turn what was seen and the raw response, last turns only if asked."""
+    """The episode as the extractor reads it: per turn what was new in the prompt and the raw response, last turns only
+    if asked.
+
+    In an environment's episode the new part is the last message, since everything before it is the environment's own
+    text or shown already. An episode without an intro is a recorded conversation: its instructions and functions come
+    first, and a turn shows every message since the answer before, with its role.
+    """
+    recorded = not trajectory.intro
     first = 0 if turns_shown is None else max(0, len(trajectory.turns) - turns_shown)
-    lines = []
+    lines = _setting(trajectory.turns[0].messages) if recorded and trajectory.turns else []
     for number, turn in enumerate(trajectory.turns[first:], start=first + 1):
-        lines.append(f"## Turn {number}\n{turn.messages[-1].content}\nAnswer: {turn.response}")
+        before = trajectory.turns[number - 2] if number > 1 else None
+        seen = _new_messages(before, turn) if recorded else turn.messages[-1].content
+        lines.append(f"## Turn {number}\n{seen}\nAnswer: {turn.response}")
     if trajectory.turns:
         lines.append(f"## End\n{trajectory.turns[-1].observation}")
     return "\n".join(lines)
+
+
+def _setting(messages: Sequence[Message]) -> list[str]:
+    """The instructions of a conversation and the functions that it offers."""
+    first = messages[0]
+    if first.role not in INSTRUCTING:
+        return []
+    functions = [f"Function {tool.name}: {tool.description} {tool.parameters}" for tool in first.tools]
+    return ["\n".join(filter(None, ["## Instructions", first.content, *functions]))]
+
+
+def _new_messages(before: Turn | None, turn: Turn) -> str:
+    """The messages of a prompt that stand behind the answer of the turn before; all where it does not continue it."""
+    messages = [message for message in turn.messages if message.role not in INSTRUCTING]
+    earlier = [message for message in before.messages if message.role not in INSTRUCTING] if before else []
+    if before and messages[: len(earlier)] == earlier:
+        messages = messages[len(earlier) + 1 :]
+    return "\n".join(f"{message.role.capitalize()}: {_said(message)}" for message in messages)
+
+
+def _said(message: Message) -> str:
+    calls = [f"{call.name} {call.arguments}" for call in message.tool_calls]
+    return "\n".join(filter(None, [message.content, *calls]))
 
 
 def extraction_system(task: str, form: ExtractionFormat) -> str:
