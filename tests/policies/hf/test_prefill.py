@@ -18,7 +18,7 @@ from oel_core.policies.hf.decoding import sample_responses
 from oel_core.policies.hf.prefill import Prefilled, prefill
 from oel_core.policies.hf.prefix_cache import PrefillCache
 from tests.fakes import tiny_model
-from tests.rounding import forward_rounding, in_float64
+from tests.rounding import forward_rounding, in_float64, require_bfloat16_attention
 
 pytestmark = pytest.mark.numeric
 
@@ -156,6 +156,7 @@ def test_groups_of_prompts_share_their_own_knowledge(model: Qwen3ForCausalLM) ->
 
 
 def test_what_beginnings_are_held_changes_no_bit() -> None:
+    require_bfloat16_attention()
     model, source = tiny_model().bfloat16(), random.Random(0)
     held = PrefillCache.of(ROOM)
     others = [SYSTEM + words(source, 30) for _ in range(3)]

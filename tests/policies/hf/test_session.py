@@ -18,6 +18,7 @@ from oel_core.rollouts.recording import play_into
 from oel_core.runs.progress import silent
 from oel_core.types import Message, Split
 from tests.fakes import CORRIDOR, CorridorEnv, byte_tokenizer, tiny_model
+from tests.rounding import require_bfloat16_attention
 
 GROUP, EPISODES = 3, 8
 
@@ -33,6 +34,7 @@ class Counted(TransformersPolicy):
     """Notes every forward: ids, mask, and how much was known before."""
 
     def __init__(self, config: ModelConfig) -> None:
+        require_bfloat16_attention()
         # bfloat16 because there a prefill in other pieces gives other tokens
         model = tiny_model().bfloat16()
         super().__init__(model, byte_tokenizer(), config, "tiny")
