@@ -20,6 +20,7 @@ from oel_core.types import Message, Split
 from tests.fakes import CORRIDOR, CorridorEnv, byte_tokenizer, tiny_model
 from tests.rounding import require_bfloat16_attention
 
+pytestmark = pytest.mark.numeric
 GROUP, EPISODES = 3, 8
 
 
