@@ -42,8 +42,11 @@ def missing_quotes(text: str, episode: Trajectory) -> list[str]:
 
 
 def _said(episode: Trajectory) -> Iterator[str]:
+    """What the extractor reads: of a recorded conversation, which has no intro, every message of a prompt."""
     for turn in episode.turns:
-        yield from (turn.messages[-1].content, turn.response, turn.observation)
+        for message in turn.messages[-1:] if episode.intro else turn.messages:
+            yield from (message.content, *(call.arguments for call in message.tool_calls))
+        yield from (turn.response, turn.observation)
     yield episode.feedback
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from oel_core.config.run import ExtractConfig
 from oel_core.knowledge.evidence import missing_quotes, quotes
 from oel_core.prompts.extraction.itemised import MARKER
-from tests.builders import episode
+from oel_core.types import Message, ToolCall
+from tests.builders import episode, turn
 from tests.knowledge.test_extraction import Extractor, Killed, read
 
 PLAYED = episode(
@@ -48,6 +49,22 @@ def test_quotes(text, found):
 )
 def test_evidence_is_in_observations_responses_and_feedback(text, missing):
     assert missing_quotes(text, PLAYED) == missing
+
+
+def test_every_message_of_a_recorded_conversation_is_evidence():
+    call = ToolCall(name="end_order", arguments='{"order": "A243"}')
+    messages = (
+        Message(role="system", content="Prices are in cents."),
+        Message(role="user", content="Close A243."),
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="error: now is required"),
+        Message(role="user", content="Do it now!"),
+    )
+    played = episode("e", turns=[turn(1).model_copy(update={"messages": messages})])
+    recorded = played.model_copy(update={"intro": ""})
+    text = '`Prices are in cents`, `now is required` and `"order": "A243"`'
+    assert missing_quotes(text, recorded) == []
+    assert missing_quotes(text, played) == quotes(text)
 
 
 QUOTABLE = st.text(st.characters(exclude_characters="`\"'\u201c\u201d", exclude_categories=["C", "Z"]), min_size=1)
