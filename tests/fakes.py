@@ -95,15 +95,20 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+TINY_SIZES = {
+    "vocab_size": 259,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
+
 def tiny_model(seed: int = 0) -> Qwen3ForCausalLM:
     """A random Qwen3, 2 layers of 32, float32. Weights are large so that no two logits are close to equal."""
     config = Qwen3Config(
-        vocab_size=259,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
+        **TINY_SIZES,
         head_dim=16,
         max_position_embeddings=4096,
         initializer_range=0.3,

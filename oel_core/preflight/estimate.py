@@ -15,9 +15,8 @@ from oel_core.models.architectures import Architecture
 
 OBSERVATION_TOKENS: Final = 512
 """The recipe's allowance for what one turn adds to a prompt (arXiv 2603.16856)."""
-IFEVAL_PROMPTS: Final = 541
-CODE_PROBLEMS: Final = 40
-"""Problems in the suite `python_code`."""
+QUESTIONS: Final = {"ifeval": (541, 1280), "python_code": (40, 400)}
+"""Suite of single questions: how many there are, and the maximum response tokens, where its options name none."""
 _BYTES: Final = {"float32": 4, "bfloat16": 2}
 _TEXT_BYTES: Final = 5
 """Bytes on disk of one token as text."""
@@ -105,13 +104,10 @@ def _distillation(config: OelConfig) -> _Calls:
 def _suite(config: OelConfig, name: str, options: Mapping[str, Any]) -> _Calls:
     """An out-of-distribution suite; 128 episodes where its size is unknown."""
     count = options.get("episodes") or options.get("subset")
-    if name == "ifeval":
-        response = int((options.get("sampling") or {}).get("max_tokens", 1280))
-        asked = int(count or IFEVAL_PROMPTS)
-        return _Calls(asked, OBSERVATION_TOKENS, asked * OBSERVATION_TOKENS, response, asked)
-    if name == "python_code":
-        response = int((options.get("sampling") or {}).get("max_tokens", 400))
-        asked = int(count or CODE_PROBLEMS)
+    if name in QUESTIONS:
+        questions, tokens = QUESTIONS[name]
+        response = int((options.get("sampling") or {}).get("max_tokens", tokens))
+        asked = int(count or questions)
         return _Calls(asked, OBSERVATION_TOKENS, asked * OBSERVATION_TOKENS, response, asked)
     response = config.evaluate.games.sampling.max_tokens
     turns = int(options.get("max_turns") or config.environment.max_turns)

@@ -164,9 +164,8 @@ def _decode(
             raise PolicyError(NOT_FINITE)
         if still == 0 or step == sampling.max_tokens - 1:
             break
-        if (
-            2 * still <= len(unfinished) and live.can_shrink
-        ):  # copying the cache costs about one step, so drop rows in halves
+        # copying the cache costs about one step, so rows are dropped in halves
+        if 2 * still <= len(unfinished) and live.can_shrink:
             hold(live=live, ended=(~unfinished).nonzero()[:, 0], drawn=drawn)
             chosen = unfinished.nonzero()[:, 0]
             live.keep(chosen)

@@ -26,16 +26,6 @@ from tasks.tracking.settings import load_settings
 Oel = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def oel(capfd: pytest.CaptureFixture[str]) -> Oel:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = call([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 def test_the_resolved_configuration_is_printed(oel: Oel) -> None:
     code, out, _ = oel("config", "show", "quickstart", "--set", "distill.learning_rate=1e-4")
     assert code == 0

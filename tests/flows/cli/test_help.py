@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from flows.cli.app import app, call
+from flows.cli.app import app
 from flows.cli.help import first_sentence
 from oel_core import __version__
 from oel_core.config.run import load_config
@@ -31,16 +31,6 @@ def leaves(command: object = ROOT, path: str = "") -> Iterator[tuple[str, object
 
 
 LEAVES = dict(leaves())
-
-
-@pytest.fixture
-def oel(capfd: pytest.CaptureFixture[str]) -> Oel:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = call([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

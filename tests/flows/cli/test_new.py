@@ -10,7 +10,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from flows.cli.app import call
 from oel_core.config.run import load_config
 from oel_core.config.yaml_text import read_yaml
 from oel_core.envs import EnvSpec, make_env
@@ -20,16 +19,6 @@ from oel_core.testing import check_environment
 
 Oel = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def oel(capfd: pytest.CaptureFixture[str]) -> Oel:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = call([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_a_new_environment_keeps_the_contract(oel: Oel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

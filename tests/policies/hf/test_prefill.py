@@ -17,7 +17,7 @@ from oel_core.policies.hf import prefill as prefill_module
 from oel_core.policies.hf.decoding import sample_responses
 from oel_core.policies.hf.prefill import Prefilled, prefill
 from oel_core.policies.hf.prefix_cache import PrefillCache
-from tests.fakes import tiny_model
+from tests.fakes import TINY_SIZES, tiny_model
 from tests.rounding import forward_rounding, in_float64, require_bfloat16_attention
 
 pytestmark = pytest.mark.numeric
@@ -172,12 +172,7 @@ def test_what_beginnings_are_held_changes_no_bit() -> None:
 def gemma() -> Any:
     """A window of 8 tokens in every other layer."""
     config = Gemma3TextConfig(
-        vocab_size=259,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
+        **TINY_SIZES,
         head_dim=16,
         sliding_window=8,
         layer_types=["sliding_attention", "full_attention"],
@@ -188,12 +183,7 @@ def gemma() -> Any:
 def hybrid() -> Any:
     """A short convolution, whose state is no list of keys, and attention."""
     config = Lfm2Config(
-        vocab_size=259,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
+        **TINY_SIZES,
         layer_types=["conv", "full_attention"],
     )
     return Lfm2ForCausalLM(config).eval()
