@@ -1,13 +1,17 @@
 """Marks zombie flow runs: those in the state Running whose process was killed.
 
-The holder of a run folder's lease is its only process, so every earlier flow run recorded there has ended. `oel up`
-also checks the processes of all flow runs in the state Running on this machine.
+The holder of a run folder's lease is its only process, so every earlier flow run recorded there has ended. A flow run
+also tells its process: by a tag from its creation on where this process creates it, so that a kill at any moment leaves
+one that can be told to be dead, and by a label where a worker starts it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -27,6 +31,8 @@ from oel_core.runs.processes import Process, is_alive, this_process
 from oel_core.types import Record
 
 NOTE, PROCESS = "prefect.json", "oel.process"
+TAG = "process "
+"""What a flow run's tag begins with that tells its process."""
 OPEN_STATES = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 RUNNING = FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN_STATES))
 
@@ -38,10 +44,18 @@ class NotedFlowRun(Record):
     """Flow run of the last loop on the folder."""
 
 
+@contextmanager
+def tagged_with_process() -> Iterator[None]:
+    """Flow runs that are created within the block carry this process as a tag."""
+    with tags(TAG + this_process().model_dump_json()):
+        yield
+
+
 def take_over(run: RunFolder, flow_run_id: str) -> None:
-    """Marks the flow run of an earlier, killed loop as crashed, and records the present one. Requires the lease."""
+    """Marks flow runs of killed processes as crashed, and records the present one. Requires the lease."""
     with get_client(sync_client=True) as client:
         _end_noted(client, run)
+        _end_dead(client, nothing_ran=False)
     write_atomic(run.path / NOTE, NotedFlowRun(flow_run_id=flow_run_id).model_dump_json().encode())
 
 
@@ -89,17 +103,8 @@ def mark_dead(root: Path, *, nothing_ran: bool) -> list[str]:
 
     `nothing_ran`: no process of any worker was alive, so a run without a recorded process is dead too.
     """
-    marked = []
     with get_client(sync_client=True) as client:
-        for found in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=RUNNING)):
-            noted = (found.labels or {}).get(PROCESS)
-            if noted is None:
-                dead = nothing_ran and found.deployment_id is not None
-            else:
-                dead = is_alive(Process.model_validate_json(str(noted))) is False
-            if dead:
-                _crash(client, found)
-                marked.append(found.name)
+        marked = _end_dead(client, nothing_ran=nothing_ran)
         for path in sorted(root.glob(f"*/{NOTE}")):
             run, lease = RunFolder(path.parent), read_lease(path.parent / LEASE)
             if lease is None or is_alive(lease.holder) is False:
@@ -107,6 +112,26 @@ def mark_dead(root: Path, *, nothing_ran: bool) -> list[str]:
             if lease is not None and is_alive(lease.holder) is False:
                 _end_tracked(run)
     return marked
+
+
+def _end_dead(client: SyncPrefectClient, *, nothing_ran: bool) -> list[str]:
+    """Marks open flow runs without a live process, and their children; returns names of the former."""
+    marked = []
+    for found in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=RUNNING)):
+        process = _process_of(found)
+        unknown = nothing_ran and found.deployment_id is not None
+        dead = unknown if process is None else is_alive(process) is False
+        if dead and found.parent_task_run_id is None:
+            _crash(client, found)
+            marked.append(found.name)
+    return marked
+
+
+def _process_of(found: FlowRun) -> Process | None:
+    noted = (found.labels or {}).get(PROCESS)
+    if noted is None:
+        noted = next((tag.removeprefix(TAG) for tag in found.tags if tag.startswith(TAG)), None)
+    return None if noted is None else Process.model_validate_json(str(noted))
 
 
 def _end_tracked(run: RunFolder) -> None:

@@ -46,9 +46,11 @@ def run(
         progress("start Prefect and MLflow", 0, 0)
         start_temporary_server(root)
         from flows.learning_loop import learning_loop
+        from flows.recovery.abandoned import tagged_with_process
 
         wait_until_ready()
-        rows = learning_loop(config, folder.name, root)
+        with tagged_with_process():
+            rows = learning_loop(config, folder.name, root)
     _show(rows, as_json)
     if not as_json:
         where(folder)

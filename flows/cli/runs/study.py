@@ -42,10 +42,12 @@ def study(
     with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:
         progress("start Prefect and MLflow", 0, 0)
         start_temporary_server(root)
+        from flows.recovery.abandoned import tagged_with_process
         from flows.study import study as run_study
 
         wait_until_ready()
-        result = run_study(plan, folder.name, root)
+        with tagged_with_process():
+            result = run_study(plan, folder.name, root)
     _show(result, folder.path, as_json)
     for run, why in sorted(result.failed.items()):
         err.print(f"{run}: {why}", style="red", markup=False, highlight=False, soft_wrap=True)
