@@ -43,7 +43,7 @@ ROOMS = (
 LAYERS = (*(f"oel_core.{room}" for room in ROOMS), "tasks", "deployments", "flows")
 ONE_HOME = {
     "mlflow": "tasks/tracking/client.py",
-    "peft": "oel_core/models/loading.py",
+    "peft": "oel_core/models/adapters.py",
     "trl": "oel_core/compat/trl.py",
     "textworld": "oel_core/envs/textworld/engine.py",
     "textarena": "oel_core/envs/textarena.py",

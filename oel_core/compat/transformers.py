@@ -1,8 +1,23 @@
-"""What transformers has no public reading access to."""
+"""What transformers gives no public access to, and its process-wide progress bars."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Disables transformers' progress bars."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def attention_implementations(model: PreTrainedModel) -> dict[str, str]:

@@ -47,9 +47,10 @@ def check_adapter(model: ModelConfig) -> None:
     """
     if model.lora is None or model.lora.target_modules == "all-linear":
         return  # the linear layers of the blocks: never an embedding
-    from oel_core.models.loading import add_lora, skeleton  # torch takes a second to import
+    from oel_core.models.adapters import add_lora  # torch takes a second to import
+    from oel_core.models.loading import local_meta_model
 
-    bare = skeleton(model.path)
+    bare = local_meta_model(model.path)
     if bare is None and model.path in KNOWN:
         bare = meta_model(KNOWN[model.path])
     if bare is not None:

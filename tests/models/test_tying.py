@@ -9,8 +9,11 @@ from transformers import Qwen3ForCausalLM
 
 from oel_core.config.run import LoraConfig, ModelConfig, load_config
 from oel_core.errors import ArtifactError, ConfigError, PolicyError
-from oel_core.models import loading as models
+from oel_core.models import adapters, loading
+from oel_core.models.adapters import add_lora, is_lora
 from oel_core.models.checkpoints import read_json
+from oel_core.models.loading import load_model, local_meta_model
+from oel_core.models.saving import save_model
 from oel_core.policies.hf.policy import TransformersPolicy
 from oel_core.preflight import check as module
 from oel_core.preflight.dry_run import dry_run
@@ -48,7 +51,7 @@ def logits(model: Any) -> torch.Tensor:
 
 def speaking(model: Any, targets: Any) -> Any:
     """With an adapter that is not zero, as after a round."""
-    adapted = models.add_lora(model, LoraConfig(r=4, target_modules=targets)).eval()
+    adapted = add_lora(model, LoraConfig(r=4, target_modules=targets)).eval()
     torch.manual_seed(0)
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
@@ -76,14 +79,14 @@ def rounding_bound(model: Any) -> float:
 @pytest.mark.parametrize("targets", SHARED)
 def test_an_adapter_on_shared_weights_is_refused_when_it_is_made(targets: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"target_modules: .*(lm_head|embed_tokens) shares its weights with .*untie"):
-        models.add_lora(tied_model(), LoraConfig(target_modules=targets))
+        add_lora(tied_model(), LoraConfig(target_modules=targets))
 
 
 @pytest.mark.parametrize("targets", SHARED)
 def test_a_run_and_a_dry_run_refuse_it_before_anything_is_loaded(
     tied: Path, tmp_path: Path, targets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "_load_base", lambda *given: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(loading, "_load_base", lambda *given: pytest.fail("weights were loaded"))
     settings = [f"model.path={tied}", "model.device=cpu", f"model.lora={{target_modules: [{', '.join(targets)}]}}"]
     config = load_config("quickstart", settings)
     with pytest.raises(ConfigError, match="shares its weights"):
@@ -109,11 +112,11 @@ def test_a_foreign_adapter_folder_on_shared_weights_is_refused(
     tied: Path, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(models, "find_tied_adapter", lambda model: None)
-        made = speaking(models.load_model(str(tied), CONFIG)[0], (target,))
-        folder = models.save_model(made, byte_tokenizer(), tmp_path / "adapter")
+        patched.setattr(adapters, "find_tied_adapter", lambda model: None)
+        made = speaking(load_model(str(tied), CONFIG)[0], (target,))
+        folder = save_model(made, byte_tokenizer(), tmp_path / "adapter")
     with pytest.raises(ArtifactError, match=f"adapter cannot be used: .*{target} shares its weights"):
-        models.load_model(str(folder), CONFIG)
+        load_model(str(folder), CONFIG)
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "down_proj")])
@@ -128,19 +131,19 @@ def test_adapters_on_the_embeddings_of_an_untied_model_play_what_was_trained(tmp
 
 def played_as_trained(base: Path, tmp_path: Path, targets: Any) -> None:
     """The adapter model, the folder that a round leaves of it, and what the next round plays from that folder."""
-    trained = speaking(models.load_model(str(base), CONFIG)[0], targets)
+    trained = speaking(load_model(str(base), CONFIG)[0], targets)
     wanted = logits(trained)
-    folder = models.save_model(trained, byte_tokenizer(), tmp_path / "adapter")
-    loaded = models.load_model(str(folder), CONFIG)[0]
+    folder = save_model(trained, byte_tokenizer(), tmp_path / "adapter")
+    loaded = load_model(str(folder), CONFIG)[0]
     assert torch.equal(logits(loaded), wanted)
     played = TransformersPolicy.load(str(folder), CONFIG)._model
-    assert not models.is_lora(played)
+    assert not is_lora(played)
     bound = rounding_bound(played)
     assert bound < 1e-2 * float(wanted.abs().max())
     assert float((logits(played) - wanted).abs().max()) <= bound
-    assert not torch.allclose(wanted, logits(models.load_model(str(base), CONFIG)[0]), atol=0.1)
-    whole = models.save_model(played, byte_tokenizer(), tmp_path / "merged")
-    again = models.load_model(str(whole), CONFIG)[0]
+    assert not torch.allclose(wanted, logits(load_model(str(base), CONFIG)[0]), atol=0.1)
+    whole = save_model(played, byte_tokenizer(), tmp_path / "merged")
+    again = load_model(str(whole), CONFIG)[0]
     assert torch.equal(logits(again), logits(played))
     assert (
         read_json(whole / "config.json")["tie_word_embeddings"]
@@ -148,14 +151,14 @@ def played_as_trained(base: Path, tmp_path: Path, targets: Any) -> None:
     )
 
 
-def test_a_skeleton_needs_no_weights_and_knows_nothing_of_an_unknown_model(
+def test_a_meta_model_needs_no_weights_and_is_none_for_an_unknown_model(
     tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OEL_CACHE", str(tmp_path / "cache"))
     (tied / "model.safetensors").write_bytes(b"")
-    bare = models.skeleton(str(tied))
+    bare = local_meta_model(str(tied))
     assert bare is not None
     assert {parameter.device.type for parameter in bare.parameters()} == {"meta"}
-    assert models.skeleton("nobody/knows") is None
+    assert local_meta_model("nobody/knows") is None
     with pytest.raises(PolicyError, match="fetch"):
-        models.skeleton("smollm2-135m")
+        local_meta_model("smollm2-135m")

@@ -20,9 +20,9 @@ from transformers import (
 )
 
 from oel_core.config.run import LoraConfig, OelConfig, load_config, preset_names
+from oel_core.models.adapters import add_lora
 from oel_core.models.architectures import Architecture, known_architecture, read_architecture
 from oel_core.models.checkpoints import SEED_LM_WEIGHTS
-from oel_core.models.loading import add_lora
 from oel_core.preflight.estimate import (
     estimate,
     generation_memory,

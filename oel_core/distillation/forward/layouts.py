@@ -14,7 +14,7 @@ from oel_core.distillation.forward.scoring import PrefixGroup, Text, packed_hidd
 from oel_core.distillation.forward.split_model import SplitModel
 from oel_core.distillation.teachers.shared_prefix import compute_prefix
 from oel_core.errors import DistillationError
-from oel_core.models.loading import plain_model
+from oel_core.models.adapters import plain_model
 from oel_core.policies.hf.decoding import evaluating
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from torch import Tensor
 from oel_core.distillation.forward.packed_attention import Group, LayerCache, Layout, packed_attention
 from oel_core.distillation.forward.prefix_tree import PackedRow, as_ids
 from oel_core.distillation.forward.split_model import SplitModel
-from oel_core.models.loading import plain_model
+from oel_core.models.adapters import plain_model
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from oel_core.errors import DistillationError
-from oel_core.models.loading import plain_model
+from oel_core.models.adapters import plain_model
 
 
 class SplitModel:

@@ -15,7 +15,7 @@ from oel_core.distillation.forward.prefix_tree import as_ids, common_length, pac
 from oel_core.distillation.forward.scoring import PrefixGroup, Text, packed_hidden, padded_hidden
 from oel_core.distillation.forward.split_model import SplitModel
 from oel_core.distillation.training.rollouts import Rollout
-from oel_core.models.loading import plain_model
+from oel_core.models.adapters import plain_model
 
 
 class Student:

@@ -19,7 +19,7 @@ from oel_core.distillation.teachers.frozen import FrozenAdapter, FrozenCopy, Tea
 from oel_core.distillation.teachers.shared_prefix import Prefixes
 from oel_core.distillation.training.rollouts import Rollout, Sampler
 from oel_core.distillation.training.update import Scores
-from oel_core.models.loading import is_lora
+from oel_core.models.adapters import is_lora
 
 
 class AnchorAdapter(FrozenAdapter):

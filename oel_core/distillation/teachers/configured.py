@@ -11,7 +11,7 @@ from oel_core.distillation.teachers.absent import NoTeacher
 from oel_core.distillation.teachers.frozen import FrozenAdapter, FrozenCopy, Teacher
 from oel_core.distillation.teachers.moving import EmaAdapter, EmaCopy, Live
 from oel_core.distillation.teachers.shared_prefix import Prefixes
-from oel_core.models.loading import is_lora
+from oel_core.models.adapters import is_lora
 
 logger = logging.getLogger(__name__)
 

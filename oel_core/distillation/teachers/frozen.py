@@ -20,7 +20,7 @@ from oel_core.distillation.forward.split_model import SplitModel
 from oel_core.distillation.teachers.shared_prefix import PrefixCache, Prefixes, PrefixStore, compute_prefix
 from oel_core.distillation.training.rollouts import Rollout
 from oel_core.errors import ArtifactError
-from oel_core.models.loading import ADAPTER, copy_adapter, use_adapter
+from oel_core.models.adapters import ADAPTER, copy_adapter, use_adapter
 from oel_core.policies.hf.decoding import evaluating
 
 _PADDED_READS = 4

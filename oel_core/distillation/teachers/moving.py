@@ -10,7 +10,7 @@ from oel_core.config.run import DistillConfig
 from oel_core.distillation.teachers.frozen import BaseTeacher, FrozenAdapter, FrozenCopy
 from oel_core.distillation.teachers.shared_prefix import Prefixes
 from oel_core.errors import ArtifactError
-from oel_core.models.loading import ADAPTER
+from oel_core.models.adapters import ADAPTER
 
 
 class MovingAverage:

@@ -23,8 +23,9 @@ from oel_core.distillation.training.rollouts import Tokens
 from oel_core.distillation.training.step_records import OnStep, StepLog
 from oel_core.distillation.training.vllm_rollouts import make_sampler
 from oel_core.errors import ArtifactError, ConfigError
-from oel_core.models.checkpoints import read_json
-from oel_core.models.loading import ADAPTER, add_lora, is_lora, load_model, model_digest
+from oel_core.models.adapters import ADAPTER, add_lora, is_lora
+from oel_core.models.checkpoints import model_digest, read_json
+from oel_core.models.loading import load_model
 from oel_core.policies.hf.policy import stop_token_ids
 from oel_core.policies.text.chat import prompt_ids
 from oel_core.prompts.injection import GLOBAL

@@ -22,7 +22,7 @@ from oel_core.distillation.training.checkpoints import publish
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.step_records import OnStep
 from oel_core.errors import UnstableError
-from oel_core.models.loading import save_model
+from oel_core.models.saving import save_model
 from oel_core.prompts.injection import GLOBAL
 from oel_core.types import Knowledge, PartialRollout
 

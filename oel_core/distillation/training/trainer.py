@@ -39,7 +39,7 @@ from oel_core.distillation.training.step_runner import Outputs, StepRunner
 from oel_core.distillation.training.step_update import StepUpdate
 from oel_core.distillation.training.update import check_vocabulary
 from oel_core.errors import ArtifactError
-from oel_core.models.loading import plain_model
+from oel_core.models.adapters import plain_model
 
 _TRAINER_STATE = "trainer_state.json"
 

@@ -29,7 +29,8 @@ from oel_core.config.student_rollouts import rollout_model
 from oel_core.distillation.data.dataset import Sample
 from oel_core.distillation.training.rollouts import Rollout, Sampler, Tokens
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError, ServiceError
-from oel_core.models.loading import current_weights, is_lora, write_weights
+from oel_core.models.adapters import is_lora
+from oel_core.models.saving import current_weights, write_weights
 from oel_core.policies import check_backend
 from oel_core.policies.base import Completion
 

@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from oel_core.config.run import ModelConfig
 from oel_core.config.sampling import Sampling
 from oel_core.errors import PolicyError
-from oel_core.models.loading import load_model, merge_lora
+from oel_core.models.adapters import merge_lora
+from oel_core.models.loading import load_model
 from oel_core.policies.base import Completion, Request
 from oel_core.policies.hf.decoding import sample_responses
 from oel_core.policies.hf.prefix_cache import BEGINNINGS_SHARE, PrefillCache, PrefixCache, default_capacity

@@ -13,7 +13,7 @@ import pytest
 from oel_core.distillation.training import run
 from oel_core.distillation.training.run import distill
 from oel_core.errors import ArtifactError
-from oel_core.models.loading import save_model
+from oel_core.models.saving import save_model
 from oel_core.runs.files import is_full, writing
 from tasks.retries import can_help
 from tests.distillation.builders import arguments

@@ -13,7 +13,9 @@ from oel_core.distillation.distributed.ranks import SingleProcess
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.rollouts import Rollout
 from oel_core.distillation.training.trainer import ContextDistillationTrainer
-from oel_core.models.loading import load_model, merge_lora, save_model
+from oel_core.models.adapters import merge_lora
+from oel_core.models.loading import load_model
+from oel_core.models.saving import save_model
 from tests.distillation.builders import arguments
 from tests.distillation.exact import assert_same_gradients, gradients, plain_loss, update_rounding
 from tests.fakes import tiny_model, tiny_model_folder

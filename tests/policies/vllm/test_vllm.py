@@ -9,7 +9,9 @@ import torch
 from oel_core.config.run import LoraConfig, ModelConfig, VllmConfig
 from oel_core.config.sampling import Sampling
 from oel_core.errors import ConfigError, PolicyError
-from oel_core.models.loading import add_lora, load_model, save_model
+from oel_core.models.adapters import add_lora
+from oel_core.models.loading import load_model
+from oel_core.models.saving import save_model
 from oel_core.policies import check_backend, load_policy
 from oel_core.policies.vllm import policy as vllm_module
 from oel_core.policies.vllm.policy import VllmPolicy

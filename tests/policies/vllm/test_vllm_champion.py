@@ -10,7 +10,8 @@ from mlflow.tracking import MlflowClient
 
 from oel_core.config.run import ModelConfig
 from oel_core.models.checkpoints import SEED_LM
-from oel_core.models.loading import load_model, save_model
+from oel_core.models.loading import load_model
+from oel_core.models.saving import save_model
 from oel_core.policies.hf.policy import TransformersPolicy
 from oel_core.policies.openai.managed_server import ServerProcess, free_port, serve_command
 from oel_core.policies.vllm.settings import ENVIRONMENT

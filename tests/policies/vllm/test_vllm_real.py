@@ -20,8 +20,10 @@ from oel_core import envs
 from oel_core.config.run import LoraConfig, ModelConfig, PlayConfig, VllmConfig, parse_config
 from oel_core.config.sampling import Sampling
 from oel_core.errors import PolicyError
+from oel_core.models.adapters import add_lora
 from oel_core.models.checkpoints import SEED_LM
-from oel_core.models.loading import add_lora, load_model, save_model
+from oel_core.models.loading import load_model
+from oel_core.models.saving import save_model
 from oel_core.policies import load_policy, release
 from oel_core.policies.base import Completion, Request, StreamingPolicy
 from oel_core.policies.hf.policy import TransformersPolicy
