@@ -149,6 +149,28 @@ class Message(Record):
         return self
 
 
+class Feedback(Record):
+    """What somebody said about an answer or a whole session."""
+
+    source: Literal["human", "code", "judge"]
+    whole: bool = False
+    """About the session, not only about the answer that it came with."""
+    name: str = ""
+    score: float | None = None
+    """In an episode 1 is the best that the source gives."""
+    thumbs: bool | None = None
+    label: str = ""
+    comment: str = ""
+    correction: str = ""
+    """The answer as it should have been, written by whoever gave the feedback."""
+    expected: str = ""
+    """The right answer as a data set or an annotation has it."""
+    rubric: str = ""
+    """What a right answer has to do, as a data set or an annotation has it."""
+    superseded: bool = False
+    """Somebody replaced it: it is kept and not used."""
+
+
 class Turn(Record):
     """One prompt, one response, one step of the environment."""
 
@@ -170,6 +192,8 @@ class Turn(Record):
     wall_s: float = Field(ge=0)
     """Seconds of generation shared out over what was generated at once, plus the environment's own step."""
     id_source: IdSource = IdSource.SAMPLED
+    given: tuple[Feedback, ...] = Field(default=(), exclude_if=_nothing)
+    """Feedback on this response, or with `whole` on the session that it ends."""
 
 
 class Trajectory(Record):
@@ -198,6 +222,10 @@ class Trajectory(Record):
     feedback: str
     """Final feedback as the extractor reads it."""
     error: str | None = None
+    session: str = Field(default="", exclude_if=_nothing)
+    """Of a recorded conversation: a pseudonym of the source's id for it; empty where it has none."""
+    user: str = Field(default="", exclude_if=_nothing)
+    """Of a recorded conversation: a pseudonym of the person who asked; empty where the source does not say."""
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from oel_core.imports.feedback import described, reward
+from oel_core.imports.feedback import described, reward, scaled
 from oel_core.imports.records import Call, Session
 from oel_core.policies.text.plain_tools import call_line
 from oel_core.types import INSTRUCTING, IdSource, Message, Split, Trajectory, Turn
@@ -21,7 +21,7 @@ def episode(session: Session, id: str, env: str, index: int, top_score: float) -
     given = [(turn, one) for turn, call in enumerate(session.calls, start=1) for one in call.feedback]
     value = reward([one for _, one in given], top_score)
     following = [*session.calls[1:], None]
-    turns = [_turn(call, after) for call, after in zip(session.calls, following, strict=True)]
+    turns = [_turn(call, after, top_score) for call, after in zip(session.calls, following, strict=True)]
     turns[-1] = turns[-1].model_copy(update={"reward": value})
     return Trajectory(
         id=id,
@@ -39,10 +39,12 @@ def episode(session: Session, id: str, env: str, index: int, top_score: float) -
         truncated=False,
         reward=value,
         feedback=described((None if one.whole else turn, one) for turn, one in given),
+        session=session.calls[-1].session,
+        user=session.calls[-1].user,
     )
 
 
-def _turn(call: Call, after: Call | None) -> Turn:
+def _turn(call: Call, after: Call | None, top_score: float) -> Turn:
     text = "\n".join(filter(None, [call.response.content, *map(call_line, call.response.tool_calls)]))
     return Turn(
         messages=call.messages,
@@ -56,6 +58,7 @@ def _turn(call: Call, after: Call | None) -> Turn:
         reward=0.0,
         wall_s=0.0,
         id_source=IdSource.RETOKENISED,
+        given=tuple(scaled(one, top_score) for one in call.feedback),
     )
 
 

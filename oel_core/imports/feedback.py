@@ -23,8 +23,8 @@ def source(value: Any, otherwise: str = "human") -> str:
 
 
 def feedback(value: Any, field: str) -> list[Feedback]:
-    """`{score, thumbs, label, comment, correction, expected, name, source}`, all optional, or a list of such; a bare
-    number is a score and a bare text a comment.
+    """`{score, thumbs, label, comment, correction, expected, rubric, name, source}`, all optional, or a list of
+    such; a bare number is a score and a bare text a comment.
 
     Raises:
         LineError: it is none of these.
@@ -50,6 +50,7 @@ def feedback(value: Any, field: str) -> list[Feedback]:
             comment=text(first(said, "comment", "rationale", "explanation")),
             correction=text(said.get("correction")),
             expected=text(first(said, "expected", "expected_answer")),
+            rubric=text(first(said, "rubric", "guidelines", "criteria")),
             superseded=said.get("superseded") is True,
         )
     ]
@@ -74,6 +75,11 @@ def reward(given: Sequence[Feedback], top_score: float) -> float:
     return 0.0
 
 
+def scaled(one: Feedback, top_score: float) -> Feedback:
+    """The feedback with a score of which 1 is the best."""
+    return one if one.score is None else one.model_copy(update={"score": one.score / top_score})
+
+
 def _value(one: Feedback, top_score: float) -> float | None:
     if one.score is not None:
         return one.score / top_score
@@ -95,6 +101,7 @@ def _line(turn: int | None, one: Feedback) -> str:
         "comment": one.comment,
         "correct answer": one.correction,
         "expected answer": one.expected,
+        "a right answer has to": one.rubric,
     }
     parts = [f"{name}: {value}" if name else value for name, value in said.items() if value]
     name = f" ({one.name})" if one.name else ""

@@ -142,12 +142,17 @@ def _kept(
         done.dropped[THERE] += len(keyed) - len(new)
         if not new:
             continue
-        kept = Session(session.format, tuple(call for _, call in new))
+        kept = Session(session.format, tuple(_anonymous(call, masking) for _, call in new))
         masked = masking.session(kept) if work.privacy is not Privacy.KEEP else kept
         if work.privacy is Privacy.DROP and masked != kept:
             done.dropped[PRIVATE] += len(new)
             continue
         yield [key for key, _ in new], masked
+
+
+def _anonymous(call: Call, masking: Masking) -> Call:
+    """The call with pseudonyms for the source's ids of session and person, whatever happens to its texts."""
+    return call.model_copy(update={"session": masking.id(call.session), "user": masking.id(call.user)})
 
 
 def _write(

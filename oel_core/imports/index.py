@@ -62,5 +62,6 @@ class Index:
 
 def key_of(format: str, call: Call) -> bytes:
     """What tells a call from every other: the format, the source's ids, and what was said."""
-    content = call.model_dump_json(exclude={"feedback"})  # not the id alone: many logs count from 1 in each file
+    # not the id alone: many logs count from 1 in each file
+    content = call.model_dump_json(exclude={"feedback", "user"})
     return hashlib.sha256("\0".join([format, content]).encode()).digest()[:16]

@@ -60,8 +60,12 @@ class Masking:
         self.text = lru_cache(maxsize=4096)(self._text)  # every call repeats the conversation so far
 
     def session(self, session: Session) -> Session:
-        """The session with every text masked; of the sources' ids nothing goes into an episode."""
+        """The session with every text masked."""
         return Session(session.format, tuple(map(self._call, session.calls)))
+
+    def id(self, id: str) -> str:
+        """The pseudonym of a source's id for a session or a person; nothing for an empty one."""
+        return hmac.new(self._salt, id.encode(), hashlib.sha256).hexdigest()[:16] if id else ""
 
     def _call(self, call: Call) -> Call:
         changed = {
@@ -90,7 +94,7 @@ class Masking:
         return message.model_copy(update=changed | {"tool_call_id": None if id is None else self._name(id)})
 
     def _feedback(self, one: Feedback) -> Feedback:
-        texts = ("name", "label", "comment", "correction", "expected")
+        texts = ("name", "label", "comment", "correction", "expected", "rubric")
         return one.model_copy(update={name: self.text(getattr(one, name)) for name in texts})
 
     def _text(self, text: str) -> str:

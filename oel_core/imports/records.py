@@ -2,30 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
-from oel_core.types import Message, Record, StopReason
+from oel_core.types import Feedback, Message, Record, StopReason
 
-
-class Feedback(Record):
-    """What somebody said about an answer or a whole session."""
-
-    source: Literal["human", "code", "judge"]
-    whole: bool = False
-    """About the session, not only about the answer that it came with."""
-    name: str = ""
-    score: float | None = None
-    thumbs: bool | None = None
-    label: str = ""
-    comment: str = ""
-    correction: str = ""
-    """The answer as it should have been, written by whoever gave the feedback."""
-    expected: str = ""
-    """The right answer as a data set or an annotation has it."""
-    superseded: bool = False
-    """Somebody replaced it: it is kept and not used."""
+__all__ = ["Call", "Feedback", "ReadEntry", "Session"]
 
 
 class Call(Record):
@@ -37,6 +20,8 @@ class Call(Record):
     """What several answers to one request (n > 1) have in common."""
     session: str = ""
     """The source's id of the conversation; empty where it has none."""
+    user: str = ""
+    """The source's id of the person who asked; empty where it has none."""
     messages: tuple[Message, ...] = Field(min_length=1)
     """The prompt. Tools stand in its system message."""
     response: Message

@@ -120,6 +120,7 @@ def secretive() -> dict[str, Any]:
     }
     answer = {"role": "assistant", "content": f"Paid with {card} by {mail}."}
     said = {"score": 1, "label": mail, "comment": phone, "correction": card, "expected": key, "name": mail}
+    said["rubric"] = mail
     return {
         "id": f"id-{mail}",
         "request": request,
@@ -210,3 +211,25 @@ def test_the_extractor_reads_corrections_and_expected_answers(tmp_path: Path) ->
     assert episode.feedback == (
         "human (quality) on answer 1: score 0; comment: wrong; correct answer: 3; expected answer: three"
     )
+
+
+def test_an_episode_keeps_feedback_by_turn_and_pseudonyms_of_session_and_person(tmp_path: Path) -> None:
+    said = {"score": 2, "correction": "6", "rubric": "one number"}
+    about = {"session": "s-7", "user_id": "kim@example.org", "feedback": said}
+    source = log(tmp_path / "log.jsonl", logged("a", "1", "2", "3", "4", metadata=about))
+    _, (episode,) = imported(CHAT, source, tmp_path / "in", top_score=4.0)
+    _, (elsewhere,) = imported(CHAT, source, tmp_path / "other")
+    (given,) = episode.turns[-1].given
+    assert (given.score, given.correction, given.rubric, given.source) == (0.5, "6", "one number", "human")
+    assert len(episode.session) == len(episode.user) == 16
+    assert episode.session != elsewhere.session
+    assert "kim" not in written(tmp_path / "in")
+    log(tmp_path / "more.jsonl", logged("b", "7", "8", metadata=about))
+    _, (later,) = imported(CHAT, tmp_path / "more.jsonl", tmp_path / "in")
+    assert (later.session, later.user) == (episode.session, episode.user)
+
+
+def test_who_asked_does_not_tell_a_call_from_another(tmp_path: Path) -> None:
+    imported(CHAT, log(tmp_path / "a.jsonl", logged("a", "1", "2")), tmp_path / "in")
+    done, _ = imported(CHAT, log(tmp_path / "b.jsonl", logged("a", "1", "2", user="kim")), tmp_path / "in")
+    assert done.dropped == {THERE: 1}

@@ -19,7 +19,7 @@ human = AssessmentSource("HUMAN", "kim")
 
 @mlflow.trace(span_type=SpanType.AGENT)
 def agent(history):
-    mlflow.update_current_trace(metadata={"mlflow.trace.session": "s1"})
+    mlflow.update_current_trace(metadata={"mlflow.trace.session": "s1", "mlflow.trace.user": "kim"})
     with mlflow.start_span("model", span_type=SpanType.CHAT_MODEL) as span:
         message = {"role": "assistant", "content": f"answer {len(history)}"}
         span.set_inputs({"messages": history, "model": "shop-1"})
@@ -37,6 +37,7 @@ mlflow.override_feedback(
     trace_id=trace, assessment_id=wrong.assessment_id, value=True, rationale="fine after all", source=human
 )
 mlflow.log_expectation(trace_id=trace, name="answer", value="Good bye.", source=human)
+mlflow.log_expectation(trace_id=trace, name="guidelines", value=["Be polite."], source=human)
 found = mlflow.search_traces(return_type="list")
 with open("traces.jsonl", "w") as file:
     for each in found:
@@ -57,5 +58,8 @@ def test_what_mlflow_logged_is_one_session_with_its_last_feedback(tmp_path: Path
     assert (episode.policy, episode.reward) == ("shop-1", 1.0)
     assert episode.feedback == (
         "human (quality) on answer 2: thumbs up; comment: fine after all\n"
-        "human (answer) on answer 2: expected answer: Good bye."
+        "human (answer) on answer 2: expected answer: Good bye.\n"
+        'human (guidelines) on answer 2: a right answer has to: ["Be polite."]'
     )
+    assert episode.user
+    assert [one.thumbs for one in episode.turns[1].given if not one.superseded] == [True, None, None]

@@ -22,6 +22,8 @@ _MODELS = ("CHAT_MODEL", "LLM")
 _JUDGE = "mlflow.trace.sourceScorer"
 _YES_NO = {"yes": True, "no": False}
 """How MLflow's judges say that something holds."""
+_RUBRICS = ("guidelines", "expected_facts")
+"""Names of MLflow's expectations that say what an answer has to do, not how it reads."""
 _Feedback = list[tuple[str, Feedback]]
 """Id of the span that it is about, empty for the trace, and what was said."""
 
@@ -35,18 +37,18 @@ def read(entry: Any) -> Iterator[Call]:
     if _JUDGE in notes or _JUDGE in tags:
         raise LineError("info", "it is a judge's own trace")
     given = _assessments(sequence(info.get("assessments"), "info.assessments"))
-    session = text(notes.get("mlflow.trace.session"))
-    calls = list(_calls(sequence(mapping(trace.get("data"), "data").get("spans"), "data.spans"), session))
+    who = {"session": text(notes.get("mlflow.trace.session")), "user": text(notes.get("mlflow.trace.user"))}
+    calls = list(_calls(sequence(mapping(trace.get("data"), "data").get("spans"), "data.spans")))
     if not calls:
         raise LineError("data.spans", "none is of a chat model, with messages and an answer")
     known = {id for id, _ in calls}
     for place, (id, call) in enumerate(calls):
         rest = place == len(calls) - 1
         mine = tuple(one for about, one in given if about == id or (rest and about not in known))
-        yield call.model_copy(update={"feedback": mine})
+        yield call.model_copy(update={"feedback": mine, **who})
 
 
-def _calls(spans: Any, session: str) -> Iterator[tuple[str, Call]]:
+def _calls(spans: Any) -> Iterator[tuple[str, Call]]:
     found = [mapping(span, f"data.spans.{place}") for place, span in enumerate(spans)]
     for span in sorted(found, key=lambda span: number(span.get("start_time_unix_nano")) or 0.0):
         attributes = mapping(span.get("attributes") or {}, "data.spans.attributes")
@@ -60,7 +62,6 @@ def _calls(spans: Any, session: str) -> Iterator[tuple[str, Call]]:
             id,
             Call(
                 id=id,
-                session=session,
                 messages=chat.prompt(inputs["messages"], tools, "mlflow.spanInputs.messages"),
                 response=_answer(outputs),
                 model=text(_attribute(attributes, "mlflow.llm.model") or first(inputs, "model")),
@@ -106,15 +107,17 @@ def _assessment(row: Mapping[str, Any], overridden: bool) -> tuple[str, Feedback
     value = mapping(row.get("feedback") or {}, "info.assessments.feedback").get("value")
     expectation = mapping(row.get("expectation") or {}, "info.assessments.expectation")
     serialized = mapping(expectation.get("serialized_value") or {}, "info.assessments.expectation.serialized_value")
+    expected, name = text(first(expectation, "value") or first(serialized, "value")), text(row.get("assessment_name"))
     thumbs = value if isinstance(value, bool) else _YES_NO.get(value.lower()) if isinstance(value, str) else None
     return _span(text(row.get("span_id"))), Feedback(
         source=who,  # type: ignore[arg-type]
-        name=text(row.get("assessment_name")),
+        name=name,
         score=None if isinstance(value, bool) else number(value),
         thumbs=thumbs,
         label=text(value) if thumbs is None and number(value) is None else "",
         comment=text(row.get("rationale")),
-        expected=text(first(expectation, "value") or first(serialized, "value")),
+        expected="" if name in _RUBRICS else expected,
+        rubric=expected if name in _RUBRICS else "",
         superseded=row.get("valid") is False or overridden,
     )
 

@@ -16,6 +16,7 @@ from oel_core.runs.jsonl import LineError
 from oel_core.types import StopReason
 
 _SESSION = ("session_id", "session", "conversation_id", "thread_id", "litellm_session_id", "chat_id")
+_USER = ("user", "user_id", "end_user", "user_api_key_end_user_id")
 _REDACTED = "redacted-by-litellm"
 
 
@@ -41,6 +42,7 @@ def read(entry: Any) -> Iterator[Call]:
             id=id if number == 0 or not id else f"{id}#{number}",
             request=id,
             session=text(next(filter(None, (first(part, *_SESSION) for part in (logged, *notes, request))), None)),
+            user=text(next(filter(None, (first(part, *_USER) for part in (request, logged, *notes))), None)),
             messages=messages,
             response=chat.message(
                 {"role": "assistant"} | dict(mapping(said.get("message"), f"response.choices.{number}.message")),

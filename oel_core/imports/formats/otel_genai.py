@@ -43,6 +43,7 @@ def _call(known: Mapping[str, Any], span: Span) -> Call:
     return Call(
         id=text(known.get("gen_ai.response.id")),
         session=text(known.get("gen_ai.conversation.id")),
+        user=text(first(known, "user.id", "enduser.id")),
         messages=chat.prompt(messages, known.get("gen_ai.tool.definitions"), "gen_ai.input.messages"),
         response=chat.message({"role": "assistant"} | said, "gen_ai.output.messages.0"),
         model=text(first(known, "gen_ai.response.model", "gen_ai.request.model")),
