@@ -1,0 +1,146 @@
+"""The error budget of a project: every trial of a candidate, the level it was tested at, and what came of it.
+
+A project tests one candidate after another, so a fixed level for each would promote a model that is no better sooner or
+later. Trial number t, after p promotions, has the level `budget * (p + 1) / (t * (t + 1))`, fixed before its first
+episode. The shares 1 / (t * (t + 1)) of all trials that there can be add up to 1. Then the expected share of promotions
+that are false is at most the budget over the project's life, however the trials depend on each other, and while no
+candidate is better the probability of any promotion is at most the budget.
+
+Source: e-LOND, in Xu and Ramdas, "Online multiple testing with e-values", AISTATS 2024 (arXiv 2311.06412).
+
+The file is replaced as a whole, so a kill leaves it as it was or with the new line. A trial is named by its round and
+its champion: opening it again after a kill finds it, and it is counted once. One that is never closed has used its
+share.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from oel_core.errors import ArtifactError
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.manifest import read_if_there
+from oel_core.types import Record
+
+TRIALS = "gate_trials.json"
+
+
+class Trial(Record):
+    """One candidate tested against one champion."""
+
+    number: int = Field(ge=1)
+    """Position in the project's life, from 1."""
+    candidate: int = Field(ge=1)
+    """Round of the candidate."""
+    champion: int = Field(ge=0)
+    """Round of the champion; 0 is the base model."""
+    budget: float = Field(gt=0, lt=1)
+    """The error budget of the project when the trial was opened."""
+    promotions: int = Field(ge=0)
+    """Candidates that the gate had let through before."""
+    level: float = Field(gt=0, lt=1)
+    """Probability at most that the candidate is promoted although it is no better."""
+    promoted: bool | None = None
+    """What the gate decided; None while it has not."""
+    evidence: float | None = None
+    """Natural logarithm of the e-value that the candidate is better, when it was decided."""
+    episodes: int | None = None
+    """Pairs of held-out episodes that it took."""
+
+
+class Ledger(Record):
+    """`gate_trials.json` in a project's folder."""
+
+    trials: tuple[Trial, ...] = ()
+    """In the order in which they were opened."""
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if [trial.number for trial in self.trials] != list(range(1, len(self.trials) + 1)):
+            raise ValueError("the trials are not numbered 1, 2, 3, ...: a line was removed or added by hand")
+        return self
+
+    @property
+    def promotions(self) -> int:
+        """Candidates that the gate let through."""
+        return sum(trial.promoted is True for trial in self.trials)
+
+    def find(self, candidate: int, champion: int) -> Trial | None:
+        """The trial of this candidate against this champion."""
+        return next((one for one in self.trials if (one.candidate, one.champion) == (candidate, champion)), None)
+
+    def next_level(self, budget: float) -> float:
+        """The level of the next trial."""
+        return level(len(self.trials) + 1, self.promotions, budget)
+
+
+def level(number: int, promotions: int, budget: float) -> float:
+    """The level of a trial by its number, from 1, and the promotions before it."""
+    return budget * (promotions + 1) / (number * (number + 1))
+
+
+def read_ledger(run: RunFolder) -> Ledger:
+    """The project's trials so far; an empty ledger where there was none.
+
+    Raises:
+        ArtifactError: the file is damaged. It is not replaced by an empty one: that would grant the budget again.
+    """
+    path = run.path / TRIALS
+    try:
+        return read_if_there(path, Ledger) or Ledger()
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"{path} cannot be read: restore it from a copy of the project. It counts the trials of the gate's error "
+            f"budget, so it is never begun anew ({error.__cause__})"
+        ) from error
+
+
+def open_trial(run: RunFolder, candidate: int, champion: int, budget: float) -> Trial:
+    """The trial of this candidate against this champion, with its level; the same one when it was opened before.
+
+    Call it before the first episode of the trial is played. Requires the project's lease.
+    """
+    ledger = read_ledger(run)
+    known = ledger.find(candidate, champion)
+    if known is not None:
+        return known
+    trial = Trial(
+        number=len(ledger.trials) + 1,
+        candidate=candidate,
+        champion=champion,
+        budget=budget,
+        promotions=ledger.promotions,
+        level=ledger.next_level(budget),
+    )
+    _write(run, (*ledger.trials, trial))
+    return trial
+
+
+def close_trial(run: RunFolder, trial: Trial, *, promoted: bool, evidence: float, episodes: int) -> Trial:
+    """Stores what the gate decided; once. Requires the project's lease.
+
+    Raises:
+        ArtifactError: the trial was closed with another decision, or never opened.
+    """
+    ledger = read_ledger(run)
+    known = ledger.find(trial.candidate, trial.champion)
+    if known is None:
+        raise ArtifactError(f"{run.path / TRIALS} has no trial of round {trial.candidate}: it was replaced meanwhile")
+    if known.promoted is not None:
+        if known.promoted != promoted:
+            raise ArtifactError(
+                f"{run.path / TRIALS}: trial {known.number} of round {known.candidate} was decided the other way before"
+            )
+        return known
+    closed = known.model_copy(update={"promoted": promoted, "evidence": evidence, "episodes": episodes})
+    at = known.number - 1
+    _write(run, (*ledger.trials[:at], closed, *ledger.trials[at + 1 :]))
+    return closed
+
+
+def _write(run: RunFolder, trials: Sequence[Trial]) -> None:
+    path: Path = run.path / TRIALS
+    write_atomic(path, Ledger(trials=tuple(trials)).model_dump_json(indent=1).encode())
