@@ -14,7 +14,7 @@ from oel_core.imports.entries import Entry, entries, files_of
 from oel_core.imports.episode import episode
 from oel_core.imports.index import Index, key_of
 from oel_core.imports.left_out import Refusals
-from oel_core.imports.privacy import Masking, Privacy, salt_of
+from oel_core.imports.privacy import Masking, Privacy, read_names, salt_of
 from oel_core.imports.records import Call, ReadEntry, Session
 from oel_core.imports.stitching import Spool
 from oel_core.plugins.builtin import LOG_FORMATS
@@ -43,6 +43,8 @@ class Import:
     privacy: Privacy = Privacy.MASK
     top_score: float = 1.0
     """The best score that the source gives."""
+    names: Path | None = None
+    """A file of names that are masked too, one a line."""
 
 
 @dataclass
@@ -83,7 +85,7 @@ def import_logs(work: Import, say: Say = silent) -> Imported:
 
 
 def _import(work: Import, read: ReadEntry, paths: list[Path], say: Say) -> Imported:
-    done, masking = Imported(), Masking(salt_of(work.inbox))
+    done, masking = Imported(), Masking(salt_of(work.inbox), read_names(work.names))
     stem = f"{work.format.replace(':', '-')}-{re.sub(r'[^A-Za-z0-9._-]+', '-', work.source.stem)[:60]}"
     with closing(Index(work.inbox)) as index, closing(Spool()) as spool:
         with Refusals(work.inbox, stem, masking, work.privacy) as refusals:

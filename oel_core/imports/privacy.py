@@ -8,25 +8,33 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from oel_core.config.knowledge import Check
+from oel_core.errors import ConfigError
 from oel_core.imports.fields import decoded
 from oel_core.imports.records import Call, Feedback, Session
 from oel_core.knowledge.hygiene.private import Found, private_data
 from oel_core.types import Message, Tool, ToolCall
 
 SALT = ".import-salt"
+NAME = "a listed name"
 _WORDS = {
     "an e-mail address": "email",
     "a phone number": "phone",
     "a payment card number": "card",
     "a bank account number": "account",
+    NAME: "name",
 }
+PSEUDONYM = re.compile(rf"<({'|'.join([*_WORDS.values(), 'secret'])})-[0-9a-f]{{8}}>")
+"""What stands in a text in place of private data; its group is the kind."""
+_NOTHING = re.compile(r"(?!)")
 _RANDOM = "a token that looks random"
 
 
@@ -52,11 +60,28 @@ def salt_of(inbox: Path) -> bytes:
     return path.read_bytes()
 
 
+def read_names(path: Path | None) -> tuple[str, ...]:
+    """The names in a file, one a line; empty lines and lines that begin with `#` do not count. None: no names.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not UTF-8 text.
+    """
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--names {path} cannot be read ({error}): give a text file with one name a line") from error
+    return tuple(name for line in lines if (name := line.strip()) and not name.startswith("#"))
+
+
 class Masking:
     """Replaces private data in texts by pseudonyms such as `<email-3f2a91c0>`."""
 
-    def __init__(self, salt: bytes) -> None:
+    def __init__(self, salt: bytes, names: Sequence[str] = ()) -> None:
+        """`names`: words that no pattern knows, such as names of people; capitals and spacing do not matter."""
         self._salt = salt
+        self._names = _pattern(names)
         self.text = lru_cache(maxsize=4096)(self._text)  # every call repeats the conversation so far
 
     def session(self, session: Session) -> Session:
@@ -69,14 +94,15 @@ class Masking:
 
     def _call(self, call: Call) -> Call:
         changed = {
-            "messages": tuple(map(self._message, call.messages)),
-            "response": self._message(call.response),
+            "messages": tuple(map(self.message, call.messages)),
+            "response": self.message(call.response),
             "model": self._name(call.model),
             "feedback": tuple(map(self._feedback, call.feedback)),
         }
         return call.model_copy(update=changed)
 
-    def _message(self, message: Message) -> Message:
+    def message(self, message: Message) -> Message:
+        """The message with every text, name and id in it masked."""
         calls = [
             ToolCall(id=self._name(one.id), name=self._name(one.name), arguments=self.text(one.arguments))
             for one in message.tool_calls
@@ -119,12 +145,12 @@ class Masking:
 
     def _name(self, name: str) -> str:
         """An id or a name, which may look random without being a secret and has no room for brackets."""
-        return name if not _places(name, _RANDOM) else self._masked(name, 0).translate({60: "", 62: ""})
+        return name if not self._places(name, _RANDOM) else self._masked(name, 0).translate({60: "", 62: ""})
 
     def _masked(self, text: str, start: int) -> str:
         """What follows `start`; what stands before it only says what the text is."""
         parts, at = [], start
-        for place in _places(text):
+        for place in self._places(text):
             begin = max(place.start, start)
             if place.end <= at:
                 continue
@@ -133,11 +159,18 @@ class Masking:
         return "".join([*parts, text[at:]])
 
     def _pseudonym(self, what: str, text: str) -> str:
-        digest = hmac.new(self._salt, text.encode(), hashlib.sha256).hexdigest()[:8]
+        same = " ".join(text.casefold().split()) if what == NAME else text
+        digest = hmac.new(self._salt, same.encode(), hashlib.sha256).hexdigest()[:8]
         return f"<{_WORDS.get(what, 'secret')}-{digest}>"
 
+    def _places(self, text: str, but: str = "") -> list[Found]:
+        """Private data and listed names by where they begin, of those that begin together the longest first."""
+        named = (Found(Check.PERSONAL_DATA, NAME, match.start(), match.end()) for match in self._names.finditer(text))
+        found = [one for one in private_data(text) if one.check is not Check.LINK and one.what != but]
+        return sorted([*found, *named], key=lambda one: (one.start, -one.end))
 
-def _places(text: str, but: str = "") -> list[Found]:
-    """Secrets and personal data by where they begin, of those that begin together the longest first."""
-    found = [one for one in private_data(text) if one.check is not Check.LINK and one.what != but]
-    return sorted(found, key=lambda one: (one.start, -one.end))
+
+def _pattern(names: Sequence[str]) -> re.Pattern[str]:
+    """Any of the names as whole words; an underscore separates words, as it does in identifiers."""
+    spaced = [r"\s+".join(map(re.escape, name.split())) for name in sorted(names, key=len, reverse=True)]
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(spaced)})(?![^\W_])", re.IGNORECASE) if spaced else _NOTHING

@@ -10,7 +10,7 @@ import pytest
 
 from oel_core.errors import ArtifactError, BusyError, ConfigError
 from oel_core.imports import importing
-from oel_core.imports.importing import PRIVATE, THERE
+from oel_core.imports.importing import PRIVATE, THERE, Import, import_logs
 from oel_core.imports.privacy import SALT, Privacy
 from oel_core.projects.quarantine import REFUSED, LeftOut
 from oel_core.runs.jsonl import read_jsonl
@@ -233,3 +233,29 @@ def test_who_asked_does_not_tell_a_call_from_another(tmp_path: Path) -> None:
     imported(CHAT, log(tmp_path / "a.jsonl", logged("a", "1", "2")), tmp_path / "in")
     done, _ = imported(CHAT, log(tmp_path / "b.jsonl", logged("a", "1", "2", user="kim")), tmp_path / "in")
     assert done.dropped == {THERE: 1}
+
+
+def test_listed_names_are_masked_in_every_text(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("# customers\nJosé Núñez\n\nann\n")
+    said = [
+        {"role": "user", "content": "Ann here, annual fee for josé  núñez?"},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "pay_ann_1", "function": {"name": "pay_ann", "arguments": json.dumps({"to": "José Núñez"})}}
+        ]},
+    ]  # fmt: skip
+    source = log(tmp_path / "log.jsonl", logged("a", *said, metadata={"feedback": "ANN is happy"}))
+    import_logs(Import(CHAT, source, tmp_path / "in", "shop", names=names))
+    kept = written(tmp_path / "in").casefold()
+    assert [name for name in ("núñez", "n\\u00fa", "ann here", "pay_ann", "ann is") if name in kept] == []
+    assert "annual fee" in kept
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\xff"])
+def test_a_file_of_names_that_cannot_be_read_stops_the_import(tmp_path: Path, content: bytes | None) -> None:
+    source, names = log(tmp_path / "log.jsonl", logged("a", "1", "2")), tmp_path / "names.txt"
+    if content is not None:
+        names.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"--names .*names\.txt cannot be read"):
+        import_logs(Import(CHAT, source, tmp_path / "in", "shop", names=names))
+    assert not list((tmp_path / "in").glob("*.jsonl"))

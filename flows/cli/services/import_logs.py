@@ -24,6 +24,9 @@ def import_(
     privacy: Annotated[
         Privacy, typer.Option(help="Secrets and personal data: pseudonyms for them, no such session, or as they are.")
     ] = Privacy.MASK,
+    names: Annotated[
+        Path | None, typer.Option("--names", help="Text file of names of people, one a line, which count as private.")
+    ] = None,
     top_score: Annotated[float, typer.Option(help="The best score that the log gives: 5 for five stars.")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
@@ -34,7 +37,7 @@ def import_(
     if not 0 < top_score < float("inf"):
         raise ConfigError(f"--top-score is {top_score}: the best score is a number above 0")
     with _progress() as say:
-        done = import_logs(Import(format, path, into, env, privacy, top_score), say)
+        done = import_logs(Import(format, path, into, env, privacy, top_score, names), say)
     if as_json:
         print_json([vars(done)])
         return
