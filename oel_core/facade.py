@@ -92,7 +92,7 @@ def extract(
         ExtractionError: the policy could not answer about a single episode.
         ConfigError, PolicyError: as `play`; ConfigError also without episodes.
     """
-    from oel_core.envs import extraction_task
+    from oel_core.envs import extraction_examples, extraction_task
     from oel_core.knowledge.extraction import extract_replicas
     from oel_core.policies import load_policy
 
@@ -104,6 +104,7 @@ def extract(
         {0: list(episodes)},
         config.extract.model_copy(update={"use_after": len(episodes)}),
         task=extraction_task(config),
+        examples=extraction_examples(config),
         previous={} if previous is None else {0: previous},
         cap=config.knowledge,
         round_index=1,

@@ -110,12 +110,24 @@ class CollectConfig(Section):
     """N: episodes each replica plays for extraction."""
 
 
+class ExtractionExample(Section):
+    """One demonstration for the extractor: what is asked about an episode, and a good answer."""
+
+    episode: Text
+    """The user's message, as `oel_core.prompts.extraction` writes it, of a world that does not exist."""
+    answer: Text
+    """What the extractor should have written, in the extraction format."""
+
+
 class ExtractConfig(Section):
     """How experience becomes knowledge items."""
 
     format: FormatName = "itemised"
     task: Text | None = None
     """What the extractor is told about the world and what is worth knowing; null is the environment's own."""
+    examples: tuple[ExtractionExample, ...] | None = None
+    """Demonstrations that come before the episode as turns of the conversation; null is the environment's own, and an
+    empty list none. A small model copies a form that it is shown and seldom follows one that is only described."""
     with_previous: bool = True
     """Show the extractor the knowledge so far."""
     use_after: Count | None = None

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from oel_core.config.run import OelConfig
+from oel_core.config.run import ExtractionExample, OelConfig
 from oel_core.envs.base import Environment, EnvSpec, Step
 from oel_core.envs.options import OptionInfo, option_infos
 from oel_core.errors import ConfigError, EnvironmentError_
@@ -22,6 +22,7 @@ __all__ = [
     "describe_env",
     "describe_envs",
     "env_names",
+    "extraction_examples",
     "extraction_task",
     "make_env",
     "options_model",
@@ -71,6 +72,13 @@ def check_spec(spec: EnvSpec) -> None:
 def extraction_task(config: OelConfig) -> str:
     """What the extractor is told about the run's environment. Raises ConfigError where there is no such text."""
     return config.extract.task or _own_task(config.environment.name)
+
+
+def extraction_examples(config: OelConfig) -> tuple[ExtractionExample, ...]:
+    """What the extractor is shown before an episode: the configuration's examples, else the environment's."""
+    if config.extract.examples is not None:
+        return config.extract.examples
+    return tuple(getattr(_load(config.environment.name), "extraction_examples", ()))
 
 
 def prepare_envs(spec: EnvSpec, seeds: Sequence[int], workers: int = 1) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from oel_core.config.run import ExtractConfig, KnowledgeConfig
+from oel_core.config.run import ExtractConfig, ExtractionExample, KnowledgeConfig
 from oel_core.errors import ArtifactError, ConfigError, ExtractionError, PromptTooLongError
 from oel_core.knowledge.evidence import missing_quotes
 from oel_core.knowledge.extraction_records import Dropped, ExtractionResult, KnowledgeState, RawOutput, RejectedItem
@@ -68,6 +68,7 @@ def extract_replicas(
     config: ExtractConfig,
     *,
     task: str,
+    examples: Sequence[ExtractionExample] = (),
     previous: Mapping[int, Knowledge],
     cap: KnowledgeConfig,
     round_index: int,
@@ -80,6 +81,7 @@ def extract_replicas(
     Args:
         trajectories: replica → its episodes, in the order they are read.
         task: what the extractor is told about the world (`oel_core.envs.extraction_task`).
+        examples: demonstrations that every prompt begins with (`oel_core.envs.extraction_examples`).
         previous: replica → knowledge to start from; a replica that is not there starts from nothing.
         done: replica → rows of an earlier, killed call. They are not asked for, nor given to `on_row`, again.
         on_row: called with the replica and its new row, in episode order within a replica.
@@ -93,7 +95,7 @@ def extract_replicas(
         _start(number, episodes, previous.get(number), (done or {}).get(number, ()), round_index)
         for number, episodes in sorted(trajectories.items())
     ]
-    reader = _Reader(policy, config, task, cap, round_index, seed)
+    reader = _Reader(policy, config, task, tuple(examples), cap, round_index, seed)
     for batch in _batches(replicas, config.with_previous, policy.batch_size):
         for asked, row in zip(batch, reader.answer(batch), strict=True):
             reader.absorb(asked.replica, row)
@@ -143,6 +145,7 @@ class _Reader:
     policy: Policy
     config: ExtractConfig
     task: str
+    examples: tuple[ExtractionExample, ...]
     cap: KnowledgeConfig
     round_index: int
     seed: int
@@ -162,7 +165,9 @@ class _Reader:
     def _request(self, asked: _Asked) -> Request:
         known = asked.replica.knowledge.text if self.config.with_previous else None
         return Request(
-            messages=extraction_messages(self.form, self.task, asked.episode, known, self.config.turns_shown),
+            messages=extraction_messages(
+                self.form, self.task, asked.episode, known, self.config.turns_shown, self.examples
+            ),
             seed=derive_seed("extract", self.seed, self.round_index, asked.replica.number, asked.episode.id),
         )
 

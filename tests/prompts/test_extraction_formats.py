@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oel_core.config.run import ExtractionExample
 from oel_core.envs.base import LEARN_RULES
 from oel_core.errors import ConfigError
 from oel_core.plugins.builtin import FORMATS
@@ -229,3 +230,16 @@ def test_no_previous_knowledge_is_not_the_same_as_empty_knowledge() -> None:
     form, played = get_format("itemised"), episode("e")
     assert "Knowledge so far" not in extraction_messages(form, "Study it.", played, None, None)[1].content
     assert extraction_messages(form, "Study it.", played, "", None)[1].content.startswith("Knowledge so far:\n(none)\n")
+
+
+def test_examples_stand_as_turns_before_the_episode() -> None:
+    played = episode("e", answers=("one",))
+    form = get_format("itemised")
+    plain = extraction_messages(form, "Study it.", played, None, None)
+    examples = (ExtractionExample(episode="Episode:\nother", answer="- EXPERIENCE ITEM: yes"),)
+    shown = extraction_messages(form, "Study it.", played, None, None, examples)
+    assert (shown[0], shown[-1]) == plain
+    assert [(message.role, message.content) for message in shown[1:-1]] == [
+        ("user", "Episode:\nother"),
+        ("assistant", "- EXPERIENCE ITEM: yes"),
+    ]

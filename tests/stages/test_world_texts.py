@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oel_core import envs
-from oel_core.config.run import OelConfig, load_config, parse_config
+from oel_core.config.run import ExtractionExample, OelConfig, load_config, parse_config
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.rounds.context import StageContext
@@ -68,6 +68,31 @@ def test_a_preset_overrides_both(tmp_path: Path) -> None:
     played, read = asked(own, tmp_path, ["collect", "evaluate"]), asked(own, tmp_path, ["extract"])
     assert played == {f"Run.\n{CorridorEnv.intro}"}
     assert {text.partition(" Write only")[0] for text in read} == {"Study runners."}
+
+
+def test_a_world_shows_its_own_examples_unless_the_preset_has_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = ({"episode": text, "answer": "- EXPERIENCE ITEM: x"} for text in ("own", "other"))
+    monkeypatch.setattr(CorridorEnv, "extraction_examples", (ExtractionExample(**own),), raising=False)
+    shown = [config(), config(extract={"examples": [other]}), config(extract={"examples": []})]
+    assert [[one.episode for one in envs.extraction_examples(each)] for each in shown] == [["own"], ["other"], []]
+
+
+def test_examples_reach_the_extractor(tmp_path: Path) -> None:
+    own = config(extract={"examples": [{"episode": "shown", "answer": "- EXPERIENCE ITEM: x"}]})
+    prompts: list[tuple[str, ...]] = []
+
+    def player(messages: tuple[Message, ...], seed: int) -> str:
+        prompts.append(tuple(message.content for message in messages[1:-1]))
+        return "- EXPERIENCE ITEM: go [right]"
+
+    context, run = (
+        StageContext(load=lambda path, model: ScriptedPolicy(player, batch_size=2)),
+        open_run(tmp_path, "run"),
+    )
+    collect(Round(own, run, 1), context)
+    prompts.clear()
+    extract(Round(own, run, 1), context)
+    assert prompts == [("shown", "- EXPERIENCE ITEM: x")] * 2
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from oel_core.config.run import ExtractionExample
 from oel_core.envs.base import EnvSpec, Step
 from oel_core.envs.options import EnvOptions, parse_options
 from oel_core.envs.shares import layout_share
@@ -50,6 +51,11 @@ class ToolOptions(EnvOptions):
         return self
 
 
+def _example(request: str, answer: str, right: str, end: str) -> ExtractionExample:
+    episode = f"Episode:\n## Turn 1\nRequest: {request}\nAnswer: {answer}\n## End\n{end}"
+    return ExtractionExample(episode=episode, answer=f'{MARKER} "{request}" is done with: {right}')
+
+
 class ToolEnv:
     """A user asks in plain language, the player answers with one call of a tool that has its own words and conventions.
 
@@ -64,9 +70,23 @@ class ToolEnv:
     )
     extraction_task = (
         "You study one finished episode: a user asked for something, and an assistant answered with a call of a tool. "
-        "Write down how such a request is done right: quote the request, then the right call, in the form "
-        '"Start engine 7 in Rome." is done with: plant motors up 7 --at rome'
+        "Write down how such a request is done right: quote the request, then the right call."
     )
+    extraction_examples = (
+        _example(
+            "Please start engine 7 in Rome.",
+            "plant start engine 7",
+            "plant motors up 7 --at rome",
+            "Failed.\nFeedback: Failure: no such command: start. The right call was: plant motors up 7 --at rome",
+        ),
+        _example(
+            "Can you tell me how warm engine 12 is?",
+            "plant motors heat 12",
+            "plant motors heat 12",
+            "Done.\nFeedback: Success: everything was done as asked.",
+        ),
+    )
+    """Of a tool that does not exist: a failed episode and one that passed."""
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         """Draws the requests. Raises ConfigError for a wrong option."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from oel_core.config.run import ExtractionExample
 from oel_core.types import INSTRUCTING, Message, Trajectory, Turn
 
 CountTokens = Callable[[str], int]
@@ -72,9 +73,26 @@ def extraction_system(task: str, form: ExtractionFormat) -> str:
 
 
 def extraction_messages(
-    form: ExtractionFormat, task: str, trajectory: Trajectory, previous: str | None, turns_shown: int | None
+    form: ExtractionFormat,
+    task: str,
+    trajectory: Trajectory,
+    previous: str | None,
+    turns_shown: int | None,
+    examples: Sequence[ExtractionExample] = (),
 ) -> tuple[Message, ...]:
-    """The extractor's prompt. Knowledge so far comes before the episode; None leaves that block out."""
+    """The extractor's prompt: system message, demonstrations as turns, then the episode.
+
+    Knowledge so far comes before the episode; None leaves that block out.
+    """
     known = "" if previous is None else f"Knowledge so far:\n{previous or '(none)'}\n\n"
     body = f"{known}Episode:\n{transcript(trajectory, turns_shown)}\nFeedback: {trajectory.feedback}"
-    return (Message(role="system", content=extraction_system(task, form)), Message(role="user", content=body))
+    demonstrations = [
+        message
+        for example in examples
+        for message in (
+            Message(role="user", content=example.episode),
+            Message(role="assistant", content=example.answer),
+        )
+    ]
+    system = Message(role="system", content=extraction_system(task, form))
+    return (system, *demonstrations, Message(role="user", content=body))
