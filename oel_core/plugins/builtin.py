@@ -13,6 +13,7 @@ ENVIRONMENTS: Final = Registry(
         "frozen_lake": "oel_core.envs.textarena:FrozenLake",
         "sokoban": "oel_core.envs.textarena:Sokoban",
         "gymnasium": "oel_core.envs.gymnasium:GymnasiumEnv",
+        "verifiers": "oel_core.envs.verifiers.env:VerifiersEnv",
         "textworld_coin": "oel_core.envs.textworld.games:CoinCollector",
         "textworld_treasure": "oel_core.envs.textworld.games:TreasureHunter",
         "textworld_cooking": "oel_core.envs.textworld.games:Cooking",
