@@ -3,11 +3,13 @@
 from prefect import task
 
 from oel_core.gate.promotion import Verdict
-from oel_core.rounds.context import CHECKPOINT
+from oel_core.rounds.context import CHECKPOINT, StageContext
 from oel_core.rounds.round import Round
 from oel_core.stages.gate import STAGE, VERDICT, read_verdict
 from oel_core.stages.gate import gate as judge_round
 from tasks.base import STAGE_OPTIONS
+from tasks.progress import progress
+from tasks.resources import free_policies
 from tasks.tracking.client import tracker_of
 from tasks.tracking.publishing import publish
 from tasks.tracking.registry import Move, registry_of
@@ -26,7 +28,8 @@ def register(round: Round, tracking: TrackingSettings) -> str | None:
 @task(name="gate", task_run_name="gate round {round.number}", **STAGE_OPTIONS)
 def gate(round: Round, tracking: TrackingSettings) -> Verdict:
     """See `oel_core.stages.gate`. The verdict is stored in the registry and as an artifact."""
-    manifest = judge_round(round)
+    context = StageContext(on_progress=progress(f"round {round.number}: gate"), free_memory=free_policies)
+    manifest = judge_round(round, context)
     verdict = read_verdict(round.run, round.number)
     target = of_round(tracking, round)
     publish(target, round, STAGE, manifest)

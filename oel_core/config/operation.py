@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from oel_core.config.section import Section
+from oel_core.config.section import Count, Section
 
 Tolerance = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ExperienceConfig(Section):
@@ -20,15 +21,31 @@ class ExperienceConfig(Section):
     """Share of the inbox's episodes that are read for knowledge; the others' prompts are distilled."""
 
 
+class SequentialConfig(Section):
+    """Settings of the test `sequential`, which plays held-out episodes of the round's own until they decide."""
+
+    error_budget: Probability = 0.05
+    """Expected share of promotions that are no improvement, over the project's life."""
+    level: Probability = 0.05
+    """Probability at most that a decision lets one other condition through that does not hold."""
+    block_episodes: Count = 32
+    """Episodes that each model plays between two looks at the evidence."""
+    most_episodes: Count = 512
+    """Episodes of each suite that each model plays at most."""
+
+
 class GateConfig(Section):
     """When a candidate may replace the champion. Rates are shares of 1."""
 
+    test: Literal["bootstrap", "sequential"] = "bootstrap"
+    """`bootstrap` compares the round's evaluations; `sequential` plays new episodes and keeps an error budget."""
+    sequential: SequentialConfig = SequentialConfig()
     margin: float = Field(default=0.0, ge=0, lt=1)
     """The pass rate must be higher by more than this."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Share of paired bootstrap draws that must show it."""
+    """Share of paired bootstrap draws that must show it (`bootstrap`)."""
     min_episodes: int = Field(default=32, ge=1)
-    """Held-out episodes that both played, at least; a bootstrap over very few is sure of anything."""
+    """Held-out episodes that both played, at least (`bootstrap`): a bootstrap over very few is sure of anything."""
     ood_tolerance: Tolerance = 0.05
     """How far an out-of-distribution pass rate may be below the better of champion and base model."""
     ood_tolerances: dict[str, Tolerance] = Field(default_factory=dict)
@@ -39,6 +56,10 @@ class GateConfig(Section):
     """How far the share of responses that hit the token cap may be above the champion's."""
     refused_knowledge: Literal["drop", "keep"] = "drop"
     """With knowledge.carry_over: whether the knowledge of a refused round goes on, or the champion's does."""
+
+    def tolerance(self, suite: str) -> float:
+        """How far the pass rate of this out-of-distribution suite may be below."""
+        return self.ood_tolerances.get(suite, self.ood_tolerance)
 
     @field_validator("response_ratio")
     @classmethod

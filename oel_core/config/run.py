@@ -199,6 +199,11 @@ class OelConfig(Section):
                 f"extract.use_after is {self.extract.use_after}, but a replica plays only "
                 f"collect.extraction_episodes = {self.collect.extraction_episodes}: lower the first or raise the second"
             )
+        if self.gate.test == "sequential" and self.environment.seeds == "paper":
+            raise ValueError(
+                "gate.test: sequential plays held-out episodes of its own in every round, and environment.seeds: paper "
+                "has one set for all rounds: set one of them back"
+            )
         if self.model.lora is not None and self.distill.sharding != "none":
             raise ValueError("distill.sharding divides trained weights, and an adapter's are few: set it to none")
         selection = self.knowledge.selection

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from oel_core.evaluation.stats import wilson
 from oel_core.policies.base import Policy
 from oel_core.prompts.injection import GLOBAL
 from oel_core.rollouts.playing import EpisodePlan, KnowledgeFor, count_layouts, plan_episodes, play_episodes, unfinished
-from oel_core.seeds import SEEDINGS
+from oel_core.seeds import SEEDINGS, Seeding
 from oel_core.types import EvalReport, Split, StopReason, Trajectory
 
 OnEpisode = Callable[[Trajectory], None]
@@ -50,15 +50,37 @@ class Suite(Protocol):
 
 @dataclass(frozen=True)
 class HeldOutPlay:
-    """The episodes of a suite: which, in what world, sampled how. The same for every round, so rounds compare."""
+    """The episodes of a suite: which, in what world, sampled how."""
 
     spec: EnvSpec
     plans: tuple[EpisodePlan, ...]
     play: PlayConfig
     seed: int
-    """Of the sampling."""
+    """The loop seed: of the sampling, and of the episodes that are drawn."""
+    split_by_layout: bool
+    """Whether only layouts of the held-out share are drawn."""
+    seeding: Seeding
+    """Where environment seeds come from."""
     injection: InjectionConfig = GLOBAL
     """How prompts carry knowledge, where there is any."""
+
+    def drawn(self, round_index: int, replica: int, episodes: range) -> "HeldOutPlay":
+        """Other held-out episodes, of a round's own: those at the places `episodes` of this round and replica.
+
+        Raises:
+            ConfigError: as `plan_episodes`.
+        """
+        plans = plan_episodes(
+            self.spec,
+            self.seed,
+            Split.HELD_OUT,
+            round_index,
+            replica,
+            episodes.stop,
+            split_by_layout=self.split_by_layout,
+            seeding=self.seeding,
+        )
+        return replace(self, plans=tuple(plans[episodes.start :]))
 
     def run(
         self, policy: Policy, *, knowledge: KnowledgeFor | None, done: Sequence[Trajectory], on_episode: OnEpisode
@@ -113,19 +135,22 @@ class EpisodeSuite:
         return self.episodes.report(self.name, policy, played).model_copy(update={"extra": dict(self.extra)})
 
 
-def held_out(config: OelConfig, spec: EnvSpec, sampling: Sampling, episodes: int) -> HeldOutPlay:
-    """The first `episodes` held-out seeds of the run, in the world `spec`."""
-    plans = plan_episodes(
+def held_out(
+    config: OelConfig, spec: EnvSpec, sampling: Sampling, episodes: int, *, split_by_layout: bool | None = None
+) -> HeldOutPlay:
+    """The first `episodes` held-out seeds of the run, in the world `spec`; they are the same in every round.
+
+    `split_by_layout` replaces the run's own setting.
+    """
+    plays = HeldOutPlay(
         spec,
+        (),
+        config.play.model_copy(update={"sampling": sampling}),
         config.seed,
-        Split.HELD_OUT,
-        0,
-        0,
-        episodes,
-        split_by_layout=config.environment.split_by_layout,
-        seeding=SEEDINGS[config.environment.seeds],
+        config.environment.split_by_layout if split_by_layout is None else split_by_layout,
+        SEEDINGS[config.environment.seeds],
     )
-    return HeldOutPlay(spec, tuple(plans), config.play.model_copy(update={"sampling": sampling}), config.seed)
+    return plays.drawn(0, 0, range(episodes))
 
 
 def summarise(suite: str, policy_name: str, trajectories: Sequence[Trajectory], *, layouts: int = 0) -> EvalReport:

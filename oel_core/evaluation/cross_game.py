@@ -9,11 +9,8 @@ from oel_core.config.run import Count, OelConfig, Options, Section
 from oel_core.envs import check_spec
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ConfigError
-from oel_core.evaluation.base import EpisodeSuite, HeldOutPlay
+from oel_core.evaluation.base import EpisodeSuite, held_out
 from oel_core.evaluation.options import parse_options
-from oel_core.rollouts.playing import plan_episodes
-from oel_core.seeds import SEEDINGS
-from oel_core.types import Split
 
 CROSS_GAME = "cross_game"
 
@@ -45,12 +42,11 @@ def make_cross_game(name: str, options: Mapping[str, Any], config: OelConfig) ->
     check_spec(spec)
     if (spec.name, dict(spec.options)) == (own.name, dict(own.options)):
         raise ConfigError(f"suite {name}: {spec.name} with these options is the run's own world; name another one")
-    seeding = SEEDINGS[own.seeds]
-    plans = plan_episodes(spec, config.seed, Split.HELD_OUT, 0, 0, chosen.episodes, chosen.split_by_layout, seeding)
-    play = config.play.model_copy(update={"sampling": config.evaluate.games.sampling})
+    sampling = config.evaluate.games.sampling
+    plays = held_out(config, spec, sampling, chosen.episodes, split_by_layout=chosen.split_by_layout)
     label = f"{CROSS_GAME}_{spec.name}" if name == CROSS_GAME else name
     extra = {"environment": spec.name, "options": dict(spec.options), "max_turns": spec.max_turns}
-    return EpisodeSuite(label, HeldOutPlay(spec, tuple(plans), play, config.seed), extra=extra)
+    return EpisodeSuite(label, plays, extra=extra)
 
 
 def make_plain_cross_game(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:

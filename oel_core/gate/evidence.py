@@ -42,9 +42,13 @@ def log_evidence(values: Values, least: float) -> float:
     if not np.all(np.isfinite(values)) or values.min() < least - ROUNDING:
         raise ArtifactError(f"an observation of {values.min():g} lies below its bound of {least:g}")
     distinct, counts = np.unique(values, return_counts=True)
-    capital = np.log1p(np.outer(BETS / -least, distinct)) @ counts
-    most = float(capital.max())
-    return most + math.log(float(np.mean(np.exp(capital - most))))
+    return log_mean_capital(np.log1p(np.outer(BETS / -least, distinct)) @ counts)
+
+
+def log_mean_capital(capitals: Values) -> float:
+    """The logarithm of the capital that is spread evenly over `BETS`, from the logarithm of each bet's, shape (20,)."""
+    most = float(capitals.max())
+    return most + math.log(float(np.mean(np.exp(capitals - most))))
 
 
 def required(level: float) -> float:

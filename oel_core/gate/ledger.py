@@ -8,8 +8,8 @@ candidate is better the probability of any promotion is at most the budget.
 
 Source: e-LOND, in Xu and Ramdas, "Online multiple testing with e-values", AISTATS 2024 (arXiv 2311.06412).
 
-The file is replaced as a whole, so a kill leaves it as it was or with the new line. A trial is named by its round and
-its champion: opening it again after a kill finds it, and it is counted once. One that is never closed has used its
+The file is replaced as a whole, so a kill leaves it as it was or with the new line. A trial is named by its candidate
+and its champion: opening it again after a kill finds it, and it is counted once. One that is never closed has used its
 share.
 """
 
@@ -35,6 +35,8 @@ class Trial(Record):
     """Position in the project's life, from 1."""
     candidate: int = Field(ge=1)
     """Round of the candidate."""
+    digest: str
+    """Of the candidate's weights: a round that is trained again has another candidate."""
     champion: int = Field(ge=0)
     """Round of the champion; 0 is the base model."""
     budget: float = Field(gt=0, lt=1)
@@ -68,9 +70,10 @@ class Ledger(Record):
         """Candidates that the gate let through."""
         return sum(trial.promoted is True for trial in self.trials)
 
-    def find(self, candidate: int, champion: int) -> Trial | None:
+    def find(self, candidate: int, digest: str, champion: int) -> Trial | None:
         """The trial of this candidate against this champion."""
-        return next((one for one in self.trials if (one.candidate, one.champion) == (candidate, champion)), None)
+        wanted = (candidate, digest, champion)
+        return next((one for one in self.trials if (one.candidate, one.digest, one.champion) == wanted), None)
 
     def next_level(self, budget: float) -> float:
         """The level of the next trial."""
@@ -98,18 +101,19 @@ def read_ledger(run: RunFolder) -> Ledger:
         ) from error
 
 
-def open_trial(run: RunFolder, candidate: int, champion: int, budget: float) -> Trial:
+def open_trial(run: RunFolder, candidate: int, digest: str, champion: int, budget: float) -> Trial:
     """The trial of this candidate against this champion, with its level; the same one when it was opened before.
 
     Call it before the first episode of the trial is played. Requires the project's lease.
     """
     ledger = read_ledger(run)
-    known = ledger.find(candidate, champion)
+    known = ledger.find(candidate, digest, champion)
     if known is not None:
         return known
     trial = Trial(
         number=len(ledger.trials) + 1,
         candidate=candidate,
+        digest=digest,
         champion=champion,
         budget=budget,
         promotions=ledger.promotions,
@@ -126,7 +130,7 @@ def close_trial(run: RunFolder, trial: Trial, *, promoted: bool, evidence: float
         ArtifactError: the trial was closed with another decision, or never opened.
     """
     ledger = read_ledger(run)
-    known = ledger.find(trial.candidate, trial.champion)
+    known = ledger.find(trial.candidate, trial.digest, trial.champion)
     if known is None:
         raise ArtifactError(f"{run.path / TRIALS} has no trial of round {trial.candidate}: it was replaced meanwhile")
     if known.promoted is not None:

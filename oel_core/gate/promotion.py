@@ -13,6 +13,7 @@ import numpy as np
 from oel_core.config.operation import GateConfig
 from oel_core.errors import ArtifactError
 from oel_core.evaluation.stats import percentile_interval, resampled_differences
+from oel_core.gate.ledger import Trial
 from oel_core.types import EvalReport, Record, Trajectory
 
 EVEN = 1e-9
@@ -63,6 +64,9 @@ class Verdict(Record):
     checks: tuple[Check, ...]
     settings: GateConfig
     seed: int
+    """Of the bootstrap."""
+    trial: Trial | None = None
+    """The entry of the error budget; None where the round's evaluations were compared (`gate.test: bootstrap`)."""
 
     @property
     def refusals(self) -> list[str]:
@@ -177,10 +181,6 @@ def _better(gate: GateConfig, held_out: Comparison) -> tuple[Check, Check]:
     )
 
 
-def _tolerance(gate: GateConfig, suite: str) -> float:
-    return gate.ood_tolerances.get(suite, gate.ood_tolerance)
-
-
 def _against_the_better(
     gate: GateConfig, suite: str, candidate: Standing, others: Sequence[Standing], seed: int
 ) -> Comparison:
@@ -190,11 +190,11 @@ def _against_the_better(
     known = [other for other in others if suite in other.ood]
     best = max(known, key=lambda other: other.ood[suite].report.pass_rate)
     paired = paired_differences(best.ood[suite].episodes, candidate.ood[suite].episodes)
-    return compare(*paired, margin=-_tolerance(gate, suite), seed=seed)
+    return compare(*paired, margin=-gate.tolerance(suite), seed=seed)
 
 
 def _not_worse(gate: GateConfig, suite: str, found: Comparison) -> Check:
-    tolerance = _tolerance(gate, suite)
+    tolerance = gate.tolerance(suite)
     return Check(
         name=f"ood/{suite}",
         passed=found.difference >= -tolerance - EVEN,

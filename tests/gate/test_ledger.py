@@ -16,6 +16,7 @@ from oel_core.gate.ledger import TRIALS, close_trial, level, open_trial, read_le
 from oel_core.runs.folder import RunFolder
 
 BUDGET = 0.05
+DIGEST = "d1"
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def decide(run: RunFolder, candidate: int, promoted: bool) -> None:
-    trial = open_trial(run, candidate, 0, BUDGET)
+    trial = open_trial(run, candidate, DIGEST, 0, BUDGET)
     close_trial(run, trial, promoted=promoted, evidence=1.5, episodes=64)
 
 
@@ -64,23 +65,24 @@ def test_levels_never_add_up_to_more_than_the_budget_allows(promoted: list[bool]
 
 
 def test_a_trial_gets_its_level_before_it_is_decided_and_promotions_give_some_back(run: RunFolder) -> None:
-    first = open_trial(run, 1, 0, BUDGET)
+    first = open_trial(run, 1, DIGEST, 0, BUDGET)
     assert (first.number, first.level, first.promoted) == (1, BUDGET / 2, None)
     close_trial(run, first, promoted=True, evidence=4.0, episodes=96)
-    second = open_trial(run, 2, 1, BUDGET)
+    second = open_trial(run, 2, DIGEST, 1, BUDGET)
     assert (second.number, second.promotions) == (2, 1)
     assert second.level == BUDGET * 2 / 6
     assert read_ledger(run).next_level(BUDGET) == BUDGET * 2 / 12  # open, and counted
 
 
 def test_the_same_trial_is_counted_once_and_another_champion_makes_another(run: RunFolder) -> None:
-    assert open_trial(run, 3, 0, BUDGET) == open_trial(run, 3, 0, BUDGET / 2)
-    assert open_trial(run, 3, 2, BUDGET).number == 2
-    assert [trial.champion for trial in read_ledger(run).trials] == [0, 2]
+    assert open_trial(run, 3, DIGEST, 0, BUDGET) == open_trial(run, 3, DIGEST, 0, BUDGET / 2)
+    assert open_trial(run, 3, DIGEST, 2, BUDGET).number == 2
+    assert open_trial(run, 3, "trained again", 0, BUDGET).number == 3
+    assert [trial.champion for trial in read_ledger(run).trials] == [0, 2, 0]
 
 
 def test_what_was_decided_stays(run: RunFolder) -> None:
-    trial = open_trial(run, 1, 0, BUDGET)
+    trial = open_trial(run, 1, DIGEST, 0, BUDGET)
     closed = close_trial(run, trial, promoted=False, evidence=0.1, episodes=64)
     assert close_trial(run, trial, promoted=False, evidence=0.1000001, episodes=64) == closed
     with pytest.raises(ArtifactError, match="decided the other way"):
@@ -92,7 +94,7 @@ def test_a_damaged_file_is_an_error_and_not_a_new_budget(run: RunFolder) -> None
     path = run.path / TRIALS
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ArtifactError, match=r"gate_trials\.json cannot be read: restore it"):
-        open_trial(run, 2, 0, BUDGET)
+        open_trial(run, 2, DIGEST, 0, BUDGET)
 
 
 def test_a_removed_trial_is_noticed(run: RunFolder) -> None:
@@ -111,7 +113,7 @@ def test_a_kill_at_any_write_loses_no_trial_and_counts_none_twice(run: RunFolder
         for write in range(8):
             candidate = len(read_ledger(run).trials) + 1
             deaths += killed(partial(decide, run, candidate, promoted), write)
-            seen = read_ledger(run).find(candidate, 0)  # what the killed process had left
+            seen = read_ledger(run).find(candidate, DIGEST, 0)  # what the killed process had left
             decide(run, candidate, promoted)
             ledger = read_ledger(run)
             assert len(ledger.trials) == candidate
@@ -121,5 +123,5 @@ def test_a_kill_at_any_write_loses_no_trial_and_counts_none_twice(run: RunFolder
 
 
 def test_an_interrupted_trial_has_used_its_share(run: RunFolder) -> None:
-    open_trial(run, 1, 0, BUDGET)
-    assert open_trial(run, 2, 0, BUDGET).level == level(2, 0, BUDGET)
+    open_trial(run, 1, DIGEST, 0, BUDGET)
+    assert open_trial(run, 2, DIGEST, 0, BUDGET).level == level(2, 0, BUDGET)

@@ -1,6 +1,7 @@
 """`oel promote`, `oel rollback`, `oel history`: changes and lists the champions of a project."""
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,9 +63,12 @@ def promote(
 
 def _judge(folder: "RunFolder", version: "Version", champion: "Version | None") -> "Verdict":
     from oel_core.rounds.round import Round
-    from oel_core.stages.gate import decide
+    from oel_core.stages.gate import judge_again
 
-    return decide(Round(folder.config(), folder, version.round), champion.round if champion else 0)
+    config = folder.config()
+    plays = config.gate.test == "sequential"
+    with folder.leased("oel promote") if plays else nullcontext():
+        return judge_again(Round(config, folder, version.round), champion.round if champion else 0)
 
 
 def _show_verdict(verdict: "Verdict", as_json: bool) -> None:

@@ -91,9 +91,8 @@ def _round_change(
     base, before = known[0], known.get(parents.get(standing.round, 0), known[0])
     losses = {}
     for suite in sorted(standing.ood.keys() & base.ood.keys()):
-        tolerance = gate.ood_tolerances.get(suite, gate.ood_tolerance)
         found = _compared(base.ood[suite].episodes, standing.ood[suite].episodes, derive_seed(suite, seed))
-        if found.difference < -tolerance - EVEN:
+        if found.difference < -gate.tolerance(suite) - EVEN:
             losses[suite] = found
     return RoundChange(
         standing.round, _change(base, standing, gate, seed), _change(before, standing, gate, seed), losses

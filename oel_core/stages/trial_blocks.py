@@ -1,0 +1,94 @@
+"""The blocks of a sequential trial: new held-out episodes, which the candidate and the models beside it play.
+
+Every trial has episodes of its own: the place of a seed has the candidate's round and the champion's in it. Suites
+whose questions are fixed cannot be drawn anew; they are one block, the round's evaluations.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from oel_core.config.operation import SequentialConfig
+from oel_core.evaluation import Suite, make_suite
+from oel_core.evaluation.base import HeldOutPlay
+from oel_core.rollouts.playing import KnowledgeFor
+from oel_core.rounds.context import EPISODES, StageContext
+from oel_core.rounds.round import Round
+from oel_core.runs.folder import round_name
+from oel_core.runs.jsonl import JsonlWriter, read_jsonl, recover_jsonl
+from oel_core.stages.evaluate import stage_name
+from oel_core.types import Trajectory
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of one suite."""
+
+    candidate: Round
+    champion: int
+    beside: Sequence[int]
+    """Rounds of the models that the candidate is compared with."""
+    part: str
+    """`held_out` or `ood/<suite>`."""
+    settings: SequentialConfig
+    folder: Path
+    """Gets a folder for the part, with one file of episodes a model."""
+    context: StageContext
+
+    def pairs_after(self, blocks: int) -> int:
+        """Pairs that may still be played after this many blocks."""
+        return max(0, self.settings.most_episodes - blocks * self.settings.block_episodes) if self._plays else 0
+
+    def play(self, block: int) -> dict[int, list[Trajectory]]:
+        """Round of the model → its episodes of one block, from 0. What was played before a kill is not played again.
+
+        The model that played last begins the next block, since only one is held in memory.
+
+        Raises:
+            ArtifactError: the file of a killed attempt is damaged, or an evaluation of fixed questions is missing.
+            PolicyError: a model cannot be loaded or cannot generate.
+        """
+        models = [*self.beside, self.candidate.number]
+        if self._plays is None:
+            return {number: self._evaluated(number) for number in models}
+        size, most = self.settings.block_episodes, self.settings.most_episodes
+        places = range(block * size, min((block + 1) * size, most))
+        drawn = self._plays.drawn(self.candidate.number, self.champion, places)
+        self.context.on_progress(places.start, most)
+        return {number: self._play(number, drawn) for number in (models if block % 2 else models[::-1])}
+
+    @cached_property
+    def _suite(self) -> Suite:
+        config = self.candidate.config
+        if self.part == "held_out":
+            return make_suite("games", {"arm": "plain"}, config)
+        suite = self.part.removeprefix("ood/")
+        return make_suite(suite, config.evaluate.ood[suite], config)
+
+    @property
+    def _plays(self) -> HeldOutPlay | None:
+        """The episodes of a suite that can be drawn anew; None where its questions are fixed."""
+        found = getattr(self._suite, "episodes", None)
+        return found if isinstance(found, HeldOutPlay) else None
+
+    def _play(self, number: int, drawn: HeldOutPlay) -> list[Trajectory]:
+        path = self.folder / self.part / f"{round_name(number)}.jsonl"
+        planned = {plan.id for plan in drawn.plans}
+        done = [episode for episode in recover_jsonl(path, Trajectory) if episode.id in planned]
+        if len(done) == len(planned):
+            return _in_order(done, drawn)
+        knowledge: KnowledgeFor | None = getattr(self._suite, "knowledge", None)
+        policy = self.context.load(self.candidate.at(number).model(), self.candidate.config.model)
+        with JsonlWriter(path) as writer:
+            return drawn.run(policy, knowledge=knowledge, done=done, on_episode=writer.append)
+
+    def _evaluated(self, number: int) -> list[Trajectory]:
+        stage = self.candidate.at(number).stage(stage_name(self.part))
+        stage.manifest()
+        return list(read_jsonl(stage.path / EPISODES, Trajectory))
+
+
+def _in_order(done: Iterable[Trajectory], drawn: HeldOutPlay) -> list[Trajectory]:
+    by_id = {episode.id: episode for episode in done}
+    return [by_id[plan.id] for plan in drawn.plans]
