@@ -25,7 +25,7 @@ class SequentialConfig(Section):
     """Settings of the test `sequential`, which plays held-out episodes of the round's own until they decide."""
 
     error_budget: Probability = 0.05
-    """Expected share of promotions that are no improvement, over the project's life."""
+    """Expected false promotions over the project's life, as a share of expected promotions."""
     level: Probability = 0.05
     """Probability at most that a decision lets one other condition through that does not hold."""
     block_episodes: Count = 32

@@ -1,12 +1,16 @@
 """The error budget of a project: every trial of a candidate, the level it was tested at, and what came of it.
 
 A project tests one candidate after another, so a fixed level for each would promote a model that is no better sooner or
-later. Trial number t, after p promotions, has the level `budget * (p + 1) / (t * (t + 1))`, fixed before its first
-episode. The shares 1 / (t * (t + 1)) of all trials that there can be add up to 1. Then the expected share of promotions
-that are false is at most the budget over the project's life, however the trials depend on each other, and while no
-candidate is better the probability of any promotion is at most the budget.
+later. Here every level is fixed before the trial's first episode, and all levels together are at most the budget times
+the number of promotions (times 1 before the first). So the expected number of false promotions is at most the budget
+times the expected number of promotions, over the whole life of the project; and while no candidate is better, the
+probability of any promotion is at most half the budget. Half the budget is spread over all trials to come, and every
+promotion adds as much again: the first one half the budget, each later one a whole one. Of each amount the n-th trial
+after it gets the share 1 / (n * (n + 1)); all shares add up to 1.
 
-Source: e-LOND, in Xu and Ramdas, "Online multiple testing with e-values", AISTATS 2024 (arXiv 2311.06412).
+Source: LORD++, in Ramdas, Yang, Wainwright and Jordan, "Online control of the false discovery rate with decaying
+memory", NeurIPS 2017, after Javanmard and Montanari, Annals of Statistics 46, 2018. Every trial plays new episodes, so
+its error is at most its level whatever happened before, which is all that the bound needs.
 
 The file is replaced as a whole, so a kill leaves it as it was or with the new line. A trial is named by its candidate
 and its champion: opening it again after a kill finds it, and it is counted once. One that is never closed has used its
@@ -66,9 +70,9 @@ class Ledger(Record):
         return self
 
     @property
-    def promotions(self) -> int:
-        """Candidates that the gate let through."""
-        return sum(trial.promoted is True for trial in self.trials)
+    def promoted(self) -> list[int]:
+        """Numbers of the trials whose candidate the gate let through."""
+        return [trial.number for trial in self.trials if trial.promoted]
 
     def find(self, candidate: int, digest: str, champion: int) -> Trial | None:
         """The trial of this candidate against this champion."""
@@ -77,12 +81,20 @@ class Ledger(Record):
 
     def next_level(self, budget: float) -> float:
         """The level of the next trial."""
-        return level(len(self.trials) + 1, self.promotions, budget)
+        return level(len(self.trials) + 1, self.promoted, budget)
 
 
-def level(number: int, promotions: int, budget: float) -> float:
-    """The level of a trial by its number, from 1, and the promotions before it."""
-    return budget * (promotions + 1) / (number * (number + 1))
+def level(number: int, promoted: Sequence[int], budget: float) -> float:
+    """The level of a trial.
+
+    Args:
+        number: of the trial, from 1.
+        promoted: numbers of earlier trials whose candidate was promoted, in order.
+        budget: expected share of false promotions.
+    """
+    amounts = [budget / 2, budget / 2, *[budget] * (len(promoted) - 1)]
+    after = [number - start for start in (0, *promoted)]
+    return sum(amount / (n * (n + 1)) for amount, n in zip(amounts, after, strict=False))
 
 
 def read_ledger(run: RunFolder) -> Ledger:
@@ -116,7 +128,7 @@ def open_trial(run: RunFolder, candidate: int, digest: str, champion: int, budge
         digest=digest,
         champion=champion,
         budget=budget,
-        promotions=ledger.promotions,
+        promotions=len(ledger.promoted),
         level=ledger.next_level(budget),
     )
     _write(run, (*ledger.trials, trial))

@@ -50,19 +50,25 @@ def progress(condition: Condition, blocks: Sequence[Sequence[Pair]], left: int) 
     by_block = [condition.values(block) for block in blocks]
     seen = [np.concatenate(by_block[: end + 1]) for end in range(len(by_block))]
     evidence = max((log_evidence(values, condition.least) for values in seen), default=0.0)
-    shown = evidence >= condition.required
-    hopeless = not shown and (left == 0 or (len(blocks) >= FIRST_HOPE and not _hope(condition, seen[-1], left)))
-    return Progress(condition, evidence, hopeless)
+    hopeless = left == 0
+    if left and len(blocks) >= FIRST_HOPE:
+        hopeless = plausible_evidence(seen[-1], condition.least, left) < condition.required
+    return Progress(condition, evidence, hopeless and evidence < condition.required)
 
 
-def _hope(condition: Condition, values: Values, left: int) -> bool:
-    """Whether the evidence would suffice if the capital grew by `OPTIMISM` standard errors faster than it did.
+def plausible_evidence(values: Values, least: float, left: int) -> float:
+    """The logarithm of the evidence if the capital grew by `OPTIMISM` standard errors faster than it did so far.
 
-    This is stochastic curtailment: Lan, Simon and Halperin, "Stochastically curtailed tests in long-term clinical
-    trials", Communications in Statistics C 1, 1982.
+    A trial that ends where this would not suffice is stochastically curtailed: Lan, Simon and Halperin, "Stochastically
+    curtailed tests in long-term clinical trials", Communications in Statistics C 1, 1982.
+
+    Args:
+        values: shape (n,).
+        least: what no value can be below; less than 0.
+        left: values that are still to come.
     """
     if len(values) == 0:
-        return False
-    growth = np.log1p(np.outer(BETS / -condition.least, values))
+        return 0.0
+    growth = np.log1p(np.outer(BETS / -least, values))
     fast = growth.mean(axis=1) + OPTIMISM * growth.std(axis=1) / math.sqrt(len(values))
-    return log_mean_capital(growth.sum(axis=1) + left * fast) >= condition.required
+    return log_mean_capital(growth.sum(axis=1) + left * fast)

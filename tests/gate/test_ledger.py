@@ -54,24 +54,32 @@ def _die_at(work: Callable[[], object], write: int) -> None:
 
 
 @given(st.lists(st.booleans(), max_size=200), st.floats(0.001, 0.5))
-def test_levels_never_add_up_to_more_than_the_budget_allows(promoted: list[bool], budget: float) -> None:
-    """Without a promotion to the budget at most; with p of them to the budget times p + 1."""
-    before, spent = 0, 0.0
-    for number, one in enumerate(promoted, start=1):
-        spent += level(number, before, budget)
-        before += one
-        assert 0 < level(number, before, budget) < 1
-        assert spent <= budget * (before + 1)
+def test_levels_add_up_to_no_more_than_the_budget_of_every_promotion(decisions: list[bool], budget: float) -> None:
+    """Which is the whole proof that the expected number of false promotions keeps to the budget."""
+    promoted: list[int] = []
+    spent = 0.0
+    for number, one in enumerate(decisions, start=1):
+        now = level(number, promoted, budget)
+        spent += now
+        promoted += [number] * one
+        assert 0 < now < 1
+        assert spent < budget * (max(1, len(promoted)) if promoted else 0.5)
+
+
+def test_a_promotion_makes_the_next_ones_easier() -> None:
+    assert [level(number, [], 0.06) for number in (1, 2, 3)] == pytest.approx([0.015, 0.005, 0.0025])
+    assert level(3, [2], 0.06) == pytest.approx(0.0025 + 0.015)
+    assert level(4, [2, 3], 0.06) == pytest.approx(0.0015 + 0.005 + 0.03)
 
 
 def test_a_trial_gets_its_level_before_it_is_decided_and_promotions_give_some_back(run: RunFolder) -> None:
     first = open_trial(run, 1, DIGEST, 0, BUDGET)
-    assert (first.number, first.level, first.promoted) == (1, BUDGET / 2, None)
+    assert (first.number, first.level, first.promoted) == (1, BUDGET / 4, None)
     close_trial(run, first, promoted=True, evidence=4.0, episodes=96)
     second = open_trial(run, 2, DIGEST, 1, BUDGET)
     assert (second.number, second.promotions) == (2, 1)
-    assert second.level == BUDGET * 2 / 6
-    assert read_ledger(run).next_level(BUDGET) == BUDGET * 2 / 12  # open, and counted
+    assert second.level == level(2, [1], BUDGET)
+    assert read_ledger(run).next_level(BUDGET) == level(3, [1], BUDGET)  # the second is open, and counted
 
 
 def test_the_same_trial_is_counted_once_and_another_champion_makes_another(run: RunFolder) -> None:
@@ -124,4 +132,4 @@ def test_a_kill_at_any_write_loses_no_trial_and_counts_none_twice(run: RunFolder
 
 def test_an_interrupted_trial_has_used_its_share(run: RunFolder) -> None:
     open_trial(run, 1, DIGEST, 0, BUDGET)
-    assert open_trial(run, 2, DIGEST, 0, BUDGET).level == level(2, 0, BUDGET)
+    assert open_trial(run, 2, DIGEST, 0, BUDGET).level == level(2, [], BUDGET)

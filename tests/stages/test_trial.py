@@ -154,7 +154,7 @@ def test_a_better_candidate_is_promoted_when_the_evidence_decides(run: RunFolder
         f"ood/{SUITE}",
     ]
     assert found.trial is not None
-    assert (found.trial.number, found.trial.level, found.trial.promoted) == (1, 0.025, True)
+    assert (found.trial.number, found.trial.level, found.trial.promoted) == (1, 0.0125, True)
     assert found.trial.episodes == found.held_out.episodes == len(played(run, "held_out", 2)) < 160
     assert found.held_out.second > found.held_out.first
     assert read_ledger(run).trials == (found.trial,)
