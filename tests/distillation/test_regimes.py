@@ -10,6 +10,7 @@ from oel_core.distillation.regimes import TeacherRollouts
 from oel_core.distillation.training.run import distill
 from oel_core.errors import ConfigError, DistillationError
 from oel_core.models.loading import load_model
+from oel_core.policies.hf import prefill
 from oel_core.rounds.prompts import plan_prompts
 from tests.builders import episode, turn
 from tests.distillation.builders import arguments
@@ -44,6 +45,21 @@ def test_teacher_rollouts_bring_the_student_towards_its_teacher(start, tmp_path)
     distill(**arguments(start, tmp_path, regime="teacher_rollouts", objective="forward_kl", **changes))
     records = lines(tmp_path)
     assert records[-1].kl < records[0].kl * 0.8
+
+
+def test_the_teacher_reads_its_knowledge_once_and_not_at_every_step(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(prefill, "WORTH_REUSING", 8)
+    trainer, step = make_trainer(start, tmp_path, regime="teacher_rollouts")
+    first = trainer.runner.roll_out(step)
+    seen = []
+    with trainer.teacher.generation_model() as model:
+        hook = model.get_input_embeddings().register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
+    again = trainer.runner.roll_out(step)
+    hook.remove()
+    assert [rollout.response for rollout in again] == [rollout.response for rollout in first]
+    prefixes = trainer.teacher.prefilled(range(2))
+    own = [len(sample.teacher_prompt) - len(prefixes[sample.knowledge_index].ids) for sample in step.samples]
+    assert seen[0] == max(own)
 
 
 @pytest.mark.parametrize(("share", "same_as"), [(0.0, "on_policy"), (1.0, "teacher_rollouts")])

@@ -25,12 +25,10 @@ class TeacherRollouts:
         self._sampler = sampler
 
     def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
-        """As `Regime.roll_out`. Samples of one knowledge file are batched together, since they share a prefix."""
-        by_draw: dict[int, list[Sample]] = {}
-        for sample in samples:
-            by_draw.setdefault(sample.knowledge_index, []).append(sample)
-        asked = [[replace(sample, prompt=sample.teacher_prompt) for sample in members] for members in by_draw.values()]
+        """As `Regime.roll_out`."""
+        asked = [replace(sample, prompt=sample.teacher_prompt) for sample in samples]
         with self.teacher.generation_model() as model:
-            answered = self._sampler.roll_out_groups(model, asked)
+            used = {sample.knowledge_index for sample in samples}
+            answered = self._sampler.roll_out(model, asked, lambda: self.teacher.prefilled(used))
         found = {rollout.sample.index: rollout for rollout in answered}
         return [replace(found[sample.index], sample=sample) for sample in samples]

@@ -1,6 +1,6 @@
 """The placeholder teacher of regimes without one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from oel_core.distillation.training.rollouts import Rollout
 from oel_core.errors import DistillationError
+from oel_core.policies.hf.prefix_cache import CachedSequence
 
 
 class NoTeacher:
@@ -34,6 +35,10 @@ class NoTeacher:
     def generation_model(self) -> AbstractContextManager[Any]:
         """Raises DistillationError: there is no model."""
         raise DistillationError("this regime has no teacher that could answer")
+
+    def prefilled(self, knowledge_indices: Iterable[int]) -> list[CachedSequence]:
+        """Empty."""
+        return []
 
     def follow(self) -> None:
         """No weights to update."""

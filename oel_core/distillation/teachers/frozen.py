@@ -5,7 +5,7 @@ time, together with the student's, so no tensor of (tokens, vocabulary) is kept.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from oel_core.distillation.training.rollouts import Rollout
 from oel_core.errors import ArtifactError
 from oel_core.models.adapters import ADAPTER, copy_adapter, use_adapter
 from oel_core.policies.hf.decoding import evaluating
+from oel_core.policies.hf.prefix_cache import CachedSequence
 
 _PADDED_READS = 4
 """Teacher batch size where the KV cache is repeated per row, in multiples of `micro_batch_tokens` (no gradient)."""
@@ -45,6 +46,10 @@ class Teacher(Protocol):
 
     def generation_model(self) -> AbstractContextManager[Any]:
         """A context with the teacher's weights active, to generate from the yielded model."""
+        ...
+
+    def prefilled(self, knowledge_indices: Iterable[int]) -> list[CachedSequence]:
+        """Keys and values of the prefixes of these knowledge files, to generate from in `generation_model`."""
         ...
 
     def follow(self) -> None:
@@ -86,6 +91,16 @@ class PrefixReader:
             for index, rows in zip(members, hidden.split(lengths), strict=True):
                 found[index] = rows
         return torch.cat(found)
+
+    @torch.no_grad()
+    def prefilled(self, knowledge_indices: Iterable[int]) -> list[CachedSequence]:
+        """As `Teacher.prefilled`; files without a prefix are left out."""
+        found = []
+        for knowledge_index in sorted(set(knowledge_indices) & self.store.prefixes.keys()):
+            cache = self.store.get(knowledge_index, partial(compute_prefix, self.split))
+            layers = tuple((keys[0], values[0]) for keys, values in map(cache.layer, range(len(cache.tensors))))
+            found.append(CachedSequence(tuple(self.store.prefixes[knowledge_index]), layers))
+        return found
 
     def _pieces(self, rollouts: Sequence[Rollout]) -> Iterator[tuple[list[int], Tensor]]:
         """Indices of some rollouts, and their hidden states."""
@@ -176,6 +191,9 @@ class BaseTeacher:
         model = self._reader.split.model
         with self._active(model):
             yield model
+
+    def prefilled(self, knowledge_indices: Iterable[int]) -> list[CachedSequence]:
+        return self._reader.prefilled(knowledge_indices)
 
     def follow(self) -> None:
         """Frozen: no update."""

@@ -1,13 +1,15 @@
 """Rollouts: generates the responses to a step's prompts with the model itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from oel_core.config.sampling import Sampling
 from oel_core.distillation.data.dataset import Sample
 from oel_core.policies.hf.decoding import sample_responses
-from oel_core.policies.hf.prefix_cache import PrefillCache, default_capacity
+from oel_core.policies.hf.prefix_cache import CachedSequence, PrefillCache, default_capacity
+
+Prefilled = Callable[[], Sequence[CachedSequence]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,14 @@ class Rollout:
 
 
 def roll_out(
-    model: Any, samples: Sequence[Sample], sampling: Sampling, tokens: Tokens, *, batch_size: int, capacity: int
+    model: Any,
+    samples: Sequence[Sample],
+    sampling: Sampling,
+    tokens: Tokens,
+    *,
+    batch_size: int,
+    capacity: int,
+    given: Sequence[CachedSequence] = (),
 ) -> list[Rollout]:
     """One response for each sample, in their order; prompts are batched by length.
 
@@ -61,13 +70,15 @@ def roll_out(
 
     Args:
         capacity: size of the KV cache kept between batches, tokens.
+        given: prefilled beginnings of prompts.
 
     Raises:
         PolicyError: the model's logits are not finite.
     """
     ordered = sorted(samples, key=lambda sample: len(sample.prompt))
     found: dict[int, list[int]] = {}
-    held = PrefillCache.of(capacity if len(samples) > batch_size else 0)  # of this call: the next has other weights
+    kept = capacity if len(samples) > batch_size else 0
+    held = PrefillCache.of(kept, given)  # of this call: the next has other weights
     for start in range(0, len(ordered), batch_size):
         chunk = ordered[start : start + batch_size]
         prompts, seeds = [sample.prompt for sample in chunk], [sample.seed for sample in chunk]
@@ -87,14 +98,16 @@ class Sampler:
     prefix_cache_tokens: int | None = field(default=None, kw_only=True)
     """As `model.prefix_cache_tokens`."""
 
-    def roll_out(self, model: Any, samples: Sequence[Sample]) -> list[Rollout]:
-        """As the function `roll_out`."""
-        capacity = default_capacity(model) if self.prefix_cache_tokens is None else self.prefix_cache_tokens
-        return roll_out(model, samples, self.sampling, self.tokens, batch_size=self.batch_size, capacity=capacity)
+    def roll_out(self, model: Any, samples: Sequence[Sample], prefilled: Prefilled = tuple) -> list[Rollout]:
+        """As the function `roll_out`.
 
-    def roll_out_groups(self, model: Any, groups: Sequence[Sequence[Sample]]) -> list[Rollout]:
-        """As `roll_out`, group by group: the prompts of a group share a long prefix, which is prefilled once."""
-        return [rollout for group in groups for rollout in self.roll_out(model, group)]
+        Args:
+            prefilled: computes beginnings of the prompts; not called by a sampler with prefix caching of its own.
+        """
+        capacity = default_capacity(model) if self.prefix_cache_tokens is None else self.prefix_cache_tokens
+        return roll_out(
+            model, samples, self.sampling, self.tokens, batch_size=self.batch_size, capacity=capacity, given=prefilled()
+        )
 
     def close(self) -> None:
         """Nothing to release: the model belongs to the caller."""

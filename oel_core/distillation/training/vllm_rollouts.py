@@ -27,7 +27,7 @@ from oel_core.config.run import DistillConfig, ModelConfig
 from oel_core.config.sampling import Sampling
 from oel_core.config.student_rollouts import rollout_model
 from oel_core.distillation.data.dataset import Sample
-from oel_core.distillation.training.rollouts import Rollout, Sampler, Tokens
+from oel_core.distillation.training.rollouts import Prefilled, Rollout, Sampler, Tokens
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError, ServiceError
 from oel_core.models.adapters import is_lora
 from oel_core.models.saving import current_weights, write_weights
@@ -164,15 +164,11 @@ class EngineSampler(Sampler):
 
     engine: StudentEngine
 
-    def roll_out(self, model: Any, samples: Sequence[Sample]) -> list[Rollout]:
-        """As `Sampler.roll_out`. Raises as `StudentEngine.answer`."""
+    def roll_out(self, model: Any, samples: Sequence[Sample], prefilled: Prefilled = tuple) -> list[Rollout]:
+        """As `Sampler.roll_out`; the engine caches prefixes itself. Raises as `StudentEngine.answer`."""
         prompts, seeds = [sample.prompt for sample in samples], [sample.seed for sample in samples]
         responses = self.engine.answer(model, prompts, seeds, self.sampling)
         return [Rollout.of(*pair, self.tokens) for pair in zip(samples, responses, strict=True)]
-
-    def roll_out_groups(self, model: Any, groups: Sequence[Sequence[Sample]]) -> list[Rollout]:
-        """All groups in one call: the engine caches prefixes itself, and waking it for each group costs seconds."""
-        return self.roll_out(model, [sample for group in groups for sample in group])
 
     def close(self) -> None:
         """Shuts the engine down."""

@@ -52,11 +52,11 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
 def prefill(model: Any, prompts: Prompts, pad_id: int, room: int, held: PrefillCache) -> Prefilled:
     """Reads the prompts of a batch.
 
-    Rows start from the longest beginnings in `held.sequences` or, where that spares more, from what groups of prompts
-    share, or from what all share. Which of them, and so every bit of the result, depends on the prompts and on
-    `held.sequences` only. Models of which some layer keeps less than every key and value (sliding windows, recurrent
-    states) read every prompt whole: their states cannot be cut, and padding between a beginning and the rest would fall
-    into their windows.
+    Rows start from `held.given`, else from the longest beginnings in `held.sequences` or, where that spares more, from
+    what groups of prompts share, or from what all share. Which of them, and so every bit of the result, depends on the
+    prompts, `held.given` and `held.sequences` only. Models of which some layer keeps less than every key and value
+    (sliding windows, recurrent states) read every prompt whole: their states cannot be cut, and padding between a
+    beginning and the rest would fall into their windows.
 
     Args:
         room: tokens that a sequence will not exceed; the cache is laid out for them.
@@ -98,6 +98,9 @@ def _starts(model: Any, prompts: Prompts, held: PrefillCache) -> list[Reused | N
     shared = shared_prefix(prompts) if len(prompts) > 1 else 0
     shared = shared if shared >= WORTH_SHARING else 0
     plain = _cost(prompts, [shared] * len(prompts), {tuple(prompts[0][:shared])})
+    given = [_longest_given(held.given, prompt) for prompt in prompts]
+    if plain - _cost(prompts, [start.length if start else 0 for start in given], ()) >= WORTH_REUSING:
+        return given
     earlier = [held.sequences.longest(prompt) for prompt in prompts]
     if plain - _cost(prompts, [start.length if start else 0 for start in earlier], ()) >= WORTH_REUSING:
         held.sequences.drop(start.sequence.ids for start in earlier if start)  # the rows, read on, take their places
@@ -109,6 +112,13 @@ def _starts(model: Any, prompts: Prompts, held: PrefillCache) -> list[Reused | N
     read = {ids: _beginning(model, ids, held.beginnings) for ids in sorted(beginnings) if ids}
     starts = [(read.get(prompt[:length]), length) for prompt, length in zip(prompts, lengths, strict=True)]
     return [Reused(sequence, length) if sequence else None for sequence, length in starts]
+
+
+def _longest_given(given: Collection[CachedSequence], prompt: tuple[int, ...]) -> Reused | None:
+    """The longest of these sequences that the prompt begins with and goes beyond."""
+    fitting = [one for one in given if len(one.ids) < len(prompt) and prompt[: len(one.ids)] == one.ids]
+    longest = max(fitting, key=lambda one: len(one.ids), default=None)
+    return None if longest is None else Reused(longest, len(longest.ids))
 
 
 def _cost(prompts: Prompts, lengths: Sequence[int], beginnings: Collection[Sequence[int]]) -> float:

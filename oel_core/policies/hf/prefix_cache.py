@@ -101,11 +101,13 @@ class PrefillCache:
     """What several prompts begin with."""
     sequences: PrefixCache = field(default_factory=lambda: PrefixCache(0))
     """Prompts with their responses."""
+    given: Sequence[CachedSequence] = ()
+    """Beginnings that the caller has read and keeps, like a teacher's knowledge. A result depends on them."""
 
     @classmethod
-    def of(cls, capacity: int) -> Self:
+    def of(cls, capacity: int, given: Sequence[CachedSequence] = ()) -> Self:
         """An empty one for a series of calls, with room for `capacity` tokens of sequences."""
-        return cls(PrefixCache(capacity // BEGINNINGS_SHARE), PrefixCache(capacity))
+        return cls(PrefixCache(capacity // BEGINNINGS_SHARE), PrefixCache(capacity), given)
 
 
 def default_capacity(model: Any) -> int:

@@ -16,7 +16,7 @@ from oel_core.config.sampling import Sampling
 from oel_core.policies.hf import prefill as prefill_module
 from oel_core.policies.hf.decoding import sample_responses
 from oel_core.policies.hf.prefill import Prefilled, prefill
-from oel_core.policies.hf.prefix_cache import PrefillCache
+from oel_core.policies.hf.prefix_cache import CachedSequence, PrefillCache
 from tests.fakes import TINY_SIZES, tiny_model
 from tests.rounding import forward_rounding, in_float64, require_bfloat16_attention
 
@@ -153,6 +153,33 @@ def test_groups_of_prompts_share_their_own_knowledge(model: Qwen3ForCausalLM) ->
     assert sorted(seen) == [100, 7 * 20, 300, 300]
     alone = torch.cat([read(model, [prompt], PrefillCache()).logits for prompt in prompts])
     torch.testing.assert_close(found.logits, alone, rtol=0, atol=forward_rounding(model, alone, 320))
+
+
+def test_rows_start_from_the_beginnings_that_are_given(exact: Any) -> None:
+    files = [SYSTEM + [140 + index] * 80 for index in range(3)]
+    prompts = [tuple(files[row % 2] + [200 + row] * (row + 1)) for row in range(4)]
+    given_files = cached(exact, files)
+    with tokens_read(exact) as seen:
+        answered = sample_responses(exact, prompts, range(4), DRAWN, STOPS, 0, PrefillCache(given=given_files))
+    assert seen[0] == 4 * 4  # the longest rest of each row, and no file
+    assert answered == sample_responses(exact, prompts, range(4), DRAWN, STOPS, 0)
+
+
+def test_a_beginning_that_is_the_whole_prompt_is_not_one(exact: Any) -> None:
+    prompts = [tuple(SYSTEM), tuple(SYSTEM[:90])]
+    held = PrefillCache(given=cached(exact, [SYSTEM]))
+    assert sample_responses(exact, prompts, [0, 1], DRAWN, STOPS, 0, held) == sample_responses(
+        exact, prompts, [0, 1], DRAWN, STOPS, 0
+    )
+
+
+def cached(model: Any, sequences: Sequence[Sequence[int]]) -> list[CachedSequence]:
+    """Keys and values of sequences, each read alone."""
+    found = []
+    for ids in sequences:
+        cache = model(input_ids=torch.tensor([list(ids)]), use_cache=True).past_key_values
+        found.append(CachedSequence(tuple(ids), tuple((part.keys[0], part.values[0]) for part in cache.layers)))
+    return found
 
 
 def test_what_beginnings_are_held_changes_no_bit() -> None:
