@@ -26,6 +26,7 @@ ROOMS = (
     "envs",
     "rollouts",
     "evaluation",
+    "cases",
     "rounds",
     "projects",
     "imports",

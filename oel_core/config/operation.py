@@ -1,10 +1,13 @@
-"""Settings of recurring operation: when a round is worth starting, and when its model may become the champion."""
+"""Settings of recurring operation: when a round is worth starting, what recorded sessions are measured on, and when a
+round's model may become the champion."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from oel_core.config.section import Count, Section
+from oel_core.config.names import ScorerName
+from oel_core.config.sampling import Sampling
+from oel_core.config.section import Count, Options, Section, Share
 
 Tolerance = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
@@ -32,6 +35,28 @@ class SequentialConfig(Section):
     """Episodes that each model plays between two looks at the evidence."""
     most_episodes: Count = 512
     """Episodes of each suite that each model plays at most."""
+
+
+class CasesConfig(Section):
+    """Which recorded sessions are kept for measuring, and what an answer to one of their requests is worth."""
+
+    scorer: ScorerName | None = None
+    """What says whether an answer is right; null scores nothing, and the gate then promotes nothing."""
+    options: Options = Field(default_factory=dict)
+    """Options of that scorer."""
+    held_out: float = Field(default=0.2, gt=0, lt=0.5)
+    """Share of an inbox's new sessions that are only measured on: whole people, near-duplicates together."""
+    validation: float = Field(default=0.1, ge=0, lt=0.5)
+    """Share of them that scores knowledge files (`knowledge.selection`) and judges."""
+    similar: Share = 0.7
+    """Jaccard similarity of their word triples from which two sessions are near-duplicates."""
+    judge_kappa: float = Field(default=0.4, ge=0, le=1)
+    """Least agreement of a judge with people's verdicts on recorded answers (Cohen's kappa) for its word to count."""
+    judge_rated: Count = 20
+    """Recorded answers with a verdict, at least, on which that agreement is measured."""
+    episodes: Count = 128
+    """Most cases that a round's models answer, one a session; new ones first, then those of the rounds before."""
+    sampling: Sampling = Sampling(top_p=0.8, top_k=20)
 
 
 class GateConfig(Section):

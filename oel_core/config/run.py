@@ -15,7 +15,7 @@ from oel_core.config.distill import DistillConfig
 from oel_core.config.fields import check, shown, validate
 from oel_core.config.knowledge import KnowledgeConfig, ReviewConfig
 from oel_core.config.names import BackendName, EnvironmentName, FormatName
-from oel_core.config.operation import ExperienceConfig, GateConfig
+from oel_core.config.operation import CasesConfig, ExperienceConfig, GateConfig
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
 from oel_core.config.section import Count, CountOrZero, Label, Options, Section, Text
@@ -153,6 +153,7 @@ class EvaluateConfig(Section):
     """What is measured after each round."""
 
     games: GameSuite = GameSuite()
+    cases: CasesConfig = CasesConfig()
     ood: dict[Label, Options] = Field(default_factory=dict)
     """Out-of-distribution suites: name of the suite → its options."""
 

@@ -30,6 +30,8 @@ class Question:
     """The question's own number in its data; stands where an episode has its environment seed."""
     seed: int
     """Of the answer's draw."""
+    shown: tuple[Message, ...] = ()
+    """What the policy reads in place of `messages`, where that is more: the records never hold knowledge."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Asking:
     sampling: Sampling
     score: Callable[[int, str], Score]
     """(position of the question, answer without thinking) → its score."""
+    split: Split = Split.HELD_OUT
 
     def run(self, policy: Policy, done: Sequence[Trajectory], on_episode: OnEpisode) -> list[Trajectory]:
         """One episode a question, in their order; those in `done` are not asked or handed over again.
@@ -112,7 +115,7 @@ class Asking:
 
     def _plans(self) -> list[EpisodePlan]:
         return [
-            EpisodePlan(question.id, question.number, Split.HELD_OUT, 0, 0, index)
+            EpisodePlan(question.id, question.number, self.split, 0, 0, index)
             for index, question in enumerate(self.questions)
         ]
 
@@ -127,7 +130,7 @@ class Asking:
 
     def _request(self, plan: EpisodePlan) -> Request:
         question = self.questions[plan.index]
-        return Request(question.messages, question.seed)
+        return Request(question.shown or question.messages, question.seed)
 
     def _stream(self, policy: StreamingPolicy, plans: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
         """Yields episodes in the order in which their completions arrive."""

@@ -109,9 +109,10 @@ def _scores(policy: Policy, texts: Mapping[str, str], played: Sequence[Trajector
     found: dict[str, list[Trajectory]] = {}
     for episode in played:
         found.setdefault(texts[episode.id], []).append(episode)
-    return {text: _score(policy, episodes) for text, episodes in found.items()}
+    return {text: score_of(policy, episodes) for text, episodes in found.items()}
 
 
-def _score(policy: Policy, episodes: Sequence[Trajectory]) -> Score:
+def score_of(policy: Policy, episodes: Sequence[Trajectory]) -> Score:
+    """The score of one text, from its episodes."""
     report = summarise("validation", policy.name, episodes)
     return Score(**report.model_dump(include=set(Score.model_fields)))

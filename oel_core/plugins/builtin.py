@@ -58,9 +58,27 @@ SUITES: Final = Registry(
         "tools": "oel_core.evaluation.tools:make_tools",
         "other_tool": "oel_core.evaluation.tools:make_other_tool",
         "cross_game": "oel_core.evaluation.cross_game:make_plain_cross_game",
+        "cases": "oel_core.cases.suite:make_cases",
     },
 )
 """Functions `(options, OelConfig)` to an `oel_core.evaluation.base.Suite`."""
+
+SCORERS: Final = Registry(
+    "scorer",
+    "oel.scorers",
+    {
+        "exact": "oel_core.cases.scorers.texts:make_exact",
+        "normalised": "oel_core.cases.scorers.texts:make_normalised",
+        "contains": "oel_core.cases.scorers.texts:make_contains",
+        "regex": "oel_core.cases.scorers.texts:make_regex",
+        "json_equal": "oel_core.cases.scorers.structured:make_json_equal",
+        "tool_call_equal": "oel_core.cases.scorers.structured:make_tool_call_equal",
+        "python": "oel_core.cases.scorers.python:make_python",
+        "mlflow": "oel_core.cases.scorers.mlflow:make_mlflow",
+        "judge": "oel_core.cases.scorers.judge:make_judge",
+    },
+)
+"""Functions `(options)` to an `oel_core.cases.scorers.base.Scorer`."""
 
 OBJECTIVES: Final = Registry(
     "objective",
@@ -95,6 +113,7 @@ _FIELDS: Final = {
     "model.backend": POLICIES,
     "extract.format": FORMATS,
     "distill.objective": OBJECTIVES,
+    "evaluate.cases.scorer": SCORERS,
 }
 _SUITES_AT: Final = ("evaluate", "ood")
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from oel_core.cases.frozen import write_cases
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation import Suite, make_suite, suite_names
 from oel_core.evaluation.harness import lm_eval as lm_harness
 from oel_core.types import EvalReport, Split, Trajectory
+from tests.cases.sessions import case
 from tests.evaluation.ifeval_data import fake_checks
 from tests.evaluation.players import small_config, wanderer
 
@@ -23,6 +25,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "python_code": ("python_code", {"episodes": 10}),
     "tools": ("tools", {"episodes": 10}),
     "other_tool": ("other_tool", {"episodes": 10, "world": {"surface": "json"}}),
+    "cases": ("cases", {"scorer": "normalised"}),
     "cross_game": ("cross_game", {"episodes": 10, "environment": "lake", "options": {"size": 4}}),
 }
 
@@ -41,6 +44,10 @@ def suite(
         monkeypatch.setenv("OEL_CACHE", str(tmp_path_factory.getbasetemp() / "oel-cache"))
     if name == "ifeval":
         options = {**options, "data": str(request.getfixturevalue("prompts_file"))}
+    if name == "cases":
+        path = request.getfixturevalue("tmp_path") / "cases.jsonl"
+        write_cases(path, [case(number, "up", "left") for number in range(10)])
+        options = {**options, "file": str(path)}
     return make_suite(name, options, small_config())
 
 

@@ -1,0 +1,1 @@
+"""Cases: held-out requests of recorded sessions, what is known about their right answers, and scorers for them."""
