@@ -1,11 +1,11 @@
-"""The error model: one type for each boundary a run can fail at.
+"""The error model: one type for each boundary at which a run can fail.
 
 Every type also inherits the standard exception it specialises, so library users may catch either.
 """
 
 
 class OelError(Exception):
-    """Base of every error this project raises on purpose. Its message says what is wrong and what to do."""
+    """Base of every error that this project raises on purpose. Its message says what is wrong and what to do."""
 
 
 class ConfigError(OelError, ValueError):
@@ -13,7 +13,7 @@ class ConfigError(OelError, ValueError):
 
 
 class EnvironmentError_(OelError, RuntimeError):
-    """An environment could not be made, stepped, or kept its rules hidden."""
+    """An environment could not be created or stepped, or could not hide its rules."""
 
 
 class PolicyError(OelError, RuntimeError):
@@ -21,9 +21,9 @@ class PolicyError(OelError, RuntimeError):
 
 
 class PromptTooLongError(PolicyError):
-    """Some requests of a batch do not fit into the model's length; the others could be answered without them.
+    """Some requests of a batch exceed the model's length; the others could be completed without them.
 
-    `problems` maps the position of each such request in the batch to what is wrong with it.
+    `problems` maps the index of each such request in the batch to its problem.
     """
 
     def __init__(self, problems: dict[int, str]) -> None:
@@ -34,28 +34,28 @@ class PromptTooLongError(PolicyError):
 
 
 class ExtractionError(OelError, RuntimeError):
-    """No usable knowledge came out of a stage that needs some."""
+    """A stage that needs knowledge found none that it could use."""
 
 
 class UndecidedError(ExtractionError):
-    """A round waits for a person to decide about its knowledge; nothing is wrong with it."""
+    """A round waits for a person's decision about its knowledge; this is not a failure."""
 
 
 class ArtifactError(OelError, ValueError):
-    """A file of a run is missing, torn, foreign or does not match what produced it. Exit code 2; never retried."""
+    """A file of a run is missing, incomplete or invalid, or does not match its inputs. Exit code 2; never retried."""
 
 
 class DistillationError(OelError, RuntimeError):
-    """Consolidation cannot start or cannot go on (wrong inputs, NaN loss)."""
+    """Distillation cannot start or continue (wrong inputs, NaN loss)."""
 
 
 class UnstableError(DistillationError):
-    """The student has left the bounds of `distill.stability`."""
+    """A metric of the student left the bounds of `distill.stability`."""
 
 
 class BusyError(ArtifactError):
-    """Somebody else works on the same run. Exit code 2; try again when they are done."""
+    """Another process works on the same run. Exit code 2; retry when it has finished."""
 
 
 class ServiceError(OelError, RuntimeError):
-    """A server could not be started, reached or ended."""
+    """A server could not be started, reached or stopped."""

@@ -1,8 +1,8 @@
-"""Seeds that cannot meet: every (split, round, replica, index) of a loop seed maps to its own 32-bit seed.
+"""Seeds without collisions: every (split, round, replica, index) of a loop seed maps to its own 32-bit seed.
 
-The four coordinates are packed into 32 bits and sent through a Feistel permutation keyed by the loop seed. A
-permutation has no collisions, so episodes of different splits, rounds or replicas never share a seed; and it
-scatters, so neighbouring episodes do not get neighbouring seeds.
+The four coordinates are packed into 32 bits and passed through a Feistel permutation keyed by the loop seed. A
+permutation has no collisions, so episodes of different splits, rounds or replicas never share a seed, and it scatters,
+so neighbouring episodes do not get neighbouring seeds.
 """
 
 import hashlib
@@ -53,13 +53,13 @@ _REFERENCE_MOST = {Split.EXTRACT: 500, Split.DISTILL: 10_000, Split.VALIDATION: 
 
 
 def reference_seed(loop_seed: int, split: Split, round_index: int, replica: int, index: int) -> int:
-    """The environment seed that the reference implementation of arXiv 2603.16856 plays at this place.
+    """The environment seed that the reference implementation of arXiv 2603.16856 uses for this episode.
 
     Loop seed and replica do not change it: replicas play the same boards and differ by their sampling. The reference
-    has no validation episodes; theirs lie half a stride beside its ranges, where nothing else does.
+    has no validation episodes; theirs are offset by half a stride, where no other seeds are.
 
     Raises:
-        ConfigError: a coordinate is over what the reference's ranges hold apart.
+        ConfigError: a coordinate exceeds what its ranges have.
     """
     if not 0 <= round_index < 64 or not 0 <= index < _REFERENCE_MOST[split]:
         raise ConfigError(
@@ -76,10 +76,10 @@ def reference_seed(loop_seed: int, split: Split, round_index: int, replica: int,
 
 
 SEEDINGS: Final[dict[str, Seeding]] = {"disjoint": episode_seed, "paper": reference_seed}
-"""`environment.seeds` → where environment seeds come from."""
+"""`environment.seeds` → function that gives environment seeds."""
 
 
 def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from any named parts, for everything that is not an environment (sampling, draws, shuffles)."""
+    """A 63-bit seed from any named parts, for everything except environments (sampling, shuffling)."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -90,7 +90,7 @@ def oel(
     """Online Experiential Learning: language models that learn from their own deployment, round by round."""
 
 
-_FREE = "free some space and run the same command again, it goes on from what was finished"
+_FREE = "free some space and run the same command again; it resumes after the last finished work"
 
 
 def call(arguments: Sequence[str]) -> int:

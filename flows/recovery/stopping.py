@@ -21,7 +21,7 @@ from flows.recovery.ending import TIMEOUT_S, mark_run_killed, run_within_timeout
 from flows.recovery.sigterm import on_sigterm
 from flows.services.process import log_path
 from oel_core.runs.folder import LEASE, RunFolder, require_run_name
-from oel_core.runs.lease import drop_own
+from oel_core.runs.lease import remove_own_lease
 from tasks.progress import shown_by
 
 STOPPED = 143
@@ -64,7 +64,7 @@ def under_worker(root: Path, name: str) -> Iterator[None]:
     def leave() -> None:
         try:
             run_within_timeout(say, lambda: mark_run_killed(run), lambda: end_children(own))
-            drop_own(run.path / LEASE)
+            remove_own_lease(run.path / LEASE)
         finally:
             os._exit(STOPPED)
 

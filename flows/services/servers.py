@@ -12,7 +12,7 @@ from pydantic import Field
 from flows.services.postgres import database_url
 from flows.services.process import HOME, Service, python
 from oel_core.runs.files import write_atomic
-from oel_core.runs.manifest import read_if_there
+from oel_core.runs.manifest import read_optional
 from oel_core.types import Record
 
 PREFECT, MLFLOW = "prefect", "mlflow"
@@ -52,7 +52,7 @@ def settings_path(root: Path) -> Path:
 def read_settings(root: Path) -> UpSettings | None:
     """The settings of the last `oel up` under this root, or None."""
     path = settings_path(root)
-    return read_if_there(path, UpSettings)
+    return read_optional(path, UpSettings)
 
 
 def write_settings(root: Path, settings: UpSettings) -> None:

@@ -1,1 +1,1 @@
-"""Everything that depends on what a third party keeps private or does as a side effect, one module a library."""
+"""Uses of private parts or import side effects of third-party libraries, one module per library."""

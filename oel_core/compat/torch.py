@@ -1,4 +1,4 @@
-"""Attention that also gives the log-sum-exp of its scores, for which torch has kernels but no public function."""
+"""Attention that also returns the log-sum-exp of its scores; torch has kernels for it but no public function."""
 
 import torch
 from torch import Tensor

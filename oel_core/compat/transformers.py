@@ -1,4 +1,4 @@
-"""What transformers gives no public access to, and its process-wide progress bars."""
+"""Properties that transformers exposes through private attributes only, and its process-wide progress bars."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ def attention_implementations(model: PreTrainedModel) -> dict[str, str]:
 
 
 def layer_class_names(model: Any) -> frozenset[str]:
-    """Names of the classes that a model is not to be split inside of: its layers."""
+    """Class names of the layers, which sharding must not split."""
     return frozenset(getattr(model, "_no_split_modules", None) or ())
 
 

@@ -1,8 +1,8 @@
-"""TRL's distillation trainer, without vLLM. The only module that imports TRL.
+"""TRL's distillation trainer, imported without vLLM. The only module that imports TRL.
 
-Importing `trl.DistillationTrainer` imports vLLM too wherever that is installed: ten seconds, its own environment
-variables and patches of torch, in a process that trains. Responses by vLLM come from an engine in a process of its own
-here (`policies.vllm`), so TRL is told while it is imported that there is none.
+Importing `trl.DistillationTrainer` also imports an installed vLLM: ten seconds, its environment variables and its
+patches of torch, in the training process. Here vLLM runs in a process of its own (`policies.vllm`), so vLLM is hidden
+while TRL is imported.
 """
 
 from trl import import_utils

@@ -1,4 +1,4 @@
-"""Environments by name: `oel_core.plugins.builtin` lists those that ship with the project."""
+"""Environments by name; `oel_core.plugins.builtin` lists the built-in ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,13 +30,12 @@ __all__ = [
 ]
 
 REGISTRY: Final = ENVIRONMENTS.builtin
-"""Name → "module:Class" of those that ship with the project. A class is called with `(spec, seed)` and may have an
-`Options` model."""
+"""Name → "module:Class" of the built-in ones. A class is called with `(spec, seed)` and may have an `Options` model."""
 
 
 @dataclass(frozen=True)
 class EnvInfo:
-    """One environment as a listing shows it."""
+    """One environment in a listing."""
 
     name: str
     summary: str
@@ -44,23 +43,23 @@ class EnvInfo:
 
 
 def env_names() -> list[str]:
-    """Names that ship with the project, then those of installed packages."""
+    """Built-in names, then those of installed packages."""
     return ENVIRONMENTS.names()
 
 
 def make_env(spec: EnvSpec, seed: int) -> Environment:
-    """One single-use environment.
+    """Creates a single-use environment.
 
     Raises:
         ConfigError: the name is not registered (the message lists the nearest), or an option is wrong.
-        EnvironmentError_: the environment could not be made, or could not hide its rules.
+        EnvironmentError_: the environment could not be created, or could not hide its rules.
     """
     environment: Environment = _load(spec.name)(spec, seed)
     return environment
 
 
 def check_spec(spec: EnvSpec) -> None:
-    """Refuses a spec that no episode could be made of, without making one. Raises ConfigError."""
+    """Validates a spec without creating an environment. Raises ConfigError."""
     from oel_core.envs.options import parse_options
 
     _own_task(spec.name)
@@ -70,7 +69,7 @@ def check_spec(spec: EnvSpec) -> None:
 
 
 def extraction_task(config: OelConfig) -> str:
-    """What the extractor is told about the run's environment. Raises ConfigError where there is no such text."""
+    """The extractor's task for the run's environment. Raises ConfigError if the environment has none."""
     return config.extract.task or _own_task(config.environment.name)
 
 
@@ -82,14 +81,14 @@ def extraction_examples(config: OelConfig) -> tuple[ExtractionExample, ...]:
 
 
 def prepare_envs(spec: EnvSpec, seeds: Sequence[int], workers: int = 1) -> None:
-    """Does an environment's slow making ahead of play, where it has any (TextWorld generates and compiles)."""
+    """Generates an environment's games ahead of play, if that is slow (TextWorld generates and compiles)."""
     prepare = getattr(_load(spec.name), "prepare", None)
     if prepare is not None:
         prepare(spec, seeds, workers)
 
 
 def options_model(name: str) -> type[BaseModel] | None:
-    """The model of an environment's options, if it has one. Raises ConfigError for an unknown name."""
+    """The model of an environment's options, or None. Raises ConfigError for an unknown name."""
     model: type[BaseModel] | None = getattr(_load(name), "Options", None)
     return model
 
@@ -102,7 +101,7 @@ def describe_env(name: str) -> EnvInfo:
 
 
 def describe_envs() -> list[EnvInfo]:
-    """Summary and options of every environment that has a name."""
+    """Summary and options of every named environment."""
     return [describe_env(name) for name in env_names()]
 
 

@@ -1,4 +1,4 @@
-"""What the grid games share: our own intro line and how a move is read from a response."""
+"""The intro line and the action parser that the grid games share."""
 
 import re
 from typing import Final
@@ -21,11 +21,11 @@ _MOVE_IN_BRACKETS: Final = re.compile(r"\[(up|down|left|right|w|a|s|d)\]")
 def parse_grid_action(response: str) -> str | None:
     """The last bracketed move of a response as `up`, `down`, `left` or `right`.
 
-    Case-sensitive and without tolerance for spaces inside the brackets. The last
-    match counts because a reasoning model names other moves before it decides.
+    Case-sensitive, without spaces inside the brackets. The last match counts because a reasoning model names other
+    moves before it decides.
 
     Returns:
-        One of the four moves, or None if the response holds no bracketed move.
+        One of the four moves, or None if the response has no bracketed move.
     """
     found = _MOVE_IN_BRACKETS.findall(response)
     return _MOVES[found[-1]] if found else None

@@ -19,13 +19,13 @@ class GymnasiumOptions(EnvOptions):
     """Options of the `gymnasium` environment."""
 
     id: str
-    """Id of a registered environment, like `Doors-v0`, or `module:Doors-v0`, where that module registers it. Needed."""
+    """Id of a registered environment, like `Doors-v0`, or `module:Doors-v0` if that module registers it. Required."""
     kwargs: Options = Field(default_factory=dict)
     """Arguments of the environment."""
     intro: str = Field(default="", pattern=r"^[^\n]*$")
     """One line for the player: who it is and which actions exist."""
     pass_return: float = Field(default=1.0, gt=0)
-    """Sum of the environment's rewards that is a pass. Rewards are divided by it."""
+    """The sum of rewards that is a pass. Rewards are divided by it."""
 
 
 class GymnasiumEnv:
@@ -40,7 +40,7 @@ class GymnasiumEnv:
     extraction_task = LEARN_RULES
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
-        """Makes and resets the environment.
+        """Creates and resets the environment.
 
         Raises:
             ConfigError: gymnasium is not installed, there is no such environment, or its spaces are not texts.
@@ -67,7 +67,7 @@ class GymnasiumEnv:
         return next(found, None)
 
     def step(self, action: str | None) -> Step:
-        """Plays an action; what is not in the action space never reaches the environment."""
+        """Plays an action; one outside the action space is not passed to the environment."""
         if self._ended:
             return Step("The episode is over.", 0.0, True)
         if action is None or not self._env.action_space.contains(action):

@@ -1,8 +1,8 @@
-"""The hidden lake: a grid world in TextArena's rendering whose symbols mean what its options say.
+"""The hidden lake: a grid world in TextArena's rendering whose symbols have the meanings given by its options.
 
-It has more to find out than TextArena's Frozen Lake, and some of it only a better player can find: a common deadly
-symbol, a rare deadly one, a key, and a goal that ends the game in failure for whoever comes without the key. What a
-symbol means is never said; the player sees where it went, what happened, and how it ended.
+It has more to learn than TextArena's Frozen Lake, and some of it is visible to better players only: a common deadly
+symbol, a rare deadly one, a key, and a goal that fails without the key. The meaning of a symbol is never stated; the
+player sees its moves, their results, and how the game ended.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ ROUND_LIMIT = "Failure: round limit reached"
 
 
 class Cell(NamedTuple):
-    """A place on the board, counted from the top left."""
+    """A cell of the board, counted from the top left."""
 
     row: int
     column: int
@@ -52,7 +52,7 @@ class LakeOptions(EnvOptions):
     """Options of the `lake` environment."""
 
     size: int = Field(default=4, ge=3, le=8)
-    """Cells on a side."""
+    """Cells along one side."""
     holes: int = Field(default=3, ge=0)
     """Cells with the common deadly symbol."""
     traps: int = Field(default=1, ge=0)
@@ -60,9 +60,9 @@ class LakeOptions(EnvOptions):
     key: bool = True
     """Whether the goal needs the key to be taken first."""
     corners: bool = False
-    """Start top left and goal bottom right, as Frozen Lake does; otherwise anywhere."""
+    """Start top left and goal bottom right, as in Frozen Lake; otherwise anywhere."""
     symbols: dict[Role, str] | Literal["random"] = DEPLOYMENT_SYMBOLS
-    """Letter of each role, or `random`: drawn anew for every seed."""
+    """Letter of each role, or `random`: sampled for every seed."""
 
     @model_validator(mode="after")
     def _fits(self) -> "LakeOptions":
@@ -77,7 +77,7 @@ class LakeOptions(EnvOptions):
 
 
 class Board(NamedTuple):
-    """Where things are."""
+    """Positions of everything on the board."""
 
     size: int
     player: Cell
@@ -91,7 +91,7 @@ class Board(NamedTuple):
 
 
 def distances(size: int, target: Cell, blocked: Iterable[Cell]) -> dict[Cell, int]:
-    """Moves from every cell that can reach `target` without entering a blocked cell."""
+    """Number of moves from every cell that can reach `target` without entering a blocked cell."""
     closed = set(blocked)
     found = {target: 0}
     queue = deque([target])
@@ -117,7 +117,7 @@ def _solvable(board: Board) -> bool:
 
 
 def draw_board(options: LakeOptions, rng: random.Random) -> Board:
-    """A random board that can be won."""
+    """A random solvable board."""
     cells = [Cell(row, column) for row in range(options.size) for column in range(options.size)]
     counts: dict[Role, int] = {"hole": options.holes, "trap": options.traps, "key": int(options.key)}
     roles = [role for role, count in counts.items() for _ in range(count)]
@@ -134,13 +134,13 @@ def draw_board(options: LakeOptions, rng: random.Random) -> Board:
 
 
 def deployment_facts(symbols: dict[Role, str]) -> int:
-    """How many of the deployment's facts hold for these symbols; both deadly roles are one and the same fact."""
+    """Number of the deployment's facts that hold for these symbols; the two deadly roles are one fact."""
     own, deadly = DEPLOYMENT_SYMBOLS, {symbols["hole"], symbols["trap"]}
     return len(deadly & {own["hole"], own["trap"]}) + (symbols["key"] == own["key"]) + (symbols["goal"] == own["goal"])
 
 
 def draw_symbols(rng: random.Random) -> dict[Role, str]:
-    """Letters for the roles, of which never two mean what they mean in the deployment."""
+    """Letters for the roles, of which at most one has its meaning in the deployment."""
     while True:
         letters: dict[Role, str] = dict(zip(ROLES, rng.sample(ALPHABET, len(ROLES)), strict=True))
         if deployment_facts(letters) < 2:
@@ -176,7 +176,7 @@ def item_goal(symbol: str) -> str:
 
 
 class LakeEnv:
-    """One episode on the lake. See `oel_core.envs.base.Environment`."""
+    """One episode on the hidden lake. See `oel_core.envs.base.Environment`."""
 
     Options: ClassVar = LakeOptions
     instructions = HIDDEN_RULES
@@ -214,7 +214,7 @@ class LakeEnv:
         return "\n".join([*events, f"Current Board:\n\n{board}\n\n{ACTIONS_LINE}"])
 
     def step(self, action: str | None) -> Step:
-        """Moves the player one cell; walls and unknown actions leave it where it is."""
+        """Moves the player one cell; at walls and for unknown actions it stays."""
         if self._ending is not None:
             return Step(self._observe(["The game is over."]), 0.0, terminated=True)
         if action not in MOVES:
@@ -246,7 +246,7 @@ class LakeEnv:
         return f"{'Success' if self._passed else 'Failure'}: {self._ending}"
 
     def truths(self) -> str:
-        """Ground-truth knowledge of this episode's symbols, as an extractor would have written it."""
+        """Ground-truth knowledge of this episode's symbols, in the form of an extractor's output."""
         facts = [item_bad(self.symbols["hole"])] if self.options.holes else []
         facts += [item_bad(self.symbols["trap"])] if self.options.traps else []
         if self.options.key:
@@ -254,4 +254,4 @@ class LakeEnv:
         return "\n".join([*facts, item_goal(self.symbols["goal"])])
 
     def close(self) -> None:
-        """Nothing to free."""
+        """No-op."""

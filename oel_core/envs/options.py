@@ -1,4 +1,5 @@
-"""Options of an environment: a small frozen model each, so that every wrong one is named before anything is made."""
+"""Options of an environment: a frozen model each, so that all wrong options are reported before an environment is
+created."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from oel_core.envs.base import EnvSpec
 
 
 class EnvOptions(Section):
-    """Base of every environment's options; their docstrings are what `oel envs` says about them."""
+    """Base of all environments' options; the docstrings are shown by `oel envs`."""
 
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
@@ -20,7 +21,7 @@ OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 @dataclass(frozen=True)
 class OptionInfo:
-    """One option as a listing shows it."""
+    """One option in a listing."""
 
     name: str
     type: str
@@ -39,7 +40,7 @@ def parse_options(model: type[OptionsT], spec: EnvSpec) -> OptionsT:
 
 
 def option_infos(model: type[BaseModel]) -> Iterator[OptionInfo]:
-    """Every option of a model, in the order it was written."""
+    """All options of a model in the order of their definition."""
     for name, field in model.model_fields.items():
         annotation = field.annotation
         shown = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

@@ -1,6 +1,6 @@
-"""Shares of layouts: every layout of a world belongs to training, validation or the held-out episodes, by its key.
+"""Shares of layouts: the key of a layout assigns it to training, validation or held-out episodes.
 
-The shares depend on neither loop seed nor round, so a held-out layout stays unseen in every run.
+The assignment depends on neither loop seed nor round, so a held-out layout is never trained on, in any run.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ _VALIDATION, _HELD_OUT = 10, 20
 
 
 def layout_share(layout: str) -> Share:
-    """To which share a layout belongs."""
+    """The share that a layout is assigned to."""
     percent = int.from_bytes(hashlib.sha256(layout.encode()).digest()[:8], "big") % 100
     if percent < _HELD_OUT:
         return "held_out"

@@ -31,7 +31,7 @@ class FrozenLakeOptions(EnvOptions):
     size: int = Field(default=3, ge=2, le=12)
     """Cells along one side."""
     holes: int = Field(default=2, ge=0)
-    """Hole cells; at most a third of the board, beyond which the game often finds no solvable board."""
+    """Hole cells; at most a third of the board, above which the game often finds no solvable board."""
 
     @model_validator(mode="after")
     def _solvable(self) -> Self:
@@ -47,7 +47,7 @@ class SokobanOptions(EnvOptions):
     size: int = Field(default=6, ge=5, le=10)
     """Cells along one side, outer walls included."""
     boxes: int = Field(default=1, ge=1, le=3)
-    """Boxes and as many targets."""
+    """Number of boxes and of targets."""
 
 
 class _GridGame:
@@ -62,11 +62,11 @@ class _GridGame:
     """Name of the game's function that writes its rules."""
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
-        """Makes and resets the game.
+        """Creates and resets the game.
 
         Raises:
             ConfigError: an option is wrong.
-            EnvironmentError_: the game could not be generated, or its rules text is not where it can be removed.
+            EnvironmentError_: the game could not be generated, or its rules text could not be removed.
         """
         options = parse_options(self.Options, spec)
         self._game = _make_and_reset(self._env_id, self._arguments(options), seed)
@@ -88,7 +88,7 @@ class _GridGame:
         return parse_grid_action(response)
 
     def step(self, action: str | None) -> Step:
-        """Plays a move. Anything else is an invalid move; the game ends at the second invalid move in a row."""
+        """Plays a move. Anything else is an invalid move; the game ends after two invalid moves in a row."""
         if self._last.terminated:
             return Step("The game is over.", 0.0, True)
         # TextArena takes the first match of whatever it is given, so it only ever sees the one move.
@@ -107,20 +107,20 @@ class _GridGame:
         return "Failure: round limit reached" if truncated else "Failure: the episode was not finished"
 
     def close(self) -> None:
-        """Nothing is held outside this process's memory."""
+        """No-op."""
 
     def _reason(self) -> str:
         return str(self._game.state.game_info[0].get("reason", ""))
 
     def _messages(self) -> list[str]:
-        """What the game itself has said since the last call; the player's echoed action is left out."""
+        """New messages of the game since the last call, without the echoed action."""
         import textarena
 
         _, observations = self._game.get_observation()
         return [message for sender, message, _ in observations if sender == textarena.GAME_ID]
 
     def _without_rules(self, messages: Sequence[str]) -> str:
-        """The messages without the rules text, joined. Raises EnvironmentError_ when rules would be left in."""
+        """The messages without the rules text, joined. Raises EnvironmentError_ if a rule would remain."""
         write = getattr(self._game, self._rules_function, None)
         rules = write(player_id=0, game_state=self._game.state.game_state) if callable(write) else ""
         if not rules.strip() or rules not in messages:
@@ -135,7 +135,7 @@ class _GridGame:
         return observation
 
     def _lift_turn_limit(self, max_turns: int) -> None:
-        """The turn limit belongs to the rollout: the game's own must not come first."""
+        """Raises the game's own turn limit above the rollout's."""
         limit = max_turns + 1
         self._game.state.max_turns = max(limit, self._game.state.max_turns)
         if hasattr(self._game, "max_turns"):
@@ -143,7 +143,7 @@ class _GridGame:
 
 
 class FrozenLake(_GridGame):
-    """TextArena's Frozen Lake: cross a board of hidden rules; some cells end the game."""
+    """TextArena's Frozen Lake: cross a board with hidden rules; some cells end the game."""
 
     Options = FrozenLakeOptions
     _env_id = "FrozenLake-v0-raw"
@@ -154,7 +154,7 @@ class FrozenLake(_GridGame):
 
 
 class Sokoban(_GridGame):
-    """TextArena's Sokoban: push boxes to where they belong in a walled room."""
+    """TextArena's Sokoban: push boxes onto targets in a walled room."""
 
     Options = SokobanOptions
     _env_id = "Sokoban-v0-raw"
@@ -165,9 +165,9 @@ class Sokoban(_GridGame):
 
 
 def _make_and_reset(env_id: str, arguments: dict[str, Any], seed: int) -> Any:
-    """A game ready to play. The first seed that gives a board wins: the given one, then seeds derived from it.
+    """A game that is ready to play, from the first seed that gives a board: the given one, then seeds derived from it.
 
-    TextArena's Sokoban gives up on some seeds; deriving the next seed keeps the result a function of the first.
+    TextArena's Sokoban fails for some seeds; with derived seeds the result remains a function of the first one.
     """
     import textarena
 

@@ -1,7 +1,7 @@
-"""Evaluation suites by name: `oel_core.plugins.builtin` lists those that ship with the project.
+"""Evaluation suites by name; `oel_core.plugins.builtin` lists the built-in ones.
 
-Beside them, `cross_game_<label>` is one more cross-game suite, any generative task of lm-evaluation-harness is a suite
-under its own name, and `<label>: {suite: module:attribute}` is a suite from anywhere.
+In addition, `cross_game_<label>` is a further cross-game suite, any generative task of lm-evaluation-harness is a suite
+under its own name, and `<label>: {suite: module:attribute}` is a suite from any module.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ FACTORY = "suite"
 
 
 def suite_names() -> list[str]:
-    """Names that ship with the project, then those of installed packages."""
+    """Built-in names, then those of installed packages."""
     return SUITES.names()
 
 
@@ -55,10 +55,10 @@ def _made(name: str, options: Mapping[str, Any], config: OelConfig) -> Suite:
 
 
 def check_suites(config: OelConfig) -> None:
-    """Makes every out-of-distribution suite of a run once.
+    """Creates every out-of-distribution suite of a run once.
 
     Raises:
-        ConfigError: one cannot be made, or two would report under the same name.
+        ConfigError: a suite cannot be created, or two have the same name in reports.
     """
     names: dict[str, str] = {}
     for key, options in config.evaluate.ood.items():

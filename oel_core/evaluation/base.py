@@ -1,4 +1,4 @@
-"""What an evaluation suite is, how its episodes are played and gone on with, and the report all suites share."""
+"""The interface of an evaluation suite, the resumable playing of its episodes, and the report of all suites."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -31,19 +31,19 @@ class Suite(Protocol):
 
     @property
     def name(self) -> str:
-        """What reports call it; letters, digits and underscores."""
+        """Name in reports; letters, digits and underscores."""
         ...
 
     @property
     def total(self) -> int:
-        """Episodes, or questions, that it plays; may have to load its data."""
+        """Number of episodes or questions; may load the suite's data."""
         ...
 
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
-        """Plays what is not in `done` yet, hands each new episode to `on_episode`, and reports on all of them.
+        """Plays the episodes that are not in `done`, calls `on_episode` with each new one, and reports on all.
 
         Raises:
-            ArtifactError: `done` holds episodes of another suite or configuration.
+            ArtifactError: `done` has episodes of another suite or configuration.
         """
         ...
 
@@ -62,7 +62,7 @@ class HeldOutPlay:
     seeding: Seeding
     """Where environment seeds come from."""
     injection: InjectionConfig = GLOBAL
-    """How prompts carry knowledge, where there is any."""
+    """How knowledge is inserted into prompts."""
 
     def drawn(self, round_index: int, replica: int, episodes: range) -> "HeldOutPlay":
         """Other held-out episodes, of a round's own: those at the places `episodes` of this round and replica.
@@ -85,7 +85,7 @@ class HeldOutPlay:
     def run(
         self, policy: Policy, *, knowledge: KnowledgeFor | None, done: Sequence[Trajectory], on_episode: OnEpisode
     ) -> list[Trajectory]:
-        """All episodes in the order of their plans; those in `done` are not given to `on_episode` again."""
+        """All episodes in the order of their plans; `on_episode` is not called for those in `done`."""
         episodes = {episode.id: episode for episode in done}
         self._check(done)
         waiting = unfinished(self.plans, set(episodes), policy)
@@ -109,7 +109,7 @@ class HeldOutPlay:
                 )
 
     def report(self, suite: str, policy: Policy, played: Sequence[Trajectory]) -> EvalReport:
-        """The report on episodes that `run` gave back."""
+        """The report on episodes that `run` returned."""
         return summarise(suite, policy.name, played, layouts=count_layouts(self.spec, self.plans))
 
 
@@ -120,9 +120,9 @@ class EpisodeSuite:
     name: str
     episodes: HeldOutPlay
     knowledge: KnowledgeFor | None = None
-    """The text that an episode's prompts carry."""
+    """The knowledge text of an episode's prompts."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What the report says besides."""
+    """Additional entries of the report."""
 
     @property
     def total(self) -> int:
@@ -156,7 +156,7 @@ def held_out(
 def summarise(suite: str, policy_name: str, trajectories: Sequence[Trajectory], *, layouts: int = 0) -> EvalReport:
     """The report on one policy's episodes. An episode that failed technically counts as not passed.
 
-    Token and turn figures are over what was played, failed episodes' turns included; `layouts` is passed through.
+    Token and turn figures cover all played turns, those of failed episodes included; `layouts` is copied.
 
     Raises:
         ConfigError: no episodes.

@@ -19,22 +19,22 @@ class CrossGameOptions(Section):
     """Options of a cross-game suite."""
 
     environment: str
-    """The other world; `oel envs` lists them."""
+    """The other environment; `oel envs` lists them."""
     options: Options = Field(default_factory=dict)
-    """Options of that world."""
+    """Options of that environment."""
     max_turns: Count | None = None
-    """Null is the run's own `environment.max_turns`."""
+    """Null for the run's own `environment.max_turns`."""
     split_by_layout: bool = False
-    """Play only layouts of that world's held-out share, for comparing with models trained there."""
+    """Use only layouts of that environment's held-out share, to compare with models trained there."""
     episodes: Count = 128
     """Held-out episodes."""
 
 
 def make_cross_game(name: str, options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
-    """The suite called `cross_game`, or `cross_game_<label>` where a run has several.
+    """The suite called `cross_game`, or `cross_game_<label>` if a run has several.
 
     Raises:
-        ConfigError: an option is wrong, or the world is the one that the run trains in.
+        ConfigError: an option is wrong, or the environment is the run's own.
     """
     chosen = parse_options(name, CrossGameOptions, options)
     own = config.environment

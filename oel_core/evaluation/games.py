@@ -1,7 +1,7 @@
-"""Held-out episodes of the run's own world, in the paper's arms (arXiv 2603.16856, main results and ablation).
+"""Held-out episodes of the run's environment, in the paper's arms (arXiv 2603.16856, main results and ablation).
 
-The arms differ only in what is put before the model: nothing (the base or consolidated model itself), extracted
-knowledge, or raw episodes instead of knowledge. All arms play the same seeds, so they can be compared in pairs.
+The arms differ only in the text in the prompt: none (the base or consolidated model itself), extracted knowledge, or
+raw episodes instead of knowledge. All arms play the same seeds, so comparisons are paired.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,18 +24,18 @@ class GamesOptions(Section):
     """Options of the `games` suite."""
 
     arm: Arm = "plain"
-    """`plain` puts nothing before the model, `in_context` extracted knowledge, `raw` episodes as they were."""
+    """`plain`: no text in the prompt; `in_context`: extracted knowledge; `raw`: raw episodes."""
     episodes: Count | None = None
     """Held-out episodes; null is `evaluate.games.episodes`."""
     texts: tuple[str, ...] = ()
-    """What episode i reads is text i modulo their number: K knowledge texts, or K texts of raw episodes."""
+    """Episode i gets text i modulo their number: K knowledge texts, or K texts of raw episodes."""
 
 
 def make_games(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
     """The suite for a run's configuration.
 
     Raises:
-        ConfigError: options that do not validate, or texts where the arm takes none, or none where it needs some.
+        ConfigError: invalid options, texts for an arm without any, or no texts for an arm that needs some.
     """
     chosen = parse_options("games", GamesOptions, options)
     if bool(chosen.texts) != (chosen.arm != "plain"):
@@ -49,7 +49,7 @@ def make_games(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
 
 
 def in_turn(texts: Sequence[str]) -> KnowledgeFor:
-    """Episode i reads text i modulo their number."""
+    """Episode i gets text i modulo their number."""
 
     def text_of(plan: EpisodePlan, environment: Environment) -> str:
         return texts[plan.index % len(texts)]
@@ -60,9 +60,9 @@ def in_turn(texts: Sequence[str]) -> KnowledgeFor:
 def raw_episodes(
     trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens, turns_shown: int | None = None
 ) -> list[tuple[Trajectory, str]]:
-    """The newest episodes that fit into `max_tokens` together, newest last, each as an extractor would read it.
+    """The newest episodes that together fit into `max_tokens`, newest last, each in the extractor's format.
 
-    That is its last `turns_shown` turns (None: all). Failed ones are left out.
+    Each with its last `turns_shown` turns (None: all). Failed ones are left out.
     """
     kept: list[tuple[Trajectory, str]] = []
     for trajectory in reversed([episode for episode in trajectories if episode.error is None]):
@@ -77,5 +77,5 @@ def raw_episodes(
 def raw_knowledge(
     trajectories: Sequence[Trajectory], max_tokens: int, count_tokens: CountTokens, turns_shown: int | None = None
 ) -> str:
-    """`raw_episodes` as one text, instead of what an extractor would write: the ablation's text."""
+    """`raw_episodes` as one text, in place of an extractor's output: the text of the ablation."""
     return "\n\n".join(text for _, text in raw_episodes(trajectories, max_tokens, count_tokens, turns_shown))

@@ -1,4 +1,4 @@
-"""Suites with the ground truth about each episode in context: does the policy follow what its prompt says?"""
+"""Suites with ground-truth knowledge of each episode in the prompt: does the policy follow it?"""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,17 +13,17 @@ from oel_core.rollouts.playing import EpisodePlan
 
 
 class GroundTruthOptions(Section):
-    """Options of the suites with the ground truth in context."""
+    """Options of the suites with ground truth in the prompt."""
 
     episodes: Count = 128
     """Held-out episodes."""
     world: Options = Field(default_factory=dict)
-    """Options of that world that replace those of the run's own, where it is the same; `symbols` is the suite's."""
+    """Options of the environment that replace the run's own, if it is the run's; `symbols` is set by the suite."""
 
 
 @runtime_checkable
 class Truthful(Protocol):
-    """An environment whose hidden facts can be written down."""
+    """An environment that can state its hidden facts."""
 
     def truths(self) -> str:
         """Ground-truth knowledge of this episode."""
@@ -33,7 +33,7 @@ class Truthful(Protocol):
 def make_ground_truth_suite(
     name: str, environment: str, symbols: Any, chosen: GroundTruthOptions, config: OelConfig
 ) -> EpisodeSuite:
-    """A suite in that environment, with these symbols. Raises ConfigError for a wrong option of the world."""
+    """A suite in that environment, with these symbols. ConfigError for a wrong option of the environment."""
     own = env_spec(config)
     options = own.options if own.name == environment else {}
     spec = EnvSpec(
@@ -48,7 +48,7 @@ def make_ground_truth_suite(
 
 
 def ground_truth(plan: EpisodePlan, environment: Environment) -> str:
-    """The truth about the episode's own world. EnvironmentError_ where it cannot be written down."""
+    """Ground-truth knowledge of the episode. EnvironmentError_ if the environment cannot state it."""
     if not isinstance(environment, Truthful):
         raise EnvironmentError_(f"episode {plan.id}: the environment has no truths()")
     return environment.truths()

@@ -1,7 +1,7 @@
-"""IF-Eval (arXiv 2311.07911): can the model still follow instructions that a program can check?
+"""IF-Eval (arXiv 2311.07911): instructions whose fulfilment a program can check.
 
-The checking is lm-evaluation-harness's own code (extra `lm-eval`); the asking is ours, so any policy can be measured.
-The prompts come from the hub (`google/IFEval`) or from a local JSONL file in the format of the original release.
+The checks are lm-evaluation-harness's own code (extra `lm-eval`); generation uses a policy. The prompts come from the
+hub (`google/IFEval`) or from a local JSONL file in the format of the original release.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ class IfevalOptions(Section):
     model_config = ConfigDict(populate_by_name=True)
 
     data: str | None = None
-    """JSONL file with the prompts; null takes them from the hub."""
+    """JSONL file with the prompts; null for the hub."""
     subset: Count | None = Field(default=None, validation_alias=AliasChoices("subset", "episodes"))
-    """Prompts asked, spread over all; null asks every one. Scores of a subset are called so. Also: `episodes`."""
+    """Number of prompts, spread over all; null for all. The suite's name has the number. Also: `episodes`."""
     seed: int = Field(default=42, ge=0)
-    """Of the sampling; the same in every round."""
+    """Seed of the sampling; the same in every round."""
     thinking: bool = False
-    """Let the model think aloud; what it thought is not checked."""
+    """Enable the model's thinking, which is not checked."""
     sampling: Sampling = Sampling(top_p=0.8, top_k=20, max_tokens=1280)
 
 
@@ -69,11 +69,11 @@ class Ifeval:
 
     options: IfevalOptions
     given: tuple[IfevalPrompt, ...] = ()
-    """All prompts, when they come from a file."""
+    """All prompts, if they come from a file."""
 
     @property
     def name(self) -> str:
-        """`ifeval`, or `ifeval_subset_<n>` where only n prompts are asked."""
+        """`ifeval`, or `ifeval_subset_<n>` for n prompts."""
         return "ifeval" if self.options.subset is None else f"ifeval_subset_{self.options.subset}"
 
     @property
@@ -83,12 +83,12 @@ class Ifeval:
 
     @cached_property
     def everything(self) -> tuple[IfevalPrompt, ...]:
-        """All prompts there are."""
+        """All prompts."""
         return self.given or _from_hub()
 
     @cached_property
     def prompts(self) -> list[IfevalPrompt]:
-        """Those that are asked."""
+        """The prompts of this measurement."""
         return pick(self.everything, self.options.subset, lambda one: hashlib.sha256(str(one.key).encode()).hexdigest())
 
     @property
@@ -119,7 +119,7 @@ class Ifeval:
         )
 
     def _extra(self, episodes: Sequence[Trajectory]) -> dict[str, Any]:
-        """Prompt- and instruction-level, strict and loose. An episode that failed followed nothing."""
+        """Prompt- and instruction-level, strict and loose. A failed episode follows no instruction."""
         strict: list[tuple[bool, ...]] = []
         loose: list[tuple[bool, ...]] = []
         for prompt, episode in zip(self.prompts, episodes, strict=True):
@@ -148,15 +148,15 @@ def _prompt_level(checked: Sequence[Sequence[bool]]) -> dict[str, float]:
 
 
 def _instruction_level(checked: Sequence[Sequence[bool]]) -> dict[str, float]:
-    """With its bootstrap interval over prompts: the instructions of one prompt are answered by one text."""
+    """With its bootstrap interval over prompts, because the instructions of a prompt share one response."""
     return vars(clustered_share([sum(one) for one in checked], [len(one) for one in checked], seed=0))
 
 
 def make_ifeval(options: Mapping[str, Any], config: OelConfig) -> Ifeval:
-    """The suite, with the prompts of a local file read and checked at once.
+    """The suite; the prompts of a local file are read and checked at once.
 
     Raises:
-        ConfigError: an option is wrong, the file cannot be used, or the extra is not installed.
+        ConfigError: an option is wrong, the file is invalid, or the extra is not installed.
     """
     chosen = parse_options("ifeval", IfevalOptions, options)
     prompts = read_prompts(Path(chosen.data)) if chosen.data is not None else ()

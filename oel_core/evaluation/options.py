@@ -1,4 +1,4 @@
-"""Reading the options of a suite."""
+"""Validation of a suite's options."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,6 +11,6 @@ Options = TypeVar("Options", bound=BaseModel)
 
 
 def parse_options(suite: str, model: type[Options], options: Mapping[str, Any]) -> Options:
-    """Validated options, or ConfigError with every problem and its field."""
+    """Validated options; ConfigError has every problem and its field."""
     what = f"suite {suite}"
     return validate(model, options, what, lambda place: what)

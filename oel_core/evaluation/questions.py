@@ -1,4 +1,4 @@
-"""Suites of single questions: one prompt, one answer, one score. Each is recorded as an episode of one turn."""
+"""Suites of single questions: one prompt, one response, one score, recorded as an episode of one turn."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +24,10 @@ class Question:
     """One prompt of a suite."""
 
     id: str
-    """What its episode is called."""
+    """Id of its episode."""
     messages: tuple[Message, ...]
     number: int
-    """The question's own number in its data; stands where an episode has its environment seed."""
+    """Number of the question in its data; recorded in place of an environment seed."""
     seed: int
     """Of the answer's draw."""
     shown: tuple[Message, ...] = ()
@@ -36,44 +36,44 @@ class Question:
 
 @dataclass(frozen=True)
 class Score:
-    """What one answer is worth."""
+    """Score of one response."""
 
     reward: float
     """1.0 is a pass."""
     feedback: str
-    """Why, as the episode's feedback."""
+    """Reason for the score; the episode's feedback."""
 
 
 class QuestionSuite(Suite, Protocol):
-    """A suite of single questions, which says itself whether the model may think aloud before it answers."""
+    """A suite of single questions, which sets whether thinking is enabled."""
 
     @property
     def thinking(self) -> bool:
-        """Replaces `model.thinking` while the suite runs."""
+        """Replaces `model.thinking` for this suite."""
         ...
 
 
 def model_settings(suite: Suite, model: ModelConfig) -> ModelConfig:
-    """How the model is loaded for a suite: game suites play as the run does, question suites choose thinking."""
+    """The model settings for a suite: game suites use the run's, question suites set thinking."""
     thinking = getattr(suite, "thinking", model.thinking)
     return model if thinking == model.thinking else model.model_copy(update={"thinking": thinking})
 
 
 def visible(response: str) -> str:
-    """An answer without the thinking before it: one that only ends its thinking has begun it in the prompt."""
+    """A response without its thinking: if it only ends its thinking, the prompt began it."""
     answer = answer_in(response, begun=any(ends in response for _, ends in PAIRS))
     return response if answer == response else answer.lstrip()
 
 
 def _scored(completion: Completion) -> str:
-    """What of a response is scored."""
+    """The part of a response that is scored."""
     return visible(completion.text) if completion.answer is None else completion.answer.lstrip()
 
 
 def pick(items: Sequence[Item], count: int | None, order: Callable[[Item], object]) -> list[Item]:
-    """`count` items spread over all of them: those whose `order` is smallest, in their old order (None: all).
+    """`count` items spread over all of them: those with the smallest `order`, in their original order (None: all).
 
-    A larger subset holds the smaller one.
+    A larger subset contains the smaller one.
     """
     if count is None or count >= len(items):
         return list(items)
@@ -83,10 +83,10 @@ def pick(items: Sequence[Item], count: int | None, order: Callable[[Item], objec
 
 @dataclass(frozen=True)
 class Asking:
-    """The questions of one suite and how they are answered."""
+    """The questions of one suite with their scoring."""
 
     env: str
-    """What the episodes give as their environment."""
+    """Name of the environment in the episodes."""
     questions: tuple[Question, ...]
     sampling: Sampling
     score: Callable[[int, str], Score]
@@ -94,10 +94,10 @@ class Asking:
     split: Split = Split.HELD_OUT
 
     def run(self, policy: Policy, done: Sequence[Trajectory], on_episode: OnEpisode) -> list[Trajectory]:
-        """One episode a question, in their order; those in `done` are not asked or handed over again.
+        """One episode per question, in order; questions in `done` are skipped.
 
         Raises:
-            ArtifactError: `done` holds answers to other questions.
+            ArtifactError: `done` has responses to other questions.
             PolicyError: the policy cannot generate at all.
         """
         plans = self._plans()
@@ -133,7 +133,7 @@ class Asking:
         return Request(question.shown or question.messages, question.seed)
 
     def _stream(self, policy: StreamingPolicy, plans: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
-        """Yields episodes in the order in which their completions arrive."""
+        """Yields episodes in completion order."""
         pending, upcoming = PendingCompletions[EpisodePlan](policy, self.sampling), list(reversed(plans))
         try:
             while upcoming or len(pending):
@@ -151,7 +151,7 @@ class Asking:
             yield from self._ask(policy, group)
 
     def _ask(self, policy: Policy, group: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
-        """Answers of one batch. Questions that do not fit the model fail; the others are answered."""
+        """Responses to one batch. Questions that do not fit the model fail; the others continue."""
         started = time.perf_counter()
         try:
             completions = policy.generate([self._request(plan) for plan in group], self.sampling)

@@ -1,4 +1,4 @@
-"""The out-of-distribution suite among relics, for the embedded model: the TextWorld twin of the lake's."""
+"""The out-of-distribution suite for relics: the counterpart in TextWorld of the lake's suite."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +10,6 @@ from oel_core.evaluation.options import parse_options
 
 
 def make_other_relics(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
-    """Relics whose letters are drawn anew every episode, with the truth about them in context."""
+    """Relics with letters that are sampled for every episode, with ground truth in the prompt."""
     chosen = parse_options("other_relics", GroundTruthOptions, options)
     return make_ground_truth_suite("other_relics", "textworld_relics", "random", chosen, config)

@@ -1,4 +1,4 @@
-"""Intervals and comparisons for pass rates. SciPy is imported where it is used: it takes most of a second."""
+"""Intervals and comparisons of pass rates. SciPy is imported lazily: the import takes most of a second."""
 
 import math
 import random
@@ -23,7 +23,7 @@ class Estimate:
 
 
 def wilson(passed: int, episodes: int) -> tuple[float, float]:
-    """95% Wilson score interval of a pass rate; (0, 1) when there were no episodes.
+    """95% Wilson score interval of a pass rate; (0, 1) without episodes.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
     """
@@ -40,12 +40,12 @@ def wilson(passed: int, episodes: int) -> tuple[float, float]:
 def resampled_differences(won: int, lost: int, episodes: int, *, seed: int) -> NDArray[np.float64]:
     """Differences of two pass rates on the same episodes in `DRAWS` bootstrap samples of episodes, shape (DRAWS,).
 
-    An episode is drawn with both its outcomes, so only three kinds of episode have to be counted.
+    Each episode is resampled with both of its outcomes, so only three kinds of episode have to be counted.
 
     Args:
         won: episodes that only the second model passed.
         lost: episodes that only the first model passed.
-        episodes: all that both played.
+        episodes: all paired episodes.
         seed: of NumPy's default generator.
     """
     shares = np.array([won, lost, episodes - won - lost]) / episodes
@@ -54,15 +54,15 @@ def resampled_differences(won: int, lost: int, episodes: int, *, seed: int) -> N
 
 
 def percentile_interval(means: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95% percentile interval of bootstrap means; both ends are values that occurred."""
+    """The 95% percentile interval of bootstrap means; both ends are observed values."""
     low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
     return float(low), float(high)
 
 
 def paired_bootstrap(first: Sequence[bool], second: Sequence[bool], *, seed: int) -> Estimate:
-    """How much higher the pass rate of `second` is than that of `first`, on the same episodes in the same order.
+    """Pass rate of `second` minus that of `first`, on the same episodes in the same order.
 
-    The interval is the percentile bootstrap over episodes, each drawn with both its outcomes together.
+    The interval is the percentile bootstrap over episodes, each resampled with both of its outcomes.
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"pass vectors of {len(first)} and {len(second)} episodes cannot be paired")
@@ -73,10 +73,10 @@ def paired_bootstrap(first: Sequence[bool], second: Sequence[bool], *, seed: int
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Two-sided exact probability of a split at least this uneven, if an episode were as likely to be won as lost.
+    """Two-sided exact p-value of the split, under the null hypothesis that wins and losses are equally likely.
 
-    `won` and `lost` count the episodes that only one of two models passed; those that both passed or both lost say
-    nothing about which is better. 1.0 when there are none.
+    `won` and `lost` count the episodes that only one of two models passed; episodes that both passed or both failed
+    carry no information about which is better. 1.0 without episodes.
 
     Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
     Psychometrika 12, 1947, in its exact form.
@@ -89,7 +89,7 @@ def sign_test(won: int, lost: int) -> float:
 
 
 def mean_over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean over loop seeds with the t interval of their spread; one seed alone has an infinite interval."""
+    """Mean over loop seeds with its t interval; infinite for a single seed."""
     if not values:
         raise ValueError("a mean needs at least one value")
     mean = fmean(values)
@@ -102,13 +102,13 @@ def mean_over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def clustered_share(hits: Sequence[int], sizes: Sequence[int], *, seed: int, draws: int = 4000) -> Estimate:
-    """The share of all parts that hit, where parts come in groups that share their fate (instructions of a prompt).
+    """The share of hits among parts in clusters (like the instructions of a prompt).
 
-    The interval is the percentile bootstrap over whole groups.
+    The interval is the percentile bootstrap over whole clusters.
 
     Args:
-        hits: parts that hit, one number a group.
-        sizes: parts in all, one number a group.
+        hits: number of hits per cluster.
+        sizes: number of parts per cluster.
     """
     if len(hits) != len(sizes) or not sum(sizes):
         raise ValueError(f"{len(hits)} counts of hits and {len(sizes)} sizes give no share")

@@ -25,12 +25,12 @@ class ToolsOptions(Section):
     episodes: Count = 64
     """Held-out episodes."""
     world: Options = Field(default_factory=dict)
-    """Options of the tool world that replace those of the run's own, where it is the same."""
+    """Options of the tool world that replace the run's own, if that is its environment."""
 
 
 @dataclass(frozen=True)
 class ToolRequests:
-    """Held-out requests to one tool, with the same kind of knowledge in every prompt or none."""
+    """Held-out requests to one tool, with one kind of knowledge in every prompt, or none."""
 
     name: str
     episodes: HeldOutPlay
@@ -50,9 +50,9 @@ class ToolRequests:
 
 
 def requests_by_kind(spec: EnvSpec, played: Sequence[Trajectory]) -> dict[str, dict[str, int]]:
-    """Kind of request → `{"asked": n, "passed": m}` over episodes of the tool world, by name.
+    """Kind of request → `{"asked": n, "passed": m}` over episodes of the tool world, sorted by name.
 
-    A request that never came, because the one before was not served, was not asked.
+    Requests that were not reached, because an earlier one failed, are not counted.
     """
     found: dict[str, dict[str, int]] = {}
     for episode in played:
@@ -68,12 +68,12 @@ def requests_by_kind(spec: EnvSpec, played: Sequence[Trajectory]) -> dict[str, d
 
 
 def make_tools(options: Mapping[str, Any], config: OelConfig) -> ToolRequests:
-    """The suite `tools`: the run's own tool, or the one that `world` names, without knowledge."""
+    """The suite `tools`: the run's own tool, or the one in `world`, without knowledge."""
     return _make(TOOLS, 0, None, options, config)
 
 
 def make_other_tool(options: Mapping[str, Any], config: OelConfig) -> ToolRequests:
-    """The suite `other_tool`: the tool after the run's own, whose truths are in context: can it still follow them?"""
+    """The suite `other_tool`: the tool with the next number, with its ground truth in the prompt."""
     return _make("other_tool", 1, _truths, options, config)
 
 

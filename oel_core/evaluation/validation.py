@@ -1,7 +1,7 @@
-"""Scoring knowledge in context on validation episodes: seeds, and with `split_by_layout` boards, of their own.
+"""Scores knowledge in context on validation episodes, which have their own seeds and, with `split_by_layout`, layouts.
 
-Validation is for choosing, held-out episodes are for reporting; the two never meet. All texts of a round play the
-same episodes, so their scores compare in pairs.
+Validation is for selection, held-out episodes are for reporting only. All texts of a round use the same episodes, so
+their scores are paired.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,14 @@ class Candidate:
     """A text to score."""
 
     label: str
-    """Names it in episode ids; letters, digits and dashes."""
+    """Name in episode ids; letters, digits and dashes."""
     replica: int
     text: str
-    """An empty one is the policy without knowledge."""
+    """Empty for the policy without knowledge."""
 
 
 def candidate(knowledge: Knowledge, after: int | None = None) -> Candidate:
-    """A knowledge file as it is, or as it stood after so many episodes, which goes into its label."""
+    """A knowledge file as it is, or after a number of episodes, which is part of its label."""
     state = "" if after is None else f"-n{after:04d}"
     return Candidate(f"k{knowledge.replica:02d}{state}", knowledge.replica, knowledge.text)
 
@@ -42,7 +42,7 @@ def validation_plans(config: OelConfig, round_index: int, episodes: int) -> list
     """The first validation episodes of a round.
 
     Raises:
-        ConfigError: the world has too few layouts to set some aside, or `environment.seeds` has too few seeds.
+        ConfigError: the environment has too few layouts for a validation share, or `environment.seeds` too few seeds.
     """
     by_layout, seeding = config.environment.split_by_layout, SEEDINGS[config.environment.seeds]
     spec = env_spec(config)
@@ -50,12 +50,12 @@ def validation_plans(config: OelConfig, round_index: int, episodes: int) -> list
 
 
 def validation_layouts(config: OelConfig, round_index: int, episodes: int) -> int:
-    """Distinct boards among them."""
+    """Number of distinct layouts among them."""
     return count_layouts(env_spec(config), validation_plans(config, round_index, episodes))
 
 
 def require_validation(config: OelConfig) -> None:
-    """Raises ConfigError when something is to be scored on validation episodes and the world has none."""
+    """Raises ConfigError if validation is configured and the environment has no validation episodes."""
     settings = config.knowledge
     wanted = [f"knowledge.selection.use={settings.selection.use}"] if settings.selection.use != "all" else []
     wanted += [f"knowledge.saturation.every={settings.saturation.every}"] if settings.saturation.every else []
@@ -79,9 +79,9 @@ def score_texts(
     path: Path,
     on_progress: Progress,
 ) -> dict[str, Score]:
-    """Label → score of every candidate. Equal texts are played once and share their score.
+    """Label → score of every candidate. Equal texts are played once.
 
-    The episodes are appended to `path` as they end; what it already holds is not played again.
+    Episodes are appended to `path` as they finish; those already there are not played again.
     """
     plans = validation_plans(config, round_index, episodes)
     player = {candidate.text: candidate for candidate in reversed(candidates)}

@@ -30,7 +30,7 @@ def log_evidence(values: Values, least: float) -> float:
 
     Args:
         values: shape (n,), in any order.
-        least: what no value can be below; less than 0.
+        least: lower bound of all values; negative.
 
     Raises:
         ArtifactError: a value is not a number, or below `least`.
@@ -52,5 +52,5 @@ def log_mean_capital(capitals: Values) -> float:
 
 
 def required(level: float) -> float:
-    """The logarithm of the evidence that decides at this level: log(1 / level)."""
+    """The log evidence needed at this level: log(1 / level)."""
     return -math.log(level)

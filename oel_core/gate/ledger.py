@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from oel_core.errors import ArtifactError
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder
-from oel_core.runs.manifest import read_if_there
+from oel_core.runs.manifest import read_optional
 from oel_core.types import Record
 
 TRIALS = "gate_trials.json"
@@ -105,7 +105,7 @@ def read_ledger(run: RunFolder) -> Ledger:
     """
     path = run.path / TRIALS
     try:
-        return read_if_there(path, Ledger) or Ledger()
+        return read_optional(path, Ledger) or Ledger()
     except ArtifactError as error:
         raise ArtifactError(
             f"{path} cannot be read: restore it from a copy of the project. It counts the trials of the gate's error "

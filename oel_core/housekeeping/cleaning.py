@@ -12,7 +12,7 @@ from oel_core.housekeeping.listing import size_of
 from oel_core.models.checkpoints import adapter_base, is_adapter
 from oel_core.rounds.context import CHECKPOINT
 from oel_core.runs.folder import CONFIG, LEASE, LOCK, WEIGHTS, RunFolder, round_name
-from oel_core.runs.manifest import Freed, freed_files, note_freed
+from oel_core.runs.manifest import Freed, freed_files, record_freed
 from oel_core.runs.round_start import last_begun, parent_of
 from oel_core.study.writing import PLAN
 from oel_core.types import Record
@@ -63,7 +63,7 @@ def remove(run: RunFolder, found: Sequence[Leftover]) -> None:
         stage = path.parent
         files = _weights(path)
         names = tuple(file.relative_to(stage).as_posix() for file in files)
-        note_freed(stage, Freed(files=tuple(sorted({*freed_files(stage), *names})), at=time.time()))
+        record_freed(stage, Freed(files=tuple(sorted({*freed_files(stage), *names})), at=time.time()))
         for file in files:
             file.unlink()
 

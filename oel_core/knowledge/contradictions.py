@@ -12,9 +12,9 @@ _AROUND = " .`'\""
 
 
 def sides(text: str) -> tuple[str, str] | None:
-    """What an item is about, in lower case, and what it says of that; None where it has no such form.
+    """An item's subject, in lower case, and its statement; None if it does not have that form.
 
-    White space, quotation marks and a full stop around either side do not count.
+    White space, quotation marks and a full stop around either side are ignored.
     """
     if "\n" in text.strip():
         return None
@@ -27,9 +27,9 @@ def sides(text: str) -> tuple[str, str] | None:
 
 
 def contradictions(items: Sequence[ExperienceItem]) -> list[tuple[int, ...]]:
-    """Places of items with one left side and more than one right side, group by group, in ascending order.
+    """Indices of items with the same subject and different statements, group by group, in ascending order.
 
-    A hint for the reader, no verdict: one thing may be done in two ways.
+    Only a hint: there may be two ways to do one thing.
     """
     groups: dict[str, list[tuple[int, str]]] = {}
     for place, item in enumerate(items):

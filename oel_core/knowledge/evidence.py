@@ -1,7 +1,7 @@
-"""Whether what an item quotes occurs in the episode that it was read from.
+"""Checks whether the quotations of an item occur in its source episode.
 
-A small extractor invents commands and signs; what it quotes can be looked up. That the quoted text occurs says nothing
-about whether the item is right: `'A' is done with: b` passes where both occur, together or not.
+Small extractors invent commands and symbols; quotations can be checked. A quotation that occurs does not make the item
+right: `'A' is done with: b` passes if both occur, together or not.
 """
 
 import re
@@ -15,10 +15,10 @@ _ENDS = " .,;:!?"
 
 
 def quotes(text: str) -> list[str]:
-    """What a text quotes: in backticks or quotation marks, and the rest of a line after "is done with:".
+    """The quotations in a text: in backticks or quotation marks, and the rest of a line after "is done with:".
 
-    White space is normalised, the punctuation that may end a quoted sentence is left out, nothing comes twice. An
-    apostrophe within or at the end of a word opens no quotation.
+    White space is normalised, punctuation at the end of a quoted sentence is removed, and duplicates are dropped. An
+    apostrophe within or at the end of a word does not start a quotation.
     """
     found: list[str] = []
     for line in text.splitlines():
@@ -30,19 +30,19 @@ def quotes(text: str) -> list[str]:
 
 
 def _unwrapped(text: str) -> str:
-    """Without the one pair of quotation marks that it may stand in."""
+    """Without surrounding quotation marks."""
     inner = text.strip().rstrip(_ENDS)
     return inner[1:-1] if len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "`\"'" else inner
 
 
 def missing_quotes(text: str, episode: Trajectory) -> list[str]:
-    """What a text quotes and no observation, response or feedback of the episode has, letter by letter."""
+    """The quotations that occur in no observation, response or feedback of the episode, compared exactly."""
     said = [_normalised(part) for part in _said(episode)]
     return [quote for quote in quotes(text) if not any(quote in part for part in said)]
 
 
 def _said(episode: Trajectory) -> Iterator[str]:
-    """What the extractor reads: of a recorded conversation, which has no intro, every message of a prompt."""
+    """The text that the extractor reads: of a recorded conversation, which has no intro, all messages of the prompts."""
     for turn in episode.turns:
         for message in turn.messages[-1:] if episode.intro else turn.messages:
             yield from (message.content, *(call.arguments for call in message.tool_calls))

@@ -1,12 +1,11 @@
-"""From finished episodes to knowledge: one extractor answer an episode, merged into a replica's knowledge in order.
+"""Extracts knowledge from finished episodes: one extractor call per episode, merged into a replica's knowledge in
+order.
 
-Source: arXiv 2603.16856, extraction and accumulation. With previous knowledge in the prompt an episode waits for the
-one before it, so replicas advance side by side, one batch an episode; without it everything is one stream of
-batches. A replica's result does not depend on its neighbours beyond floating-point noise: every request has a seed of
-its own.
+Source: arXiv 2603.16856, extraction and accumulation. With previous knowledge in the prompt, an episode depends on the
+one before it, so replicas advance in parallel, one batch per episode; without it all episodes form one stream of
+batches. A replica's result does not depend on the others beyond rounding: every request has a seed of its own.
 
-Going on after a kill: the rows of `raw.jsonl` say everything, since parsing and merging are pure. Give them back as
-`done` and the same rows, items and knowledge come out; only the unfinished batch is asked for again.
+Resuming after a kill: the rows of `raw.jsonl` are sufficient, since parsing and merging are deterministic.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,13 +30,13 @@ __all__ = ["ExtractionResult", "RawOutput", "extract_replicas"]
 
 @dataclass(eq=False)
 class _Replica:
-    """A replica while its episodes are read."""
+    """A replica during extraction."""
 
     number: int
     trajectories: Sequence[Trajectory]
     done: Sequence[RawOutput]
     states: list[KnowledgeState]
-    """Before the first episode, then after each that was read."""
+    """Before the first episode, then after each processed one."""
     raw: list[RawOutput] = field(default_factory=list)
     items: list[ExperienceItem] = field(default_factory=list)
 
@@ -58,7 +57,7 @@ class _Asked(NamedTuple):
 
     @property
     def row(self) -> RawOutput | None:
-        """The row of an earlier, killed call."""
+        """Its row from an earlier, killed call."""
         return self.replica.done[self.position] if self.position < len(self.replica.done) else None
 
 
@@ -126,7 +125,7 @@ def _start(
 
 
 def _batches(replicas: Sequence[_Replica], with_previous: bool, size: int) -> Iterator[list[_Asked]]:
-    """Episodes that may be asked for together: always the same batches, whatever is done already."""
+    """Episodes that may be processed together: always the same batches, whatever is already done."""
     longest = max((len(replica.trajectories) for replica in replicas), default=0)
     steps = [
         [_Asked(replica, index) for replica in replicas if index < len(replica.trajectories)]
@@ -155,7 +154,7 @@ class _Reader:
         return get_format(self.config.format)
 
     def answer(self, batch: Sequence[_Asked]) -> list[RawOutput]:
-        """The rows of one batch. One with a row missing is asked for whole, so that it is the same batch again."""
+        """The rows of one batch. If a row is missing, the whole batch is repeated, so that it gives the same bytes."""
         missing = [asked for asked in batch if asked.row is None]
         wanted = batch if missing and self.policy.reproducible else missing
         readable = [asked for asked in wanted if asked.episode.error is None]
@@ -172,7 +171,8 @@ class _Reader:
         )
 
     def _ask(self, requests: Sequence[Request]) -> list[Completion | str]:
-        """Answers in order; where a prompt is too long, what is wrong with it. The others are asked without it."""
+        """Completions in order; for prompts that are too long, the problem instead. The others are completed without
+        them."""
         if not requests:
             return []
         try:
@@ -200,7 +200,7 @@ class _Reader:
         return row.model_copy(update={"items": len(self._accepted(row))})
 
     def _items(self, row: RawOutput) -> list[str]:
-        """Item texts of an answer, without one that the token cap cut."""
+        """Items of an output, without one that was truncated at the token cap."""
         cut = row.stop_reason is StopReason.LENGTH
         return self.form.parse(self.form.finished(row.said) if cut else row.said)
 
@@ -220,7 +220,8 @@ class _Reader:
         return Dropped.UNFINISHED_ITEM if self.form.parse(row.said) != self._items(row) else None
 
     def absorb(self, replica: _Replica, row: RawOutput) -> None:
-        """Parses a row's output and merges what hygiene leaves of it, since the next prompt may show it."""
+        """Parses a row's output and merges the items that pass the hygiene checks, since the next prompt may contain
+        them."""
         items = [
             ExperienceItem(
                 text=text,

@@ -1,4 +1,4 @@
-"""What an extraction leaves: one row an episode, and what the rows of a replica add up to."""
+"""Records of an extraction: one row per episode, and the totals of a replica."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ from oel_core.types import ExperienceItem, Knowledge, Record, StopReason
 
 
 class Dropped(StrEnum):
-    """Why a part of an answer is no knowledge."""
+    """Why a part of an output is not used."""
 
     UNFINISHED_THINKING = "unfinished_thinking"
     """The token cap ended the answer within its thinking."""
@@ -19,15 +19,15 @@ class Dropped(StrEnum):
 
 
 class RejectedItem(Record):
-    """An item that quotes what its episode does not have."""
+    """An item with quotations that its episode does not contain."""
 
     text: str
     missing: tuple[str, ...]
-    """What it quotes and no observation, response or feedback has."""
+    """Its quotations that occur in no observation, response or feedback."""
 
 
 class RawOutput(Record):
-    """One row of `raw.jsonl`: what the extractor answered to one episode, or why it was not asked."""
+    """One row of `raw.jsonl`: the extractor's output for one episode, or why there is none."""
 
     trajectory_id: str
     output: str = ""
@@ -35,26 +35,26 @@ class RawOutput(Record):
     prompt_tokens: int = Field(default=0, ge=0)
     response_tokens: int = Field(default=0, ge=0)
     answer: str | None = None
-    """The output after the thinking, where the policy could tell by token ids or its server gave it apart."""
+    """The output after the thinking, if the policy found its end by token ids or the server returned it separately."""
     items: int = Field(default=0, ge=0)
-    """Items the format found in what is whole, before duplicates and the cap, without the rejected ones."""
+    """Number of items in the complete part of the output, before duplicates and the cap, without rejected ones."""
     dropped: Dropped | None = None
-    """Why something that was written is not among the items."""
+    """Why a part of the output is not among the items."""
     rejected: tuple[RejectedItem, ...] = Field(default=(), exclude_if=lambda value: not value)
-    """Items that were left out for want of evidence."""
+    """Items that were rejected for missing evidence."""
     skipped: str | None = None
-    """The episode's own error, when it had one: nothing was asked."""
+    """The error of a failed episode, for which the extractor was not called."""
     error: str | None = None
-    """Why the extractor could not answer: the prompt is too long for it."""
+    """Why the extractor failed: the prompt is too long for it."""
 
     @property
     def said(self) -> str:
-        """What items are read from."""
+        """The text that items are parsed from."""
         return self.output if self.answer is None else self.answer
 
     @property
     def empty(self) -> bool:
-        """Answered, but with nothing usable."""
+        """Whether the output has no usable item."""
         return self.skipped is None and self.error is None and self.items == 0
 
 
@@ -62,24 +62,24 @@ class KnowledgeState(Record):
     """One row of `states.jsonl`: a replica's knowledge before its first episode, then after each of them."""
 
     knowledge: Knowledge
-    """Screened, merged and cut to the token cap."""
+    """After screening, merging and the token cap."""
     flagged: tuple[FlaggedItem, ...] = ()
-    """What hygiene flagged in the items of the last episode."""
+    """Hygiene flags of the last episode's items."""
 
 
 @dataclass(frozen=True)
 class ExtractionResult:
-    """What one replica's episodes gave."""
+    """The result of one replica."""
 
     replica: int
     knowledge: Knowledge
-    """After the first `use_after` episodes: the one that is used."""
+    """After the first `use_after` episodes; this knowledge is used."""
     states: tuple[KnowledgeState, ...]
     """Before the first episode, then after each of them."""
     items: tuple[ExperienceItem, ...]
-    """Every item found, in order, before duplicates and the cap."""
+    """All items found, in order, before duplicates and the cap."""
     raw: tuple[RawOutput, ...]
-    """One row an episode."""
+    """One row per episode."""
 
     @property
     def final(self) -> Knowledge:
@@ -88,34 +88,34 @@ class ExtractionResult:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Tokens of the knowledge after each episode: shows saturation."""
+        """Tokens of the knowledge after each episode; shows saturation."""
         return tuple(state.knowledge.tokens for state in self.states[1:])
 
     @property
     def skipped(self) -> int:
-        """Episodes that had failed and were not read."""
+        """Number of failed episodes, which were not processed."""
         return sum(row.skipped is not None for row in self.raw)
 
     @property
     def failed(self) -> int:
-        """Episodes the extractor could not answer to."""
+        """Number of episodes for which the extractor failed."""
         return sum(row.error is not None for row in self.raw)
 
     @property
     def empty_outputs(self) -> int:
-        """Answers without a usable item."""
+        """Number of outputs without a usable item."""
         return sum(row.empty for row in self.raw)
 
     @property
     def truncated(self) -> int:
-        """Answers that hit the token cap."""
+        """Number of outputs truncated at the token cap."""
         return sum(row.stop_reason is StopReason.LENGTH for row in self.raw)
 
     @property
     def rejected(self) -> int:
-        """Items that were left out for want of evidence."""
+        """Number of items rejected for missing evidence."""
         return sum(len(row.rejected) for row in self.raw)
 
     def dropped(self, reason: Dropped) -> int:
-        """Answers of which a part was dropped for this reason."""
+        """Number of outputs of which a part was dropped for this reason."""
         return sum(row.dropped is reason for row in self.raw)

@@ -1,4 +1,4 @@
-"""What scoring and choosing a round's knowledge files leaves: `scores.json`."""
+"""The record of scoring and selecting a round's knowledge files: `scores.json`."""
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ SCORES = "scores.json"
 
 
 class Score(Record):
-    """How often the policy passed with one text before it."""
+    """Pass rate of the policy with one text in the prompt."""
 
     episodes: int = Field(ge=0)
     passed: int = Field(ge=0)
@@ -22,14 +22,14 @@ class Score(Record):
 
 
 class FileScore(Record):
-    """One knowledge file's score, and whether it is distilled."""
+    """One knowledge file's score, and whether it is selected."""
 
     replica: int
     tokens: int
     score: Score
     chosen: bool
     weight: float
-    """Probability that a sample's teacher reads this file."""
+    """Probability that a sample's teacher gets this file."""
 
 
 class Selection(Record):
@@ -37,9 +37,9 @@ class Selection(Record):
 
     use: str
     layouts: int
-    """Distinct boards among the validation episodes."""
+    """Number of distinct layouts among the validation episodes."""
     without: Score
-    """The same policy without knowledge: what a file has to beat to be of use."""
+    """The same policy without knowledge, as a baseline."""
     files: tuple[FileScore, ...]
 
     @property

@@ -1,7 +1,7 @@
-"""Experiential knowledge: merging, cutting, comparing, and the pair of files that holds it.
+"""Experiential knowledge: merging, truncation, comparison, and its pair of files.
 
-`knowledge_03.md` is byte for byte what a model reads; `knowledge_03.json` is everything else: the items with their
-provenance, the counts, and the digest of the `.md` it belongs to. The items and the text always agree.
+`knowledge_03.md` is byte for byte what a model reads; `knowledge_03.json` has the rest: the items with their
+provenance, the counts, and the digest of its `.md` file. Items and text always agree.
 """
 
 import re
@@ -37,7 +37,7 @@ class KnowledgeSidecar(Record):
 
 @dataclass(frozen=True)
 class KnowledgeDiff:
-    """What changed between two states of knowledge; items are the same when they read the same."""
+    """The difference between two states of knowledge; items with the same text are the same."""
 
     new: tuple[ExperienceItem, ...]
     dropped: tuple[ExperienceItem, ...]
@@ -50,7 +50,7 @@ def empty(replica: int, round_index: int) -> Knowledge:
 
 
 def render(items: Sequence[ExperienceItem]) -> str:
-    """The text a model reads: one item after the other, oldest first, no line end after the last."""
+    """The text that a model reads: the items, oldest first, without a final line end."""
     return "\n".join(item.text for item in items)
 
 
@@ -62,12 +62,12 @@ def merge(
     form: ExtractionFormat,
     count_tokens: CountTokens,
 ) -> Knowledge:
-    """Appends items, newest last, and cuts the oldest that no longer fit into `max_tokens`.
+    """Appends items, newest last, and removes the oldest ones that exceed `max_tokens`.
 
-    An exact duplicate (white space aside) is dropped and counted, its sources are added to the item that is kept
-    where it stands. The text is cut by `form.truncate` alone, so its seams are the format's: whole items or, for
-    free text, whole lines. A new item of which nothing fits even alone is dropped by itself, since otherwise it
-    would take all older knowledge with it. A validation score does not outlive a change of the text.
+    An exact duplicate (except for white space) is dropped and counted; its sources are added to the kept item, which
+    keeps its position. The text is truncated by `form.truncate` alone, so it is cut between the format's units: whole
+    items or, for free text, whole lines. A new item of which no part fits by itself is dropped alone, since otherwise
+    it would remove all older knowledge. A change of the text clears the validation score.
     """
     merged = [_stripped(item) for item in knowledge.items]
     position = {item_key(item.text): index for index, item in reversed(list(enumerate(merged)))}
@@ -97,12 +97,12 @@ def merge(
 
 
 def item_key(text: str) -> str:
-    """What two items that read the same have in common: their text, white space aside."""
+    """The text without white space differences; equal for duplicates."""
     return " ".join(text.split())
 
 
 def _fits(text: str, max_tokens: int, form: ExtractionFormat, count: CountTokens) -> bool:
-    """Whether the item, or for free text some of it, can stand alone under the cap."""
+    """Whether the item, or for free text a part of it, fits within the cap by itself."""
     return count(text) <= max_tokens or bool(form.truncate(text, max_tokens, count))
 
 
@@ -118,7 +118,7 @@ def _with_sources(item: ExperienceItem, sources: Sequence[str]) -> ExperienceIte
 def _cut(
     items: tuple[ExperienceItem, ...], max_tokens: int, form: ExtractionFormat, count: CountTokens
 ) -> tuple[tuple[ExperienceItem, ...], int]:
-    """The items that `form.truncate` leaves of the rendered text, and how many went whole."""
+    """The items that `form.truncate` keeps of the rendered text, and how many were removed whole."""
     text = render(items)
     if not text or count(text) <= max_tokens:
         return items, 0
@@ -134,7 +134,7 @@ def _cut(
 
 
 def diff(old: Knowledge, new: Knowledge) -> KnowledgeDiff:
-    """Items that came, went and stayed, each in its own file's order (stayed: as they stand in `new`)."""
+    """Items that were added, removed and kept, each in its own file's order (kept: the order in `new`)."""
     before = {item_key(item.text) for item in old.items}
     after = {item_key(item.text) for item in new.items}
     return KnowledgeDiff(
@@ -145,18 +145,18 @@ def diff(old: Knowledge, new: Knowledge) -> KnowledgeDiff:
 
 
 def paths(folder: Path, replica: int) -> tuple[Path, Path]:
-    """Where a replica's text and its sidecar lie."""
+    """Paths of a replica's text and its sidecar."""
     return folder / f"knowledge_{replica:02d}.md", folder / f"knowledge_{replica:02d}.json"
 
 
 def replicas(files: Iterable[str]) -> list[int]:
-    """The replicas whose texts are among the files of a finished stage, in order."""
+    """The replicas with a text among the files of a finished stage, in order."""
     found = (re.fullmatch(r"knowledge_(\d+)\.md", name) for name in files)
     return sorted(int(match[1]) for match in found if match)
 
 
 def write_knowledge(folder: Path, replica: int, knowledge: Knowledge) -> None:
-    """Writes both files, each atomically, the sidecar last: a kill in between is noticed by its digest."""
+    """Writes both files atomically, the sidecar last; its digest reveals a kill in between."""
     text_path, sidecar_path = paths(folder, replica)
     fields = knowledge.model_dump(exclude={"text"})
     sidecar = KnowledgeSidecar(digest=digest_bytes(knowledge.text.encode()), **fields)
@@ -169,11 +169,11 @@ def load_knowledge(
 ) -> Knowledge:
     """Reads a replica's pair of files.
 
-    `max_tokens` is the cap to check against (None checks none); with `count_tokens` the text is counted again
-    instead of trusting the recorded number.
+    `max_tokens` is the cap to check against (None for no check); with `count_tokens` the tokens are counted again
+    instead of using the recorded number.
 
     Raises:
-        ArtifactError: a file is missing, foreign, edited, over the cap, or the two do not belong together.
+        ArtifactError: a file is missing, invalid, edited or over the cap, or the two do not belong together.
     """
     text_path, sidecar_path = paths(folder, replica)
     text = _decode(text_path)

@@ -12,7 +12,7 @@ from oel_core.errors import OelError
 from oel_core.models.checkpoints import resolve_model
 from oel_core.runs.arithmetic import RECORD, Arithmetic, arithmetic
 from oel_core.runs.files import write_atomic
-from oel_core.runs.manifest import differences, read_if_there
+from oel_core.runs.manifest import differences, read_optional
 
 VARIABLE = "OMP_NUM_THREADS"
 CGROUP = Path("/sys/fs/cgroup")
@@ -95,7 +95,7 @@ def set_run_threads(run: Path, model: ModelConfig) -> list[str]:
         `name: before → now` for each changed property of the arithmetic; also logged as a warning. Finished stages
         stay valid, but further results may differ in the last bits from those of an uninterrupted run.
     """
-    before = read_if_there(run / RECORD, Arithmetic)
+    before = read_optional(run / RECORD, Arithmetic)
     use_threads(model, before.threads if before else None)
     now = arithmetic()
     assert now is not None  # torch is imported

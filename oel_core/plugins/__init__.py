@@ -1,1 +1,1 @@
-"""The names of components that a configuration can use, and where the code of each lies."""
+"""The names of components that a configuration can use, and the location of each component's code."""

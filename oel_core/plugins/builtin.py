@@ -1,4 +1,4 @@
-"""Every component that a configuration can name, by kind. Adding one that ships with the project is a line here."""
+"""All built-in components that a configuration can name, by kind. A new one is one line here."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -93,7 +93,7 @@ OBJECTIVES: Final = Registry(
         "generalised_jsd": "oel_core.distillation.objectives.losses:GENERALISED_JSD",
     },
 )
-"""`oel_core.distillation.objectives.losses.Loss`: which tokens it looks at, and its value at each."""
+"""`oel_core.distillation.objectives.losses.Loss`: the tokens it is computed over, and its value at each."""
 
 LOG_FORMATS: Final = Registry(
     "log format",
@@ -106,7 +106,7 @@ LOG_FORMATS: Final = Registry(
         "otel-genai": "oel_core.imports.formats.otel_genai:read",
     },
 )
-"""`oel_core.imports.records.ReadEntry`: an entry of a log to the model calls that it holds."""
+"""`oel_core.imports.records.ReadEntry`: converts a log entry to the model calls in it."""
 
 _FIELDS: Final = {
     "environment.name": ENVIRONMENTS,
@@ -119,7 +119,7 @@ _SUITES_AT: Final = ("evaluate", "ood")
 
 
 def foreign_components(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Field → identity of every component among these settings that does not ship with the project.
+    """Field → identity of every component among these settings that is not built in.
 
     Args:
         settings: dotted path of a field → its value.

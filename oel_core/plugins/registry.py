@@ -1,7 +1,7 @@
-"""A registry: the names of one kind of component and where the code of each lies. Nothing is imported before its use.
+"""A registry: the names of one kind of component and the location of each one's code. Imports nothing until it is used.
 
-A component has a name that ships with the project, a name that an installed package declares under the registry's
-entry-point group (https://packaging.python.org/specifications/entry-points/), or is written `module:attribute`.
+A component has a built-in name, a name that an installed package declares under the registry's entry-point group
+(https://packaging.python.org/specifications/entry-points/), or the form `module:attribute`.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ class Registry:
     """All components of one kind."""
 
     noun: str
-    """What one of them is called in messages, like `environment`."""
+    """Name of the kind in messages, like `environment`."""
     group: str
-    """Entry-point group under which installed packages declare more of them."""
+    """Entry-point group in which installed packages declare components."""
     builtin: dict[str, str] = field(default_factory=dict)
-    """Name → `module:attribute` of those that ship with the project."""
+    """Name → `module:attribute` of the built-in ones."""
 
     def names(self) -> list[str]:
-        """Names that ship with the project, in their order, then installed ones, sorted."""
+        """Built-in names in their order, then installed ones, sorted."""
         return [*self.builtin, *sorted(set(_installed(self.group)) - set(self.builtin))]
 
     def check(self, name: str) -> str:
-        """The name itself, if it can be one of this registry's; nothing is imported.
+        """Returns the name if it is valid; imports nothing.
 
         Raises:
             ConfigError: it is neither known nor of the form `module:attribute`; the message lists the nearest names.
@@ -49,7 +49,7 @@ class Registry:
         """`module:attribute` of a component.
 
         Raises:
-            ConfigError: as `check`, or two installed packages declare the name, or one that ships with the project.
+            ConfigError: as `check`, or the name is declared by two installed packages, or by one and built in.
         """
         declared = _installed(self.group).get(name, ())
         if name in self.builtin and not declared:
@@ -68,10 +68,10 @@ class Registry:
         )
 
     def load(self, name: str) -> Any:
-        """The component, imported.
+        """Imports the component.
 
         Raises:
-            ConfigError: as `location`, or the module has no such attribute or cannot be found.
+            ConfigError: as `location`, or the module has no such attribute or does not exist.
             ImportError: the module needs a package that is not installed.
         """
         module, _, attribute = self.location(name).partition(":")
@@ -88,7 +88,7 @@ class Registry:
         return found
 
     def identity(self, name: str) -> str | None:
-        """What tells one version of a foreign component from another; None for those that ship with the project.
+        """Identifies the version of a component that is not built in; None for built-in ones.
 
         The package and its version for an installed one, the digest of the module's source for `module:attribute`.
         """
@@ -103,7 +103,7 @@ class Registry:
 
 @cache
 def _installed(group: str) -> dict[str, tuple[EntryPoint, ...]]:
-    """Name → its declarations. A package that is on the path twice declares a name once."""
+    """Name → its declarations. A package that is on the path twice counts once."""
     found: dict[str, dict[str, EntryPoint]] = {}
     for entry in entry_points(group=group):
         found.setdefault(entry.name, {})[_package(entry)] = entry

@@ -1,4 +1,4 @@
-"""Loaded policies, shared between stages. `oel_core.plugins.builtin` lists the backends by name."""
+"""Loads policies and shares them between stages. `oel_core.plugins.builtin` lists the backends by name."""
 
 import threading
 from typing import Protocol
@@ -12,7 +12,7 @@ class LoadedPolicy(Policy, Protocol):
     """A policy that holds resources."""
 
     closed: bool
-    """Nothing can be generated any more."""
+    """Whether the policy has been closed."""
 
 
 _lock = threading.Lock()
@@ -20,7 +20,7 @@ _held: dict[tuple[object, ...], LoadedPolicy] = {}
 
 
 def check_backend(config: ModelConfig) -> None:
-    """Cheap checks that the backend can be used at all: what it needs is installed, the API key is set.
+    """Cheap checks of a backend's requirements: its package is installed, the API key is set.
 
     Raises:
         PolicyError: vLLM is needed and not installed.
@@ -37,14 +37,14 @@ def check_backend(config: ModelConfig) -> None:
 
 
 def load_policy(path: str, config: ModelConfig) -> Policy:
-    """The policy of a checkpoint, shared: the same unchanged checkpoint with the same settings is loaded once.
+    """The policy of a checkpoint. The same unchanged checkpoint with the same settings is loaded once and shared.
 
-    Only the last one loaded is held, so two models never lie in memory on this module's account. Stages that share a
-    policy do not close it; `release` does.
+    Only the last policy is cached, so this module never holds two models in memory. Stages do not close a shared
+    policy; `release` does.
 
     Raises:
-        ConfigError: the device is not there, or the server cannot serve this checkpoint.
-        ArtifactError, PolicyError: as `load_model`; PolicyError also when vLLM or a server fails.
+        ConfigError: the device is not available, or the server cannot serve this checkpoint.
+        ArtifactError, PolicyError: as `load_model`; PolicyError also if vLLM or a server fails.
     """
     from oel_core.models.checkpoints import stamp
 
@@ -60,7 +60,7 @@ def load_policy(path: str, config: ModelConfig) -> Policy:
 
 
 def release() -> None:
-    """Closes the policy that `load_policy` holds, before something else needs its memory."""
+    """Closes the cached policy, to free its memory."""
     with _lock:
         for policy in _held.values():
             policy.close()

@@ -11,7 +11,7 @@ from oel_core.types import IdSource, Message, StopReason
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to answer. `seed` alone decides the draw, not the rest of the batch."""
+    """One prompt. Sampling depends on `seed` alone, not on the rest of the batch."""
 
     messages: tuple[Message, ...]
     seed: int
@@ -19,36 +19,36 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer, with the exact ids on both sides."""
+    """One response, with the exact token ids of prompt and response."""
 
     text: str
-    """Decoded response, special tokens left out."""
+    """Decoded response, without special tokens."""
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
-    """End token included when one was sampled."""
+    """Includes the end token if one was sampled."""
     stop_reason: StopReason
     id_source: IdSource = IdSource.SAMPLED
-    """Whether the ids are the model's own."""
+    """Whether the ids are the model's own or a local tokenizer's."""
     answer: str | None = None
-    """The text after the thinking; empty where that never ended, None where only the text itself can tell."""
+    """The text after the thinking: empty if the thinking never ended, None if it cannot be told from the token ids."""
 
 
 class Policy(Protocol):
-    """A model that answers chat prompts."""
+    """A model that completes chat prompts."""
 
     name: str
-    """What records say wrote a response."""
+    """Name of the policy in records."""
     reproducible: bool
-    """The same batch of requests gives the same bytes again."""
+    """Whether the same batch of requests gives the same bytes again."""
     batch_size: int
-    """Requests that are best given, or kept in flight, at once."""
+    """Preferred number of requests per batch, or in flight at once."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answers in the order of the requests. Raises PolicyError when it cannot."""
+        """Completions in the order of the requests. Raises PolicyError on failure."""
         ...
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a plain text, without chat markup."""
+        """Number of tokens of a text, without chat markup."""
         ...
 
     def close(self) -> None:
@@ -56,8 +56,8 @@ class Policy(Protocol):
         ...
 
 
-class Answering(Protocol):
-    """What answers requests."""
+class Generates(Protocol):
+    """Anything that completes requests: a policy, or a session of one."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """As `Policy.generate`."""
@@ -66,24 +66,24 @@ class Answering(Protocol):
 
 @runtime_checkable
 class SessionPolicy(Policy, Protocol):
-    """A policy that can keep what it has read for the prompts that continue it."""
+    """A policy that can keep the KV cache of prompts for later prompts that extend them."""
 
-    def session(self) -> Answering:
-        """Answers the turns of episodes that are played together, and forgets them when it is no longer referred to.
+    def session(self) -> Generates:
+        """A session for the turns of episodes that are played together; its KV cache is freed with the session object.
 
-        Its answers depend on the calls of this session only: the same calls from the first on give the same bytes.
+        Its completions depend on the calls of this session only: the same sequence of calls gives the same bytes.
         """
         ...
 
 
 @runtime_checkable
 class StreamingPolicy(Policy, Protocol):
-    """A policy that answers each request as soon as it can, whatever happens to the others."""
+    """A policy that completes requests independently of each other."""
 
     def submit(self, request: Request, sampling: Sampling) -> Future[Completion]:
-        """Starts on a request and returns at once; cancelling the future takes the request back.
+        """Submits a request and returns at once; cancelling the future cancels the request.
 
-        The future raises PromptTooLongError (position 0) when this request does not fit, PolicyError when the policy
-        cannot generate at all, ConfigError when no retry could help.
+        The future raises PromptTooLongError (index 0) if this request does not fit, PolicyError if the policy cannot
+        generate at all, ConfigError if no retry could help.
         """
         ...

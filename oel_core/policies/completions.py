@@ -19,13 +19,13 @@ class Completed(Generic[Item]):
 
     item: Item
     answer: Completion | PromptTooLongError
-    """The completion, or why the prompt did not fit."""
+    """The completion, or the error of a prompt that was too long."""
     seconds: float
     """Time pending, each second divided by the number of requests pending in it."""
 
 
 class PendingCompletions(Generic[Item]):
-    """Items with a pending request each.
+    """Items, each with a pending request.
 
     Args:
         policy: the streaming policy.
@@ -43,7 +43,7 @@ class PendingCompletions(Generic[Item]):
 
     @property
     def has_room(self) -> bool:
-        """Whether another request may be submitted now; completions that wait are taken first."""
+        """Whether another request may be submitted now; completed requests must be taken first."""
         return len(self._live) < self._policy.batch_size and self._completed.empty()
 
     def _shared_s(self) -> float:

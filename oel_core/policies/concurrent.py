@@ -1,4 +1,4 @@
-"""Policies that keep many requests in flight: each is a coroutine on one event loop, in a thread of its own."""
+"""Policies with many requests in flight: each request is a coroutine on one event loop, in a background thread."""
 
 import asyncio
 import threading
@@ -24,11 +24,11 @@ class BackgroundLoop:
         self._thread.start()
 
     def start(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
-        """Begins the coroutine. Cancelling the future cancels it."""
+        """Starts the coroutine. Cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Waits for the coroutine; interrupted, takes it back."""
+        """Runs the coroutine and waits for it; cancels it if interrupted."""
         future = self.start(work)
         try:
             return future.result()
@@ -36,7 +36,7 @@ class BackgroundLoop:
             future.cancel()
 
     def close(self) -> None:
-        """Cancels what still runs and ends the thread."""
+        """Cancels all running coroutines and ends the thread."""
         self.run(_cancel_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=30)
@@ -52,8 +52,8 @@ async def _cancel_others() -> None:
 
 
 class InFlightPolicy(ABC):
-    """A `StreamingPolicy` around one coroutine, `_answer`. Its draws depend on the seeds and, through rounding, on
-    whatever else is in flight, so a batch need not give the same bytes again."""
+    """A `StreamingPolicy` around one coroutine, `_answer`. Its samples depend on the seeds and, through rounding, on
+    the other requests in flight, so a batch need not give the same bytes again."""
 
     reproducible = False
 
@@ -65,12 +65,12 @@ class InFlightPolicy(ABC):
 
     @property
     def stops(self) -> frozenset[int]:
-        """Token ids, each of which ends a response."""
+        """Stop token ids."""
         return self._chat.stops
 
     @abstractmethod
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
-        """Answers one request whose prompt fits. Raises as `StreamingPolicy.submit`'s future."""
+        """Completes one request whose prompt fits. Raises as `StreamingPolicy.submit`'s future."""
 
     def submit(self, request: Request, sampling: Sampling) -> Future[Completion]:
         """See `StreamingPolicy.submit`."""
@@ -85,11 +85,11 @@ class InFlightPolicy(ABC):
         return self._loop.start(self._answer(request, prompt, sampling))
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answers in the order of the requests, all of them in flight at once.
+        """Completions in the order of the requests, all of them in flight at once.
 
         Raises:
             PromptTooLongError: some prompts leave no room for `sampling.max_tokens`.
-            PolicyError, ConfigError: as `submit`'s futures; what was in flight is taken back.
+            PolicyError, ConfigError: as `submit`'s futures; the other requests are cancelled.
         """
         prompts = (self._chat.prompt_ids(request.messages) for request in requests)
         return self._answer_all(requests, prompts, sampling)
@@ -97,13 +97,13 @@ class InFlightPolicy(ABC):
     def generate_ids(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
     ) -> list[Completion]:
-        """As `generate`, for prompts that are token ids already, each drawn by its own seed."""
+        """As `generate`, for prompts given as token ids, each with its own sampling seed."""
         return self._answer_all([Request((), seed) for seed in seeds], map(list, prompts), sampling)
 
     def _answer_all(
         self, requests: Sequence[Request], prompts: Iterable[list[int]], sampling: Sampling
     ) -> list[Completion]:
-        """Prompts are read one by one: the first is on its way while the next is made."""
+        """Prompts are tokenised one by one: the first is already submitted while the next is tokenised."""
         self._check_open()
         futures: list[Future[Completion]] = []
         problems: dict[int, str] = {}
@@ -127,16 +127,16 @@ class InFlightPolicy(ABC):
             raise self.failure or PolicyError(f"{self.name} was closed: load it again")
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a plain text, without chat markup."""
+        """Number of tokens of a text, without chat markup."""
         return len(self._chat.encode(text))
 
     @abstractmethod
     def close(self) -> None:
-        """Frees what answers."""
+        """Releases the engine or client."""
 
 
 def _collect(futures: Sequence[Future[Completion]]) -> list[Completion]:
-    """Their results; every prompt that a server found too long is named in one error."""
+    """Their results; one error names every prompt that the server found too long."""
     results: list[Completion] = []
     problems: dict[int, str] = {}
     for position, future in enumerate(futures):

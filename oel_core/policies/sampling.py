@@ -1,7 +1,7 @@
-"""Drawing tokens: pure functions from logits and uniform numbers to token ids.
+"""Token sampling: pure functions from logits and uniform numbers to token ids.
 
-Every random number is a function of (request seed, position in the response) alone, so a request draws the same
-numbers whatever else is in its batch, and no global generator is touched.
+Every random number is a function of (request seed, position in the response), so a request gets the same numbers in any
+batch, and no global generator is used.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ _TO_UNIT = 2.0**-53
 
 
 def uniforms(seeds: Sequence[int], count: int) -> np.ndarray:
-    """Uniform numbers in [0, 1), one row a seed. Shape: (len(seeds), count), float64.
+    """Uniform numbers in [0, 1), one row per seed. Shape: (len(seeds), count), float64.
 
-    Raw Philox output (counter-based; numpy keeps bit generators stable across versions) cut to 53 bits. A longer
+    Raw Philox output (counter-based; numpy keeps bit generators stable across versions) truncated to 53 bits. A longer
     row starts with the shorter one.
     """
     rows = np.empty((len(seeds), count))
@@ -27,9 +27,9 @@ def uniforms(seeds: Sequence[int], count: int) -> np.ndarray:
 
 
 def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zeroes what lies outside the smallest set of mass `top_p`; the likeliest token always stays.
+    """Zeroes probabilities outside the smallest set of mass `top_p`; the likeliest token always remains.
 
-    Shape: (rows, n) → (rows, n); every row must be sorted, likeliest first. Not renormalised.
+    Shape: (rows, n) → (rows, n); every row must be sorted in descending order. Not renormalised.
     """
     before = probabilities.cumsum(-1) - probabilities
     return probabilities.masked_fill(before >= top_p, 0.0)
@@ -38,7 +38,7 @@ def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
 def invert(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Inverse of the cumulative distribution. Shapes: weights (rows, n) ≥ 0, uniform (rows,) in [0, 1) → (rows,).
 
-    Weights need not sum to 1. An entry of weight zero is never drawn. Of weights that are not finite any may be drawn.
+    Weights need not sum to 1. An entry of weight zero is never sampled. If weights are not finite, any entry may be.
     """
     cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1]
@@ -47,8 +47,8 @@ def invert(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0].clamp(max=weights.shape[-1] - 1)
 
 
-def draw(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """One token a row. Shapes: logits (rows, vocabulary), uniform (rows,) float64 → ids (rows,) int64.
+def sample_tokens(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Samples one token per row. Shapes: logits (rows, vocabulary), uniform (rows,) float64 → ids (rows,) int64.
 
     Temperature, then top-k, then top-p: the order of transformers and vLLM. Temperature 0 is greedy.
     """

@@ -1,4 +1,4 @@
-"""A policy that answers from a function: for tests, and for players that are rules rather than models."""
+"""A policy that computes responses by a function: for tests and rule-based players."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,8 @@ END = 256
 
 
 class ScriptedPolicy:
-    """Answers `respond(messages, seed)`. One token a UTF-8 byte; an answer over `max_tokens` is cut off there."""
+    """Responds with `respond(messages, seed)`. One token per UTF-8 byte; longer responses are truncated at
+    `max_tokens`."""
 
     reproducible = True
 
@@ -22,7 +23,7 @@ class ScriptedPolicy:
         self._respond = respond
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answers in the order of the requests."""
+        """Completions in the order of the requests."""
         return [self._answer(request, sampling.max_tokens) for request in requests]
 
     def _answer(self, request: Request, max_tokens: int) -> Completion:
@@ -36,9 +37,9 @@ class ScriptedPolicy:
         )
 
     def count_tokens(self, text: str) -> int:
-        """Bytes of the text."""
+        """Number of bytes of the text."""
         return len(text.encode())
 
     def close(self) -> None:
-        """Nothing is held."""
+        """No-op."""
         self.closed = True

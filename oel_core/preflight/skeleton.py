@@ -38,7 +38,7 @@ def preset_skeleton(name: str, like: str = "quickstart") -> str:
 
 
 def _setting(model: BaseModel, field: str, value: Any, indent: str) -> list[str]:
-    """A field's description as a comment, then the field: out of use where it has its default."""
+    """A field's description as a comment, then the field, commented out if it has its default."""
     about = type(model).model_fields[field].description
     default = getattr(model, field) if value is None else value
     plain = default.model_dump(mode="json") if isinstance(default, BaseModel) else default

@@ -19,7 +19,7 @@ from oel_core.projects.triggers import outcome_of
 from oel_core.rounds.knowledge import ACCUMULATE, REVIEW
 from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
-from oel_core.runs.manifest import read_if_there, read_record
+from oel_core.runs.manifest import read_optional, read_record
 from oel_core.types import ExperienceItem, Record
 
 DECISION, ASKED = "review_decision.json", "review_asked.json"
@@ -115,7 +115,7 @@ def _conflicts(items: Sequence[ExperienceItem]) -> list[list[int]]:
 
 def decision_of(round: Round) -> Decision | None:
     """The stored decision, or None."""
-    return read_if_there(round.path / DECISION, Decision)
+    return read_optional(round.path / DECISION, Decision)
 
 
 def decide(round: Round, decision: Decision) -> None:

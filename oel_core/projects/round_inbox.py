@@ -18,7 +18,7 @@ from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
-from oel_core.runs.manifest import read_if_there
+from oel_core.runs.manifest import read_optional
 from oel_core.runs.round_start import last_begun, read_start
 from oel_core.types import Record
 
@@ -40,7 +40,7 @@ def write_read_to(run: RunFolder, read_to: Mapping[str, int]) -> None:
 
 def inbox_read_to(run: RunFolder) -> Mapping[str, int]:
     """The project's read offset in each file of its inbox, bytes."""
-    noted = read_if_there(run.path / READ_TO, ReadTo)
+    noted = read_optional(run.path / READ_TO, ReadTo)
     read = dict(noted.bytes) if noted is not None else {}
     for index in run.rounds():
         start = read_start(run, index)

@@ -17,7 +17,7 @@ from oel_core.projects.round_inbox import read_inbox, write_read_to
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.jsonl import jsonl_bytes
-from oel_core.runs.manifest import read_if_there
+from oel_core.runs.manifest import read_optional
 from oel_core.runs.round_start import RoundStart, last_begun, read_start, write_start
 from oel_core.types import Record
 
@@ -62,7 +62,7 @@ def trigger_path(run: RunFolder, id: str) -> Path:
 def read_trigger(run: RunFolder, id: str) -> Trigger | None:
     """The stored trigger, or None for a new id."""
     path = trigger_path(run, id)
-    return read_if_there(path, Trigger)
+    return read_optional(path, Trigger)
 
 
 def note(run: RunFolder, trigger: Trigger) -> Trigger:
@@ -86,7 +86,7 @@ def finished_trigger(run: RunFolder, id: str) -> Trigger | None:
 def outcome_of(run: RunFolder, round_index: int) -> Trigger | None:
     """The trigger that ended a round, with its outcome; None while the round is open."""
     path = run.path / round_name(round_index) / OUTCOME
-    return read_if_there(path, Trigger)
+    return read_optional(path, Trigger)
 
 
 def end(run: RunFolder, trigger: Trigger, round_index: int) -> Trigger:

@@ -1,1 +1,1 @@
-"""Every text a model reads is built in here."""
+"""All prompt texts."""

@@ -1,8 +1,8 @@
-"""Which part of its knowledge a prompt carries: all of it, or at each step what has to do with that step.
+"""Which part of its knowledge a prompt contains: all of it, or at each step the part that is relevant to it.
 
 Step-wise injection (arXiv 2606.04703) selects experience for the current state instead of showing the whole library at
-every turn. The selector there is a large model of its own; here it is arithmetic on words, so that it costs nothing,
-gives the same choice to a teacher as to a player, and works for a model of any size.
+every turn. The selector there is a large model; here it is arithmetic on words, so that it costs nothing, makes the
+same choice for teacher and player, and works for models of any size.
 """
 
 import math
@@ -21,17 +21,17 @@ _WORD = re.compile(r"\w+|[^\w\s.,:;!?()\[\]{}'\"`-]")
 
 
 def inject(messages: Sequence[Message], knowledge: str, config: InjectionConfig) -> tuple[Message, ...]:
-    """The prompt as a model reads it that knows `knowledge`; an empty string adds nothing."""
+    """The prompt with the knowledge inserted; an empty text changes nothing."""
     shown = knowledge if config.mode == "global" else relevant(knowledge, messages[-1].content, config.items)
     return with_knowledge(messages, shown)
 
 
 def relevant(knowledge: str, situation: str, most: int) -> str:
-    """At most `most` lines of the knowledge, in its order: those that share the rarest words with the situation.
+    """At most `most` lines of the knowledge, in their order: those that share the rarest words with the situation.
 
-    A line's score is the sum, over the words that it shares with the situation, of log(lines / lines with that word).
-    So words that stand in every line count for nothing. Of equal scores the later line goes first. Lines that share
-    nothing are left out, unless no line shares anything: then the newest `most` are shown.
+    A line's score is the sum, over the words that it shares with the situation, of log(lines / lines with that word),
+    so words in every line count for nothing. At equal scores the later line wins. Lines without shared words are left
+    out, unless no line has any: then the newest `most` are shown.
     """
     lines, words, rarity = _analysed(knowledge)
     here = _words(situation)

@@ -1,1 +1,1 @@
-"""Episodes: planned, played, recorded."""
+"""Plans, plays and records episodes."""

@@ -1,4 +1,4 @@
-"""One episode under way: its prompts, its environment, its turns, and the record that it becomes."""
+"""A running episode: its prompts, environment and turns, and its record."""
 
 import math
 import time
@@ -30,13 +30,13 @@ def prompt_digest(ids: Sequence[int]) -> str:
 def episode_return(rewards: Iterable[float]) -> float:
     """The sum of an episode's rewards.
 
-    Rounded to 12 decimals, so that shares that are meant to add to one (thirds, tenths) give the 1.0 of a pass.
+    Rounded to 12 decimals, so that fractions that add up to one (thirds, tenths) give the 1.0 of a pass.
     """
     return round(math.fsum(rewards), 12)
 
 
 def _checked(step: Step) -> Step:
-    """The step as a record can hold it. EnvironmentError_ when its reward is not a finite number."""
+    """The step with valid text. EnvironmentError_ if its reward is not a finite number."""
     if not math.isfinite(step.reward):
         raise EnvironmentError_(f"the environment gave the reward {step.reward}, which is not a finite number")
     return replace(step, observation=well_formed(step.observation))
@@ -44,7 +44,7 @@ def _checked(step: Step) -> Step:
 
 @dataclass
 class Episode:
-    """One episode under way."""
+    """A running episode."""
 
     plan: EpisodePlan
     spec: EnvSpec
@@ -64,7 +64,7 @@ class Episode:
         return self.terminated or self.truncated or self.error is not None
 
     def open(self, knowledge: KnowledgeFor | None) -> None:
-        """Makes the environment and the first prompt."""
+        """Creates the environment and the first prompt."""
         try:
             self.environment = envs.make_env(self.spec, self.plan.seed)
             observation = well_formed(self.environment.start())
@@ -78,12 +78,12 @@ class Episode:
             self.knowledge = knowledge(self.plan, self.environment)
 
     def request(self, seed: int) -> Request:
-        """What the policy reads this turn: the only place where knowledge meets a prompt."""
+        """The request for the next turn. The only place where knowledge is inserted into a prompt."""
         shown = inject(self.messages, self.knowledge, self.injection)
         return Request(messages=shown, seed=derive_seed(seed, self.plan.id, len(self.turns)))
 
     def answer(self, completion: Completion, generation_s: float, history_turns: int | None) -> None:
-        """Plays the response and ends the episode where the game or the turn limit says so."""
+        """Plays the response; ends the episode if the game has ended or the turn limit is reached."""
         assert self.environment is not None
         started = time.perf_counter()
         try:
@@ -122,7 +122,7 @@ class Episode:
         self.terminated, self.truncated = terminated, not terminated
 
     def fail(self, error: Exception) -> None:
-        """Records an error as the episode's. ConfigError and MemoryError, which concern every episode, are raised."""
+        """Records an error as the episode's. Re-raises ConfigError and MemoryError, which concern every episode."""
         if isinstance(error, (ConfigError, MemoryError)):
             raise error
         self.error = well_formed(f"{type(error).__name__}: {error}")
@@ -134,7 +134,7 @@ class Episode:
             environment.close()
 
     def trajectory(self, policy: str, intro: str) -> Trajectory:
-        """The record. A failed episode is not passed, whatever reward it had."""
+        """The record. A failed episode is not passed, whatever its rewards."""
         reward = episode_return(turn.reward for turn in self.turns) if self.error is None else 0.0
         return Trajectory(
             **self.plan.coordinates(),

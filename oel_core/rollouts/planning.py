@@ -1,9 +1,9 @@
-"""Which episodes are played: ids and environment seeds, by split, round and replica.
+"""Plans episodes: ids and environment seeds, by split, round and replica.
 
-Seeds never meet (`oel_core.seeds`), but small worlds have few layouts, so different seeds can still be the same
+Seeds are unique (`oel_core.seeds`), but small environments have few layouts, so different seeds can give the same
 board. With `split_by_layout` every layout belongs to exactly one share, by a hash of its key: 70% to training
-(extraction and distillation), 10% to validation, 20% held out. Seeds whose layout belongs elsewhere are skipped. The
-shares depend on neither loop seed nor round, so a held-out layout stays unseen in every run.
+(extraction and distillation), 10% to validation, 20% held out. Seeds with a layout of another share are skipped. The
+shares depend on neither loop seed nor round, so a held-out layout is never trained on, in any run.
 """
 
 import json
@@ -34,20 +34,20 @@ class EpisodePlan:
     round: int
     replica: int
     index: int
-    """Position within its split, round and replica, without gaps."""
+    """Index within its split, round and replica, without gaps."""
 
     def coordinates(self) -> dict[str, Any]:
-        """The fields a trajectory repeats."""
+        """The fields that a trajectory copies."""
         return asdict(self)
 
 
 def share_of(split: Split) -> str:
-    """The share of layouts that a split plays on."""
+    """The share of layouts that a split uses."""
     return "train" if split in (Split.EXTRACT, Split.DISTILL) else split.value
 
 
 def layout_of(spec: EnvSpec, seed: int) -> str:
-    """The layout key of one seed. The environment is made once for it and remembered for the process.
+    """The layout key of a seed, cached for the process. Creates an environment.
 
     Raises:
         ConfigError, EnvironmentError_: as `envs.make_env`.
@@ -63,7 +63,7 @@ def layout_of(spec: EnvSpec, seed: int) -> str:
 
 
 def count_layouts(spec: EnvSpec, plans: Iterable[EpisodePlan]) -> int:
-    """Distinct layouts among the planned episodes; those that cannot be made count for nothing."""
+    """Distinct layouts among the planned episodes, without those that cannot be created."""
     found = set()
     for plan in plans:
         try:

@@ -14,7 +14,7 @@ from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import PlayConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import PromptTooLongError
-from oel_core.policies.base import Answering, Policy, SessionPolicy, StreamingPolicy
+from oel_core.policies.base import Generates, Policy, SessionPolicy, StreamingPolicy
 from oel_core.policies.completions import PendingCompletions
 from oel_core.prompts.injection import GLOBAL
 from oel_core.rollouts.episode import Episode, KnowledgeFor, prompt_digest
@@ -39,7 +39,7 @@ def groups(plans: Sequence[EpisodePlan], size: int) -> list[Sequence[EpisodePlan
 
 
 def unfinished(plans: Sequence[EpisodePlan], done: set[str], policy: Policy) -> list[EpisodePlan]:
-    """Plans to play so that all are done: whole groups where the policy then gives the same bytes again."""
+    """The plans that remain to be played: whole groups if the policy then reproduces the same bytes."""
     if not policy.reproducible:
         return [plan for plan in plans if plan.id not in done]
     waiting = [group for group in groups(plans, policy.batch_size) if any(plan.id not in done for plan in group)]
@@ -56,8 +56,8 @@ def _finish(episode: Episode, policy: Policy) -> Trajectory:
     return episode.trajectory(policy.name, intro)
 
 
-def _play_turn(policy: Answering, live: Sequence[Episode], play: PlayConfig, seed: int) -> None:
-    """One turn of every live episode, in one batch. Those whose prompt does not fit fail; the others are answered."""
+def _play_turn(policy: Generates, live: Sequence[Episode], play: PlayConfig, seed: int) -> None:
+    """One turn of every unfinished episode, in one batch. Episodes whose prompt does not fit fail; the others continue."""
     started = time.perf_counter()
     try:
         completions = policy.generate([episode.request(seed) for episode in live], play.sampling)
@@ -92,7 +92,7 @@ def _play_group(
 
 
 def _play_next_completion(pending: PendingCompletions[Episode], play: PlayConfig) -> Episode:
-    """Plays the next completion to arrive in its episode and returns that episode."""
+    """Waits for the next completion, plays it in its episode, and returns that episode."""
     completed = pending.next_completed()
     if isinstance(completed.answer, PromptTooLongError):
         completed.item.fail(completed.answer)

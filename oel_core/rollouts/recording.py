@@ -1,4 +1,4 @@
-"""Playing a stage's episodes into a JSONL file, so that a kill loses none that is over."""
+"""Plays a stage's episodes into a JSONL file, so that a kill loses no finished episode."""
 
 import os
 from collections.abc import Sequence
@@ -23,10 +23,9 @@ def play_into(
     *,
     knowledge: KnowledgeFor | None = None,
 ) -> list[Trajectory]:
-    """All planned episodes, in the order in which they ended; those that `path` already holds are not played again.
+    """All planned episodes in the order in which they finished; episodes already in `path` are not played again.
 
-    Groups of episodes that were played together are played together again, so that a continued stage gets the same
-    episodes as one that was never killed.
+    Episodes of one group are repeated together, so that a resumed stage gets the same episodes as an uninterrupted one.
 
     Raises:
         ArtifactError: `path` is corrupt before its last line.

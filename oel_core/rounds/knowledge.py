@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from oel_core.knowledge.selection import draw_file
+from oel_core.knowledge.selection import sample_file
 from oel_core.knowledge.selection_records import SCORES, Selection
 from oel_core.knowledge.store import load_knowledge, replicas
 from oel_core.rounds.stage_folder import StageFolder
@@ -32,7 +32,7 @@ class DistilledKnowledge:
         if self.weights is None:
             return tuple(entry.text for entry in self.knowledge)
         drawn = (
-            draw_file(len(self.knowledge), self.weights, derive_seed("in_context", seed, index))
+            sample_file(len(self.knowledge), self.weights, derive_seed("in_context", seed, index))
             for index in range(episodes)
         )
         return tuple(self.knowledge[position].text for position in drawn)

@@ -1,26 +1,28 @@
-"""What decides the last bits of a sum besides its numbers: how many threads add it up, in vectors of which width."""
+"""The properties of a process that affect floating-point rounding: number of threads, vector instructions, torch
+version."""
 
 import sys
 
 from oel_core.types import Record
 
 RECORD = "arithmetic.json"
-"""In a run's folder: how the run began to compute."""
+"""In a run's folder: the properties at the run's start."""
 
 
 class Arithmetic(Record):
-    """How torch computes in a process. Equal bytes are promised only where all of it is equal."""
+    """How torch computes in a process. Outputs are reproducible to the byte only if all fields are equal."""
 
     threads: int
-    """Of one operation."""
+    """Threads within one operation."""
     capability: str
     """Vector instructions in use: DEFAULT, AVX2, AVX512 and the like."""
     torch: str
-    """Its version."""
+    """torch's version."""
 
 
 def arithmetic() -> Arithmetic | None:
-    """This process's; None where nothing has imported torch, and this does not either: it takes a second."""
+    """The properties of this process; None if it has not imported torch. Does not import torch itself, which takes a
+    second."""
     torch = sys.modules.get("torch")
     if torch is None:
         return None

@@ -1,4 +1,4 @@
-"""Writing files so that a kill at any moment leaves the old file or the new one, never half of one."""
+"""Atomic writes: a process killed at any moment leaves the old file or the new one, never a part of one."""
 
 import errno
 import os
@@ -12,11 +12,11 @@ from pathlib import Path
 from oel_core.errors import ArtifactError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The disk, the user's share of it, or the largest allowed file."""
+"""Error numbers of a full disk, an exceeded quota, and a file over the largest allowed size."""
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a write failed because the disk takes no more. safetensors says the system's number in words only."""
+    """Whether a write failed because the disk is full. safetensors gives the error number only in its message."""
     said = re.search(r"\(os error (\d+)\)", str(error))
     number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
     return number in FULL
@@ -24,10 +24,10 @@ def is_full(error: BaseException) -> bool:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """While something is written that a run can go on without.
+    """Context of a write whose failure a resumed run can repeat.
 
     Raises:
-        ArtifactError: the disk is full; the same call may succeed once it is not. Other errors pass.
+        ArtifactError: the disk is full; the same call may succeed later. Other errors are re-raised.
     """
     try:
         yield
@@ -37,14 +37,15 @@ def writing(path: Path) -> Iterator[None]:
         if not is_full(error):
             raise
         raise ArtifactError(
-            f"{path} cannot be written, the disk is full ({error}): free some space and run the same command again, it "
-            "goes on from what was finished"
+            f"{path} cannot be written, the disk is full ({error}): free some space and run the same command again; it "
+            "resumes after the last finished work"
         ) from error
 
 
 @contextmanager
 def filling(partial: Path) -> Iterator[None]:
-    """While a folder is filled that will be renamed into place: if that fails, nothing of it stays. As `writing`."""
+    """Context of filling a folder that is renamed into place afterwards; removes the folder on failure. Raises as
+    `writing`."""
     try:
         with writing(partial):
             yield
@@ -54,9 +55,9 @@ def filling(partial: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes `data` beside `path`, flushes it to the disk, then renames it into place.
+    """Writes `data` to a temporary file beside `path`, flushes it to the disk, and renames it into place.
 
-    The folder is made when it is missing. A killed process may leave a hidden `.tmp` file behind; nothing reads it.
+    Creates the folder if it is missing. A killed process may leave a hidden `.tmp` file, which nothing reads.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
@@ -72,7 +73,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename inside `folder` survive a power cut. Systems that cannot open a folder skip it."""
+    """Makes a rename inside `folder` durable against a power failure; a no-op on systems that cannot open a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

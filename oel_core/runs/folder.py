@@ -1,8 +1,8 @@
-"""A run on disk: `runs/<run>/config.yaml`, then one folder a round and stage.
+"""A run on disk: `runs/<run>/config.yaml`, then one folder per round and stage.
 
 A stage works in a hidden sibling `.<stage>.partial/` that survives a kill, writes `manifest.json` last and is then
-renamed into place. So a stage's folder is always complete, a kill at any moment loses nothing that was finished, and
-a rerun with the same settings and inputs skips it.
+renamed into place. So an existing stage folder is complete, a kill loses no finished work, and a rerun with the same
+settings and inputs skips the stage.
 """
 
 import os
@@ -23,7 +23,7 @@ from oel_core.plugins.builtin import foreign_components
 from oel_core.runs.arithmetic import arithmetic
 from oel_core.runs.files import sync_folder, write_atomic
 from oel_core.runs.jsonl import require_json_lines
-from oel_core.runs.lease import Waiting, held, say_nothing
+from oel_core.runs.lease import Waiting, held, ignore_wait
 from oel_core.runs.locks import exclusive
 from oel_core.runs.manifest import (
     Manifest,
@@ -45,10 +45,10 @@ WEIGHTS = (".safetensors",)
 _NO_ADDRESS = re.compile(r"[?\x00-\x1f\x7f\ud800-\udfff]|%[0-9a-fA-F]{2}")
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What the whole name of a run can be."""
+"""Pattern of a run's name."""
 
 Work = Callable[[Path], Mapping[str, float]]
-"""Does a stage's work in the given folder, which may hold what a killed attempt left, and returns counts."""
+"""Does a stage's work in the given folder, which may contain files of a killed attempt, and returns counts."""
 
 
 def round_name(round_index: int) -> str:
@@ -61,7 +61,7 @@ def replica_name(replica: int) -> str:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run. Cheap to make; holds no state beyond its path."""
+    """The folder of one run. Holds no state except its path."""
 
     path: Path
 
@@ -70,32 +70,32 @@ class RunFolder:
         return self.path.name
 
     def stage_path(self, round_index: int, stage: str) -> Path:
-        """Where a finished stage lies; `stage` may have a sub-path like `evaluate/held_out`."""
+        """Folder of a stage; `stage` may have a sub-path like `evaluate/held_out`."""
         return self.path / round_name(round_index) / stage
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other processes of this machine out of this run; BusyError when one is in."""
+        """Excludes other processes of this machine. BusyError if one holds the lock."""
         return exclusive(self.path / LOCK)
 
     @contextmanager
-    def leased(self, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = say_nothing) -> Iterator[None]:
-        """Keeps everybody else out, on any machine, and says who is in; waits up to `wait_s` seconds for them.
+    def leased(self, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = ignore_wait) -> Iterator[None]:
+        """Excludes all other processes, on any machine; waits up to `wait_s` seconds for the holder of the lease.
 
         Raises:
-            BusyError: somebody alive is in, and did not leave in time.
+            BusyError: a live process still holds the lease after `wait_s` seconds.
         """
         with held(self.path / LEASE, purpose, wait_s=wait_s, on_wait=on_wait), self.locked():
             yield
 
     def config(self) -> OelConfig:
-        """The resolved configuration that the run was last called with."""
+        """The resolved configuration of the last call."""
         path = self.path / CONFIG
         if not path.is_file():
             raise ArtifactError(f"{self.path} is not a run: it has no {CONFIG}")
         return read_config(path)
 
     def manifest(self, round_index: int, stage: str) -> Manifest:
-        """The manifest of a finished stage, or ArtifactError that says which stage has to run first."""
+        """The manifest of a finished stage. ArtifactError names the stage that has to run first."""
         path = self.stage_path(round_index, stage) / MANIFEST
         if not path.exists():
             raise ArtifactError(f"{path} is missing: {round_name(round_index)}/{stage} has not finished")
@@ -106,7 +106,7 @@ class RunFolder:
         return (self.stage_path(round_index, stage) / MANIFEST).exists()
 
     def rounds(self) -> list[int]:
-        """Rounds that have a folder, finished or not, in order; 0 is the base model's."""
+        """Rounds that have a folder, finished or not, in ascending order; 0 is the base model's."""
         names = (path.name.removeprefix("round_") for path in self.path.glob("round_[0-9]*"))
         return sorted(int(name) for name in names if name.isdecimal())
 
@@ -117,10 +117,11 @@ class RunFolder:
         return (path.parent for path in found if not _is_partial(path))
 
     def perform(self, key: StageKey, work: Work) -> Manifest:
-        """The stage's manifest: of the finished stage when there is one with this key, else after doing the work.
+        """The stage's manifest: that of the finished stage if there is one with this key, otherwise after doing the
+        work.
 
         Raises:
-            ArtifactError: the stage, finished or half done, was made with other settings or inputs.
+            ArtifactError: the stage, finished or partial, was made with other settings or inputs.
         """
         final = self.path / key.stage
         partial = final.with_name(f".{final.name}.partial")
@@ -146,7 +147,7 @@ def _is_partial(path: Path) -> bool:
 
 
 def _begin(partial: Path, key: StageKey) -> None:
-    """Makes the working folder, or checks that the one a killed attempt left was made with the same key."""
+    """Creates the working folder, or checks that a killed attempt's folder has the same key."""
     started = partial / STARTED
     if started.exists():
         require_same(read_record(started, StageKey), key, partial)
@@ -157,7 +158,7 @@ def _begin(partial: Path, key: StageKey) -> None:
 
 
 def _seal(partial: Path, key: StageKey, counts: Mapping[str, float]) -> None:
-    """Writes the manifest over everything the work left. Hidden leftovers of killed writes are removed first."""
+    """Writes the manifest of all files in the folder, after removing temporary files of killed writes."""
     outputs = {}
     for path in sorted(partial.rglob("*")):
         if path.is_file() and path.name.startswith(".") and path.name.endswith(".tmp"):
@@ -182,7 +183,7 @@ def stage_key(
 ) -> StageKey:
     """The key of a stage that depends on these sections or fields of the configuration (dotted paths).
 
-    Components that do not ship with the project count with their version or the digest of their source.
+    For components that do not ship with the project it includes their version or the digest of their source.
     """
     settings = chosen_settings(_settings(config), sections)
     return StageKey(
@@ -198,16 +199,16 @@ def _settings(config: OelConfig) -> dict[str, Any]:
 
 
 def require_run_name(name: str) -> None:
-    """Raises ConfigError for a name that cannot be a run folder's."""
+    """Raises ConfigError for a name that is not allowed for a run's folder."""
     if RUN_NAME.fullmatch(name) is None:
         raise ConfigError(f"run name '{name}': use letters, digits, dot, dash and underscore, first a letter or digit")
 
 
 def require_root(root: Path) -> None:
-    """Raises ConfigError for a run root that the databases in it could not be addressed by, before anything is written.
+    """Raises ConfigError for a run root that cannot be part of the database URLs, before anything is written.
 
-    Prefect and MLflow name their SQLite files in URLs. SQLAlchemy has no way to quote a `?` there, and MLflow reads
-    `%20` as a space, quoted or not: both would write beside the root instead of into it.
+    Prefect and MLflow name their SQLite files in URLs. SQLAlchemy cannot quote a `?` there, and MLflow reads `%20` as a
+    space, quoted or not: both would write beside the root instead of into it.
     """
     path = str(root.resolve())
     found = _NO_ADDRESS.search(path)
@@ -219,10 +220,10 @@ def require_root(root: Path) -> None:
 
 
 def open_run(root: Path, name: str) -> RunFolder:
-    """Makes a run's folder, or takes the one of that name; `adopt_config` then says whether settings go together.
+    """Creates a run's folder or opens the existing one; `adopt_config` then checks the settings.
 
     Raises:
-        ConfigError: the name cannot be a folder's, or the root cannot be written.
+        ConfigError: the name is not allowed, or the root is not writable.
     """
     require_run_name(name)
     require_root(root)
@@ -251,7 +252,8 @@ def find_run(root: Path, name: str) -> RunFolder:
 
 
 def adopt_config(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
-    """Checks every finished and half-done stage against `config`, then writes it as the run's own. Call it locked.
+    """Checks every finished and partial stage against `config`, then writes it as the run's own. Requires the run's
+    lock.
 
     Raises:
         ArtifactError: as `check_stages`.
@@ -261,9 +263,9 @@ def adopt_config(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
 
 
 def check_stages(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
-    """Checks every finished and half-done stage against `config`.
+    """Checks every finished and partial stage against `config`.
 
-    Settings are compared from round `since` on: what earlier rounds were made with is their own affair.
+    Settings are compared from round `since` on; earlier rounds may have been made with others.
 
     Raises:
         ArtifactError: a stage was made with other settings, or a finished file was changed since.
@@ -282,7 +284,7 @@ def check_stages(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
 
 
 def round_of(key: StageKey) -> int:
-    """The round that a stage belongs to. Raises ArtifactError for a name that no stage has."""
+    """The round that a stage belongs to. Raises ArtifactError for an invalid stage name."""
     named = re.fullmatch(r"round_(\d{1,9})/.+", key.stage)
     if named is None:
         raise ArtifactError(f"'{key.stage}' is no stage of a run, like {round_name(1)}/collect: restore its manifest")
@@ -293,7 +295,7 @@ def stage_manifest(run: RunFolder, folder: Path) -> Manifest:
     """The manifest in a finished stage's folder.
 
     Raises:
-        ArtifactError: it cannot be read, or it is of another stage than the folder's name says.
+        ArtifactError: it cannot be read, or belongs to another stage than the folder's name says.
     """
     manifest = read_record(folder / MANIFEST, Manifest)
     _require_place(manifest.key, run, folder)
@@ -307,20 +309,20 @@ def _require_place(key: StageKey, run: RunFolder, folder: Path) -> None:
     place = folder.with_name(name).relative_to(run.path).as_posix()
     if key.stage != place:
         raise ArtifactError(
-            f"{folder}: its record is of stage '{key.stage}', not {place}: give the folder its name back, restore the "
+            f"{folder}: its record is of stage '{key.stage}', not {place}: restore the folder's name, or restore the "
             "record from a copy, or delete the folder and run again"
         )
 
 
 def _with_settings(key: StageKey, settings: Mapping[str, Any]) -> StageKey:
-    """The same key with today's values of the settings it depends on."""
+    """The same key with the current values of the settings it depends on."""
     return key.model_copy(update={"config": chosen_settings(settings, key.sections)})
 
 
 def verify_outputs(folder: Path, manifest: Manifest) -> None:
-    """Raises ArtifactError when a finished file is gone or changed. Weights are compared by size alone.
+    """Raises ArtifactError if a finished file is missing or changed. Weights are compared by size only.
 
-    In a JSONL file the bad line is named when there is one. What `oel clean` removed is not missed.
+    For a JSONL file the error names the bad line if there is one. Files that `oel clean` removed are not checked.
     """
     freed = freed_files(folder)
     for name, entry in manifest.outputs.items():

@@ -1,4 +1,4 @@
-"""A folder cache that parallel processes can share: an entry is built beside its place and renamed into it."""
+"""A folder cache that parallel processes can share: an entry is built in a temporary folder and renamed into place."""
 
 import os
 import shutil
@@ -10,16 +10,16 @@ from oel_core.errors import EnvironmentError_
 
 
 def cache_root(kind: str) -> Path:
-    """Where entries of a kind live: `$OEL_CACHE/<kind>`, or `~/.cache/oel/<kind>`."""
+    """Folder for entries of a kind: `$OEL_CACHE/<kind>`, or `~/.cache/oel/<kind>`."""
     configured = os.environ.get("OEL_CACHE")
     return (Path(configured) if configured else Path.home() / ".cache" / "oel") / kind
 
 
 def cached_folder(root: Path, key: str, build: Callable[[Path], None]) -> Path:
-    """The folder `root/key`, filled by `build(empty folder)` if it is not there yet.
+    """The folder `root/key`, filled by `build(empty folder)` if it does not exist.
 
-    A folder is only ever seen whole. Where two processes build the same one, the first rename wins and the other
-    copy is thrown away.
+    An entry appears only when it is complete. If two processes build the same one, the first rename wins and the other
+    copy is deleted.
 
     Raises:
         EnvironmentError_: the cache cannot be written.

@@ -1,4 +1,4 @@
-"""Process groups: their living members, and how a whole group is terminated."""
+"""Process groups: their running members, and how a whole group is terminated."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 def group_members(group: int) -> list[int]:
-    """Ids of the living processes of a process group; a zombie is not one of them."""
+    """Ids of the running processes of a process group, without zombies."""
     return [pid for pid in psutil.pids() if _is_member(pid, group)]
 
 
 def group_lives(group: int) -> bool:
-    """Whether a process group has a living member. Without /proc a zombie counts as one."""
+    """Whether a process group has a running member. Without /proc a zombie counts as one."""
     try:
         return bool(group_members(group))
     except OSError:
@@ -26,9 +26,10 @@ def group_lives(group: int) -> bool:
 
 
 def end_groups(groups: Iterable[int], *, grace_s: float) -> None:
-    """Sends SIGTERM to every process of the groups, and SIGKILL to those that live after `grace_s` seconds.
+    """Sends SIGTERM to every process of the groups, and SIGKILL to those still running after `grace_s` seconds.
 
-    Returns when none lives, or `KILL_S` seconds after the SIGKILL. Children of the caller stay for it to wait for.
+    Returns when none is running, or `KILL_S` seconds after the SIGKILL. The caller must still wait for its own
+    children.
     """
     living = list(groups)
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_S)):

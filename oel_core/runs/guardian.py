@@ -1,9 +1,9 @@
 """`python -m oel_core.runs.guardian GRACE_S COMMAND...`: a parent-death watchdog around a command.
 
-It runs the command in a process group of its own and reads its standard input, the other end of which the parent holds
-open. When that end closes, on purpose or because the parent died (SIGKILL included), the group gets SIGTERM, and
-SIGKILL after the grace period. When the command ends by itself, the watchdog exits with its status. A parent-death
-signal alone would not do: it is sent when the parent *thread* ends.
+It runs the command in a process group of its own and reads its standard input, whose other end the parent keeps open.
+When that end is closed, on purpose or because the parent exited (SIGKILL included), the group gets SIGTERM, and SIGKILL
+after the grace period. When the command exits, the watchdog exits with its status. A parent-death signal alone is not
+enough: it is sent when the parent *thread* ends.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Who works on which run, and whose lease a process left behind that is gone."""
+"""Which process holds the lease of each run, and whether that process still exists."""
 
 import time
 from pathlib import Path
@@ -15,16 +15,16 @@ class Holder(Record):
 
     run: str
     holder: str
-    """Process, machine, since when, and what for."""
+    """Process, machine, start time and purpose."""
     state: Literal["alive", "dead", "silent"]
-    """`dead`: its process has ended without letting go. `silent`: it is another machine's, and its heartbeat is more
-    than `lease.STALE_S` seconds old by this machine's clock."""
+    """`dead`: its process exited without releasing the lease. `silent`: it is on another machine, and its last
+    heartbeat is more than `lease.STALE_S` seconds old by this machine's clock."""
     silent_s: float
     """Seconds since the last heartbeat, by this machine's clock."""
 
 
 def holder_of(run: RunFolder) -> Holder | None:
-    """Who holds the run's lease, alive or not; None where nobody does.
+    """The holder of the run's lease, alive or not; None if there is no lease.
 
     Raises:
         ArtifactError: the lease cannot be read.

@@ -1,8 +1,8 @@
-"""Append-only JSONL of frozen records: one whole record a line, handed to the system before the next one starts.
+"""Append-only JSONL of frozen records: one record a line, passed to the operating system before the next one starts.
 
-So a killed process tears at most its last line, and a power cut takes at most the last moments with it. While a stage
-works, that line is cut off and its record made again; in a finished file every bad line is an error that names the
-file and the line.
+A killed process leaves at most its last line incomplete, and a power failure loses at most the last `SYNC_SECONDS`. A
+resumed stage removes an incomplete last line and repeats its record; in a finished file every bad line is an error that
+names the file and the line.
 """
 
 import os
@@ -20,13 +20,13 @@ from oel_core.text.invalid import first_problem
 from oel_core.types import Record
 
 SYNC_SECONDS = 0.5
-"""Waiting for the disk costs milliseconds, many times what a line costs."""
+"""Seconds between two flushes to the disk. A flush takes milliseconds, many times what writing a line takes."""
 
 R = TypeVar("R", bound=Record)
 
 
 class LineError(ValueError):
-    """A line that is no record: the field that is wrong (empty: the line itself) and why."""
+    """An invalid line: the field that is wrong (empty for the line itself) and the reason."""
 
     def __init__(self, field: str, reason: str) -> None:
         self.field, self.reason = field, reason
@@ -34,7 +34,7 @@ class LineError(ValueError):
 
 
 def parse_line(line: bytes, kind: type[R]) -> R:
-    """The record of one line; values are taken in the types that they have, so `"1"` is no number.
+    """The record of one line. Types are strict: `"1"` is not a number.
 
     Raises:
         LineError: the line is not UTF-8, not JSON or not such a record.
@@ -71,42 +71,42 @@ def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
     """The records of a finished file, in order.
 
     Raises:
-        ArtifactError: the file is missing, or a line is corrupt, foreign or torn (named with its number from 1).
+        ArtifactError: the file is missing, or a line is invalid or incomplete (named with its number from 1).
     """
     for number, line in enumerate(_lines(path), start=1):
         if not line.endswith(b"\n"):
-            raise _bad_line(path, number, "is torn (no line end)")
+            raise _bad_line(path, number, "is incomplete (no line end)")
         yield _parse(kind, path, number, line)
 
 
 def require_json_lines(path: Path) -> None:
-    """Raises ArtifactError that names the first line which is torn or not JSON; says nothing of what a line holds."""
+    """Raises ArtifactError naming the first line that is incomplete or not JSON. Does not check the records."""
     for number, line in enumerate(_lines(path), start=1):
         try:
             from_json(line, allow_inf_nan=False)
         except ValueError as error:
             raise _bad_line(path, number, f"is not JSON ({error})") from error
         if not line.endswith(b"\n"):
-            raise _bad_line(path, number, "is torn (no line end)")
+            raise _bad_line(path, number, "is incomplete (no line end)")
 
 
 def recover_jsonl(path: Path, kind: type[R]) -> list[R]:
-    """The records of a file that a killed stage left behind; its torn last line, if any, is cut off on the disk.
+    """The records of a killed stage's file; an incomplete last line is removed from the file.
 
     Raises:
-        ArtifactError: a line before the last one is corrupt, which no kill can do.
+        ArtifactError: an earlier line is corrupt, which a kill cannot cause.
     """
     if not path.exists():
         return []
     lines = list(_lines(path))
     if lines and not lines[-1].endswith(b"\n"):
-        torn = lines.pop()
-        os.truncate(path, path.stat().st_size - len(torn))
+        incomplete = lines.pop()
+        os.truncate(path, path.stat().st_size - len(incomplete))
     return [_parse(kind, path, number, line) for number, line in enumerate(lines, start=1)]
 
 
 class JsonlWriter:
-    """Appends records. Use it as a context manager; one writer a file at a time."""
+    """Appends records. A context manager; only one writer per file at a time."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class JsonlWriter:
         self._synced = time.monotonic()
 
     def append(self, record: Record) -> None:
-        """Writes one line that a kill cannot take back; it waits for the disk only every `SYNC_SECONDS`."""
+        """Writes one line that survives a kill; flushes to the disk only every `SYNC_SECONDS`."""
         self._file.write(record.model_dump_json().encode() + b"\n")
         self._file.flush()
         if time.monotonic() - self._synced >= SYNC_SECONDS:
@@ -135,5 +135,5 @@ class JsonlWriter:
 
 
 def jsonl_bytes(records: Iterable[Record]) -> bytes:
-    """A whole file at once, for records that are written atomically."""
+    """The content of a whole file, for records that are written atomically."""
     return b"".join(record.model_dump_json().encode() + b"\n" for record in records)

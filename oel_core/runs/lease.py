@@ -1,9 +1,9 @@
-"""A lease on a project: who works on it, on which machine, since when; taken over when its holder is dead.
+"""A lease on a run: which process works on it, on which machine, since when. The lease of a dead process is taken over.
 
-The operating-system lock of `oel_core.runs.locks` dies with its holder but holds on one machine only. The lease says
-more and reaches further: on the holder's own machine a dead process is known at once; from another machine it counts as
-dead when its heartbeat has stood still for `STALE_S` seconds of the watcher's own monotonic clock. No two clocks are
-ever compared, so a clock that jumps neither frees a lease nor keeps one.
+The operating-system lock of `oel_core.runs.locks` is released when its holder exits, but excludes processes of one
+machine only. The lease works across machines. On the holder's own machine a dead process is recognised at once; on
+another machine it counts as dead when its heartbeat has not changed for `STALE_S` seconds of the observer's monotonic
+clock. No two clocks are compared, so a clock change neither frees a lease nor keeps one.
 """
 
 import threading
@@ -26,27 +26,27 @@ POLL_S = 0.5
 
 
 class Lease(Record):
-    """`lease.json`: exists while somebody works, and after a kill until the next one takes over."""
+    """`lease.json`: exists while a process holds the lease, and after a kill until another process takes it over."""
 
     id: str
     holder: Process
     purpose: str
     since: float
-    """Seconds since 1970, for people only."""
+    """Seconds since 1970; for display only."""
     beats: int = 0
-    """Grows while the holder lives."""
+    """Heartbeat counter; increases while the holder is running."""
 
 
 Waiting = Callable[[Lease], None]
-"""Called once when somebody has to wait, with the lease that is in the way."""
+"""Called once if the caller has to wait, with the current lease."""
 
 
-def say_nothing(lease: Lease) -> None:
-    """The `on_wait` of a caller who does not look."""
+def ignore_wait(lease: Lease) -> None:
+    """An `on_wait` that does nothing."""
 
 
 def read_lease(path: Path) -> Lease | None:
-    """The lease as it stands, whoever holds it; None when there is none."""
+    """The current lease, whoever holds it; None if there is none."""
     try:
         return read_record(path, Lease)
     except ArtifactError as error:
@@ -56,94 +56,94 @@ def read_lease(path: Path) -> Lease | None:
 
 
 def describe(lease: Lease) -> str:
-    """Who holds it, in words."""
+    """The holder as text."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(lease.since))
     return f"process {lease.holder.pid} on {lease.holder.machine.host} since {since} ({lease.purpose})"
 
 
 @contextmanager
-def held(path: Path, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = say_nothing) -> Iterator[Lease]:
-    """Holds the lease `path` for the time of the block; takes over the lease of a dead process.
+def held(path: Path, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = ignore_wait) -> Iterator[Lease]:
+    """Holds the lease `path` during the block; takes over the lease of a dead process.
 
-    Waits up to `wait_s` seconds for a living holder. One on another machine is watched until its heart beats, or has
-    stood still for `STALE_S` seconds: only then is it known whether it lives.
+    Waits up to `wait_s` seconds for a live holder. A holder on another machine is observed until its heartbeat changes
+    or has not changed for `STALE_S` seconds; only then is it known whether it is alive.
 
     Raises:
-        BusyError: somebody alive holds it, and did not let go in time.
+        BusyError: a live process holds the lease and did not release it in time.
     """
     own = _acquire(path, purpose, wait_s, on_wait)
     stop = threading.Event()
-    beater = threading.Thread(target=_beat, args=(path, own, stop), daemon=True)
-    beater.start()
+    renewal = threading.Thread(target=_renew, args=(path, own, stop), daemon=True)
+    renewal.start()
     try:
         yield own
     finally:
         stop.set()
-        beater.join()
+        renewal.join()
         _release(path, own)
 
 
-def drop_own(path: Path) -> None:
-    """Removes the lease if this process holds it, for a process that is about to leave without ending its blocks."""
+def remove_own_lease(path: Path) -> None:
+    """Removes the lease if this process holds it; for a process that exits without leaving the `held` block."""
     current = read_lease(path)
     if current is not None and current.holder == this_process():
         path.unlink(missing_ok=True)
 
 
-def is_dead(lease: Lease, watch: "Watch") -> bool:
-    """Whether the holder is gone, as far as can be known by now."""
+def is_dead(lease: Lease, observer: "HeartbeatObserver") -> bool:
+    """Whether the holder is known to be dead."""
     alive = is_alive(lease.holder)
-    return watch.stood_still(lease) >= STALE_S if alive is None else not alive
+    return observer.unchanged_s(lease) >= STALE_S if alive is None else not alive
 
 
-class Watch:
-    """How long a lease's heartbeat has stood still, by this process's own clock."""
+class HeartbeatObserver:
+    """Measures how long a lease's heartbeat has not changed, by this process's monotonic clock."""
 
     def __init__(self) -> None:
         self._seen: tuple[str, int] | None = None
         self._since = 0.0
-        self.has_beaten = False
-        """Whether a heartbeat was seen, so that the holder lives."""
+        self.has_changed = False
+        """Whether a heartbeat was observed, so the holder is alive."""
 
-    def stood_still(self, lease: Lease) -> float:
-        """Seconds since the lease last changed under this watch."""
+    def unchanged_s(self, lease: Lease) -> float:
+        """Seconds since the first observation of the lease's current state."""
         now = time.monotonic()
         if self._seen != (lease.id, lease.beats):
-            self.has_beaten = self._seen is not None
+            self.has_changed = self._seen is not None
             self._seen, self._since = (lease.id, lease.beats), now
         return now - self._since
 
 
 def _acquire(path: Path, purpose: str, wait_s: float, on_wait: Waiting) -> Lease:
     own = Lease(id=uuid.uuid4().hex, holder=this_process(), purpose=purpose, since=time.time())
-    until, watch, told = time.monotonic() + wait_s, Watch(), False
+    until, observer, reported = time.monotonic() + wait_s, HeartbeatObserver(), False
     while True:
-        other = _try(path, own, watch)
+        other = _try(path, own, observer)
         if other is None:
             return own
-        undecided = is_alive(other.holder) is None and not watch.has_beaten
+        undecided = is_alive(other.holder) is None and not observer.has_changed
         if time.monotonic() >= until and not undecided:
             raise BusyError(
                 f"{path.parent} is in use by {describe(other)}: wait for it, stop it, or use another run name"
             )
-        if not told:
+        if not reported:
             on_wait(other)
-            told = True
+            reported = True
         time.sleep(POLL_S)
 
 
-def _try(path: Path, own: Lease, watch: Watch) -> Lease | None:
-    """Takes the lease, or returns the one in the way. The lock makes looking and taking one step."""
+def _try(path: Path, own: Lease, observer: HeartbeatObserver) -> Lease | None:
+    """Takes the lease, or returns the current one. The lock makes check and write one atomic operation."""
     with _critical(path):
         other = read_lease(path)
-        if other is not None and not is_dead(other, watch):
+        if other is not None and not is_dead(other, observer):
             return other
         write_atomic(path, own.model_dump_json(indent=1).encode())
         return None
 
 
-def _beat(path: Path, own: Lease, stop: threading.Event) -> None:
-    """Renews the lease, but never one that somebody else has taken. A full disk must not end the holder's work."""
+def _renew(path: Path, own: Lease, stop: threading.Event) -> None:
+    """Renews the lease, unless another process has taken it. A full disk must not stop the holder's work."""
     beats = 0
     while not stop.wait(BEAT_S):
         beats += 1
@@ -162,7 +162,7 @@ def _release(path: Path, own: Lease) -> None:
 
 @contextmanager
 def _critical(path: Path) -> Iterator[None]:
-    """A few milliseconds alone with the lease file. Whoever comes at the same moment waits for them."""
+    """Exclusive access to the lease file for a few milliseconds; waits for other processes."""
     lock = path.with_name(f".{path.name}.lock")
     until = time.monotonic() + 10
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""One process a run: an operating-system lock that dies with its holder, so a kill never leaves a stale one."""
+"""An operating-system lock on a run. It is released when its holder exits, so a kill leaves no stale lock."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ from oel_core.errors import BusyError
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Holds the lock file `path` for the time of the block. The file stays; only the lock on it counts.
+    """Holds the lock file `path` during the block. The file stays; only the lock on it counts.
 
     Raises:
         BusyError: another process holds it; the message says which.
@@ -35,7 +35,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds the lock now."""
+    """Whether a process holds the lock now."""
     try:
         with path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What a finished stage says about itself: which settings and inputs made it, and which files it left."""
+"""The manifest of a finished stage: the settings and inputs that made it, and digests of its files."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ R = TypeVar("R", bound=Record)
 
 
 def digest_bytes(data: bytes) -> str:
-    """SHA-256, first 16 hex digits: enough to tell versions of a file apart, short enough to read."""
+    """SHA-256, first 16 hex digits."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 
@@ -32,15 +32,15 @@ def digest_file(path: Path) -> str:
 
 
 class StageKey(Record):
-    """Everything that decides what a stage writes. Equal keys mean that finished work can be used again."""
+    """Everything that determines a stage's output. With an equal key, finished work is reused."""
 
     schema_version: int = SCHEMA_VERSION
     stage: str
     """Round and stage, like `round_01/evaluate/held_out`."""
     sections: tuple[str, ...]
-    """Dotted paths of the configuration that decide the result; a section means all of it."""
+    """Dotted paths of the configuration that the stage depends on; a section covers all of its fields."""
     config: Values
-    """The configuration fields this stage depends on: dotted path → value."""
+    """The configuration fields that the stage depends on: dotted path → value."""
     inputs: dict[str, str]
     """Name of each input → its digest."""
 
@@ -62,27 +62,27 @@ class Manifest(Record):
     key: StageKey
     config_digest: str
     counts: dict[str, float]
-    """What the stage counted: episodes, items, tokens, seconds."""
+    """Counts of the stage: episodes, items, tokens, seconds."""
     outputs: dict[str, OutputFile]
     """Path within the stage's folder → size and digest."""
     package_version: str
     finished_at: float
     """Seconds since 1970, UTC."""
     arithmetic: Arithmetic | None = None
-    """How the process that finished it computed; None where it had not imported torch."""
+    """Of the process that finished the stage; None if it had not imported torch."""
 
     @property
     def digest(self) -> str:
-        """One digest for all that the stage wrote, as an input of later stages."""
+        """One digest of all outputs, used as an input of later stages."""
         lines = (f"{path}={file.digest}" for path, file in sorted(self.outputs.items()))
         return digest_bytes("\n".join(lines).encode())
 
 
 def read_record(path: Path, kind: type[R]) -> R:
-    """The record of a JSON file.
+    """The record in a JSON file.
 
     Raises:
-        ArtifactError: the file is missing, or is no such record; the message names the file and the field.
+        ArtifactError: the file is missing or not such a record; the message names the file and the field.
     """
     try:
         return kind.model_validate_json(path.read_bytes())
@@ -94,13 +94,13 @@ def read_record(path: Path, kind: type[R]) -> R:
         ) from error
 
 
-def read_if_there(path: Path, kind: type[R]) -> R | None:
-    """`read_record`, or None where there is no such file."""
+def read_optional(path: Path, kind: type[R]) -> R | None:
+    """`read_record`, or None if the file does not exist."""
     return read_record(path, kind) if path.exists() else None
 
 
 class Freed(Record):
-    """`freed.json` in a stage's folder: outputs that were removed on purpose, so that they do not count as lost."""
+    """`freed.json` in a stage's folder: outputs that were removed on purpose and do not count as missing."""
 
     files: tuple[str, ...]
     """Relative to the folder."""
@@ -110,17 +110,17 @@ class Freed(Record):
 
 def freed_files(folder: Path) -> tuple[str, ...]:
     """Outputs of the stage in `folder` that were removed on purpose."""
-    found = read_if_there(folder / FREED, Freed)
+    found = read_optional(folder / FREED, Freed)
     return () if found is None else found.files
 
 
-def note_freed(folder: Path, freed: Freed) -> None:
-    """Records what is about to be removed. Call it before the removal, so that a kill in between loses no file."""
+def record_freed(folder: Path, freed: Freed) -> None:
+    """Records the outputs to be removed. Call it before removing them, so that a kill in between is no loss."""
     write_atomic(folder / FREED, freed.model_dump_json(indent=1).encode())
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted paths: {"a": {"b": 1}} → {"a.b": 1}. Empty sections stay as they are."""
+    """Nested sections as dotted paths: {"a": {"b": 1}} → {"a.b": 1}. Empty sections are kept as values."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         path = f"{prefix}{name}"
@@ -132,14 +132,14 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lines `name: old → new` for every entry that is not the same."""
+    """Lines `name: old → new` for every entry that differs."""
     names = sorted(old.keys() | new.keys())
     pairs = ((name, old.get(name, ABSENT), new.get(name, ABSENT)) for name in names)
     return [f"{name}: {before} → {after}" for name, before, after in pairs if before != after]
 
 
 def chosen_settings(settings: Mapping[str, Any], sections: Sequence[str]) -> dict[str, Any]:
-    """Those of the flat settings that are, or lie under, one of the sections."""
+    """The flat settings that are one of the sections or belong to one."""
     return {
         path: value
         for path, value in settings.items()
@@ -155,6 +155,6 @@ def require_same(old: StageKey, new: StageKey, folder: Path) -> None:
         changes.append(f"  schema version: {old.schema_version} → {new.schema_version}")
     if changes:
         raise ArtifactError(
-            f"{old.stage} was made with something else:\n" + "\n".join(changes) + "\n"
+            f"{old.stage} was made with other settings or inputs:\n" + "\n".join(changes) + "\n"
             f"Undo the change, use a new run name, or delete {folder} (and the stages after it) to make it again."
         )

@@ -1,4 +1,4 @@
-"""Telling processes apart, on this machine and across restarts: a process id alone is soon another process's.
+"""Identifies processes, on this machine and across restarts; a process id alone is reused by the system.
 
 A process is identified by its id and its start time since boot, which a change of the system clock does not affect. A
 machine is identified by its host name, its boot id, and the PID namespace (containers of one host share the first two).
@@ -35,7 +35,7 @@ class Process(Record):
     machine: Machine
     pid: int
     born: str
-    """Start time in 1/100 s since boot; empty where the process has ended or the system does not tell."""
+    """Start time in 1/100 s since boot; empty if the process has exited or the system does not provide it."""
 
 
 def this_machine() -> Machine:
@@ -66,7 +66,7 @@ def process(pid: int) -> Process:
 
 
 def user_name() -> str:
-    """The user this process belongs to, by number where the system has no name for it, as in many containers."""
+    """Name of the user this process belongs to; the number if the system has no name for it, as in many containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -74,10 +74,10 @@ def user_name() -> str:
 
 
 def is_alive(one: Process) -> bool | None:
-    """Whether the process still runs; None when that cannot be told from here, because it is another machine's.
+    """Whether the process is still running; None for a process of another machine, where this cannot be checked.
 
-    A process of an earlier boot of this machine is dead, and so is a zombie. One that this user may not look at, as
-    with /proc mounted with `hidepid`, counts as alive as long as its id is in use.
+    A process of an earlier boot of this machine is dead, and so is a zombie. A process that this user may not inspect,
+    as with /proc mounted with `hidepid`, counts as alive while its id is in use.
     """
     here = this_machine()
     if one.machine.host != here.host or one.machine.namespace != here.namespace:
@@ -94,7 +94,7 @@ def is_alive(one: Process) -> bool | None:
 
 
 def _started(found: psutil.Process) -> str:
-    """psutil adds the boot time, which follows the system clock, to the start time, so it is taken off again."""
+    """psutil adds the boot time, which depends on the system clock, to the start time; it is subtracted again."""
     while True:
         boot = psutil.boot_time()
         since_boot = found.create_time() - boot
@@ -104,7 +104,7 @@ def _started(found: psutil.Process) -> str:
 
 
 def _is_in_use(pid: int) -> bool:
-    """Whether a process has this id, whoever it belongs to."""
+    """Whether a process has this id, whichever user it belongs to."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Progress callbacks: how library code says how far it is."""
+"""Progress callbacks of the library."""
 
 from collections.abc import Callable
 
@@ -7,4 +7,4 @@ Progress = Callable[[int, int], None]
 
 
 def silent(done: int, total: int) -> None:
-    """The callback of a caller who shows nothing."""
+    """A callback that does nothing."""

@@ -1,7 +1,7 @@
-"""What a round starts from: which round's model, which round's knowledge, and how far the inbox was read.
+"""The start of a round: the rounds whose model and knowledge it starts from, and how far the inbox has been read.
 
-A round that nobody decided about starts from the round before it, as `oel run` does. A recurring round starts from
-the champion, which need not be the round before it: what a gate refused is not built upon.
+Without a record a round starts from the previous round, as in `oel run`. A recurring round starts from the champion,
+which may be an older round: a candidate that the gate rejected is not used.
 """
 
 from pydantic import Field
@@ -9,37 +9,37 @@ from pydantic import Field
 from oel_core.errors import ConfigError
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import MANIFEST, STARTED, RunFolder, round_name
-from oel_core.runs.manifest import read_if_there
+from oel_core.runs.manifest import read_optional
 from oel_core.types import Record
 
 START = "start.json"
 
 
 class RoundStart(Record):
-    """`start.json` in a round's folder. Written before anything else of the round."""
+    """`start.json` in a round's folder, written before any other file of the round."""
 
     parent: int = Field(ge=0)
     """The round whose model the round starts from; 0 is the base model."""
     knowledge: int | None
-    """The round whose knowledge goes on, where knowledge is carried over."""
+    """The round whose knowledge is continued, if knowledge is carried over."""
     trigger: str
-    """Id of the trigger that began the round."""
+    """Id of the trigger that started the round."""
     inbox_episodes: int | None = None
-    """Episodes taken from the inbox; None: the round plays its own."""
+    """Episodes taken from the inbox; None if the round plays its own."""
     inbox_read_to: dict[str, int] = Field(default_factory=dict)
-    """File of the inbox → bytes of it that this round and those before it have read."""
+    """File of the inbox → bytes of it read by this round and earlier ones."""
     inbox_left_out: tuple[str, ...] = ()
-    """What was wrong with lines of the inbox that the round does not use, each with how many lines it was."""
+    """Problems of inbox lines that the round does not use, each with its number of lines."""
 
 
 def read_start(run: RunFolder, round_index: int) -> RoundStart | None:
-    """The decision about a round's start, or None when nobody decided."""
+    """The record of a round's start; None if there is none."""
     path = run.path / round_name(round_index) / START
-    return read_if_there(path, RoundStart)
+    return read_optional(path, RoundStart)
 
 
 def write_start(run: RunFolder, round_index: int, start: RoundStart) -> None:
-    """From now on the round is begun."""
+    """Records the start of a round."""
     write_atomic(run.path / round_name(round_index) / START, start.model_dump_json(indent=1).encode())
 
 
@@ -50,7 +50,7 @@ def parent_of(run: RunFolder, round_index: int) -> int:
 
 
 def knowledge_before(run: RunFolder, round_index: int) -> int | None:
-    """The round whose knowledge a round goes on from when knowledge is carried over; None: from nothing."""
+    """The round whose knowledge a round continues if knowledge is carried over; None for empty knowledge."""
     start = read_start(run, round_index)
     if start is not None:
         return start.knowledge
@@ -58,12 +58,12 @@ def knowledge_before(run: RunFolder, round_index: int) -> int | None:
 
 
 def last_begun(run: RunFolder) -> int:
-    """The newest round that has been decided about or has a stage, finished or half done; 0 when there is none."""
+    """The newest round that has a start record or a stage, finished or partial; 0 if there is none."""
     return max((index for index in run.rounds() if index and _is_begun(run, index)), default=0)
 
 
 def require_ungated(run: RunFolder, rounds: int) -> None:
-    """Raises ConfigError when a plain loop would build on what a gate may have refused."""
+    """Raises ConfigError if a plain loop would continue rounds that a gate decides about."""
     last = last_begun(run)
     gated = [index for index in run.rounds() if read_start(run, index) is not None]
     if gated and rounds > last:

@@ -1,7 +1,7 @@
 """Measure: evaluates any model on one suite, outside a run, in its own folder.
 
 The folder is a stage folder: results are appended as they arrive, a killed evaluation resumes, a finished one is read
-again, and a folder of another model, suite or setting is refused.
+again, and a folder of another model, suite or setting is rejected.
 """
 
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""Untrusted text made fit to be shown."""
+"""Makes untrusted text safe to display."""

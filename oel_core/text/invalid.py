@@ -1,4 +1,4 @@
-"""What a record's validation found, in words."""
+"""Validation errors of records as text."""
 
 from pydantic import ValidationError
 
@@ -6,16 +6,15 @@ from oel_core.text.visible import visible_line
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:
-    """The field of the first problem, dotted and empty for the record as a whole, and what is wrong with it.
+    """The field of the first problem, dotted and empty for the record as a whole, and the problem itself.
 
-    The offending value is not repeated: it may be secret. Names of fields come from the file, so they are made fit to
-    be shown.
+    The invalid value is not repeated, because it may be secret. Field names come from the file, so they are escaped.
     """
     first = error.errors(include_input=False, include_url=False)[0]
     return visible_line(".".join(map(str, first["loc"]))), visible_line(first["msg"])
 
 
 def described(error: ValidationError, whole: str) -> str:
-    """`field: what is wrong`, with `whole` in place of the field where it is the record as a whole."""
+    """`field: problem`, with `whole` in place of the field if the record as a whole is invalid."""
     field, reason = first_problem(error)
     return f"{field or whole}: {reason}"

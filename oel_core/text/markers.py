@@ -1,4 +1,4 @@
-"""What chat templates write between messages, told by its form: `<|...|>`, `<start_of_turn>`, `</s>`, `[INST]`."""
+"""Control tokens of chat templates, recognised by their form: `<|...|>`, `<start_of_turn>`, `</s>`, `[INST]`."""
 
 import html
 import re
@@ -35,11 +35,12 @@ _ANGLES = str.maketrans(
 
 
 def has_marker(folded: str) -> bool:
-    """Whether a folded text (`hygiene.text.folded`) holds a control token of a chat template, however it is veiled."""
+    """Whether a folded text (`hygiene.text.folded`) contains a control token of a chat template, also an obfuscated
+    one."""
     plain = html.unescape(folded).translate(_ANGLES)
     return bool(_MARKER.search(plain) or _SPACED.search(plain))
 
 
 def defused(text: str) -> str:
-    """The text with a space behind the first character of each control token, so that no tokenizer takes it for one."""
+    """The text with a space after the first character of each control token, so that no tokenizer recognises it."""
     return _MARKER.sub(lambda found: f"{found.group()[0]} {found.group()[1:]}", text)

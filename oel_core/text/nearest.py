@@ -1,4 +1,4 @@
-"""Hints for names that are not known."""
+"""Suggestions for unknown names."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -8,6 +8,6 @@ LONGEST = 80
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """`did you mean a, b? ` with the nearest known names, or nothing where none is near."""
+    """`did you mean a, b? ` with the nearest known names, or an empty text if none is similar."""
     near = get_close_matches(name[:LONGEST], known, n=3, cutoff=0.4)
     return f"did you mean {', '.join(near)}? " if near else ""

@@ -1,4 +1,4 @@
-"""The answer in a response that begins with thinking, where only its text is known."""
+"""The answer in a response that begins with thinking, if only its text is known."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,14 @@ PAIRS = (
 
 
 def answer_in(response: str, *, begun: bool = False, pairs: Sequence[tuple[str, str]] = PAIRS) -> str:
-    """What follows the thinking; empty where that never ended, the whole response where there is none.
+    """The text after the thinking; empty if the thinking never ended, the whole response if there is none.
 
-    Thinking begins in the prompt or with the response, and its first end is its end: later markers are quoted ones.
+    Thinking begins in the prompt or at the start of the response and ends at the first end marker; later markers belong
+    to the answer.
 
     Args:
-        begun: the prompt has begun it.
-        pairs: markers that count.
+        begun: whether the prompt ends within thinking.
+        pairs: start and end markers.
     """
     for opens, ends in pairs:
         if response.lstrip().startswith(opens) or (begun and ends in response):

@@ -1,6 +1,7 @@
-"""Untrusted text as it can be kept and shown: valid Unicode, no characters that hide, reorder, or steer a terminal.
+"""Makes untrusted text safe to store and display: valid Unicode, no characters that hide, reorder, or control a
+terminal.
 
-Everything that a command prints and everything in a Markdown page that a record says goes through here.
+All output of commands and all text from records in Markdown pages is filtered here.
 """
 
 import json
@@ -13,7 +14,7 @@ REPLACEMENT = "\ufffd"
 
 
 def visible(text: str, *, kept: str = KEPT) -> str:
-    """The text with code points in place of characters that cannot be seen; those in `kept` stay."""
+    """The text with code points in place of invisible characters; those in `kept` stay."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -27,17 +28,17 @@ def _is_hidden(character: str) -> bool:
 
 
 def visible_json(text: str) -> str:
-    """JSON with the same values, in which characters that cannot be seen are escaped."""
+    """JSON with the same values, in which invisible characters are escaped."""
     return "".join(json.dumps(character)[1:-1] if _is_hidden(character) else character for character in text)
 
 
 def visible_line(text: str, most: int = 200) -> str:
-    """`visible` on one line, cut to `most` characters: for names and ids within a sentence or a table."""
+    """`visible` on one line, truncated to `most` characters: for names and ids within a sentence or a table."""
     return visible(text[:most], kept="") + ("..." if len(text) > most else "")
 
 
 def well_formed(text: str) -> str:
-    """The text with U+FFFD in place of half surrogate pairs, which JSON can say and UTF-8 cannot; whole pairs join."""
+    """The text with U+FFFD in place of unpaired surrogates, which UTF-8 cannot represent; pairs are joined."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -64,7 +64,7 @@ class Ours:
 
     def forget(self) -> None:
         """Drops the cached knowledge, as at the start of a round: the next update computes it again."""
-        self.teacher.forget()
+        self.teacher.clear_prefixes()
 
     def _accumulate(self) -> float:
         precision: AbstractContextManager[object] = nullcontext()

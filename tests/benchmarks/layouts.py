@@ -23,7 +23,7 @@ from tests.benchmarks.report import DEFAULT_FOLDER, publish, table
 from tests.benchmarks.workload import FIRST_WORD, Corpus, Text, Workload, save_random_model
 
 NAME = "layouts"
-LAYOUTS = ("padded", "packed", "packed, beginnings shared")
+LAYOUTS = ("padded", "packed", "packed, prefixes shared")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oel_core.config.knowledge import SelectionConfig
-from oel_core.knowledge.selection import Scored, choose, draw_file
+from oel_core.knowledge.selection import Scored, choose, sample_file
 from oel_core.seeds import derive_seed
 
 FILES = st.lists(
@@ -43,13 +43,13 @@ def test_of_equal_scores_the_shorter_text_wins_then_the_lower_replica() -> None:
 
 def test_draws_follow_the_weights_and_without_them_are_what_they_always_were() -> None:
     seeds = [derive_seed("draw", index) for index in range(4000)]
-    assert [draw_file(3, None, seed) for seed in seeds] == [seed % 3 for seed in seeds]
-    counts = Counter(draw_file(3, (0.5, 0.0, 0.5), seed) for seed in seeds)
+    assert [sample_file(3, None, seed) for seed in seeds] == [seed % 3 for seed in seeds]
+    counts = Counter(sample_file(3, (0.5, 0.0, 0.5), seed) for seed in seeds)
     assert counts[1] == 0
     assert abs(counts[0] - 2000) < 150
-    assert draw_file(2, (0.5, 0.5), 2**63 - 1) == 1
+    assert sample_file(2, (0.5, 0.5), 2**63 - 1) == 1
 
 
 def test_weights_are_relative_to_each_other() -> None:
     eighths = [eighth * 2**60 for eighth in range(8)]
-    assert [draw_file(2, (1.0, 3.0), seed) for seed in eighths] == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert [sample_file(2, (1.0, 3.0), seed) for seed in eighths] == [0, 0, 1, 1, 1, 1, 1, 1]

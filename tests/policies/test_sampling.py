@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oel_core.config.sampling import Sampling
-from oel_core.policies.sampling import draw, invert, nucleus, uniforms
+from oel_core.policies.sampling import invert, nucleus, sample_tokens, uniforms
 from tests.drawing import possible
 from tests.rounding import rounding
 
@@ -53,7 +53,7 @@ def test_draw_agrees_with_a_plain_loop(
     logits: list[float], uniform: float, temperature: float, top_k: int, top_p: float
 ) -> None:
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    drawn = draw(torch.tensor([logits]), torch.tensor([uniform], dtype=torch.float64), sampling)
+    drawn = sample_tokens(torch.tensor([logits]), torch.tensor([uniform], dtype=torch.float64), sampling)
     may = possible(torch.tensor(logits), uniform, sampling)
     assert {int(drawn), plain_draw(logits, uniform, sampling)} <= may
 
@@ -62,9 +62,9 @@ def test_draw_agrees_with_a_plain_loop(
 def test_rows_do_not_touch_each_other(rows: list[list[float]], uniform: list[float]) -> None:
     sampling = Sampling(temperature=0.8, top_p=0.9, top_k=4)
     logits = torch.tensor(rows * len(uniform))
-    together = draw(logits, torch.tensor(uniform, dtype=torch.float64), sampling)
+    together = sample_tokens(logits, torch.tensor(uniform, dtype=torch.float64), sampling)
     for token, one in zip(together.tolist(), uniform, strict=True):
-        alone = draw(logits[:1], torch.tensor([one], dtype=torch.float64), sampling)
+        alone = sample_tokens(logits[:1], torch.tensor([one], dtype=torch.float64), sampling)
         assert {token, int(alone)} <= possible(logits[0], one, sampling)
 
 
@@ -79,7 +79,7 @@ def test_nearly_every_uniform_draws_one_token_only(logits: list[float], top_k: i
 def test_drawn_shares_are_the_softmax() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
     grid = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    counts = torch.bincount(draw(logits.expand(20_000, -1), grid, Sampling(temperature=0.7)), minlength=4)
+    counts = torch.bincount(sample_tokens(logits.expand(20_000, -1), grid, Sampling(temperature=0.7)), minlength=4)
     bound = 1 / 20_000 + rounding(1 + 3 / 0.7, 4)  # the grid's own, and that of a share whose exponent is up to 3 / 0.7
     torch.testing.assert_close(counts / 20_000, (logits[0] / 0.7).softmax(-1), atol=bound, rtol=0)
 

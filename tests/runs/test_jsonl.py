@@ -60,7 +60,7 @@ def test_a_missing_file_recovers_to_nothing_but_cannot_be_read(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: data[:-1], r"rows\.jsonl, line 3 is torn"),
+        (lambda data: data[:-1], r"rows\.jsonl, line 3 is incomplete"),
         (lambda data: data.replace(b'"two', b"two"), r"rows\.jsonl, line 2 is not"),
         (lambda data: data.replace(b'"user"', b'"nobody"', 1), r"rows\.jsonl, line 1 is not a whole Message \(role"),
         (lambda data: data + b"\n", r"rows\.jsonl, line 4 is not"),

@@ -13,7 +13,7 @@ import pytest
 from oel_core.errors import BusyError
 from oel_core.runs import lease
 from oel_core.runs.files import write_atomic
-from oel_core.runs.lease import Lease, describe, drop_own, held, read_lease
+from oel_core.runs.lease import Lease, describe, held, read_lease, remove_own_lease
 from oel_core.runs.processes import Machine, Process, this_process
 
 FORK = multiprocessing.get_context("fork")
@@ -114,7 +114,7 @@ def test_another_process_under_the_same_id_is_not_the_holder(path: Path, change:
         pass
 
 
-def test_a_holder_elsewhere_counts_as_dead_only_after_its_heart_stood_still(
+def test_a_holder_elsewhere_counts_as_dead_only_after_its_heartbeat_stood_still(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever does not want to wait for a living holder still has to find out whether it lives."""
@@ -138,7 +138,7 @@ def test_a_holder_elsewhere_whose_heart_beats_is_in_the_way(path: Path, monkeypa
 
 def test_a_beating_heart_elsewhere_keeps_the_lease(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "STALE_S", 0.5)
-    watch, found = lease.Watch(), Lease(id="other", holder=elsewhere(), purpose="round", since=0.0)
+    watch, found = lease.HeartbeatObserver(), Lease(id="other", holder=elsewhere(), purpose="round", since=0.0)
     for beats in range(4):
         assert not lease.is_dead(found.model_copy(update={"beats": beats}), watch)
         time.sleep(0.3)
@@ -179,8 +179,8 @@ def test_a_clock_that_jumps_changes_nothing(path: Path, monkeypatch: pytest.Monk
 
 def test_only_the_holder_drops_it(path: Path) -> None:
     write(path, elsewhere())
-    drop_own(path)
+    remove_own_lease(path)
     assert path.exists()
     write(path, this_process())
-    drop_own(path)
+    remove_own_lease(path)
     assert not path.exists()

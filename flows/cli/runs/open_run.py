@@ -81,10 +81,10 @@ def _prefect_page(folder: "RunFolder") -> str:
     from flows.services.process import find, runs
     from flows.services.servers import PREFECT, read_settings
     from oel_core.errors import ConfigError
-    from oel_core.runs.manifest import read_if_there
+    from oel_core.runs.manifest import read_optional
 
     root = folder.path.parent.resolve()
-    noted, settings, server = read_if_there(folder.path / NOTE, NotedFlowRun), read_settings(root), find(root, PREFECT)
+    noted, settings, server = read_optional(folder.path / NOTE, NotedFlowRun), read_settings(root), find(root, PREFECT)
     if noted is None:
         raise ConfigError(f"no flow run has worked on {folder.name} yet")
     if settings is None or server is None or not runs(server):

@@ -27,35 +27,35 @@ class LeftOutPrompt(Record):
     """Maximum prompt length, tokens."""
 
 
-def fitting(
-    steps: Steps, knowledge: Sequence[Knowledge], encode: Encode, room: int, injection: InjectionConfig
+def drop_long_prompts(
+    steps: Steps, knowledge: Sequence[Knowledge], encode: Encode, max_prompt_tokens: int, injection: InjectionConfig
 ) -> tuple[Steps, list[LeftOutPrompt]]:
     """The steps without the prompts that are too long with any of the knowledge files, and those prompts.
 
     Where a step would lose all of its prompts nothing is removed, and `check_context` raises later.
     """
     prompts = [prompt for step in steps for prompt in step]
-    long = _too_long({prompt.messages for prompt in prompts}, knowledge, encode, room, injection)
+    long = _too_long({prompt.messages for prompt in prompts}, knowledge, encode, max_prompt_tokens, injection)
     kept = [[prompt for prompt in step if prompt.messages not in long] for step in steps]
     if not all(kept):
         return steps, []
     named = {sample_id(one.trajectory_id, one.turn): long[one.messages] for one in prompts if one.messages in long}
-    return kept, [LeftOutPrompt(id=name, tokens=tokens, room=room) for name, tokens in named.items()]
+    return kept, [LeftOutPrompt(id=name, tokens=tokens, room=max_prompt_tokens) for name, tokens in named.items()]
 
 
 def _too_long(
     prompts: set[tuple[Message, ...]],
     knowledge: Sequence[Knowledge],
     encode: Encode,
-    room: int,
+    max_prompt_tokens: int,
     injection: InjectionConfig,
 ) -> dict[tuple[Message, ...], int]:
-    """Prompt → tokens of its longest teacher prompt, where that exceeds `room`."""
+    """Prompt → tokens of its longest teacher prompt, where that exceeds the maximum."""
     texts = sorted({entry.text for entry in knowledge})
     long = {}
     for messages in sorted(prompts, key=lambda messages: len(encode(messages)), reverse=True):
         most = max(len(encode(inject(messages, text, injection))) for text in texts)
-        if most > room:
+        if most > max_prompt_tokens:
             long[messages] = most
         elif injection.mode == "global":  # all prompts get the same text, so the shorter ones fit too
             break

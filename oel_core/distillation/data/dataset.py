@@ -11,7 +11,7 @@ from random import Random
 from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import DistillConfig
 from oel_core.errors import DistillationError, ExtractionError
-from oel_core.knowledge.selection import draw_file
+from oel_core.knowledge.selection import sample_file
 from oel_core.prompts.injection import GLOBAL, inject
 from oel_core.seeds import derive_seed
 from oel_core.types import Knowledge, Message, PartialRollout
@@ -88,7 +88,7 @@ def check_responses(
         return
     if not responses:
         raise DistillationError(
-            "distill.regime is sft, but there is no response of a passed episode to learn from: collect more episodes, "
+            "distill.regime is sft, but there is no response of a passed episode to train on: collect more episodes, "
             "or set distill.regime=on_policy, which needs no success"
         )
     names = {sample_id(prompt.trajectory_id, prompt.turn) for prompts in steps for prompt in prompts}
@@ -100,7 +100,7 @@ def check_responses(
 
 
 def limit_turns(prompts: Sequence[PartialRollout], most: int | None, seed: int) -> list[PartialRollout]:
-    """At most `most` turns of each trajectory, drawn at random by `seed`; the order stays (None keeps all)."""
+    """At most `most` turns of each trajectory, sampled by `seed`; the order stays (None keeps all)."""
     if most is None:
         return list(prompts)
     turns: dict[str, list[int]] = {}
@@ -124,9 +124,9 @@ def build_steps(
     responses: Mapping[str, Sequence[int]] | None = None,
     injection: InjectionConfig = GLOBAL,
 ) -> list[Step]:
-    """Draws one knowledge file for each sample and builds both prompts. Equal prompts are encoded once.
+    """Samples one knowledge file for each sample and builds both prompts. Equal prompts are encoded once.
 
-    `weights` are how often each file is drawn, relative to the others (None: all alike). `responses` are collected
+    `weights` are the relative sampling weights of the files (None: uniform). `responses` are collected
     ones by the sample's id (`<trajectory>/turn<number>`), `injection` is how the teacher's prompt carries knowledge.
 
     Raises:
@@ -138,18 +138,18 @@ def build_steps(
     ids = _encode_once(encode)
 
     def sample(step: int, index: int, prompt: PartialRollout) -> Sample:
-        draw = draw_file(len(knowledge), weights, derive_seed(seed, "draw", step, index))
+        file = sample_file(len(knowledge), weights, derive_seed(seed, "draw", step, index))
         name = sample_id(prompt.trajectory_id, prompt.turn)
-        taught = inject(prompt.messages, knowledge[draw].text, injection)
-        if taught != prompt.messages:
-            _require_difference(name, ids(prompt.messages), ids(taught))
+        with_knowledge = inject(prompt.messages, knowledge[file].text, injection)
+        if with_knowledge != prompt.messages:
+            _require_difference(name, ids(prompt.messages), ids(with_knowledge))
         return Sample(
             id=name,
             index=index,
             prompt=ids(prompt.messages),
-            teacher_prompt=ids(taught),
-            knowledge_index=draw,
-            replica=knowledge[draw].replica,
+            teacher_prompt=ids(with_knowledge),
+            knowledge_index=file,
+            replica=knowledge[file].replica,
             seed=derive_seed(seed, "student", step, index),
             by_teacher=Random(derive_seed(seed, "teacher", step, index)).random() < teacher_share(config, step),
             response=responses.get(name, ()) if responses is not None else (),
@@ -184,9 +184,9 @@ def teacher_share(config: DistillConfig, step: int) -> float:
     return config.teacher_share + done * (config.teacher_share_end - config.teacher_share)
 
 
-def _require_difference(name: str, prompt: Sequence[int], taught: Sequence[int]) -> None:
+def _require_difference(name: str, prompt: Sequence[int], teacher_prompt: Sequence[int]) -> None:
     """Raises DistillationError where both prompts are equal: the divergence would be zero up to rounding."""
-    if prompt == taught:
+    if prompt == teacher_prompt:
         raise DistillationError(
             f"the teacher's prompt for {name} is the student's: the model's chat template (chat_template.jinja, or "
             "chat_template in tokenizer_config.json) leaves out the message with the knowledge. Give its tokenizer a "
@@ -194,7 +194,7 @@ def _require_difference(name: str, prompt: Sequence[int], taught: Sequence[int])
         )
 
 
-def longest(steps: Sequence[Step], config: DistillConfig) -> int:
+def max_sequence_length(steps: Sequence[Step], config: DistillConfig) -> int:
     """Upper bound of the sequence length over all samples, teacher prompt and response, tokens."""
     samples = (sample for step in steps for sample in (*step.samples, *step.replay))
     return max(len(sample.teacher_prompt) for sample in samples) + config.max_response_tokens

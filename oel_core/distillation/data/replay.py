@@ -27,21 +27,23 @@ NO_KNOWLEDGE = -1
 """`knowledge_index` and `replica` of a replayed prompt."""
 
 
-def add_replay(steps: Sequence[Step], replay: ReplayConfig, encode: Encode, room: int, *, seed: int) -> list[Step]:
+def add_replay(
+    steps: Sequence[Step], replay: ReplayConfig, encode: Encode, max_prompt_tokens: int, *, seed: int
+) -> list[Step]:
     """Samples prompts of the replay file for each step.
 
     Args:
         steps: without replayed prompts.
         replay: path of the file and prompts per step.
         encode: chat messages to token ids.
-        room: maximum prompt length, tokens.
+        max_prompt_tokens: maximum prompt length, tokens.
         seed: of the sampled prompts and of their responses.
 
     Raises:
         ArtifactError: the file is missing, or a line of it is corrupt.
         DistillationError: it is empty, or a prompt leaves no room for a response.
     """
-    prompts = _encoded(replay, encode, room)
+    prompts = _encoded(replay, encode, max_prompt_tokens)
     return [replace(step, replay=_draw(step.number, prompts, replay.prompts_per_step, seed)) for step in steps]
 
 
@@ -64,14 +66,15 @@ def read_replay(replay: ReplayConfig) -> list[ReplayPrompt]:
     return prompts
 
 
-def _encoded(replay: ReplayConfig, encode: Encode, room: int) -> list[Sequence[int]]:
+def _encoded(replay: ReplayConfig, encode: Encode, max_prompt_tokens: int) -> list[Sequence[int]]:
     prompts: list[Sequence[int]] = []
     for number, entry in enumerate(read_replay(replay), start=1):
         ids = array("i", encode(entry.messages))
-        if len(ids) > room:
+        if len(ids) > max_prompt_tokens:
             raise DistillationError(
-                f"{replay.path}:{number}: this prompt is {len(ids) - room} tokens over the {room} that leave room for "
-                "a response: shorten it, raise model.max_length or lower distill.max_response_tokens"
+                f"{replay.path}:{number}: this prompt is {len(ids) - max_prompt_tokens} tokens over the "
+                f"{max_prompt_tokens} that leave room for a response: shorten it, raise model.max_length or lower "
+                "distill.max_response_tokens"
             )
         prompts.append(ids)
     return prompts

@@ -37,7 +37,7 @@ class Ranks(Protocol):
     rank: int
     """From 0; rank 0 writes the files."""
 
-    def make_student(self, model: Any, config: DistillConfig, longest: int | None) -> Student:
+    def make_student(self, model: Any, config: DistillConfig, max_length: int | None) -> Student:
         """The student of this process. Arguments as for `Student`."""
         ...
 
@@ -89,8 +89,8 @@ class SingleProcess:
     world_size = 1
     rank = 0
 
-    def make_student(self, model: Any, config: DistillConfig, longest: int | None) -> Student:
-        return Student(model, config, longest)
+    def make_student(self, model: Any, config: DistillConfig, max_length: int | None) -> Student:
+        return Student(model, config, max_length)
 
     def begin_step(self, model: nn.Module) -> None:
         """Nothing to gather."""

@@ -70,8 +70,8 @@ class FullySharded(DataParallel):
         super().__init__(device)
         self._mixed = mixed
 
-    def make_student(self, model: Any, config: DistillConfig, longest: int | None) -> Student:
-        student = ShardedStudent(model, config, longest)
+    def make_student(self, model: Any, config: DistillConfig, max_length: int | None) -> Student:
+        student = ShardedStudent(model, config, max_length)
         shard(model, mixed=self._mixed)
         return student
 

@@ -51,26 +51,28 @@ STUDENT_LAYOUTS = ("packed", "padded")
 TEACHER_LAYOUTS = ("shared", "cached", "full")
 
 
-def choose_layout(split: SplitModel, wanted: str, candidates: Sequence[str], longest: int | None = None) -> str:
+def choose_layout(split: SplitModel, wanted: str, candidates: Sequence[str], max_length: int | None = None) -> str:
     """The first candidate that this model supports, or the requested one after the same check.
 
     Args:
         split: the model.
         wanted: a candidate, or `auto`.
         candidates: fastest first; the last one is supported by every model.
-        longest: maximum sequence length, tokens; None means the model's context length. Layouts without a sliding
+        max_length: maximum sequence length, tokens; None means the model's context length. Layouts without a sliding
             window are not used for a model whose window is shorter.
 
     Raises:
         DistillationError: the requested layout fails the equivalence check.
     """
     for name in candidates[:-1] if wanted == "auto" else [wanted]:
-        problem = None if name in ("padded", "full") else _problem(split, name, longest)
+        problem = None if name in ("padded", "full") else _problem(split, name, max_length)
         if problem is None:
             return name
         if wanted != "auto":
-            raise DistillationError(f"{_name(split)} cannot be read in the form '{name}': {problem}. Set it to auto")
-        logger.info("%s is not read in the form '%s': %s", _name(split), name, problem)
+            raise DistillationError(
+                f"{_name(split)} does not support the layout '{name}': {problem}. Set the layout to auto"
+            )
+        logger.info("%s does not support the layout '%s': %s", _name(split), name, problem)
     return candidates[-1]
 
 
@@ -78,17 +80,17 @@ def _name(split: SplitModel) -> str:
     return type(plain_model(split.model)).__name__
 
 
-def _problem(split: SplitModel, name: str, longest: int | None) -> str | None:
+def _problem(split: SplitModel, name: str, max_length: int | None) -> str | None:
     config = plain_model(split.model).config.get_text_config()
     if name in ("packed", "shared"):
         window = getattr(config, "sliding_window", None)
         unnamed = ["sliding_attention" if window else "full_attention"]
         kinds = set(getattr(config, "layer_types", None) or unnamed)
-        reach = longest or getattr(config, "max_position_embeddings", None) or 0
+        length = max_length or getattr(config, "max_position_embeddings", None) or 0
         if kinds - {"full_attention", "sliding_attention"}:
             return f"it has layers of the kind {', '.join(sorted(kinds))}"
-        if window and "sliding_attention" in kinds and window < reach:
-            return f"its window of {window} tokens is shorter than {reach}"
+        if window and "sliding_attention" in kinds and window < length:
+            return f"its window of {window} tokens is shorter than {length}"
     return _differs(split, name)
 
 

@@ -55,7 +55,7 @@ class Layout:
     """The attention pattern of a row."""
 
     spans: Sequence[Span]
-    reach: int
+    max_length: int
     """Length of the longest sequence, prefix included, tokens: a sliding window must not be shorter."""
     groups: Sequence[Group] = ()
     """Empty without prefixes; otherwise they cover the row. Supported without gradient only."""
@@ -91,7 +91,7 @@ def attend(
     wanted = [name for name in _UNSUPPORTED if other.get(name) is not None]
     if layout is None or attention_mask is not None or wanted:
         raise DistillationError(f"packed attention cannot do {', '.join(wanted) or 'without its layout'}")
-    if sliding_window is not None and sliding_window < layout.reach:
+    if sliding_window is not None and sliding_window < layout.max_length:
         raise DistillationError(f"packed attention cannot cut at a window of {sliding_window} tokens")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout.groups:

@@ -79,12 +79,12 @@ def packed_hidden(split: SplitModel, groups: Sequence[PrefixGroup]) -> Tensor:
         predicts += [place[len(text.prompt) - 1 :] for place, text in zip(places, group.texts, strict=True)]
         if group.prefix is not None:
             covers.append(Group(first, len(row.spans), slice(start, row.tokens), group.prefix))
-    reach = max(group.length + text.length for group in groups for text in group.texts)
+    max_length = max(group.length + text.length for group in groups for text in group.texts)
     ids, positions, wanted = (
         torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(split.device)
         for parts in (row.ids, row.positions, predicts)
     )
-    layout = Layout(row.spans, reach, covers)
+    layout = Layout(row.spans, max_length, covers)
     with packed_attention(plain_model(split.model)):
         hidden = split.hidden(ids[None], position_ids=positions[None], layout=layout)
     return hidden[0].index_select(0, wanted)

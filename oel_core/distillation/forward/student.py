@@ -24,12 +24,12 @@ class Student:
     Args:
         model: causal language model on its device; its trainable parameters are updated.
         config: `student_layout`, `gradient_checkpointing` and `micro_batch_tokens` are used.
-        longest: maximum sequence length, tokens; None means the model's context length.
+        max_length: maximum sequence length, tokens; None means the model's context length.
     """
 
-    def __init__(self, model: Any, config: DistillConfig, longest: int | None = None) -> None:
+    def __init__(self, model: Any, config: DistillConfig, max_length: int | None = None) -> None:
         self.split = SplitModel(model)
-        self.layout = choose_layout(self.split, config.student_layout, STUDENT_LAYOUTS, longest)
+        self.layout = choose_layout(self.split, config.student_layout, STUDENT_LAYOUTS, max_length)
         self._budget = config.micro_batch_tokens
         if config.gradient_checkpointing:
             plain_model(model).gradient_checkpointing_enable({"use_reentrant": False})

@@ -7,9 +7,9 @@ from oel_core.distillation.stability.repetition import repetition_rate
 from oel_core.distillation.training.rollouts import Rollout
 
 
-def trained_places(rollouts: Sequence[Rollout], mask: MaskConfig) -> list[int]:
-    """Places of the rollouts that no rule of the mask leaves out, in ascending order."""
-    return [place for place, rollout in enumerate(rollouts) if not _left_out(rollout, mask)]
+def trained_indices(rollouts: Sequence[Rollout], mask: MaskConfig) -> list[int]:
+    """Indices of the rollouts that no rule of the mask leaves out, in ascending order."""
+    return [index for index, rollout in enumerate(rollouts) if not _left_out(rollout, mask)]
 
 
 def _left_out(rollout: Rollout, mask: MaskConfig) -> bool:

@@ -4,7 +4,7 @@ Both terms are KL(student || reference) over the whole vocabulary, for any `dist
 zero where the two agree. A sum over the top-k is not: its gradient there pushes mass out of the top-k.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,14 +22,14 @@ from oel_core.distillation.training.update import Scores
 from oel_core.models.adapters import is_lora
 
 
-class AnchorAdapter(FrozenAdapter):
+class ReferenceAdapter(FrozenAdapter):
     """The reference adapter, beside the teacher's own."""
 
-    name = "anchor"
+    name = "reference"
 
 
-def make_anchor(
-    student: Any, dtype: torch.dtype, teacher: Teacher, prefixes: Prefixes, config: DistillConfig, longest: int
+def make_reference(
+    student: Any, dtype: torch.dtype, teacher: Teacher, prefixes: Prefixes, config: DistillConfig, max_length: int
 ) -> Teacher | None:
     """The reference model, where a term needs one: the frozen teacher or, where there is none, another copy.
 
@@ -40,8 +40,8 @@ def make_anchor(
     if isinstance(teacher, FrozenCopy | FrozenAdapter) and config.teacher == "frozen":
         return teacher
     if is_lora(student):
-        return AnchorAdapter(student, prefixes, config, longest)
-    return FrozenCopy(student, dtype, prefixes, config, longest)
+        return ReferenceAdapter(student, prefixes, config, max_length)
+    return FrozenCopy(student, dtype, prefixes, config, max_length)
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,17 @@ class Retention:
 
     Args:
         student: the model that is trained.
-        anchor: the reference model.
+        reference: the reference model.
         config: the distillation's settings.
         sampler: generates the responses to replayed prompts.
         ranks: the process group.
     """
 
     def __init__(
-        self, student: Student, anchor: Teacher, config: DistillConfig, sampler: Sampler, ranks: Ranks
+        self, student: Student, reference: Teacher, config: DistillConfig, sampler: Sampler, ranks: Ranks
     ) -> None:
         self._student = student
-        self._anchor = anchor
+        self._reference = reference
         self._config = config
         self._sampler = sampler
         self._ranks = ranks
@@ -90,8 +90,9 @@ class Retention:
         """
         settings, terms = self._config.retention, {}
         if settings.in_context_weight:
-            taught = [_reading_knowledge(rollout) for rollout in rollouts]
-            terms["in_context"] = self._term(taught, settings.in_context_weight)
+            prompts = [replace(one.sample, prompt=one.sample.teacher_prompt) for one in rollouts]
+            in_context = [replace(one, sample=sample) for one, sample in zip(rollouts, prompts, strict=True)]
+            terms["in_context"] = self._term(in_context, settings.in_context_weight)
         if settings.replay is not None:
             model = self._student.split.model
             answered = self._ranks.roll_out(replayed, lambda part: self._sampler.roll_out(model, part))
@@ -103,15 +104,6 @@ class Retention:
         return Term(
             weight,
             self._ranks.accumulate(
-                self._student, self._anchor, rollouts, self._config, weight=share, objective=self._objective
+                self._student, self._reference, rollouts, self._config, weight=share, objective=self._objective
             ),
         )
-
-
-def _reading_knowledge(rollout: Rollout) -> Rollout:
-    return replace(rollout, sample=replace(rollout.sample, prompt=rollout.sample.teacher_prompt))
-
-
-def term_values(terms: Mapping[str, Term]) -> dict[str, float]:
-    """Mean divergence per response token of each term, nats."""
-    return {name: float(term.scores.loss) for name, term in terms.items()}

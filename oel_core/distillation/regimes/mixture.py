@@ -30,8 +30,10 @@ class Mixture(OnPolicy):
 
     def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
         """As `Regime.roll_out`."""
-        taught = [sample for sample in samples if sample.by_teacher]
-        own = [sample for sample in samples if not sample.by_teacher]
-        found = (self._by_teacher.roll_out(taught) if taught else []) + (super().roll_out(own) if own else [])
+        by_teacher = [sample for sample in samples if sample.by_teacher]
+        by_student = [sample for sample in samples if not sample.by_teacher]
+        found = (self._by_teacher.roll_out(by_teacher) if by_teacher else []) + (
+            super().roll_out(by_student) if by_student else []
+        )
         by_index = {rollout.sample.index: rollout for rollout in found}
         return [by_index[sample.index] for sample in samples]

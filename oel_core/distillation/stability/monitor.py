@@ -82,17 +82,19 @@ class StabilityMonitor:
         """
         step, reason = self._history[-1].step, "; ".join(map(str, breaches))
         good = self._checkpoints.newest_before(min(breach.since for breach in breaches) - 1)
-        returning = self._config.stability.policy == "backtrack" and self.backtracks < self._config.stability.backtracks
+        rolls_back = (
+            self._config.stability.policy == "backtrack" and self.backtracks < self._config.stability.backtracks
+        )
         self._ranks.wait()  # every rank has listed the checkpoints
         if self._ranks.rank == 0:
             self._checkpoints.drop_after(step_of(good))
-            if returning:
+            if rolls_back:
                 self._log.append(Backtrack(step=step, to=step_of(good), reason=reason))
         self._ranks.wait()  # rank 0 has removed checkpoints
         rate = self._config.learning_rate * RATE**self.backtracks
         ending = (
-            f"It goes back to step {step_of(good)}, with the rate {RATE * rate:g} instead of {rate:g}"
-            if returning
+            f"It resumes from step {step_of(good)} with the learning rate {RATE * rate:g} instead of {rate:g}"
+            if rolls_back
             else f"Last good checkpoint: {good or 'none yet, the start of the round'}. {advice(self._config)}"
         )
         raise UnstableError(f"distillation stopped at step {step}: {reason}. {ending}")

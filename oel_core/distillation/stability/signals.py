@@ -161,7 +161,7 @@ def advice(config: DistillConfig) -> str:
     steps.append(f"lower distill.learning_rate (now {config.learning_rate:g})")
     if config.stability.policy == "stop":
         steps.append(
-            "set distill.stability.policy=backtrack and give the same command again: it goes on from the last good "
-            "checkpoint at half the rate"
+            "set distill.stability.policy=backtrack and run the same command again: it resumes from the last good "
+            "checkpoint at half the learning rate"
         )
     return f"To change this, {', or '.join(steps)}"

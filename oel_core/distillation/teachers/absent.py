@@ -34,7 +34,7 @@ class NoTeacher:
 
     def generation_model(self) -> AbstractContextManager[Any]:
         """Raises DistillationError: there is no model."""
-        raise DistillationError("this regime has no teacher that could answer")
+        raise DistillationError("this regime has no teacher that could generate")
 
     def prefilled(self, knowledge_indices: Iterable[int]) -> list[CachedSequence]:
         """Empty."""

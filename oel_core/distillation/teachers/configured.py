@@ -16,7 +16,9 @@ from oel_core.models.adapters import is_lora
 logger = logging.getLogger(__name__)
 
 
-def make_teacher(student: Any, dtype: torch.dtype, prefixes: Prefixes, config: DistillConfig, longest: int) -> Teacher:
+def make_teacher(
+    student: Any, dtype: torch.dtype, prefixes: Prefixes, config: DistillConfig, max_length: int
+) -> Teacher:
     """The teacher that `distill.teacher` names.
 
     Args:
@@ -24,7 +26,7 @@ def make_teacher(student: Any, dtype: torch.dtype, prefixes: Prefixes, config: D
         dtype: of a copy of the student.
         prefixes: from `find_prefixes`.
         config: the distillation's settings.
-        longest: maximum sequence length, tokens.
+        max_length: maximum sequence length, tokens.
     """
     if config.regime == "sft":
         split = SplitModel(student)
@@ -35,9 +37,9 @@ def make_teacher(student: Any, dtype: torch.dtype, prefixes: Prefixes, config: D
             "a pass rate of 18.8% with it against 53.9% with a frozen teacher (arXiv 2602.12275, Sokoban, 4B model). "
             "Use frozen unless this comparison is what you want"
         )
-        return Live(student, prefixes, config, longest)
+        return Live(student, prefixes, config, max_length)
     if is_lora(student):
         adapter = EmaAdapter if config.teacher == "ema" else FrozenAdapter
-        return adapter(student, prefixes, config, longest)
+        return adapter(student, prefixes, config, max_length)
     copied = EmaCopy if config.teacher == "ema" else FrozenCopy
-    return copied(student, dtype, prefixes, config, longest)
+    return copied(student, dtype, prefixes, config, max_length)

@@ -24,7 +24,7 @@ from oel_core.models.adapters import ADAPTER, copy_adapter, use_adapter
 from oel_core.policies.hf.decoding import evaluating
 from oel_core.policies.hf.prefix_cache import CachedSequence
 
-_PADDED_READS = 4
+_PADDED_BATCH_FACTOR = 4
 """Teacher batch size where the KV cache is repeated per row, in multiples of `micro_batch_tokens` (no gradient)."""
 
 
@@ -72,15 +72,15 @@ class PrefixReader:
         split: the teacher's model.
         prefixes: from `find_prefixes`; prompts of a file without one are computed in full.
         config: `teacher_prefix`, the prefix budgets and `micro_batch_tokens` are used.
-        longest: maximum sequence length, tokens; None means the model's context length.
+        max_length: maximum sequence length, tokens; None means the model's context length.
     """
 
-    def __init__(self, split: SplitModel, prefixes: Prefixes, config: DistillConfig, longest: int | None) -> None:
+    def __init__(self, split: SplitModel, prefixes: Prefixes, config: DistillConfig, max_length: int | None) -> None:
         self.split = split
-        self.layout = choose_layout(split, config.teacher_prefix, TEACHER_LAYOUTS, longest)
+        self.layout = choose_layout(split, config.teacher_prefix, TEACHER_LAYOUTS, max_length)
         known = {} if self.layout == "full" else {index: ids for index, ids in prefixes.items() if ids}
         self.store = PrefixStore(known, config.prefix_cache_gb * 1e9, config.prefix_spill_gb * 1e9)
-        self._room = config.micro_batch_tokens * _PADDED_READS
+        self._batch_tokens = config.micro_batch_tokens * _PADDED_BATCH_FACTOR
 
     @torch.no_grad()
     def hidden(self, rollouts: Sequence[Rollout]) -> Tensor:
@@ -131,11 +131,11 @@ class PrefixReader:
     def _shared(
         self, rollouts: Sequence[Rollout], groups: Sequence[tuple[list[int], PrefixCache]]
     ) -> tuple[list[int], Tensor]:
-        behind = [
+        parts = [
             PrefixGroup([_text(rollouts[index], cache.length) for index in members], cache, cache.length)
             for members, cache in groups
         ]
-        return [index for members, _ in groups for index in members], packed_hidden(self.split, behind)
+        return [index for members, _ in groups for index in members], packed_hidden(self.split, parts)
 
     def _rows(
         self, rollouts: Sequence[Rollout], members: Sequence[int], cache: PrefixCache | None
@@ -144,7 +144,7 @@ class PrefixReader:
         start = cache.length if cache is not None else 0
         part: list[int] = []
         for index in sorted(members, key=lambda index: rollouts[index].teacher_length):
-            if part and (len(part) + 1) * rollouts[index].teacher_length > self._room:
+            if part and (len(part) + 1) * rollouts[index].teacher_length > self._batch_tokens:
                 yield part, self._rectangle(rollouts, part, start, cache)
                 part = []
             part.append(index)
@@ -162,11 +162,11 @@ def _text(rollout: Rollout, start: int) -> Text:
 
 
 class BaseTeacher:
-    """Forward passes of a teacher, inside the context that activates its weights; `follow` leaves them unchanged."""
+    """Forward passes of a teacher, inside the context that activates its weights; `update` leaves them unchanged."""
 
-    def __init__(self, model: Any, prefixes: Prefixes, config: DistillConfig, longest: int | None) -> None:
+    def __init__(self, model: Any, prefixes: Prefixes, config: DistillConfig, max_length: int | None) -> None:
         with self._active(model):
-            self._reader = PrefixReader(SplitModel(model), prefixes, config, longest)
+            self._reader = PrefixReader(SplitModel(model), prefixes, config, max_length)
 
     @contextmanager
     def _active(self, model: Any) -> Iterator[None]:
@@ -182,9 +182,9 @@ class BaseTeacher:
     def vocabulary(self) -> int:
         return self._reader.split.vocabulary
 
-    def forget(self) -> None:
+    def clear_prefixes(self) -> None:
         """Drops the cached prefixes; they are recomputed at the next use."""
-        self._reader.store.forget()
+        self._reader.store.clear()
 
     @contextmanager
     def generation_model(self) -> Iterator[Any]:
@@ -225,14 +225,14 @@ class FrozenCopy(BaseTeacher):
         dtype: of the copy.
         prefixes: from `find_prefixes`.
         config: prefix layout and cache budgets.
-        longest: maximum sequence length, tokens; None means the model's context length.
+        max_length: maximum sequence length, tokens; None means the model's context length.
     """
 
     def __init__(
-        self, student: Any, dtype: torch.dtype, prefixes: Prefixes, config: DistillConfig, longest: int | None = None
+        self, student: Any, dtype: torch.dtype, prefixes: Prefixes, config: DistillConfig, max_length: int | None = None
     ) -> None:
         model = copy.deepcopy(student).to(dtype).requires_grad_(False).eval()
-        super().__init__(model, prefixes, config, longest)
+        super().__init__(model, prefixes, config, max_length)
 
 
 class FrozenAdapter(BaseTeacher):
@@ -244,10 +244,10 @@ class FrozenAdapter(BaseTeacher):
 
     name = "teacher"
 
-    def __init__(self, student: Any, prefixes: Prefixes, config: DistillConfig, longest: int | None = None) -> None:
+    def __init__(self, student: Any, prefixes: Prefixes, config: DistillConfig, max_length: int | None = None) -> None:
         with torch.random.fork_rng():  # peft initialises weights at random before the copy overwrites them
             copy_adapter(student, self.name)
-        super().__init__(student, prefixes, config, longest)
+        super().__init__(student, prefixes, config, max_length)
         self._adapted_head = any("lora_" in name for name, _ in self._reader.split.head.named_parameters())
 
     @contextmanager

@@ -32,7 +32,7 @@ class MovingAverage:
         }
 
     @torch.no_grad()
-    def follow(self) -> None:
+    def update(self) -> None:
         """One EMA update."""
         for name, (source, _) in self._pairs.items():
             self.average[name].lerp_(source.detach().float(), 1 - self._decay)
@@ -61,26 +61,26 @@ class _MovingTeacher(BaseTeacher):
 
     _average: MovingAverage
 
-    def follow(self) -> None:
+    def update(self) -> None:
         """One EMA update; drops the cached prefixes."""
-        self._average.follow()
-        self.forget()
+        self._average.update()
+        self.clear_prefixes()
 
     def state(self) -> dict[str, Tensor]:
         return dict(self._average.average)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         self._average.load(tensors)
-        self.forget()
+        self.clear_prefixes()
 
 
 class EmaCopy(_MovingTeacher, FrozenCopy):
     """For full fine-tuning: an EMA copy of the student. Arguments as for `FrozenCopy`."""
 
     def __init__(
-        self, student: Any, dtype: torch.dtype, prefixes: Prefixes, config: DistillConfig, longest: int | None = None
+        self, student: Any, dtype: torch.dtype, prefixes: Prefixes, config: DistillConfig, max_length: int | None = None
     ) -> None:
-        super().__init__(student, dtype, prefixes, config, longest)
+        super().__init__(student, dtype, prefixes, config, max_length)
         own = dict(self._reader.split.model.named_parameters())
         pairs = {name: (weight, own[name].data) for name, weight in _trainable(student).items()}
         self._average = MovingAverage(pairs, config.ema_decay)
@@ -89,8 +89,8 @@ class EmaCopy(_MovingTeacher, FrozenCopy):
 class EmaAdapter(_MovingTeacher, FrozenAdapter):
     """For LoRA: an EMA of the student's adapter on the shared base model. Arguments as for `FrozenAdapter`."""
 
-    def __init__(self, student: Any, prefixes: Prefixes, config: DistillConfig, longest: int | None = None) -> None:
-        super().__init__(student, prefixes, config, longest)
+    def __init__(self, student: Any, prefixes: Prefixes, config: DistillConfig, max_length: int | None = None) -> None:
+        super().__init__(student, prefixes, config, max_length)
         own = dict(student.named_parameters())
         pairs = {name: (weight, own[self._own_name(name)].data) for name, weight in _trainable(student).items()}
         self._average = MovingAverage(pairs, config.ema_decay)
@@ -106,12 +106,12 @@ class Live(BaseTeacher):
         student: the model that is trained.
         prefixes: from `find_prefixes`.
         config: prefix layout and cache budgets.
-        longest: maximum sequence length, tokens; None means the model's context length.
+        max_length: maximum sequence length, tokens; None means the model's context length.
     """
 
-    def follow(self) -> None:
+    def update(self) -> None:
         """Drops the cached prefixes."""
-        self.forget()
+        self.clear_prefixes()
 
     @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ class PrefixStore:
         logger.info("the prefix of knowledge file %d fits no budget: it is computed at each use", knowledge_index)
         return cache
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Drops all caches; the next use recomputes them."""
         self._kept.clear()
         self._used = {"device": 0, "host": 0}

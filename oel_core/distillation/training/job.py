@@ -10,11 +10,11 @@ import torch
 from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import DistillConfig, ModelConfig
 from oel_core.config.serving import decides
-from oel_core.distillation.data.context import fitting, write_left_out
-from oel_core.distillation.data.dataset import Step, build_steps, check_context, longest
+from oel_core.distillation.data.context import drop_long_prompts, write_left_out
+from oel_core.distillation.data.dataset import Step, build_steps, check_context, max_sequence_length
 from oel_core.distillation.data.replay import add_replay, digest_replay
 from oel_core.distillation.distributed.ranks import Ranks
-from oel_core.distillation.objectives.retention import make_anchor
+from oel_core.distillation.objectives.retention import make_reference
 from oel_core.distillation.stability.backtracks import BacktrackLog
 from oel_core.distillation.teachers.configured import make_teacher
 from oel_core.distillation.teachers.shared_prefix import find_prefixes
@@ -100,7 +100,7 @@ class Job(Record):
         changes = differences(read_json(path), inputs)
         if changes:
             raise ArtifactError(
-                f"{self.workdir} was begun with something else:\n  " + "\n  ".join(changes) + "\n"
+                f"{self.workdir} holds a distillation with other inputs:\n  " + "\n  ".join(changes) + "\n"
                 "Undo the change, or delete that folder to distil again."
             )
 
@@ -135,8 +135,8 @@ class Job(Record):
             knowledge, weights = (knowledge[0].model_copy(update={"items": (), "text": "", "tokens": 0}),), None
         own = getattr(student.config, "max_position_embeddings", None) or self.model.max_length
         length = min(self.model.max_length, own)
-        room = length - self.config.max_response_tokens
-        prompts, left_out = fitting(self.steps, knowledge, encode, room, self.injection)
+        max_prompt_tokens = length - self.config.max_response_tokens
+        prompts, left_out = drop_long_prompts(self.steps, knowledge, encode, max_prompt_tokens, self.injection)
         write_left_out(self.workdir, left_out)
         steps = build_steps(
             prompts,
@@ -152,7 +152,7 @@ class Job(Record):
         replay = self.config.retention.replay
         if replay is None:
             return steps
-        return add_replay(steps, replay, encode, room, seed=self.seed)
+        return add_replay(steps, replay, encode, max_prompt_tokens, seed=self.seed)
 
     def trainer(
         self, student: Any, tokenizer: Any, steps: Sequence[Step], ranks: Ranks, on_step: OnStep | None
@@ -162,15 +162,15 @@ class Job(Record):
         from oel_core.distillation.training.step_runner import Outputs
         from oel_core.distillation.training.trainer import ContextDistillationTrainer
 
-        prefixes, most = find_prefixes(steps), longest(steps, self.config)
+        prefixes, max_length = find_prefixes(steps), max_sequence_length(steps, self.config)
         own_dtype = getattr(torch, self.model.dtype)
-        teacher = make_teacher(student, own_dtype, prefixes, self.config, most)
+        teacher = make_teacher(student, own_dtype, prefixes, self.config, max_length)
         tokens = Tokens(tokenizer.pad_token_id or 0, stop_token_ids(student, tokenizer))
         return ContextDistillationTrainer(
             student,
             tokenizer,
             teacher,
-            make_anchor(student, own_dtype, teacher, prefixes, self.config, most),
+            make_reference(student, own_dtype, teacher, prefixes, self.config, max_length),
             steps,
             self.config,
             tokens,

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from oel_core.distillation.data.dataset import Step
-from oel_core.distillation.objectives.retention import term_values
 from oel_core.distillation.stability.repetition import repetition_rate
 from oel_core.distillation.training.rollouts import Rollout
-from oel_core.distillation.training.step_records import StepRecord, draw_stats
+from oel_core.distillation.training.step_records import StepRecord, kl_by_replica
 from oel_core.distillation.training.step_update import StepLoss
 from oel_core.distillation.training.update import Scores
 
@@ -41,7 +40,7 @@ class StepMetrics:
         """Mean divergence per response token of each sample."""
         return torch.stack([part.mean() for part in self.scores.divergence]).tolist()
 
-    def broken(self) -> list[str]:
+    def non_finite(self) -> list[str]:
         """Ids of the samples, and names of the retention terms, whose loss or divergence is not finite.
 
         Both are checked, since a divergence may be clipped or belong to a turn that is not trained on.
@@ -78,10 +77,10 @@ class StepMetrics:
             teacher_mass=float(torch.cat(self.scores.teacher_mass).mean()) if masses else None,
             backtracks=backtracks,
             draws=replicas,
-            draw_kl=draw_stats(replicas, self.sample_kl()),
+            draw_kl=kl_by_replica(replicas, self.sample_kl()),
             wall_s=time.perf_counter() - self._started,
             tokens=self.tokens + sum(len(rollout.sample.prompt) for rollout in self.rollouts),
-            terms=term_values(self.result.terms) or None,
+            terms={name: float(term.scores.loss) for name, term in self.result.terms.items()} or None,
             trained_tokens=self.scores.tokens if self.scores.tokens < self.tokens else None,
             trained_turns=self.result.trained if self.result.trained < len(self.rollouts) else None,
         )

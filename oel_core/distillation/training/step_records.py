@@ -11,7 +11,7 @@ from oel_core.runs.jsonl import JsonlWriter, jsonl_bytes, read_jsonl, recover_js
 from oel_core.types import Record
 
 
-class DrawStats(Record):
+class ReplicaKl(Record):
     """Divergence on the samples of one knowledge file."""
 
     replica: int = Field(ge=0)
@@ -52,7 +52,7 @@ class StepRecord(Record):
     """Number of rollbacks before this step; each halved the learning rate."""
     draws: tuple[int, ...]
     """Replica of each sample's knowledge file, in the order of the samples."""
-    draw_kl: tuple[DrawStats, ...]
+    draw_kl: tuple[ReplicaKl, ...]
     wall_s: float = Field(ge=0)
     """Seconds of the step, rollouts included."""
     tokens: int = Field(ge=1)
@@ -105,12 +105,12 @@ def read_steps(path: Path) -> list[StepRecord]:
     return list(read_jsonl(path, StepRecord))
 
 
-def draw_stats(replicas: Sequence[int], sample_kl: Sequence[float]) -> tuple[DrawStats, ...]:
+def kl_by_replica(replicas: Sequence[int], sample_kl: Sequence[float]) -> tuple[ReplicaKl, ...]:
     """Statistics of the samples' mean KL by knowledge file, replicas in ascending order."""
     stats = []
     for replica in sorted(set(replicas)):
         values = [kl for drawn, kl in zip(replicas, sample_kl, strict=True) if drawn == replica]
         mean = sum(values) / len(values)
         variance = sum((value - mean) ** 2 for value in values) / len(values)
-        stats.append(DrawStats(replica=replica, samples=len(values), kl_mean=mean, kl_sd=variance**0.5))
+        stats.append(ReplicaKl(replica=replica, samples=len(values), kl_mean=mean, kl_sd=variance**0.5))
     return tuple(stats)

@@ -46,7 +46,7 @@ class StepRunner(TrainerCallback):
     roll out  a response to every prompt of the step                             `run`
     score     divergence from the teacher; gradients, summed over the ranks      `run`
     update    gradient clip, AdamW, learning rate schedule                       the inherited training loop
-    follow    a moving teacher (EMA, live) is updated from the student           `on_step_end`
+    teacher   a moving teacher (EMA, live) is updated from the student           `on_step_end`
     log       one line of the step log, progress, stability bounds               `on_log`
     ========  =================================================================  ============================
 
@@ -54,7 +54,7 @@ class StepRunner(TrainerCallback):
 
     Args:
         regime: rollouts, teacher and objective.
-        teacher: updated in the phase `follow`; the regime's, unless that is a placeholder.
+        teacher: updated in the phase `teacher`; the regime's, unless that is a placeholder.
         update: accumulates the gradients of a step.
         monitor: checks the stability bounds.
         outputs: step log, checkpoints and progress callback.
@@ -91,8 +91,8 @@ class StepRunner(TrainerCallback):
         self.metrics = metrics = StepMetrics(step, self.roll_out(step), started)
         model.train()
         metrics.result = self._score(step, metrics.rollouts)
-        if broken := metrics.broken():
-            raise self.error(step, broken, "the loss or divergence is not finite")
+        if names := metrics.non_finite():
+            raise self.error(step, names, "the loss or divergence is not finite")
         self._ranks.end_step(model)
         return metrics.loss
 
@@ -114,7 +114,7 @@ class StepRunner(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Updates a moving teacher."""
-        self._teacher.follow()
+        self._teacher.update()
 
     def on_log(
         self,

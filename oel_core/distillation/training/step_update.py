@@ -10,7 +10,7 @@ from oel_core.config.run import DistillConfig
 from oel_core.distillation.data.dataset import Sample
 from oel_core.distillation.distributed.ranks import Ranks
 from oel_core.distillation.forward.student import Student
-from oel_core.distillation.objectives.masks import trained_places
+from oel_core.distillation.objectives.masks import trained_indices
 from oel_core.distillation.objectives.retention import Retention, Term
 from oel_core.distillation.objectives.top_turns import top_turns
 from oel_core.distillation.regimes import Regime
@@ -66,10 +66,10 @@ class StepUpdate:
             DistillationError: there is no rollout, or a response is empty.
             PolicyError: the student's logits are not finite at a replayed prompt.
         """
-        kept = trained_places(rollouts, self._config.mask)
-        trained = [rollouts[place] for place in kept]
+        kept = trained_indices(rollouts, self._config.mask)
+        trained = [rollouts[index] for index in kept]
         left_out = sorted(set(range(len(rollouts))) - set(kept))
-        groups = [(left_out, _without_losses(self._measure([rollouts[place] for place in left_out])))]
+        groups = [(left_out, _without_losses(self._measure([rollouts[index] for index in left_out])))]
         if trained:
             groups.append((kept, self._train(trained)))
         terms = self._retention.accumulate(trained, replayed) if self._retention is not None and trained else {}
@@ -101,9 +101,9 @@ class StepUpdate:
         trajectories = [rollout.sample.id.rpartition("/")[0] for rollout in rollouts]
         means = torch.stack([part[first:].mean() for part in scores.divergence]).tolist()
         kept = top_turns(trajectories, means, share)
-        trained = self._accumulate([rollouts[place] for place in kept])
-        for place, found in zip(kept, trained.losses, strict=True):
-            scores.losses[place] = found
+        trained = self._accumulate([rollouts[index] for index in kept])
+        for index, found in zip(kept, trained.losses, strict=True):
+            scores.losses[index] = found
         return scores
 
 

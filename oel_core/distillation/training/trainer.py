@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, set_seed
 
 from oel_core.compat.trl import DistillationConfig, DistillationTrainer
 from oel_core.config.run import DistillConfig
-from oel_core.distillation.data.dataset import Step, longest
+from oel_core.distillation.data.dataset import Step, max_sequence_length
 from oel_core.distillation.distributed.ranks import Ranks
 from oel_core.distillation.distributed.sharding import shard_like
 from oel_core.distillation.objectives.retention import Retention
@@ -84,7 +84,7 @@ class ContextDistillationTrainer(DistillationTrainer):
         student: causal language model on its device; its trainable parameters are updated.
         tokenizer: the student's, with a padding token.
         teacher: gives the target distribution.
-        anchor: the reference model, if retention terms need one.
+        reference: the reference model, if retention terms need one.
         steps: the samples of each optimiser step, in order.
         config: the distillation's settings.
         tokens: padding and stop tokens.
@@ -100,7 +100,7 @@ class ContextDistillationTrainer(DistillationTrainer):
         student: Any,
         tokenizer: PreTrainedTokenizerBase,
         teacher: Teacher,
-        anchor: Teacher | None,
+        reference: Teacher | None,
         steps: Sequence[Step],
         config: DistillConfig,
         tokens: Tokens,
@@ -117,10 +117,10 @@ class ContextDistillationTrainer(DistillationTrainer):
         self.teacher, self.tokens, self.outputs = teacher, tokens, outputs
         self.distill_config, self.ranks, self.sampler = config, ranks, sampler
         self.is_distributed_loading_by_transformers = ranks.world_size > 1  # no DDP wrapper: `ranks` sums the gradients
-        self.student = ranks.make_student(self.model, config, longest(steps, config))
+        self.student = ranks.make_student(self.model, config, max_sequence_length(steps, config))
         check_vocabulary(self.student, teacher)
         self.regime = make_regime(self.model, teacher, config, sampler)
-        retention = Retention(self.student, anchor, config, sampler, ranks) if anchor is not None else None
+        retention = Retention(self.student, reference, config, sampler, ranks) if reference is not None else None
         self.step_update = StepUpdate(self.student, self.regime, retention, config, ranks)
         self.monitor = StabilityMonitor(
             config, self.student.split.vocabulary, outputs.checkpoints, outputs.backtracks, ranks

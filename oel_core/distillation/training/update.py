@@ -165,8 +165,8 @@ def _backward(
 
 def chunks(tokens: int, vocabulary: int, objective: Objective, device: torch.device) -> Iterator[slice]:
     """Slices of equal size of the tokens whose logits are computed together, within the memory budget."""
-    room = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"])
-    most = max(1, room // (4 * vocabulary * objective.passes))
+    budget = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"])
+    most = max(1, budget // (4 * vocabulary * objective.passes))
     count = -(-tokens // most)
     size = -(-tokens // count)
     for start in range(0, tokens, size):
@@ -183,10 +183,10 @@ def trained_tokens(rollouts: Sequence[Rollout]) -> int:
 def check_rollouts(rollouts: Sequence[Rollout]) -> None:
     """Raises DistillationError where there are no rollouts or empty responses; names the samples."""
     if not rollouts:
-        raise DistillationError("there are no rollouts to learn from")
+        raise DistillationError("there are no rollouts to train on")
     empty = [rollout.sample.id for rollout in rollouts if not rollout.response]
     if empty:
-        raise DistillationError(f"empty responses cannot be learnt from: {', '.join(empty[:8])}")
+        raise DistillationError(f"empty responses cannot be trained on: {', '.join(empty[:8])}")
 
 
 def check_vocabulary(student: Student, teacher: Teacher) -> None:

@@ -89,7 +89,7 @@ class StudentEngine:
         self._policy: StudentPolicy | None = None
         self._digest: str | None = None
 
-    def answer(
+    def generate(
         self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
     ) -> list[list[int]]:
         """One response for each prompt, with the model's current weights.
@@ -104,14 +104,14 @@ class StudentEngine:
             except PolicyError as error:
                 if self._policy is None or not self._policy.closed:
                     raise
-                logger.warning("%s; it is started again with the student's weights", error)
-                self._forget()
+                logger.warning("%s; it is restarted with the student's weights", error)
+                self._shut_down()
                 return self._attempt(model, prompts, seeds, sampling)
         except PromptTooLongError as error:  # a retry cannot succeed
             raise ConfigError(f"distill.rollouts: {error}") from error
         except PolicyError as error:
             raise ServiceError(
-                f"no rollouts: {error}. Give the same command again to go on from the newest checkpoint, or set "
+                f"no rollouts: {error}. Run the same command again to resume from the newest checkpoint, or set "
                 "distill.rollouts to transformers"
             ) from error
 
@@ -135,19 +135,19 @@ class StudentEngine:
         digest = weights_digest(weights)
         if digest == self._digest:
             return
-        old = self._place(self._digest) if self._digest else None
+        old = self._weights_folder(self._digest) if self._digest else None
         self._digest = None
-        shutil.rmtree(self._place(digest), ignore_errors=True)
-        write_weights(model, weights, self._place(digest))
-        policy.load_weights(self._place(digest))
+        shutil.rmtree(self._weights_folder(digest), ignore_errors=True)
+        write_weights(model, weights, self._weights_folder(digest))
+        policy.load_weights(self._weights_folder(digest))
         self._digest = digest
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _place(self, digest: str) -> Path:
+    def _weights_folder(self, digest: str) -> Path:
         return self._folder / f"weights_{digest}"
 
-    def _forget(self) -> None:
+    def _shut_down(self) -> None:
         if self._policy is not None:
             self._policy.close()
         self._policy = self._digest = None
@@ -155,7 +155,7 @@ class StudentEngine:
 
     def close(self) -> None:
         """Shuts the engine down, or puts it to sleep where another stage can use it, and removes its weight files."""
-        self._forget()
+        self._shut_down()
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class EngineSampler(Sampler):
     def roll_out(self, model: Any, samples: Sequence[Sample], prefilled: Prefilled = tuple) -> list[Rollout]:
         """As `Sampler.roll_out`; the engine caches prefixes itself. Raises as `StudentEngine.answer`."""
         prompts, seeds = [sample.prompt for sample in samples], [sample.seed for sample in samples]
-        responses = self.engine.answer(model, prompts, seeds, self.sampling)
+        responses = self.engine.generate(model, prompts, seeds, self.sampling)
         return [Rollout.of(*pair, self.tokens) for pair in zip(samples, responses, strict=True)]
 
     def close(self) -> None:

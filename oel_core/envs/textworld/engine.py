@@ -1,4 +1,4 @@
-"""The only module that imports TextWorld: its generators, its compiler and its interpreter."""
+"""TextWorld's generators, compiler and interpreter. The only module that imports TextWorld."""
 
 import os
 import warnings
@@ -60,7 +60,7 @@ def custom(options: CustomOptions, game_options: Any) -> Any:
 
 
 def by_hand(made: HandMade, game_options: Any) -> Any:
-    """A game that is described down to the last word, so that nothing is left to TextWorld's grammars."""
+    """A fully specified game, without TextWorld's text grammars."""
     from textworld import GameMaker
     from textworld.generator.game import Event
     from textworld.generator.game import Quest as GameQuest
@@ -119,7 +119,7 @@ def start(path: Path) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The interpreter warns that it does not know a generated game; TextWorld reads the score from the text instead."""
+    """Suppresses the interpreter's warning about unknown games; TextWorld reads the score from the text instead."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Game .* is not fully supported")
         yield

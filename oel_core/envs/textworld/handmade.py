@@ -8,7 +8,7 @@ Fact = tuple[int, int | None]
 
 @dataclass(frozen=True)
 class Path:
-    """Two rooms that lead to each other: out of `one` by `way`, and back out of `other` by `way_back`."""
+    """Two connected rooms: from `one` by `way`, and back from `other` by `way_back`."""
 
     one: int
     way: str
@@ -18,22 +18,22 @@ class Path:
 
 @dataclass(frozen=True)
 class Quest:
-    """Worth a point. Each entry of `wins` and `fails` is a set of facts that hold together."""
+    """Worth one point. Each entry of `wins` and `fails` is a set of facts that must hold together."""
 
     wins: tuple[tuple[Fact, ...], ...]
     fails: tuple[tuple[Fact, ...], ...] = ()
-    """A fact set that loses the whole game."""
+    """A set of facts that loses the whole game."""
 
 
 @dataclass(frozen=True)
 class HandMade:
-    """A whole game. Things are listed by TextWorld in the order they have here."""
+    """A whole game. TextWorld lists things in the order given here."""
 
     rooms: tuple[tuple[str, str], ...]
-    """Name and description; names differ."""
+    """Name and description; names are unique."""
     paths: tuple[Path, ...]
     things: tuple[tuple[str, int], ...]
-    """Name and room; names differ, and every thing can be taken."""
+    """Name and room; names are unique, and every thing can be taken."""
     start: int
     """The player's first room."""
     quests: tuple[Quest, ...]

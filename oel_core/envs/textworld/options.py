@@ -1,4 +1,4 @@
-"""Options of the TextWorld environments, apart from the games so that a listing needs no TextWorld."""
+"""Options of the TextWorld environments, in a module of their own so that listings do not need TextWorld."""
 
 from typing import Literal, Self
 

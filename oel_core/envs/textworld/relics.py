@@ -41,7 +41,7 @@ WON = "It is what you came for."
 
 
 class Meanings(NamedTuple):
-    """What the letters of a world are."""
+    """The meanings of a world's letters."""
 
     curses: str
     """One letter each."""
@@ -68,7 +68,8 @@ class RelicsOptions(TextWorldOptions):
     key: bool = True
     """Whether the treasure needs the key."""
     symbols: dict[Literal["curses", "key", "treasure"], str] | Literal["random"] = Field(default_factory=_deployment)
-    """Letters of the curses (as many as there are, or more), the key and the treasure; or `random`: by the seed."""
+    """Letters of the curses (as many as there are, or more), the key and the treasure; or `random`: sampled by the
+    seed."""
 
     @model_validator(mode="after")
     def _letters(self) -> Self:
@@ -86,30 +87,30 @@ class RelicsOptions(TextWorldOptions):
         return self
 
     def meanings(self, rng: random.Random) -> Meanings:
-        """The letters of one world; `rng` is used where they are drawn."""
+        """The letters of one world; `rng` is used if they are random."""
         if self.symbols == "random":
             return draw_meanings(self.curses, rng)
         return Meanings(self.symbols["curses"][: self.curses], self.symbols["key"], self.symbols["treasure"])
 
 
 class Board(NamedTuple):
-    """One world: what its letters mean and where they lie."""
+    """One world: the meanings and positions of its letters."""
 
     meanings: Meanings
     key: bool
-    """Whether there is a key, and the treasure needs it."""
+    """Whether there is a key that the treasure needs."""
     places: dict[str, int]
     """Letter → room, in alphabetical order, which is the order in which TextWorld lists them."""
 
 
 def deployment_facts(meanings: Meanings) -> int:
-    """How many of the deployment's facts hold for these letters."""
+    """Number of the deployment's facts that hold for these letters."""
     cursed = len(set(meanings.curses) & set(DEPLOYMENT.curses))
     return cursed + (meanings.key == DEPLOYMENT.key) + (meanings.treasure == DEPLOYMENT.treasure)
 
 
 def draw_meanings(curses: int, rng: random.Random) -> Meanings:
-    """Letters of which never two mean what they mean in the deployment."""
+    """Letters of which at most one has its meaning in the deployment."""
     while True:
         key, treasure, *cursed = rng.sample(ALPHABET, curses + 2)
         meanings = Meanings("".join(cursed), key, treasure)
@@ -118,14 +119,14 @@ def draw_meanings(curses: int, rng: random.Random) -> Meanings:
 
 
 def draw_board(options: RelicsOptions, rng: random.Random) -> Board:
-    """A random world; every one can be won."""
+    """A random world; all can be won."""
     meanings = options.meanings(rng)
     lying = meanings.curses + meanings.treasure + (meanings.key if options.key else "")
     return Board(meanings, options.key, {letter: rng.randrange(len(NAMES)) for letter in sorted(lying)})
 
 
 def describe(room: int) -> str:
-    """A room's own text."""
+    """A room's description."""
     return f"You can go {' or '.join(sorted(EXITS[room]))}."
 
 
@@ -139,7 +140,7 @@ def _way(board: Board, room: int, letter: str) -> tuple[list[str], int]:
 
 
 def hand_made(board: Board) -> HandMade:
-    """The world as a TextWorld game: a point for the key, a point for the treasure."""
+    """The world as a TextWorld game: one point for the key, one for the treasure."""
     letters = list(board.places)
     treasure = letters.index(board.meanings.treasure)
     has_treasure: Fact = (treasure, None)
@@ -166,7 +167,7 @@ def hand_made(board: Board) -> HandMade:
 
 
 def verdict(board: Board, letter: str, *, has_key: bool) -> str | None:
-    """What happened, in words, when taking this relic ended the game; None where it does not end it."""
+    """The message if taking this relic ends the game, otherwise None."""
     if letter in board.meanings.curses:
         return CURSED
     if letter == board.meanings.treasure:
@@ -191,7 +192,7 @@ def item_treasure(symbol: str) -> str:
 
 
 def truths(board: Board) -> str:
-    """Ground-truth knowledge of a world's letters, as an extractor would have written it."""
+    """Ground-truth knowledge of a world's letters, in the form of an extractor's output."""
     facts = [item_curse(letter) for letter in board.meanings.curses]
     if board.key:
         facts += [item_key(board.meanings.key), item_sealed(board.meanings.treasure)]
@@ -204,7 +205,7 @@ def _listed(letters: list[str]) -> str:
 
 
 def view(room: int, floor: list[str], carried: list[str]) -> str:
-    """A room, what lies in it and what the player carries, as TextWorld tells it."""
+    """A room, its contents and the inventory, in TextWorld's form."""
     parts = [f"-= {NAMES[room].title()} =-\n{describe(room)}"]
     parts += [f"There is {_listed(floor)} on the floor."] if floor else []
     parts.append(f"You are carrying: {_listed(carried)}." if carried else CARRYING_NOTHING)

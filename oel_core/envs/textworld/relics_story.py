@@ -14,12 +14,12 @@ _COMMAND = re.compile(r"\[(?:go (north|south|east|west)|take relic ([A-Z]))\]")
 
 
 def scored(score: int, most: int, turns: int) -> str:
-    """The line under a game's end."""
+    """The score line at the end of a game."""
     return f"You scored {score} out of a possible {most}, in {turns} turn{'' if turns == 1 else 's'}."
 
 
 class Story:
-    """One episode. Knows the commands that matter (`go`, `take`); whatever else is asked for is not possible.
+    """One episode. Supports the commands that matter (`go`, `take`); all others are rejected as impossible.
 
     Its observations are those of `textworld_relics` with `show_commands: false`.
     """
@@ -41,7 +41,7 @@ class Story:
 
     @property
     def most(self) -> int:
-        """Points there are."""
+        """Maximum score."""
         return 1 + self.board.key
 
     @property
@@ -49,7 +49,7 @@ class Story:
         return int(bool(self.carried)) + int(self._passed)
 
     def observe(self, message: str = "") -> str:
-        """What the player sees now, after `message`."""
+        """The current observation, after `message`."""
         floor = [letter for letter, place in self.places.items() if place == self.room]
         shown = relics.view(self.room, floor, self.carried)
         return f"{message}\n\n{shown}" if message else shown
@@ -59,7 +59,7 @@ class Story:
         return self.observe()
 
     def possible(self) -> list[str]:
-        """The commands of `_COMMAND` that do something now."""
+        """The commands of `_COMMAND` that are possible now."""
         floor = [letter for letter, place in self.places.items() if place == self.room]
         return [f"go {way}" for way in relics.EXITS[self.room]] + [f"take relic {letter}" for letter in floor]
 
@@ -114,4 +114,4 @@ class Story:
         return relics.truths(self.board)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """No-op."""

@@ -1,4 +1,4 @@
-"""What TextWorld's text goes through before a player reads it, and what we say beside it."""
+"""Filters TextWorld's text before it is shown to a player, and the texts added to it."""
 
 import re
 from typing import Final
@@ -11,7 +11,7 @@ _STATUS_BAR = re.compile(r"^>[^\S\n]*-=[^\n]*=-[^\n]*$", re.MULTILINE)
 
 
 def refuse_objective(observation: str, objective: str) -> None:
-    """Raises EnvironmentError_ when an observation holds a sentence of the objective."""
+    """Raises EnvironmentError_ if an observation contains a sentence of the objective."""
     seen = " ".join(observation.split())
     sentences = [" ".join(part.split()) for part in re.split(r"(?<=[.!?])\s", objective or "")]
     leaked = [sentence for sentence in sentences if len(sentence.split()) > 3 and sentence in seen]

@@ -1,1 +1,1 @@
-"""Fictional command-line tools and function-calling APIs whose conventions are to be learnt from use."""
+"""Fictional command-line tools and function-calling APIs whose conventions must be learnt by using them."""

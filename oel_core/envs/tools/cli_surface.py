@@ -1,4 +1,4 @@
-"""Calls as command lines: split by shlex, parsed by argparse, run by nobody."""
+"""Calls as command lines: split by shlex, parsed by argparse, never executed."""
 
 import argparse
 import re
@@ -13,7 +13,7 @@ from oel_core.envs.tools.vocabulary import FORMER_CONFIRMATION
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of leaving the process."""
+    """Raises an exception instead of exiting the process."""
 
     def error(self, message: str) -> NoReturn:
         raise CallError(message, self.usage_line())
@@ -23,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Deprecated(argparse.Action):
-    """An option that one would guess."""
+    """An option whose name is an obvious guess, but deprecated."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
         parser.error(f"option {self.option_strings[0]} is deprecated")

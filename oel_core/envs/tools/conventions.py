@@ -1,4 +1,5 @@
-"""Conventions: how a tool wants a value written. A request says "Oslo", "12.50" or "14 March 2026"; a tool may not."""
+"""Conventions: the format in which a tool expects a value, which may differ from the request's "12.50" or "14 March
+2026"."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ Argument = str | int
 
 @dataclass(frozen=True)
 class Convention:
-    """One way to write values of one type."""
+    """A format for values of one type."""
 
     name: str
     write: Callable[[Any], Argument]
@@ -74,11 +75,11 @@ CONVENTIONS: Final[dict[ValueType, tuple[Convention, ...]]] = {
         Convention("letters", lambda level: "cba"[LEVELS.index(level)], r"[abc]"),
     ),
 }
-"""Most of them contradict what one would write without knowing the tool."""
+"""Most contradict what one would write without knowing the tool."""
 
 
 def spoken(type_: ValueType, value: Any) -> str:
-    """A value as a request says it."""
+    """A value as it appears in a request."""
     if type_ == "money":
         return f"{value // 100}.{value % 100:02d}"
     if type_ == "date":

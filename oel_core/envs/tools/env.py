@@ -1,4 +1,4 @@
-"""The tool world: requests in natural language, to be served by calls of a tool whose conventions nobody has told."""
+"""The tool world: requests in natural language, answered by calls of a tool with undocumented conventions."""
 
 import hashlib
 import random
@@ -28,19 +28,19 @@ class ToolOptions(EnvOptions):
     """Options of the `tools` environment."""
 
     tool: int = Field(default=1, ge=1, le=10_000)
-    """Which tool: its words and conventions are drawn from this number, not from an episode's seed."""
+    """Number of the tool: determines its words and conventions, independent of an episode's seed."""
     surface: Literal["cli", "json"] = "cli"
-    """Whether a call is a command line or a function call in JSON."""
+    """Form of a call: a command line, or a function call in JSON."""
     kinds: int = Field(default=10, ge=4, le=len(KINDS))
-    """Kinds of request that the tool serves; two of them are rarely asked for."""
+    """Kinds of request that the tool supports; two of them are rare."""
     requests: int = Field(default=1, ge=1, le=6)
-    """Requests of an episode. The next one comes only when the one before was served; of several the last is of a
-    rare kind."""
+    """Requests of an episode. The next one follows after a correct call; if there are several, the last is of a rare
+    kind."""
     attempts: int = Field(default=1, ge=1, le=8)
-    """Wrong calls that end the episode; `max_turns` must leave room for them."""
+    """Wrong calls that end the episode; `max_turns` must allow for them."""
     feedback: Feedback = "correction"
-    """What is told about a wrong call: nothing, that it is wrong, the tool's error, error and usage, or, when the
-    episode is over, the right call."""
+    """Feedback on a wrong call: none, that it is wrong, the tool's error, error and usage, or, after the episode, the
+    right call."""
     wordings: Wordings = "by_share"
     """`by_share`: training, validation and held-out layouts are worded differently; `all`: any wording anywhere."""
 
@@ -57,10 +57,10 @@ def _example(request: str, answer: str, right: str, end: str) -> ExtractionExamp
 
 
 class ToolEnv:
-    """A user asks in plain language, the player answers with one call of a tool that has its own words and conventions.
+    """A user asks in plain language; the player answers with one call of a tool that has its own words and conventions.
 
-    The layout is the episode's draw; its share decides slot values and wording, so with `split_by_layout` the
-    held-out requests have values and wordings that training never shows.
+    The layout is the episode's sampled content; its share determines slot values and wording, so with `split_by_layout`
+    the held-out requests have values and wordings that do not occur in training.
     """
 
     Options: ClassVar = ToolOptions
@@ -89,7 +89,7 @@ class ToolEnv:
     """Of a tool that does not exist: a failed episode and one that passed."""
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
-        """Draws the requests. Raises ConfigError for a wrong option."""
+        """Samples the requests. Raises ConfigError for a wrong option."""
         self.options = parse_options(ToolOptions, spec)
         self.tool = draw_tool(self.options.tool, self.options.kinds)
         self.surface = SURFACES[self.options.surface]
@@ -118,7 +118,7 @@ class ToolEnv:
         return self.surface.find(self.tool, response)
 
     def step(self, action: str | None) -> Step:
-        """Compares the call with the right one. Calls that do the same are equal, however they are written."""
+        """Compares the call with the right one. Calls with the same effect are equal, however they are written."""
         if self._over:
             return self._step("The episode is over.")
         asked = self.requests[self._served]
@@ -140,7 +140,7 @@ class ToolEnv:
         return Step(observation, reward, terminated=self._over)
 
     def feedback(self, *, truncated: bool) -> str:
-        """How the episode ended, in as many words as the option says."""
+        """How the episode ended, in the detail that the option sets."""
         asked = self.requests[min(self._served, len(self.requests) - 1)]
         return final_feedback(
             self.options.feedback,
@@ -159,4 +159,4 @@ class ToolEnv:
         )
 
     def close(self) -> None:
-        """Nothing to free."""
+        """No-op."""

@@ -1,4 +1,4 @@
-"""What a player is told about a call, from nothing to what would have been right."""
+"""Feedback about a call, from none to the right call."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ OTHER_CALL = "that was done, but it is not what was asked for"
 
 
 def tool_answer(mode: Feedback, error: CallError) -> str:
-    """What the tool says about a wrong call while the episode goes on."""
+    """The tool's response to a wrong call during the episode."""
     if mode == "none":
         return "Next try."
     if mode == "thumbs":
@@ -23,8 +23,8 @@ def final_feedback(mode: Feedback, *, passed: bool, reason: str, usage: str, rig
 
     Args:
         reason: why the last call failed.
-        usage: the usage line that goes with it, or an empty string.
-        right: the call that the last request asked for.
+        usage: its usage line, or an empty string.
+        right: the right call for the last request.
     """
     if mode == "none":
         return "The episode is over."

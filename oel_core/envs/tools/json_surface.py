@@ -1,4 +1,4 @@
-"""Calls as JSON objects, `{"name": ..., "arguments": {...}}`: read by pydantic, strictly."""
+"""Calls as JSON objects, `{"name": ..., "arguments": {...}}`, strictly validated by pydantic."""
 
 import json
 from functools import lru_cache
@@ -12,7 +12,7 @@ from oel_core.envs.tools.tool import Call, Command, Tool, is_former
 
 
 class _FunctionCall(BaseModel):
-    """What a response has to hold."""
+    """The fields that a response must have."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

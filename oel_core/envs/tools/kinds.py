@@ -1,4 +1,4 @@
-"""Kinds of request: what each is about, its slots, and how people say it.
+"""Kinds of request: their topics, slots and wordings.
 
 Of the six wordings of a kind the first three are for training, the fourth for validation, the last two held out.
 """
@@ -31,12 +31,12 @@ SLOT_TYPES: Final[dict[str, ValueType]] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """One thing that users ask for."""
+    """One kind of request."""
 
     name: str
     noun: Role
     slots: tuple[str, ...]
-    """In the order in which a call has them by habit."""
+    """In the usual order of a call."""
     wordings: tuple[str, str, str, str, str, str]
     """Imperatives with slots; `{cases}` and `{things}` are the plural words."""
     confirmed: bool = False

@@ -1,4 +1,4 @@
-"""Requests in natural language: a kind, slot values and a wording, drawn for a share of the layouts."""
+"""Requests in natural language: a kind, slot values and a wording, sampled for a share of the layouts."""
 
 import random
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from oel_core.envs.tools.vocabulary import Theme
 
 Wordings = Literal["by_share", "all"]
 RARE_WEIGHT: Final = 0.25
-"""Of a rare kind beside 1 for a common one."""
+"""Sampling weight of a rare kind; a common one has 1."""
 _WORDINGS: Final[dict[Share, slice]] = {"train": slice(3), "validation": slice(3, 4), "held_out": slice(4, 6)}
 _FRAMES: Final[dict[Share, tuple[str, ...]]] = {
     "train": ("{upper}.", "Please {lower}.", "Can you {lower}?"),
@@ -24,7 +24,7 @@ _FRAMES: Final[dict[Share, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for, and the call that serves it."""
+    """A user's request and the call that it asks for."""
 
     kind: str
     text: str
@@ -47,8 +47,8 @@ def draw_request(tool: Tool, kind: Kind, share: Share, wordings: Wordings, rng: 
 def draw_kinds(tool: Tool, count: int, rng: random.Random) -> list[Kind]:
     """Kinds for the requests of one episode.
 
-    A single request may be of any kind, rare ones at `RARE_WEIGHT`. Of several, the first ones are of the tool's common
-    kinds and the last is of a rare one: only a player who serves the others gets to see it.
+    A single request may be of any kind, rare ones with `RARE_WEIGHT`. Of several requests, the first are of common
+    kinds and the last is of a rare one, so only a player who answers the others sees it.
     """
     kinds = [command.kind for command in tool.commands]
     common, rare = kinds[: -tool.rare], kinds[-tool.rare :]
@@ -58,9 +58,10 @@ def draw_kinds(tool: Tool, count: int, rng: random.Random) -> list[Kind]:
 
 
 def example_requests(tool: Tool, kind: Kind) -> list[Request]:
-    """The same requests of that kind every time, of the training share, for knowledge that is known to be true.
+    """Fixed example requests of that kind, of the training share, for ground-truth knowledge.
 
-    One is enough, but for a kind that names a level: no level can be worked out from the others, so each has its own.
+    One is enough, except for a kind with a level: levels cannot be derived from each other, so each has its own
+    example.
     """
     rng = random.Random(f"example/{tool.program}/{kind.name}")
     wanted = len(LEVELS) if "level" in kind.slots else 1

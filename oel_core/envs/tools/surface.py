@@ -1,4 +1,4 @@
-"""How a tool is called: what the two surfaces have in common."""
+"""The interface of the two forms of tool calls."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ MOST_CHARACTERS = 4000
 
 
 class CallError(Exception):
-    """A call that the tool refuses."""
+    """A call that the tool rejects."""
 
     def __init__(self, message: str, usage: str) -> None:
         super().__init__(message)
@@ -20,20 +20,20 @@ class CallError(Exception):
 
 
 class Surface(Protocol):
-    """A way to write calls."""
+    """A form of tool calls."""
 
     def intro(self, tool: Tool) -> str:
         """One line about the tool, without any of its conventions."""
         ...
 
     def find(self, tool: Tool, response: str) -> str | None:
-        """The text of the call that a response makes, or None. Never raises."""
+        """The text of the call in a response, or None. Never raises."""
         ...
 
     def read(self, tool: Tool, action: str) -> Call:
-        """The call as the tool understands it. Raises CallError, and nothing else, for whatever it refuses."""
+        """The parsed call. Raises CallError, and nothing else, for invalid calls."""
         ...
 
     def write(self, tool: Tool, call: Call) -> str:
-        """The call as one writes it."""
+        """The call as text."""
         ...

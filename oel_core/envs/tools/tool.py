@@ -1,4 +1,4 @@
-"""A tool: its commands, their parameters, and the conventions that its users have to know."""
+"""A tool: its commands, their parameters, and the conventions of its values."""
 
 import random
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Parameter:
     positional: bool
     """On the command line; a function call names every argument."""
     default: int | None = None
-    """Used where the argument is left out; None: it must be given."""
+    """Value if the argument is left out; None if it is required."""
 
     @property
     def former(self) -> str:
@@ -39,20 +39,20 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Command:
-    """How one kind of request is served."""
+    """The command for one kind of request."""
 
     kind: Kind
     noun: str
     verb: str
     parameters: tuple[Parameter, ...]
-    """Positional ones in their order on the command line."""
+    """Positional ones in the order of the command line."""
     confirmation: str | None
-    """Name of the flag without which nothing is done."""
+    """Name of the flag without which the command does nothing."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A command with its arguments; two calls that do the same are equal."""
+    """A command with its arguments; two calls with the same effect are equal."""
 
     kind: str
     arguments: tuple[tuple[str, Argument], ...]
@@ -61,14 +61,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Tool:
-    """A fictional tool, drawn from its number."""
+    """A fictional tool, generated from its number."""
 
     program: str
     theme: Theme
     commands: tuple[Command, ...]
     """By kind of request: common ones first, then `rare` ones."""
     rare: int
-    """How many of the last commands are seldom asked for."""
+    """Number of the last commands that are rarely requested."""
 
     def command(self, kind: str) -> Command:
         """The command of a kind of request. Raises StopIteration for one that it lacks."""
@@ -81,7 +81,7 @@ class Tool:
         return Call(kind, tuple(sorted(written.items())))
 
     def hidden_words(self) -> Iterator[str]:
-        """Every word of the tool that a player has to learn."""
+        """All words of the tool that a player has to learn."""
         for command in self.commands:
             yield from (command.noun, command.verb)
             yield from (parameter.name for parameter in command.parameters if not parameter.positional)
@@ -94,7 +94,7 @@ _RARE = 2
 
 @lru_cache(maxsize=64)
 def draw_tool(number: int, kinds: int) -> Tool:
-    """Tool `number` with that many kinds of request. Neighbours have different themes."""
+    """Tool `number` with that many kinds of request. Consecutive numbers have different themes."""
     rng = random.Random(f"tool/{number}")
     theme = THEMES[(number - 1) % len(THEMES)]
     program = rng.choice(theme.programs)
@@ -130,5 +130,5 @@ def _draw_command(
 
 
 def is_former(word: str) -> bool:
-    """Whether a word is the deprecated name of something."""
+    """Whether a word is a deprecated name."""
     return word in FORMER_OPTIONS.values() or word == FORMER_CONFIRMATION

@@ -1,4 +1,4 @@
-"""Slot values, drawn so that no number, city, name or text of one share occurs in another."""
+"""Slot values, sampled so that no number, city, name or text occurs in two shares."""
 
 import random
 from datetime import date
@@ -38,7 +38,7 @@ _CODE_LETTERS: Final = "ABDEFHKLMRT"
 
 
 def draw_value(type_: ValueType, share: Share, rng: random.Random) -> Any:
-    """A value: money in cents, `days` in days, a date as `datetime.date`, else text or a number as it is spoken."""
+    """A value: money in cents, `days` in days, a date as `datetime.date`, else text or a number."""
     match type_:
         case "case":
             return f"{rng.choice(_CODE_LETTERS)}{_number(100, 999, share, rng)}"

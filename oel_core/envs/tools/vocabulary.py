@@ -1,6 +1,6 @@
-"""Words: those of requests, which everybody knows, and those that tools use instead, which are to be learnt.
+"""Words of requests, which are common, and the words that tools use instead, which have to be learnt.
 
-No word that a tool may use occurs in a request of its theme.
+No word of a tool occurs in a request of its theme.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from oel_core.envs.tools.kinds import Role
 
 @dataclass(frozen=True)
 class Theme:
-    """What a tool is about."""
+    """The subject of a tool."""
 
     programs: tuple[str, ...]
     spoken: dict[Role, str]
-    """Singular word of requests; its plural takes an s."""
+    """Singular word in requests; its plural takes an s."""
     nouns: dict[Role, tuple[str, ...]]
-    """What tools call them."""
+    """Words that tools use for it."""
 
 
 THEMES: Final = (
@@ -73,7 +73,7 @@ VERBS: Final[dict[str, tuple[str, ...]]] = {
     "assign": ("entrust", "delegate", "pass", "staff"),
     "level": ("grade", "weigh", "sort", "bump"),
 }
-"""Kind of request → what tools call it."""
+"""Kind of request → words that tools use for it."""
 
 OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "case": ("ref", "key", "num", "docket"),
@@ -91,7 +91,7 @@ OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "agent": ("owner", "staff", "clerk", "keeper"),
     "level": ("prio", "rank", "urgency", "class"),
 }
-"""Slot → what tools call its option or parameter."""
+"""Slot → names that tools use for its option or parameter."""
 
 FORMER_OPTIONS: Final[dict[str, str]] = {
     "case": "id",
@@ -109,7 +109,7 @@ FORMER_OPTIONS: Final[dict[str, str]] = {
     "agent": "agent",
     "level": "priority",
 }
-"""Slot → the name that one would guess; tools know it, and refuse it as deprecated."""
+"""Slot → the obvious name; tools reject it as deprecated."""
 
 CONFIRMATIONS: Final = ("now", "sure", "commit", "really")
 FORMER_CONFIRMATION: Final = "yes"

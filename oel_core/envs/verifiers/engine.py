@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 
 @cache
 def load(name: str, args: str, dataset: str) -> tuple[Any, Any]:
-    """A `MultiTurnEnv` and its rows, once a process.
+    """A `MultiTurnEnv` and its rows, loaded once per process.
 
     Args:
-        name: what `verifiers.load_environment` is called with.
+        name: of the environment, for `verifiers.load_environment`.
         args: its arguments, as JSON.
         dataset: `train` or `eval`.
 
@@ -47,7 +47,7 @@ def load(name: str, args: str, dataset: str) -> tuple[Any, Any]:
 
 
 def _unplayable(env: Any, rows: Any, multi_turn: Any) -> str | None:
-    """Why an environment cannot be played with texts alone, one response at a time."""
+    """Why an environment cannot be played with text responses, one at a time; None if it can."""
     if not isinstance(env, multi_turn):
         return f"it is a {type(env).__name__}, not a SingleTurnEnv or MultiTurnEnv"
     if env.tool_defs:
@@ -60,13 +60,13 @@ def _unplayable(env: Any, rows: Any, multi_turn: Any) -> str | None:
 
 
 def _leave_signal_handlers() -> None:
-    """verifiers sets SIGINT's and SIGTERM's handlers when it makes an environment; a run has its own for both."""
+    """Keeps the run's handlers of SIGINT and SIGTERM: verifiers replaces them when it creates an environment."""
     module: Any = import_module("verifiers.envs.environment")
     module.signal = SimpleNamespace(**vars(signal) | {"signal": lambda *handler: None})
 
 
 async def begin(env: Any, row: Mapping[str, Any]) -> Any:
-    """The state of a new rollout, in which no client can be asked: the caller brings the responses."""
+    """The state of a new rollout. Its client raises, because the responses come from the caller."""
     from verifiers.clients import OpenAIChatCompletionsClient
 
     class NoModel(OpenAIChatCompletionsClient):
@@ -78,7 +78,7 @@ async def begin(env: Any, row: Mapping[str, Any]) -> Any:
 
 
 async def respond(env: Any, state: Any, prompt: list[Any], text: str) -> None:
-    """Adds a response to the state as if the model had given it."""
+    """Adds a response to the state as if the model had generated it."""
     import verifiers
     from verifiers.types import ResponseMessage
 
@@ -88,13 +88,13 @@ async def respond(env: Any, state: Any, prompt: list[Any], text: str) -> None:
 
 
 def run(step: Coroutine[Any, Any, Result]) -> Result:
-    """Runs a coroutine in an event loop of its own thread, so that it works where a loop is running already."""
+    """Runs a coroutine in a background event loop, so that it also works while another loop is running."""
     return asyncio.run_coroutine_threadsafe(step, _loop(os.getpid())).result()
 
 
 @cache
 def _loop(process: int) -> asyncio.AbstractEventLoop:
-    """The loop that all episodes of a process share. A forked process has none of its parent's threads."""
+    """The event loop of a process, shared by all episodes. A forked process needs a new one."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="verifiers", daemon=True).start()
     return loop

@@ -1,7 +1,7 @@
 """Environments of verifiers (https://github.com/PrimeIntellect-ai/verifiers): `SingleTurnEnv` and `MultiTurnEnv`.
 
-They are in the versions before 0.4. There a rollout asks its client for each response; here the policy is asked, so
-the steps of `MultiTurnEnv.rollout` are taken one at a time.
+Versions before 0.4 have them. `MultiTurnEnv.rollout` requests each response from its client; here the same steps are
+taken one at a time, with responses of the policy.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class VerifiersOptions(EnvOptions):
     """Options of the `verifiers` environment."""
 
     id: str
-    """Name of an installed environment, like `wordle`: its module has a function `load_environment`. Needed."""
+    """Name of an installed environment, like `wordle`: its module has a function `load_environment`. Required."""
     args: Options = Field(default_factory=dict)
     """Arguments of `load_environment`."""
     dataset: Literal["train", "eval"] = "train"
@@ -34,7 +34,7 @@ class VerifiersOptions(EnvOptions):
     intro: str = Field(default="", pattern=r"^[^\n]*$")
     """One line for the player, after the environment's system prompt."""
     pass_reward: float = Field(default=1.0, gt=0)
-    """Reward of the environment's rubric that is a pass. Rewards are divided by it."""
+    """The reward of the environment's rubric that is a pass. Rewards are divided by it."""
 
 
 class VerifiersEnv:
@@ -52,7 +52,7 @@ class VerifiersEnv:
     )
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
-        """Begins the rollout of the seed's row.
+        """Starts the rollout of the seed's row.
 
         Raises:
             ConfigError: verifiers is not installed, or the environment cannot be played with texts.
@@ -87,7 +87,7 @@ class VerifiersEnv:
         return response if answer is not None and str(answer).strip() else None
 
     def step(self, action: str | None) -> Step:
-        """Plays a response; one without an answer never reaches the environment."""
+        """Plays a response; one without an answer is not passed to the environment."""
         if self._ended:
             return Step(OVER, 0.0, True)
         self._left -= 1
@@ -108,13 +108,13 @@ class VerifiersEnv:
         return f"{'Success' if passed else 'Failure'}: {limit}{reached}." + (f" Rubric: {values}." if values else "")
 
     def close(self) -> None:
-        """Lets the environment free what the rollout holds."""
+        """Runs the environment's cleanup of the rollout."""
         if not self._cleaned:
             self._cleaned = True
             self._do(self._env.cleanup(self._state))
 
     async def _play(self, response: str) -> str:
-        """Adds a response and gives the environment's answer to it, empty where it has none."""
+        """Adds a response and returns the environment's response to it, empty if there is none."""
         await engine.respond(self._env, self._state, self._prompt, response)
         self._ended = await self._env.is_completed(self._state)
         if self._ended:
@@ -139,7 +139,7 @@ class VerifiersEnv:
         return float(self._state["reward"])
 
     def _do(self, step: Coroutine[Any, Any, Result]) -> Result:
-        """Runs a coroutine of the environment. What it raises ends the episode as failed."""
+        """Runs a coroutine of the environment; its exceptions become EnvironmentError_."""
         try:
             return engine.run(step)
         except (ConfigError, EnvironmentError_):
@@ -158,7 +158,7 @@ def _role(message: Any) -> str:
 
 
 def _system_prompt(prompt: Any) -> str:
-    """The text of a prompt's first message, if that is the system's."""
+    """The text of a prompt's first message if that is a system message, else an empty text."""
     first = [message for message in prompt[:1] if not isinstance(message, str)]
     return _text(first, roles=("system",)).strip() if first and _role(first[0]) == "system" else ""
 

@@ -34,7 +34,7 @@ def refuse(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def limit() -> None:
-    """Seconds of processor time, bytes of memory, no files, no core."""
+    """Limits CPU seconds, memory, open files and core dumps."""
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -42,7 +42,7 @@ def limit() -> None:
 
 
 def main() -> None:
-    """One task."""
+    """Runs one task."""
     task = json.load(sys.stdin)
     answer = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the code prints is dropped

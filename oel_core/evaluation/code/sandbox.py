@@ -1,7 +1,7 @@
-"""Untrusted Python in a process with limits: the values that a function returns, compared outside of it.
+"""Runs untrusted Python in a limited process; the returned values are compared outside of it.
 
-The process gets an empty environment, an empty folder, 2 s of processor time, 512 MiB, and an audit hook against
-files, processes and the network (`runner`). Expected values are never handed to it, so code cannot find them there.
+The process gets an empty environment, an empty folder, 2 s of CPU time, 512 MiB, and an audit hook against files,
+processes and the network (`runner`). It never receives the expected values, so the code cannot find them.
 """
 
 import json
@@ -20,14 +20,14 @@ MOST_OUTPUT = 2**16
 
 
 class CodeError(Exception):
-    """The code gave no values; the message says why."""
+    """The code returned no values; the message says why."""
 
 
 def returned_values(code: str, function: str, cases: Sequence[Sequence[Any]]) -> list[Any]:
-    """What `function`, defined by `code`, returns for each case's arguments, as JSON has it (tuples are lists).
+    """The return values of `function`, defined by `code`, for each case's arguments, as JSON values (tuples are lists).
 
     Raises:
-        CodeError: the code does not define it, raises, does not end in time, or returns what JSON does not have.
+        CodeError: the code does not define it, raises, exceeds the time, or returns a value that JSON cannot represent.
     """
     task = json.dumps({"code": code, "function": function, "cases": [list(case) for case in cases]})
     with tempfile.TemporaryDirectory(prefix="oel-code-") as folder:

@@ -1,7 +1,7 @@
-"""The `python_code` suite: can the model still program? Small functions, run against cases in a sandbox.
+"""The `python_code` suite: small functions in Python, tested with cases in a sandbox.
 
-Forty tasks written for this project (`problems.jsonl`). They are an out-of-distribution measurement of what a
-distillation must not spoil, not a ranking of models.
+Forty tasks written for this project (`problems.jsonl`). An out-of-distribution measurement of forgetting, not a
+benchmark of models.
 """
 
 import re
@@ -33,9 +33,9 @@ class CodeOptions(Section):
     """Options of the `python_code` suite."""
 
     episodes: Count | None = None
-    """Problems asked, spread over all; null asks all 40."""
+    """Number of problems, spread over all; null for all 40."""
     seed: int = Field(default=42, ge=0)
-    """Of the sampling; the same in every round."""
+    """Seed of the sampling; the same in every round."""
     thinking: bool = False
     """Let the model think before it answers."""
     sampling: Sampling = Sampling(temperature=0.0, max_tokens=400)
@@ -101,7 +101,7 @@ class PythonCode:
         return len(self.asked)
 
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
-        """See `Suite.run`. A problem is passed when the function returns the expected value for every case."""
+        """See `Suite.run`. A problem is passed if the function returns the expected value for every case."""
         questions = tuple(
             Question(f"python-code-{problem.function}", problem.messages, number, self._seed(problem))
             for number, problem in enumerate(self.asked)
@@ -129,12 +129,12 @@ class PythonCode:
 
 
 def _same(value: Any, expected: Any) -> bool:
-    """Equal, and a truth value only to a truth value: 1 is no answer to a question of yes or no."""
+    """Equal values of the same kind: a number is not equal to a truth value."""
     return value == expected and isinstance(value, bool) == isinstance(expected, bool)
 
 
 def make_python_code(options: Mapping[str, Any], config: OelConfig) -> PythonCode:
-    """The suite. Raises ConfigError: an option is wrong, or more problems are asked for than there are."""
+    """The suite. ConfigError: an option is wrong, or exceeds the number of problems."""
     chosen = parse_options("python_code", CodeOptions, options)
     if chosen.episodes is not None and chosen.episodes > len(problems()):
         raise ConfigError(f"suite python_code: episodes is {chosen.episodes}, but there are {len(problems())} problems")

@@ -1,7 +1,7 @@
 """lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness). The only module that imports it.
 
-Its checkers score IF-Eval's answers, and its tasks give prompts and score answers of anything else. Generation is
-always a policy's, so samplers, seeds and records are the same as everywhere.
+Its checkers score IF-Eval's responses, and its tasks provide prompts and scores of other benchmarks. Generation always
+uses a policy, so samplers, seeds and records are the same as elsewhere.
 """
 
 import importlib.metadata
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checked:
-    """Which instructions of one prompt an answer followed."""
+    """The instructions of one prompt that a response followed."""
 
     strict: tuple[bool, ...]
     loose: tuple[bool, ...]
-    """After forgiving first and last lines and asterisks."""
+    """Ignoring first and last lines and asterisks."""
 
 
 def installed() -> bool:
-    """Whether the extra is there."""
+    """Whether the extra is installed."""
     return find_spec("lm_eval") is not None
 
 
@@ -44,7 +44,7 @@ def version() -> str:
 
 
 def require(suite: str) -> None:
-    """Raises ConfigError where the extra is not installed."""
+    """Raises ConfigError if the extra is not installed."""
     if not installed():
         raise ConfigError(f"suite {suite} needs lm-evaluation-harness: pip install 'oel[lm-eval]', or leave it out")
 
@@ -54,7 +54,7 @@ def require(suite: str) -> None:
 
 @cache
 def _checkers() -> Any:
-    """The harness's IF-Eval code, with what it would draw or download made certain beforehand."""
+    """The harness's IF-Eval code, without random arguments or downloads."""
     from oel_core.evaluation.harness.punkt import provide_punkt
 
     provide_punkt()
@@ -68,7 +68,7 @@ def _checkers() -> Any:
 
 @contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
-    """Checkers draw missing arguments from the global generator."""
+    """Seeds the global generator, which checkers use for missing arguments, and restores it."""
     state = random.getstate()
     random.seed(seed)
     try:
@@ -78,7 +78,7 @@ def _own_randomness(seed: int) -> Iterator[None]:
 
 
 def check_instructions(prompt: "IfevalPrompt", answer: str) -> Checked:
-    """Strict and loose verdict on every instruction, as the harness gives them.
+    """The harness's strict and loose verdict on every instruction.
 
     Raises:
         ConfigError: the harness does not know an instruction of the prompt.
@@ -105,22 +105,22 @@ def check_instructions(prompt: "IfevalPrompt", answer: str) -> Checked:
 
 @dataclass(frozen=True)
 class HarnessTask:
-    """One generative task of the harness: what is asked, how an answer ends, and what it is worth."""
+    """One generative task of the harness: its prompts, stop texts and scores."""
 
     name: str
     prompts: tuple[tuple[Message, ...], ...]
     numbers: tuple[int, ...]
-    """Number of each prompt's document."""
+    """Document number of each prompt."""
     sampling: Sampling
     until: tuple[str, ...]
-    """Texts that end an answer; they and what follows them are cut off."""
+    """Stop texts; a response is cut before the first one."""
     metrics: tuple[str, ...]
     """`metric,filter`; the first is the headline."""
     task: Any
     instances: tuple[Any, ...]
 
     def measure(self, position: int, answer: str) -> dict[str, Any]:
-        """`metric,filter` → value of one answer. Pure: asking again gives the same."""
+        """`metric,filter` → value of one response. Deterministic."""
         text = answer
         for stop in self.until:
             text = text.partition(stop)[0]
@@ -135,7 +135,7 @@ class HarnessTask:
         }
 
     def aggregate(self, values: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """`metric,filter` → the task's own figure over all answers."""
+        """`metric,filter` → the task's aggregate over all responses."""
         total = {}
         for name in values[0]:
             combine = self.task.aggregation().get(name.partition(",")[0], fmean)
@@ -160,11 +160,11 @@ def open_task(name: str, folder: str | None, subset: int | None) -> HarnessTask:
 
     Args:
         name: the harness's name of one task (not of a group).
-        folder: where task files of one's own lie.
-        subset: the first so many documents; None takes all.
+        folder: with further task files.
+        subset: number of documents from the first on; None for all.
 
     Raises:
-        ConfigError: not one generative task, or its data cannot be had.
+        ConfigError: not one generative task, or its data is not available.
     """
     task = _load(name, folder)
     _refuse_unusable(name, task)
@@ -214,7 +214,7 @@ def _refuse_unusable(name: str, task: Any) -> None:
 
 
 def _as_json(messages: Sequence[Any], add_generation_prompt: bool = True) -> str:
-    """The harness wants a string of a chat; policies want its messages."""
+    """The harness expects a chat as a string; policies need its messages."""
     plain = [message if isinstance(message, dict) else message.to_dict() for message in messages]
     return json.dumps({"messages": plain, "open": not add_generation_prompt})
 
@@ -229,7 +229,7 @@ def _messages(name: str, context: str) -> tuple[Message, ...]:
 
 
 def _sampling(generation: Mapping[str, Any]) -> Sampling:
-    """The task's own generation settings; what it does not say is greedy, up to 256 tokens, the harness's defaults."""
+    """The task's generation settings; defaults are the harness's: greedy, up to 256 tokens."""
     greedy = not generation.get("do_sample", False)
     return Sampling(
         temperature=0.0 if greedy else float(generation.get("temperature", 1.0)),

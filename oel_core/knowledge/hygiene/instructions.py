@@ -1,8 +1,8 @@
-"""Items that address the reader instead of describing the world: prompt injection.
+"""Detects prompt injection: items that address the reader instead of describing the environment.
 
 Patterns match folded text (`hygiene.text.readings`): lower case, one space between words. Knowledge is itself full of
-advice ("never step on H", "ignore the walls"), so a pattern needs what advice about a world does not have: talk of
-instructions, prompts, roles, chat markers, tools, or of the item itself.
+advice ("never step on H", "ignore the walls"), so a pattern requires what such advice does not contain: words about
+instructions, prompts, roles, chat markers, tools, or the item itself.
 """
 
 import base64
@@ -98,7 +98,7 @@ _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
 
 
 def instruction_reasons(text: str) -> list[str]:
-    """Why the text reads like instructions to its reader, each reason once; also looks into Base64."""
+    """Why the text looks like instructions to its reader, each reason once; also decodes Base64."""
     forms = readings(text)
     forms |= {form for hidden in _decoded(text) for form in readings(hidden)}
     found = [reason for reason, pattern in _COMPILED for form in forms if pattern.search(form)]
@@ -106,7 +106,7 @@ def instruction_reasons(text: str) -> list[str]:
 
 
 def _decoded(text: str) -> list[str]:
-    """What is written in Base64 within the text, where it is readable."""
+    """Readable Base64 content of the text, decoded."""
     found = []
     for match in _ENCODED.finditer(text):
         raw = match.group().rstrip("=")

@@ -1,4 +1,4 @@
-"""Secrets, personal data and links in a text: where they stand, so that a record of them can leave them out."""
+"""Secrets, personal data and links in a text, with their positions, so that records can leave them out."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from oel_core.config.knowledge import Check
 
 
 class Found(NamedTuple):
-    """One place in a text."""
+    """One match in a text."""
 
     check: Check
     what: str
@@ -59,7 +59,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{20,}")
 
 
 def private_data(text: str) -> Iterator[Found]:
-    """Secrets, personal data and links, in no order; places may overlap."""
+    """Secrets, personal data and links, in no particular order; matches may overlap."""
     for check, patterns in ((Check.SECRET, _SECRETS), (Check.LINK, _LINKS)):
         for what, pattern in patterns:
             yield from _found(check, what, pattern, text)
@@ -73,7 +73,7 @@ def private_data(text: str) -> Iterator[Found]:
 
 
 def blotted(text: str, found: Iterator[Found] | list[Found]) -> str:
-    """The text with secrets and personal data replaced by what they are."""
+    """The text with secrets and personal data replaced by their kind."""
     places = sorted((place for place in found if place.check is not Check.LINK), key=lambda place: place.start)
     parts, at = [], 0
     for place in places:
@@ -92,21 +92,21 @@ def _found(
 
 
 def luhn(text: str) -> bool:
-    """Whether the digits pass the check of ISO/IEC 7812 and are no run of one digit."""
+    """Whether the digits pass the check of ISO/IEC 7812 and are not all the same."""
     digits = [int(character) for character in text if character.isdigit()]
     doubled = [digit if place % 2 == 0 else sum(divmod(2 * digit, 10)) for place, digit in enumerate(reversed(digits))]
     return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and sum(doubled) % 10 == 0
 
 
 def iban(text: str) -> bool:
-    """Whether the check digits of ISO 13616 are right."""
+    """Whether the check digits of ISO 13616 are valid."""
     plain = text.replace(" ", "")
     turned = plain[4:] + plain[:4]
     return 15 <= len(plain) <= 34 and int("".join(str(int(character, 36)) for character in turned)) % 97 == 1
 
 
 def looks_random(token: str) -> bool:
-    """A long token of mixed kinds with the entropy of a key: more bits a character than words or boards have."""
+    """Whether a long token of mixed characters has the entropy of a key, which words and boards do not reach."""
     counts = Counter(token)
     bits = -sum(count / len(token) * math.log2(count / len(token)) for count in counts.values())
     digits = sum(character.isdigit() for character in token)

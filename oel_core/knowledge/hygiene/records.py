@@ -1,27 +1,27 @@
-"""What hygiene says about an item."""
+"""Records of the hygiene checks."""
 
 from oel_core.config.knowledge import Check
 from oel_core.types import Record
 
 
 class Flag(Record):
-    """One reason."""
+    """One reason for a flag."""
 
     check: Check
     detail: str
-    """In words, without the secret or the personal data itself."""
+    """As text, without the secret or the personal data itself."""
 
 
 class FlaggedItem(Record):
-    """One row of `flagged.jsonl`: a line of an item with what was found in it."""
+    """One row of `flagged.jsonl`: a flagged line of an item."""
 
     replica: int
     text: str
-    """As it was written, with secrets and personal data blotted out."""
+    """As written, with secrets and personal data replaced by their kind."""
     flags: tuple[Flag, ...]
     dropped: bool
     sources: tuple[str, ...]
-    """Ids of the trajectories that gave it."""
+    """Ids of the source trajectories."""
     round: int
     model: str
-    """The policy that wrote it."""
+    """The extractor's policy."""

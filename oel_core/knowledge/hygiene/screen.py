@@ -1,4 +1,4 @@
-"""All checks on one text, and what becomes of an item's lines."""
+"""All checks of a text, and the handling of flagged lines."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +12,7 @@ from oel_core.types import ExperienceItem
 
 
 def inspect(text: str, config: HygieneConfig) -> tuple[Flag, ...]:
-    """What one text is flagged for by itself, each reason once. Near-duplicates need others: see `screen`."""
+    """The flags of one text by itself, each reason once. Near-duplicates depend on other items: see `screen`."""
     plain = without_marker(text)
     found = [
         (Check.LENGTH, too_long(plain, config.max_words)),
@@ -29,10 +29,10 @@ def inspect(text: str, config: HygieneConfig) -> tuple[Flag, ...]:
 def screen(
     items: Iterable[ExperienceItem], known: Sequence[ExperienceItem], config: HygieneConfig, replica: int
 ) -> tuple[list[ExperienceItem], list[FlaggedItem]]:
-    """The items that go on to be merged, and everything that was flagged.
+    """The items that pass, and everything that was flagged.
 
-    Items of several lines (free text) are judged line by line; an item of which no line is left goes whole. Under
-    `drop` a near-duplicate becomes the earlier item's text, so that merging counts it and keeps its sources.
+    Items of several lines (free text) are checked line by line; an item without remaining lines is dropped. With `drop`
+    a near-duplicate is replaced by the earlier item's text, so that merging counts it and keeps its sources.
     """
     if config.policy == "off":
         return list(items), []
@@ -49,7 +49,7 @@ def screen(
 def _screened(
     item: ExperienceItem, known: Sequence[ExperienceItem], config: HygieneConfig, replica: int
 ) -> tuple[list[str], list[FlaggedItem]]:
-    """The lines of the item that stay, and what was flagged in it."""
+    """The remaining lines of the item, and its flags."""
     lines = item.text.splitlines() or [item.text]
     flags = [inspect(line, config) for line in lines]
     across = inspect(item.text, config.model_copy(update={"max_words": 10**9})) if len(lines) > 1 else ()
@@ -70,7 +70,7 @@ def _screened(
 
 
 def _twin(line: str, known: Sequence[ExperienceItem], config: HygieneConfig) -> ExperienceItem | None:
-    """An earlier item that says the same in other words. An exact duplicate is left to merging."""
+    """An earlier item with the same meaning in other words. Exact duplicates are left to merging."""
     if Check.NEAR_DUPLICATE not in config.checks:
         return None
     text = " ".join(line.split())

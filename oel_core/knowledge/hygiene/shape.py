@@ -1,4 +1,4 @@
-"""What an item looks like: its length, its script, what it hides, and whether it has been said before."""
+"""Checks of an item's form: length, script, hidden characters, repetition, and near-duplicates."""
 
 import re
 import unicodedata
@@ -41,7 +41,7 @@ def too_long(text: str, max_words: int) -> str | None:
 
 
 def repetitive(text: str) -> str | None:
-    """Why the text says the same over and over, or None. Short texts never do."""
+    """Why the text is repetitive, or None. Short texts never are."""
     words = WORD.findall(folded(without_marker(text)))
     if len(words) < 12:
         return None
@@ -54,7 +54,7 @@ def repetitive(text: str) -> str | None:
 
 
 def foreign_script(text: str, scripts: tuple[str, ...]) -> str | None:
-    """Which scripts are not among those wanted, or which word mixes look-alikes, or None."""
+    """Scripts that are not allowed, or a word with mixed look-alike letters, or None."""
     letters = Counter(script for script in map(script_of, without_marker(text)) if script)
     total = sum(letters.values())
     wrong = {script: count for script, count in letters.items() if script not in scripts}
@@ -68,7 +68,7 @@ def foreign_script(text: str, scripts: tuple[str, ...]) -> str | None:
 
 
 def hidden_text(text: str) -> str | None:
-    """Which characters show nothing or reorder what is shown, or None."""
+    """Invisible characters or characters that reorder text, or None."""
     for character in text:
         category = unicodedata.category(character)
         if (category in ("Cf", "Co", "Cn", "Cs") and character != "\u200d") or (
@@ -81,12 +81,12 @@ def hidden_text(text: str) -> str | None:
 
 
 def near_duplicate(text: str, other: str, threshold: float) -> bool:
-    """Whether `text` says what `other` says in almost the same words.
+    """Whether `text` and `other` have the same meaning in almost the same words.
 
-    Items about a world often differ in one sign or one word that matters ("'H' is deadly", "'K' is deadly"). So three
-    things are asked for: the same quoted signs, numbers, single letters and negations in the same order; no content
-    word on one side that the other lacks, in both directions; and a Jaccard similarity of their word pairs (shingles
-    of two) of at least `threshold`.
+    Items about an environment often differ in one symbol or word that matters ("'H' is deadly", "'K' is deadly"). So
+    three conditions are required: the same quoted symbols, numbers, single letters and negations in the same order; no
+    content word that only one side has; and a Jaccard similarity of their word pairs (2-shingles) of at least
+    `threshold`.
     """
     ours, theirs = _words(text), _words(other)
     if _telling(text, ours) != _telling(other, theirs):
@@ -107,7 +107,7 @@ def _stem(word: str) -> str:
 
 
 def _telling(text: str, words: list[str]) -> tuple[list[str], list[str]]:
-    """Quoted signs and capitals that stand alone (but for a first "A"); negations, numbers and single letters."""
+    """Quoted symbols and single capitals (except a first "A"); negations, numbers and single letters."""
     plain = without_marker(text)
     signs = [unicodedata.normalize("NFKC", sign) for sign in _QUOTED.findall(plain)]
     signs += [word for place, word in enumerate(WORD.findall(plain)) if len(word) == 1 and word.isupper() and place]

@@ -1,4 +1,4 @@
-"""Text as it is meant to be read, whatever was done to hide it: folding of look-alikes, spacing and invisible marks."""
+"""Normalises text against obfuscation: folds look-alikes, spacing and invisible characters."""
 
 import re
 import unicodedata
@@ -19,7 +19,7 @@ def without_marker(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """Compatibility forms, look-alikes, case, accents, invisible characters and runs of white space made one."""
+    """Compatibility forms, look-alikes, case, accents, invisible characters and runs of white space normalised."""
     visible = "".join(
         character
         for character in unicodedata.normalize("NFKD", text)
@@ -29,14 +29,14 @@ def folded(text: str) -> str:
 
 
 def readings(text: str) -> set[str]:
-    """The folded text, the same with letters that stand apart joined, and with digits read as letters."""
+    """The folded text, the same with spaced-out letters joined, and with digits read as letters."""
     plain = folded(text)
     joined = _SPACED.sub(lambda found: re.sub(r"[ .\-_*|]", "", found.group()), plain)
     return {plain, joined, joined.translate(_LEET)}
 
 
 def script_of(character: str) -> str:
-    """The script of a letter in lower case, like `latin`; empty for what is no letter."""
+    """The script of a letter in lower case, like `latin`; empty for other characters."""
     if not character.isalpha():
         return ""
     return unicodedata.name(character, "unknown").split()[0].lower()

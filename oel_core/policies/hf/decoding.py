@@ -1,7 +1,7 @@
-"""The decode loop: prompts in, sampled responses out, with nothing of a policy around it.
+"""The decode loop: prompts in, sampled responses out.
 
-Rows are padded on the left, answered in one batch, and leave the batch in halves as they finish. Student rollouts of
-the distillation use the same function, so what is trained on is drawn exactly like what is played.
+Prompts are left-padded and decoded in one batch, which is halved as sequences finish. Student rollouts of the
+distillation use the same function, so training samples and played responses have the same distribution.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,32 +19,32 @@ from oel_core.models.attention import attention_set_to
 from oel_core.policies.hf.grouped_attention import NAME as GROUPED
 from oel_core.policies.hf.prefill import NOT_FINITE, Prefilled, cached_rows, prefill
 from oel_core.policies.hf.prefix_cache import PrefillCache, PrefixCache
-from oel_core.policies.sampling import draw, uniforms
+from oel_core.policies.sampling import sample_tokens, uniforms
 
 
 @dataclass
-class _Live:
+class _DecodingState:
     """Decoding state of unfinished sequences.
 
     Shapes: rows, token (live,), mask (live, whole length), uniform (live, max_tokens).
     """
 
     rows: torch.Tensor
-    """Position of each live row among the prompts."""
+    """Index of each unfinished sequence among the prompts."""
     mask: torch.Tensor
-    """1 where a key is real; the columns of tokens to come are 1 already and cut off by whoever reads."""
+    """1 where a key is real; columns of future tokens are already 1 and are cut off by the reader."""
     positions: torch.Tensor
-    """Position of the next token of each row, padding not counted."""
+    """Position id of the next token of each row, without padding."""
     uniform: torch.Tensor
     cache: DynamicCache
 
     @property
     def can_shrink(self) -> bool:
-        """Whether rows can be dropped; transformers gives recurrent states no way to."""
+        """Whether rows can be dropped; transformers does not support that for recurrent states."""
         return all(hasattr(layer, "batch_select_indices") for layer in self.cache.layers)
 
     def keep(self, chosen: torch.Tensor) -> None:
-        """Drops all rows but `chosen` (indices into the live rows)."""
+        """Drops all rows except `chosen` (indices into the live rows)."""
         self.rows, self.mask = self.rows[chosen], self.mask[chosen]
         self.positions, self.uniform = self.positions[chosen], self.uniform[chosen]
         self.cache.batch_select_indices(chosen)
@@ -52,7 +52,7 @@ class _Live:
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """The model without dropout, put back afterwards."""
+    """Eval mode during the block; restores the previous mode."""
     training = model.training
     model.eval()
     try:
@@ -61,10 +61,10 @@ def evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def _start(read: Prefilled, seeds: Sequence[int], max_tokens: int) -> _Live:
-    """The state of a batch whose prompts are read, all of it unfinished."""
+def _start(read: Prefilled, seeds: Sequence[int], max_tokens: int) -> _DecodingState:
+    """The state of a prefilled batch, with all sequences unfinished."""
     rows, device = len(read.mask), read.mask.device
-    return _Live(
+    return _DecodingState(
         rows=torch.arange(rows, device=device),
         mask=torch.cat([read.mask, read.mask.new_ones(rows, max_tokens)], dim=1),
         positions=read.positions,
@@ -73,8 +73,8 @@ def _start(read: Prefilled, seeds: Sequence[int], max_tokens: int) -> _Live:
     )
 
 
-def _advance(model: Any, live: _Live, token: torch.Tensor) -> torch.Tensor:
-    """Feeds one token a row, (live,), and returns the logits of the next, (live, vocabulary)."""
+def _advance(model: Any, live: _DecodingState, token: torch.Tensor) -> torch.Tensor:
+    """Forwards one token per row, (live,), and returns the next logits, (live, vocabulary)."""
     known = live.cache.get_seq_length() + 1
     logits: torch.Tensor = model(
         input_ids=token[:, None],
@@ -88,14 +88,18 @@ def _advance(model: Any, live: _Live, token: torch.Tensor) -> torch.Tensor:
 
 
 def _ids(drawn: torch.Tensor) -> list[list[int]]:
-    """Responses so far; what is not drawn is -1."""
+    """The responses so far; -1 for tokens that are not sampled yet."""
     return [[token for token in row if token >= 0] for row in drawn.tolist()]
 
 
-def _hold(
-    held: PrefixCache, live: _Live, ended: torch.Tensor, prompts: Sequence[tuple[int, ...]], drawn: torch.Tensor
+def _cache_ended(
+    held: PrefixCache,
+    live: _DecodingState,
+    ended: torch.Tensor,
+    prompts: Sequence[tuple[int, ...]],
+    drawn: torch.Tensor,
 ) -> None:
-    """Keeps keys and values of the live rows `ended` (indices); `prompts` and `drawn` are the whole batch's."""
+    """Caches keys and values of the live rows `ended` (indices); `prompts` and `drawn` are the whole batch's."""
     if not held.capacity:
         return
     responses = _ids(drawn[live.rows[ended]])
@@ -117,15 +121,15 @@ def sample_responses(
 ) -> list[list[int]]:
     """One response for each prompt; a stop token ends a response and is its last id.
 
-    A row's draws depend on its seed alone. Its logits depend on the batch and on `held.sequences` only through
+    Sampling of a row depends on its seed alone. Its logits depend on the batch and on `held.sequences` only through
     rounding, and the same of both gives the same bytes. Prompts must not be empty; a response has 1 to
     `sampling.max_tokens` ids.
 
     Args:
-        held: keys and values that this model computed with these weights; those of this batch are added.
+        held: keys and values computed earlier with these weights; those of this batch are added.
 
     Raises:
-        PolicyError: the model gives logits that are not finite.
+        PolicyError: the model's logits are not finite.
     """
     if not prompt_ids:
         return []
@@ -134,29 +138,31 @@ def sample_responses(
     with evaluating(model), attention_set_to(model, GROUPED, instead_of="sdpa"):
         read = prefill(model, prompts, pad_id, room, held)
         live = _start(read, seeds, sampling.max_tokens)
-        drawn = _decode(model, read.logits, live, sampling, stop_ids, partial(_hold, held.sequences, prompts=prompts))
+        drawn = _decode(
+            model, read.logits, live, sampling, stop_ids, partial(_cache_ended, held.sequences, prompts=prompts)
+        )
     return _ids(drawn)
 
 
 def _decode(
     model: Any,
     logits: torch.Tensor,
-    live: _Live,
+    live: _DecodingState,
     sampling: Sampling,
     stop_ids: Collection[int],
     hold: Callable[..., None],
 ) -> torch.Tensor:
-    """Draws and feeds tokens until every row has ended. Returns ids, (rows, max_tokens), -1 behind a response.
+    """Samples and forwards tokens until every row has ended. Returns ids, (rows, max_tokens), -1 after a response.
 
     Args:
-        hold: called with the state, indices of rows that are about to leave it, and the ids drawn so far.
+        hold: called with the state, the indices of rows about to be dropped, and the ids sampled so far.
     """
     drawn = torch.full((len(logits), sampling.max_tokens), -1, device=logits.device)
     stops = torch.tensor(sorted(stop_ids), device=logits.device)
     unfinished = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
     for step in range(sampling.max_tokens):
         broken = unfinished & ~logits[:, 0].isfinite()  # a state that is not finite spoils all of its logits
-        token = draw(logits, live.uniform[:, step], sampling)
+        token = sample_tokens(logits, live.uniform[:, step], sampling)
         drawn[live.rows[unfinished], step] = token[unfinished]
         unfinished &= ~torch.isin(token, stops)
         still, spoilt = torch.stack([unfinished.sum(), broken.sum()]).tolist()

@@ -1,8 +1,8 @@
-"""Attention of one new token a row, without a copy of keys and values for every query head.
+"""Decoding attention for grouped-query models, without repeating keys and values for every query head.
 
 transformers repeats keys and values where several query heads share one (grouped-query attention, arXiv 2305.13245) and
-padding needs a mask. One query a row can as well be read as several queries of one head: the same products, nothing
-copied.
+padding needs a mask. With one query token per row, the query heads of a group can be treated as several queries of one
+head: the same products without a copy.
 """
 
 from typing import Any
@@ -27,10 +27,10 @@ def attend(
     scaling: float | None = None,
     **other: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function; whatever is not one query a row goes to transformers' own.
+    """The attention function; inputs with more than one query per row use transformers' own.
 
     Shapes: query (rows, Hq, n, D), key and value (rows, Hk, length, D), Hq a multiple of Hk, mask (rows, 1, n, length);
-    gives (rows, n, Hq, D).
+    returns (rows, n, Hq, D).
     """
     rows, heads, queries, width = query.shape
     shared = key.shape[1]

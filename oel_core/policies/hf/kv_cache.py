@@ -1,4 +1,4 @@
-"""Keys and values with room for tokens to come, so that a token writes its own place instead of copying all others."""
+"""A KV cache with preallocated capacity: a new token is written in place instead of copying all earlier ones."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ GROWTH = 1.25
 """How much longer the room gets when it is full: what is copied over all growths is a few times the final length."""
 
 
-class RoomyLayer(DynamicLayer):
-    """One layer's keys and values, (rows, heads, length, width) each, at the beginning of a longer room.
+class PreallocatedLayer(DynamicLayer):
+    """One layer's keys and values, (rows, heads, length, width) each, at the start of a larger buffer.
 
     Args:
-        longest: tokens that will never be exceeded; no room is made beyond them.
+        longest: maximum length, tokens; limits the buffer.
     """
 
     def __init__(self, longest: int) -> None:
@@ -25,7 +25,7 @@ class RoomyLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Adds new tokens and gives all there are."""
+        """Appends new tokens and returns all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         old = self.get_seq_length()
@@ -38,7 +38,7 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def _room(self, like: Tensor, held: Tensor | None, length: int) -> Tensor:
-        """Room for `length` tokens and more, with those that are held at its beginning."""
+        """A buffer for at least `length` tokens, with the existing ones copied to its start."""
         size = max(length, min(self._longest, int(length * GROWTH)))
         room = like.new_empty((*like.shape[:-2], size, like.shape[-1]))
         if held is not None and held.numel():
@@ -46,18 +46,19 @@ class RoomyLayer(DynamicLayer):
         return room
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """See `DynamicLayer`; room is made anew by the next token."""
+        """See `DynamicLayer`; the next token allocates a new buffer."""
         super().batch_repeat_interleave(repeats)
         self._rooms = None
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """See `DynamicLayer`; room is made anew by the next token."""
+        """See `DynamicLayer`; the next token allocates a new buffer."""
         super().batch_select_indices(indices)
         self._rooms = None
 
 
-def roomy_cache(config: Any, longest: int) -> DynamicCache:
-    """An empty cache for a model; layers that keep less than everything (windows, states) stay transformers' own."""
+def preallocated_cache(config: Any, longest: int) -> DynamicCache:
+    """An empty cache for a model; layers with partial caches (sliding windows, recurrent states) stay transformers'
+    own."""
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer(longest) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [PreallocatedLayer(longest) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

@@ -23,16 +23,16 @@ def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[
 
 
 class TransformersPolicy:
-    """Batched generation with left padding; each request is drawn by its own seed.
+    """Batched generation with left padding; each request is sampled with its own seed.
 
-    An adapter in float32 is merged into the weights for speed; in bfloat16 it stays beside them, because its small
-    steps would be rounded away.
+    A float32 adapter is merged into the weights for speed; a bfloat16 adapter is not, because its small updates would
+    be rounded away.
     """
 
     reproducible = True
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, name: str) -> None:
-        """`name` is what records say. Raises PolicyError without a chat template or an end token."""
+        """`name` is used in records. Raises PolicyError without a chat template or an end token."""
         self.name = name
         self.batch_size = config.batch_size
         self.closed = False
@@ -51,20 +51,20 @@ class TransformersPolicy:
         return cls(model, tokenizer, config, checkpoint_name(path))
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answers in the order of the requests, `batch_size` of them at a time.
+        """Completions in the order of the requests, `batch_size` of them at a time.
 
         Raises:
             PromptTooLongError: some prompts leave no room for `sampling.max_tokens`; nothing was generated.
-            PolicyError: the policy was closed, or the model gives logits that are not finite.
+            PolicyError: the policy was closed, or the model's logits are not finite.
         """
         return self.generate_with(self._held, requests, sampling)
 
     def session(self) -> "Session":
         """See `SessionPolicy.session`."""
-        return Session(self, PrefillCache(self._held.beginnings, PrefixCache(self._capacity)))
+        return Session(self, PrefillCache(self._held.prefixes, PrefixCache(self._capacity)))
 
     def generate_with(self, held: PrefillCache, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """As `generate`, with keys and values that this policy computed before. Raises as `generate`."""
+        """As `generate`, starting from cached keys and values of this policy. Raises as `generate`."""
         if self.closed:
             raise PolicyError(f"{self.name} was closed: load it again")
         prompts = [self._chat.prompt_ids(request.messages) for request in requests]
@@ -79,11 +79,11 @@ class TransformersPolicy:
         return completions
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a plain text, without chat markup."""
+        """Number of tokens of a text, without chat markup."""
         return len(self._chat.encode(text))
 
     def close(self) -> None:
-        """Lets go of the weights, and of keys and values."""
+        """Releases the weights and the KV cache."""
         self.closed = True
         self._model, self._held = None, PrefillCache()
 

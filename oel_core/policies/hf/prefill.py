@@ -1,4 +1,4 @@
-"""Prefill of a batch of prompts: what they share, and what earlier calls left, is not computed again."""
+"""Prefill of a batch of prompts; common prefixes and cached prefixes are not recomputed."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from oel_core.errors import PolicyError
-from oel_core.policies.hf.kv_cache import RoomyLayer, roomy_cache
+from oel_core.policies.hf.kv_cache import PreallocatedLayer, preallocated_cache
 from oel_core.policies.hf.prefix_cache import CachedSequence, PrefillCache, PrefixCache, Reused, common_length
 
 WORTH_SHARING = 8
@@ -24,19 +24,19 @@ NOT_FINITE = "the model's logits are not finite: its weights are damaged, or its
 
 @dataclass(frozen=True)
 class Prefilled:
-    """A batch whose prompts are read."""
+    """A prefilled batch."""
 
     logits: Tensor
-    """Of every row's first response token, (rows, vocabulary)."""
+    """At the last prompt token of every row, (rows, vocabulary)."""
     cache: DynamicCache
     mask: Tensor
     """1 where a column of the cache holds a token of the row, (rows, columns) int64."""
     positions: Tensor
-    """Position of the next token of each row, padding not counted, (rows,)."""
+    """Position id of the next token of each row, without padding, (rows,)."""
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask, both (rows, longest prompt) int64, prompts at the right edge."""
+    """Left-padded ids and mask, both (rows, longest prompt) int64."""
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
@@ -44,13 +44,13 @@ def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Ten
 
 
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Leading ids that all prompts have in common, leaving each at least one id of its own."""
+    """Length of the common prefix of all prompts, leaving each at least one token of its own."""
     ordered = sorted(map(list, prompts))  # what the first and the last share, all share
     return min(common_length(ordered[0], ordered[-1]), min(map(len, prompts)) - 1)
 
 
 def prefill(model: Any, prompts: Prompts, pad_id: int, room: int, held: PrefillCache) -> Prefilled:
-    """Reads the prompts of a batch.
+    """Prefills a batch of prompts.
 
     Rows start from `held.given`, else from the longest beginnings in `held.sequences` or, where that spares more, from
     what groups of prompts share, or from what all share. Which of them, and so every bit of the result, depends on the
@@ -59,12 +59,12 @@ def prefill(model: Any, prompts: Prompts, pad_id: int, room: int, held: PrefillC
     beginning and the rest would fall into their windows.
 
     Args:
-        room: tokens that a sequence will not exceed; the cache is laid out for them.
+        room: maximum sequence length, tokens; the cache is allocated for it.
 
     Raises:
-        PolicyError: the model gives logits that are not finite.
+        PolicyError: the model's logits are not finite.
     """
-    cache = roomy_cache(model.config, room)
+    cache = preallocated_cache(model.config, room)
     starts = _starts(model, prompts, held) if _can_be_cut(cache) else [None] * len(prompts)
     return _read_rest(model, prompts, pad_id, cache, _load(cache, starts, model.device))
 
@@ -76,7 +76,7 @@ def cached_rows(
 
     Args:
         mask: as `Prefilled.mask`, for all rows of the cache.
-        ids: tokens of each chosen row. Columns beyond them are left out, as are ids that were not fed to the model.
+        ids: tokens of each chosen row. Other columns are left out, as are ids that were not fed to the model.
     """
     if not _can_be_cut(cache):
         return []
@@ -90,11 +90,11 @@ def cached_rows(
 
 
 def _can_be_cut(cache: DynamicCache) -> bool:
-    return bool(cache.layers) and all(isinstance(layer, RoomyLayer) for layer in cache.layers)
+    return bool(cache.layers) and all(isinstance(layer, PreallocatedLayer) for layer in cache.layers)
 
 
 def _starts(model: Any, prompts: Prompts, held: PrefillCache) -> list[Reused | None]:
-    """What each row starts from; None where that is nothing."""
+    """The cached prefix that each row starts from, or None."""
     shared = shared_prefix(prompts) if len(prompts) > 1 else 0
     shared = shared if shared >= WORTH_SHARING else 0
     plain = _cost(prompts, [shared] * len(prompts), {tuple(prompts[0][:shared])})
@@ -106,10 +106,10 @@ def _starts(model: Any, prompts: Prompts, held: PrefillCache) -> list[Reused | N
         held.sequences.drop(start.sequence.ids for start in earlier if start)  # the rows, read on, take their places
         return earlier
     lengths = _branches(prompts, shared)
-    beginnings = {prompt[:length] for prompt, length in zip(prompts, lengths, strict=True)}
-    if plain - _cost(prompts, lengths, beginnings) < WORTH_REUSING:
-        lengths, beginnings = [shared] * len(prompts), {prompts[0][:shared]}
-    read = {ids: _beginning(model, ids, held.beginnings) for ids in sorted(beginnings) if ids}
+    prefixes = {prompt[:length] for prompt, length in zip(prompts, lengths, strict=True)}
+    if plain - _cost(prompts, lengths, prefixes) < WORTH_REUSING:
+        lengths, prefixes = [shared] * len(prompts), {prompts[0][:shared]}
+    read = {ids: _cached_prefix(model, ids, held.prefixes) for ids in sorted(prefixes) if ids}
     starts = [(read.get(prompt[:length]), length) for prompt, length in zip(prompts, lengths, strict=True)]
     return [Reused(sequence, length) if sequence else None for sequence, length in starts]
 
@@ -124,13 +124,14 @@ def _longest_given(given: Collection[CachedSequence], prompt: tuple[int, ...]) -
 def _cost(prompts: Prompts, lengths: Sequence[int], beginnings: Collection[Sequence[int]]) -> float:
     """Tokens that are read for each row: its share of the beginnings, and the longest rest, to which all are padded."""
     rest = max(len(prompt) - length for prompt, length in zip(prompts, lengths, strict=True))
-    return sum(map(len, beginnings)) / len(prompts) + rest
+    return sum(map(len, prefixes)) / len(prompts) + rest
 
 
 def _branches(prompts: Prompts, shared: int) -> list[int]:
-    """How much each row begins alike with others, which need not be all: the grouping with the least `_cost`.
+    """Length of the prefix that each row shares with other rows (not necessarily all), by the grouping with least
+    `_cost`.
 
-    In lexicographic order rows that begin alike are neighbours, and a group is a run of them.
+    In lexicographic order rows with a common prefix are neighbours, and a group is a run of them.
     """
     order = sorted(range(len(prompts)), key=lambda row: prompts[row])
     alike = [common_length(prompts[one], prompts[other]) for one, other in pairwise(order)]
@@ -150,11 +151,11 @@ def _branches(prompts: Prompts, shared: int) -> list[int]:
     return best
 
 
-def _beginning(model: Any, ids: tuple[int, ...], held: PrefixCache) -> CachedSequence:
-    """Keys and values of a beginning, read alone: they are a function of its ids and the weights."""
-    found = held.exactly(ids)
+def _cached_prefix(model: Any, ids: tuple[int, ...], held: PrefixCache) -> CachedSequence:
+    """Keys and values of a prefix, computed alone: they depend on its ids and the weights only."""
+    found = held.get(ids)
     if found is None:
-        cache = roomy_cache(model.config, len(ids))
+        cache = preallocated_cache(model.config, len(ids))
         model(
             input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
         )
@@ -165,7 +166,7 @@ def _beginning(model: Any, ids: tuple[int, ...], held: PrefixCache) -> CachedSeq
 
 
 def _load(cache: DynamicCache, starts: Sequence[Reused | None], device: torch.device) -> Tensor:
-    """Puts the rows' beginnings at the right edge of the cache's first columns. Returns the mask of these."""
+    """Copies the rows' prefixes to the right edge of the cache's first columns. Returns the mask of these."""
     lengths = torch.tensor([start.length if start else 0 for start in starts], device=device)
     width = int(lengths.max())
     some = next((start.sequence for start in starts if start), None)
@@ -176,7 +177,7 @@ def _load(cache: DynamicCache, starts: Sequence[Reused | None], device: torch.de
 
 
 def _rows(some: CachedSequence, starts: Sequence[Reused | None], layer: int, part: int, width: int) -> Tensor:
-    """Keys (part 0) or values (1) of one layer, (rows, heads, width tokens, width of a head), zeros as padding."""
+    """Keys (part 0) or values (1) of one layer, (rows, heads, width tokens, head width), padded with zeros."""
     like = some.layers[layer][part]
     if all(start and start.sequence is some and start.length == width for start in starts):
         return like[:, :width].expand(len(starts), -1, -1, -1)
@@ -188,9 +189,9 @@ def _rows(some: CachedSequence, starts: Sequence[Reused | None], layer: int, par
 
 
 def _read_rest(model: Any, prompts: Prompts, pad_id: int, cache: DynamicCache, known: Tensor) -> Prefilled:
-    """Reads what the cache lacks of each prompt.
+    """Prefills the part of each prompt that is not cached.
 
-    Padding stands between what is known of a row and the rest of it, so that all rows end together.
+    Padding is placed between a row's cached prefix and the rest, so that all rows end at the same column.
     """
     rest = [prompt[length:] for prompt, length in zip(prompts, known.sum(-1).tolist(), strict=True)]
     ids, mask = (part.to(model.device) for part in pad_left(rest, pad_id))

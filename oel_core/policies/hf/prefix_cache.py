@@ -1,4 +1,4 @@
-"""Keys and values of token sequences that later prompts may begin with, found by token ids."""
+"""KV caches of token sequences, found by the longest common prefix of token ids."""
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
@@ -16,7 +16,7 @@ BEGINNINGS_SHARE = 8
 
 @dataclass(frozen=True, eq=False)
 class CachedSequence:
-    """Keys and values of a token sequence, from its first token on. Nobody writes to them."""
+    """Keys and values of a token sequence from its first token on; read-only."""
 
     ids: tuple[int, ...]
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -32,16 +32,16 @@ class Reused:
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """Leading ids that two sequences have in common."""
+    """Length of the common prefix of two sequences."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 class PrefixCache:
-    """Cached sequences, of which the least recently used are dropped.
+    """Cached sequences with LRU eviction.
 
     Args:
-        capacity: most tokens of all sequences together; 0 keeps none.
+        capacity: maximum tokens of all sequences together; 0 disables the cache.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -52,7 +52,7 @@ class PrefixCache:
         self._sorted: list[tuple[int, ...]] = []
 
     def put(self, sequence: CachedSequence) -> None:
-        """Holds a sequence, unless it alone is longer than the capacity."""
+        """Adds a sequence, unless it alone is longer than the capacity."""
         ids = sequence.ids
         self.drop([ids])
         if not 0 < len(ids) <= self.capacity:
@@ -64,21 +64,21 @@ class PrefixCache:
             self.drop([next(iter(self._by_use))])
 
     def drop(self, sequences: Iterable[tuple[int, ...]]) -> None:
-        """Forgets sequences by their ids; those that are not held are none of its business."""
+        """Removes sequences by their ids; unknown ids are ignored."""
         for ids in sequences:
             if self._by_use.pop(ids, None) is not None:
                 del self._sorted[bisect_left(self._sorted, ids)]
                 self.tokens -= len(ids)
 
-    def exactly(self, ids: tuple[int, ...]) -> CachedSequence | None:
-        """The sequence of these very ids, if it is held."""
+    def get(self, ids: tuple[int, ...]) -> CachedSequence | None:
+        """The cached sequence with exactly these ids, or None."""
         found = self._by_use.get(ids)
         if found is not None:
             self._by_use.move_to_end(ids)
         return found
 
     def longest(self, ids: tuple[int, ...]) -> Reused | None:
-        """The longest beginning of `ids` that a held sequence begins with too; its last id is left to be read."""
+        """The longest prefix of `ids` that a cached sequence has; excludes the last id, which a forward needs."""
         at = bisect_left(self._sorted, ids)  # in lexicographic order the longest common beginning is a neighbour's
         shared = {near: common_length(near, ids[:-1]) for near in self._sorted[max(0, at - 1) : at + 1]}
         best = max(shared, key=lambda near: shared[near], default=None)
@@ -90,15 +90,15 @@ class PrefixCache:
 
 @dataclass(frozen=True)
 class PrefillCache:
-    """What the prefills of one model, its weights unchanged, may start from.
+    """What the prefills of one model may reuse while its weights are unchanged.
 
-    A beginning is read alone, whoever needs it, so its keys and values follow from its ids, and whether it is held
-    changes no bit of a result. A sequence has those that its batches gave it, so sequences may be held only among calls
-    that are always repeated together.
+    Prefixes are computed alone, so their keys and values depend on their ids only, and whether one is cached changes no
+    result. A sequence's keys and values depend on its batches, so sequences may be cached only among calls that are
+    always repeated together.
     """
 
-    beginnings: PrefixCache = field(default_factory=lambda: PrefixCache(0))
-    """What several prompts begin with."""
+    prefixes: PrefixCache = field(default_factory=lambda: PrefixCache(0))
+    """Common prefixes of several prompts."""
     sequences: PrefixCache = field(default_factory=lambda: PrefixCache(0))
     """Prompts with their responses."""
     given: Sequence[CachedSequence] = ()
@@ -111,9 +111,9 @@ class PrefillCache:
 
 
 def default_capacity(model: Any) -> int:
-    """Tokens whose keys and values take half as much memory as the model's weights, or `LEAST_BYTES`.
+    """Number of tokens whose keys and values take half as much memory as the model's weights, at least `LEAST_BYTES`.
 
-    A function of the model alone: what is held must not depend on the memory that happens to be free.
+    Depends on the model alone: the cached contents must not depend on the free memory.
     """
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads

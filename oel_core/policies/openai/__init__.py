@@ -1,1 +1,1 @@
-"""The policy behind a server of the OpenAI API."""
+"""The policy for servers with the OpenAI API."""

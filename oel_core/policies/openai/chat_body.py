@@ -1,4 +1,4 @@
-"""A conversation as the body of a chat completions request."""
+"""Builds the body of a chat completions request."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from oel_core.types import Message, Tool, ToolCall
 
 
 def chat_body(model: str, messages: Sequence[Message]) -> dict[str, Any]:
-    """Model, messages and tools. The server's template reads the texts, so control tokens in them are made harmless."""
+    """Model, messages and tools. The server applies its template to the texts, so control tokens in them are defused."""
     body: dict[str, Any] = {"model": model, "messages": [_message(message) for message in messages]}
     tools = [_tool(tool) for message in messages for tool in message.tools]
     return body | {"tools": tools} if tools else body

@@ -1,7 +1,7 @@
-"""HTTP to a model server: bounded concurrency, a rate limit, retries with back-off, and one error type a cause.
+"""HTTP client of a model server: bounded concurrency, rate limit, retries with back-off, and typed errors.
 
-What another attempt may cure is tried again: no connection, a time-out, 408, 425, 429, 5xx, and an answer that is not
-the JSON it should be. `Retry-After` is honoured and holds back every request, not only the one it answered.
+Retried: connection errors, time-outs, 408, 425, 429, 5xx, and responses that are not the expected JSON. `Retry-After`
+pauses all requests, not only the one it answered.
 """
 
 import asyncio
@@ -38,15 +38,15 @@ RETRIED = frozenset({408, 425, 429})
 
 
 class ServerRefusal(PolicyError):
-    """The server answered that it will not: a 4xx that another attempt cannot cure."""
+    """A 4xx response that a retry cannot fix."""
 
     def __init__(self, status: int, said: str, where: str) -> None:
         self.status, self.said = status, said
         super().__init__(f"{where} answered {status}: {said}")
 
 
-class _Again(Exception):
-    """This attempt failed; another may not. `wait_s` is what the server asked for."""
+class _RetryableError(Exception):
+    """A failed attempt that may be retried. `wait_s` is the server's `Retry-After`."""
 
     def __init__(self, why: str, wait_s: float | None = None) -> None:
         super().__init__(why)
@@ -55,26 +55,26 @@ class _Again(Exception):
 
 @dataclass
 class Pace:
-    """When the next request may leave: never closer than the rate limit, never before a pause is over."""
+    """Times of the next requests: at least the rate limit's interval apart, and after the end of a pause."""
 
     interval_s: float = 0.0
-    """Between two departures."""
+    """Seconds between two requests."""
     _free_at: float = field(default=0.0, init=False)
     _held_until: float = field(default=0.0, init=False)
 
     def slot(self) -> float:
-        """Takes the next departure, a reading of `time.monotonic`."""
+        """Reserves the next start time, a value of `time.monotonic`."""
         departure = max(time.monotonic(), self._free_at)
         self._free_at = departure + self.interval_s
         return departure
 
     def pause(self, seconds: float) -> None:
-        """Lets nothing leave for so long, nor what has a departure already."""
+        """Delays all requests that have not started, also those with a reserved time."""
         self._held_until = max(self._held_until, time.monotonic() + seconds)
         self._free_at = max(self._free_at, self._held_until)
 
-    async def depart(self) -> None:
-        """Waits until a request may leave. One that a pause has overtaken takes another departure behind it."""
+    async def wait_turn(self) -> None:
+        """Waits until a request may start. If a pause began meanwhile, reserves a new time after it."""
         departure = -1.0
         while departure < self._held_until:
             departure = self.slot()
@@ -82,7 +82,7 @@ class Pace:
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Seconds that a `Retry-After` header asks for (a number, or an HTTP date); None when it says nothing usable."""
+    """Seconds of a `Retry-After` header (a number or an HTTP date); None if it is not usable."""
     if header is None:
         return None
     try:
@@ -96,14 +96,14 @@ def retry_after_s(header: str | None) -> float | None:
     return max(0.0, wait) if wait < float("inf") else None
 
 
-def _own_wait_s(state: RetryCallState) -> float:
-    """The back-off before a request's next attempt; none where the server said how long, which `Pace` waits for."""
+def _backoff_s(state: RetryCallState) -> float:
+    """The back-off before the next attempt; 0 if the server gave a time, which `Pace` waits for."""
     failure = state.outcome.exception() if state.outcome else None
-    return BACKOFF(state) if isinstance(failure, _Again) and failure.wait_s is None else 0.0
+    return BACKOFF(state) if isinstance(failure, _RetryableError) and failure.wait_s is None else 0.0
 
 
 class _Limits(stop_base):
-    """Ends the attempts after so many, or when the next back-off would not leave any of the seconds."""
+    """Stops after a number of attempts, or when the next back-off would exceed the remaining seconds."""
 
     def __init__(self, attempts: int, left_s: Callable[[], float]) -> None:
         self._attempts, self._left_s = attempts, left_s
@@ -112,8 +112,8 @@ class _Limits(stop_base):
         return state.attempt_number >= self._attempts or state.idle_for + state.upcoming_sleep >= self._left_s()
 
 
-def said(response: httpx.Response) -> str:
-    """What an error response says, in one short line."""
+def error_text(response: httpx.Response) -> str:
+    """The message of an error response, shortened to one line."""
     try:
         values = response.json()
     except ValueError:
@@ -126,7 +126,7 @@ def said(response: httpx.Response) -> str:
 
 
 class ApiClient:
-    """Requests to one server. Use it on one event loop."""
+    """Requests to one server. Must be used on one event loop."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class ApiClient:
         api_key: str | None,
         require_server: Callable[[], None] = lambda: None,
     ) -> None:
-        """`require_server` is called when there is no connection: it raises PolicyError when waiting is useless."""
+        """`require_server` is called on connection errors: it raises PolicyError if waiting is useless."""
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.base_url = base_url.rstrip("/")
         self.host = httpx.URL(base_url).netloc.decode()
@@ -156,17 +156,17 @@ class ApiClient:
         return await self._persist("GET", path, None, httpx.Response.json)
 
     async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Result]) -> Result:
-        """`read` of the JSON that the server answers; a ValueError, KeyError, TypeError or IndexError of it counts as
-        an answer that is not what it should be.
+        """`read` of the JSON response; a ValueError, KeyError, TypeError or IndexError of it counts as an unexpected
+        response.
 
         Raises:
-            ServerRefusal: a 4xx that another attempt cannot cure.
-            PolicyError: no usable answer came within the configured attempts and seconds.
+            ServerRefusal: a 4xx that a retry cannot fix.
+            PolicyError: no usable response within the configured attempts and seconds.
         """
         return await self._persist("POST", path, body, lambda response: read(response.json()))
 
     async def post_text(self, path: str, body: Mapping[str, Any]) -> str:
-        """The plain text that the server answers. Raises as `post`."""
+        """The plain text of the response. Raises as `post`."""
         return await self._persist("POST", path, body, lambda response: response.text)
 
     async def _persist(
@@ -176,19 +176,19 @@ class ApiClient:
 
         async def attempt() -> Result:
             nonlocal left_s
-            await self._pace.depart()
+            await self._pace.wait_turn()
             started = time.monotonic()
             try:
                 return await self._attempt(method, path, body, read, left_s)
-            except _Again as failure:
+            except _RetryableError as failure:
                 left_s -= time.monotonic() - started + (failure.wait_s or 0.0)
                 if failure.wait_s is not None:
                     self._pace.pause(failure.wait_s)
                 raise
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_Again),
-            wait=_own_wait_s,
+            retry=retry_if_exception_type(_RetryableError),
+            wait=_backoff_s,
             stop=_Limits(self._config.retries + 1, lambda: left_s),
         )
         try:
@@ -214,25 +214,25 @@ class ApiClient:
             async with asyncio.timeout(limit):  # httpx's own time-outs are for each read, not for the whole
                 response = await self._http.request(method, self.base_url + path, json=body)
         except (TimeoutError, httpx.TimeoutException) as error:
-            raise _Again(f"no answer in {limit:g} s") from error
+            raise _RetryableError(f"no answer in {limit:g} s") from error
         except httpx.TransportError as error:
             self._require_server()
-            raise _Again(f"no connection ({type(error).__name__}: {error})") from error
+            raise _RetryableError(f"no connection ({type(error).__name__}: {error})") from error
         if response.status_code in RETRIED or response.status_code >= 500:
             wait = retry_after_s(response.headers.get("retry-after"))
-            raise _Again(f"{response.status_code}: {said(response)}", wait)
+            raise _RetryableError(f"{response.status_code}: {error_text(response)}", wait)
         if not response.is_success:
-            raise ServerRefusal(response.status_code, said(response), self.base_url + path)
+            raise ServerRefusal(response.status_code, error_text(response), self.base_url + path)
         try:
             return read(response)
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise _Again(f"an answer that cannot be read ({type(error).__name__}: {error})") from error
+            raise _RetryableError(f"an answer that cannot be read ({type(error).__name__}: {error})") from error
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         await self._http.aclose()
 
 
 def is_local(url: str) -> bool:
-    """Whether the address is this machine's own."""
+    """Whether the address is a loopback address."""
     return httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")

@@ -1,4 +1,4 @@
-"""`vllm serve` as a child of the run: on loopback, with a key of its own, and ended whatever happens."""
+"""`vllm serve` as a child process: on loopback, with its own API key, terminated with the run."""
 
 import atexit
 import contextlib
@@ -35,14 +35,14 @@ _TAIL = 12
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
+    """A free TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:
-    """The engine's settings as `vllm serve` reads them; `model` is its positional argument and left out."""
+    """Engine settings as options of `vllm serve`; `model`, its positional argument, is left out."""
     words: list[str] = []
     for name, value in arguments.items():
         option = name.replace("_", "-")
@@ -54,8 +54,8 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def serve_command(base: str) -> list[str]:
-    """`vllm serve BASE`, or what it runs: that command asks for the version of a package `vllm`, and the CPU build is
-    called otherwise."""
+    """`vllm serve BASE` as a module: the command asks for the version of a package `vllm`, which the CPU build does not
+    have."""
     try:
         version("vllm")
     except PackageNotFoundError:
@@ -64,7 +64,7 @@ def serve_command(base: str) -> list[str]:
 
 
 class ServerProcess:
-    """A server command behind the guardian, its output in a file."""
+    """A server process under the watchdog, with its output in a file."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
@@ -84,12 +84,12 @@ class ServerProcess:
         return self._process.poll() is None
 
     def require(self) -> None:
-        """Raises PolicyError with the log's last lines when the server has ended."""
+        """Raises PolicyError with the last lines of the log if the server has exited."""
         if not self.alive:
             raise PolicyError(f"the server has ended with status {self._process.returncode}. {self._said()}")
 
     def wait_until(self, url: str, timeout_s: float) -> None:
-        """Returns when `url` answers 200. Raises PolicyError with the log's last lines when that does not come."""
+        """Waits until `url` returns 200. Raises PolicyError with the last lines of the log on a time-out."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             self.require()
@@ -106,7 +106,7 @@ class ServerProcess:
         return f"The end of {self.log}:\n" + "\n".join(lines[-_TAIL:])
 
     def close(self) -> None:
-        """Ends the server and everything it started. Nothing happens the second time."""
+        """Terminates the server and its child processes; further calls do nothing."""
         atexit.unregister(self.close)
         with contextlib.suppress(OSError):
             assert self._process.stdin is not None
@@ -119,7 +119,7 @@ class ServerProcess:
 
 
 class ManagedServer:
-    """One running `vllm serve` of a base model. Adapters are loaded into it by the digest of their checkpoint."""
+    """A running `vllm serve` of a base model. Adapters are loaded under the digest of their checkpoint."""
 
     def __init__(self, process: ServerProcess, address: str, key: str, settings: OpenAIConfig, base_name: str) -> None:
         self.process, self.address, self.key = process, address, key
@@ -128,7 +128,7 @@ class ManagedServer:
 
     @classmethod
     def start(cls, base: str, arguments: Mapping[str, Any], config: ModelConfig) -> Self:
-        """Starts the server and waits until it is well. Raises PolicyError with its last words when it is not."""
+        """Starts the server and waits until it is ready. PolicyError has the last lines of its log if it fails."""
         port, key, name = free_port(), secrets.token_urlsafe(24), f"oel-{model_digest(base)[:12]}"
         descriptor, log = tempfile.mkstemp(prefix="oel-vllm-serve-", suffix=".log")
         os.close(descriptor)
@@ -154,7 +154,8 @@ class ManagedServer:
         return cls(process, f"http://{HOST}:{port}/v1", key, config.openai, name)
 
     def settings(self, path: str) -> OpenAIConfig:
-        """How to ask for the checkpoint, which must be the base or an adapter on it; loads an adapter first."""
+        """The model settings for requests to the checkpoint, which must be the base or an adapter on it; loads an
+        adapter first."""
         source = resolve_model(path)
         name = self._base_name
         if isinstance(source, Path) and is_adapter(source):
@@ -178,7 +179,7 @@ class ManagedServer:
         self._adapters.add(name)
 
     def close(self) -> None:
-        """Ends the server."""
+        """Terminates the server."""
         self.process.close()
 
 
@@ -187,7 +188,7 @@ _running: dict[tuple[object, ...], ManagedServer] = {}
 
 
 def server_for(path: str, config: ModelConfig) -> ManagedServer:
-    """The running server of the checkpoint's base, or a new one after the old one has ended.
+    """The running server of the checkpoint's base, or a new one after terminating the old one.
 
     Raises:
         PolicyError: vLLM is not installed, or the server does not start.

@@ -1,7 +1,7 @@
-"""A policy behind a server of the OpenAI API: vLLM, SGLang, llama.cpp, a hosted endpoint, or `vllm serve` started here.
+"""The policy for servers with the OpenAI API: vLLM, SGLang, llama.cpp, a hosted endpoint, or a managed `vllm serve`.
 
-Token ids go in and out where the server can, so that records are exact. Where it gives text only, the ids in the
-records are a local tokenizer's reading and say so (`IdSource.RETOKENISED`).
+Token ids are sent and received if the server supports it, so records are exact. If the server returns text only, the
+ids in the records are a local tokenizer's, marked as `IdSource.RETOKENISED`.
 """
 
 import functools
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 @functools.cache
 def _loop() -> BackgroundLoop:
-    """One for all servers: a policy that is replaced while in use needs no end of its own."""
+    """One event loop for all servers; it is never stopped."""
     return BackgroundLoop("openai")
 
 
 def api_key(config: ModelConfig) -> str | None:
-    """The key from the environment variable that the configuration names. ConfigError when it is not set."""
+    """The key in the configured environment variable. ConfigError if it is not set."""
     name = config.openai.api_key_env
     if name is None:
         return None
@@ -47,7 +47,7 @@ def api_key(config: ModelConfig) -> str | None:
 
 
 class OpenAIPolicy(InFlightPolicy):
-    """Generation by a server; each request carries its own seed."""
+    """Generation by a server; each request has its own seed."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class OpenAIPolicy(InFlightPolicy):
         """The policy of `model.openai`, which must serve `path` or be able to load it.
 
         Raises:
-            ConfigError: wrong model name, refused key, or a checkpoint that this server cannot serve.
-            PolicyError: the server gives no usable answer, or a managed one does not start.
+            ConfigError: wrong model name, rejected key, or a checkpoint that this server cannot serve.
+            PolicyError: the server gives no usable response, or a managed one does not start.
         """
         server = server_for(path, config) if config.openai.managed else None
         settings = config.openai if server is None else server.settings(path)
@@ -123,7 +123,7 @@ class OpenAIPolicy(InFlightPolicy):
         return "/chat/completions", {**chat_body(able.model, request.messages), **drawn}
 
     def _completion(self, answer: Any, prompt: list[int]) -> Completion:
-        """The record of an answer; an answer without what it must have raises what `ApiClient.post` tries again."""
+        """The completion in a response; raises the errors that `ApiClient.post` retries if a field is missing."""
         choice = answer["choices"][0]
         finish = choice["finish_reason"]
         if finish in (None, "error", "abort"):
@@ -139,7 +139,7 @@ class OpenAIPolicy(InFlightPolicy):
         text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
         if not isinstance(text, str):
             raise TypeError(f"the response is a {type(text).__name__}, not text")
-        text, apart = well_formed(text), _thought_apart(choice)
+        text, apart = well_formed(text), _has_separate_thinking(choice)
         ids = tuple(self._chat.encode(text))
         answer = text if apart else self._chat.answer_in(prompt, text)
         return Completion(text, tuple(prompt), ids, reason, IdSource.RETOKENISED, answer)
@@ -152,11 +152,11 @@ class OpenAIPolicy(InFlightPolicy):
         return PolicyError(str(error))
 
     def load_weights(self, folder: Path) -> None:
-        """Answers under an adapter folder from now on, which the server must be able to see; unloads the one before.
+        """Switches to an adapter folder, which the server must be able to read; unloads the previous one.
 
         Raises:
-            ConfigError: this is no adapter, or the server does not load adapters.
-            PolicyError: the server gives no usable answer.
+            ConfigError: this is not an adapter, or the server does not load adapters.
+            PolicyError: the server gives no usable response.
         """
         try:
             _, abilities = self._loop.run(_load_adapter(self._client, self.abilities, str(folder)))
@@ -168,30 +168,30 @@ class OpenAIPolicy(InFlightPolicy):
         self.abilities, self._taken = abilities, abilities.model
 
     def pause(self) -> None:
-        """Nothing: a server has its memory for itself."""
+        """No-op: a server keeps its memory."""
 
     def close(self) -> None:
-        """Ends the connections, and lets a managed server go."""
+        """Closes the connections and releases a managed server."""
         self.closed = True
         self._loop.run(self._client.close())
         self._on_close()
 
 
-def _thought_apart(choice: Any) -> bool:
-    """Whether the server gives thinking in a field of its own, so that the content is all answer."""
+def _has_separate_thinking(choice: Any) -> bool:
+    """Whether the server returns the thinking in a separate field, so that the content is the answer."""
     message = choice.get("message") or {}
     return any(message.get(field) for field in ("reasoning_content", "reasoning"))
 
 
 def _shortened(chat: Chat, abilities: Abilities) -> Chat:
-    """The chat format with the server's length where that is the shorter one."""
+    """The chat format with the server's maximum length if that is shorter."""
     if abilities.max_length is None or abilities.max_length >= chat.max_length:
         return chat
     return Chat(chat.tokenizer, chat.stops, chat.thinking, abilities.max_length, "the server's length")
 
 
 async def _load_adapter(client: ApiClient, abilities: Abilities, path: str) -> tuple[str, Abilities]:
-    """Has the server load an adapter folder, which it must be able to see, under a name made of its digest."""
+    """Loads an adapter folder on the server, which must be able to read it, under a name made of its digest."""
     source = resolve_model(path)
     refused = (
         f"{client.base_url} serves {abilities.model} and cannot serve {path}: use model.backend vllm, "

@@ -1,4 +1,4 @@
-"""What a server of the OpenAI API can do, asked once at the start instead of guessed at every request."""
+"""Probes the capabilities of a server with the OpenAI API once, at the start."""
 
 import re
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ QUESTION = (Message(role="user", content="Say one word."),)
 
 @dataclass(frozen=True)
 class Abilities:
-    """What the probe found."""
+    """The server's capabilities."""
 
     model: str
     """The server's name of the model."""
     api: Literal["completions", "chat"]
-    """Token ids in, or messages in."""
+    """Prompts as token ids, or as messages."""
     gives_ids: bool
-    """Prompt and response come back as token ids."""
+    """Whether prompt and response are returned as token ids."""
     takes_extras: bool
-    """Sampling beyond the OpenAI API: top_k, stop_token_ids, the template's thinking switch."""
+    """Whether it supports parameters beyond the OpenAI API: top_k, stop_token_ids, the template's thinking switch."""
     max_length: int | None
-    """Most tokens of prompt and response together, where the server says so."""
+    """Maximum tokens of prompt and response together, if the server states it."""
     same_prompt: bool | None
-    """Whether the local chat template gives the server's token ids; None when that could not be compared."""
+    """Whether the local chat template gives the server's token ids; None if they could not be compared."""
 
     def describe(self) -> str:
-        """One line for logs and people."""
+        """One line for logs and messages."""
         sent = "token ids" if self.api == "completions" else "messages, put into the server's own template"
         back = "token ids" if self.gives_ids else "text only, so recorded ids are a local tokenizer's"
         more = "top_k and the thinking switch" if self.takes_extras else "neither top_k nor the thinking switch"
@@ -49,16 +49,16 @@ class Abilities:
 
 
 def extras(chat: Chat) -> dict[str, Any]:
-    """Fields beyond the OpenAI API that servers of open models know."""
+    """Parameters beyond the OpenAI API that servers of open models support."""
     return {"return_token_ids": True, "stop_token_ids": sorted(chat.stops), "skip_special_tokens": True}
 
 
 async def probe(client: ApiClient, config: OpenAIConfig, chat: Chat) -> Abilities:
-    """Asks the server what it serves and draws one token in each way it may be asked.
+    """Lists the server's models and generates one token with each kind of request.
 
     Raises:
-        ConfigError: wrong model name, refused API key, or a server without the API that `model.openai.api` demands.
-        PolicyError: no usable answer.
+        ConfigError: wrong model name, rejected API key, or a server without the API that `model.openai.api` requires.
+        PolicyError: no usable response.
     """
     try:
         model, max_length = await _model(client, config)
@@ -87,7 +87,7 @@ def _explained(error: ServerRefusal, config: OpenAIConfig) -> PolicyError | Conf
 
 
 async def _model(client: ApiClient, config: OpenAIConfig) -> tuple[str, int | None]:
-    """The name to ask for, and the length that the server states for it."""
+    """The model name for requests, and the length that the server states for it."""
     try:
         answer = await client.get("/models")
     except ServerRefusal as error:
@@ -109,7 +109,7 @@ async def _model(client: ApiClient, config: OpenAIConfig) -> tuple[str, int | No
 
 @dataclass(frozen=True)
 class _Tried:
-    """How a request of one token went."""
+    """Result of a request for one token."""
 
     works: bool = False
     takes_extras: bool = False
@@ -118,7 +118,7 @@ class _Tried:
 
 
 async def _try(client: ApiClient, path: str, body: dict[str, Any], more: dict[str, Any]) -> tuple[Any, bool] | None:
-    """The answer, and whether the server took `more`; None when it takes the request in neither form."""
+    """The response, and whether the server accepted `more`; None if it accepts the request in neither form."""
     for fields in (more, {}):
         try:
             read = await client.post(path, {**body, **fields, "max_tokens": 1, "temperature": 0}, _with_choice)

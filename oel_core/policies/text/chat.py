@@ -1,4 +1,4 @@
-"""Chat prompts as token ids and back: what all policies that hold a tokenizer have in common."""
+"""Converts chat prompts to token ids and responses to text, for all policies with a tokenizer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,33 +21,33 @@ from oel_core.types import Message, StopReason
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, thinking: bool) -> list[int]:
-    """The token ids of a chat prompt up to where the assistant starts; `thinking` goes to templates that know it.
+    """The token ids of a chat prompt with the generation prompt; `thinking` is passed to templates that support it.
 
-    Control tokens within a message's text are read as plain text: all structure is the template's.
+    Control tokens within a message's text are encoded as plain text: only the template writes structure.
 
     Raises:
-        PolicyError: the template refuses the conversation, or leaves out a message.
+        PolicyError: the template rejects the conversation, or leaves out a message.
     """
     return encoder_for(tokenizer).encode(render(tokenizer, messages, thinking=thinking))
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, name: str) -> None:
-    """Raises PolicyError without a chat template, or with one that does not take what every episode begins with."""
+    """Raises PolicyError if there is no chat template, or it rejects the form of an episode's first prompt."""
     if tokenizer.chat_template is None:
         raise PolicyError(f"{name} has no chat template: only chat models can play")
     render(tokenizer, first_messages("You walk.", "A board."), thinking=config.thinking)
 
 
 def end_tokens(generation: Any, config: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every id that ends a response, for whoever samples.
+    """All ids that end a response.
 
     Args:
-        generation: the model's generation configuration, None where it has none.
-        config: the model's configuration. Its `eos_token_id` counts where the generation configuration names none.
-        tokenizer: its end token is always among them.
+        generation: the model's generation configuration, or None.
+        config: the model's configuration. Its `eos_token_id` is used if the generation configuration has none.
+        tokenizer: its end token is always included.
 
     Raises:
-        PolicyError: there is none, so no response could ever end.
+        PolicyError: there is none, so no response could end.
     """
     own = config.get_text_config() if hasattr(config, "get_text_config") else config
     named = (getattr(source, "eos_token_id", None) for source in (generation, config, own))
@@ -60,7 +60,7 @@ def end_tokens(generation: Any, config: Any, tokenizer: PreTrainedTokenizerBase)
 
 
 def base_of(path: str) -> str:
-    """The full model that a checkpoint is or stands on: its folder, or a hub id."""
+    """The base model of a checkpoint, which may be the checkpoint itself: a folder or a hub id."""
     source = resolve_model(path)
     if isinstance(source, Path) and is_adapter(source):
         return base_of(adapter_base(source))
@@ -68,23 +68,23 @@ def base_of(path: str) -> str:
 
 
 def checkpoint_name(path: str) -> str:
-    """What records call the policy of a checkpoint: its folder's name or hub id, and 12 digits of its digest."""
+    """Name of a checkpoint's policy in records: its folder's name or hub id, and 12 digits of its digest."""
     label = path if isinstance(resolve_model(path), str) or not Path(path).is_dir() else Path(path).resolve().name
     return f"{label}@{model_digest(path)[:12]}"
 
 
 @dataclass(frozen=True)
 class Chat:
-    """One model's chat format: its tokenizer, template, end tokens and length."""
+    """A model's chat format: its tokenizer, template, end tokens and maximum length."""
 
     tokenizer: PreTrainedTokenizerBase
     stops: frozenset[int]
-    """Each ends a response."""
+    """Stop token ids."""
     thinking: bool
     max_length: int
-    """Most tokens of prompt and response together."""
+    """Maximum tokens of prompt and response together."""
     limit: str
-    """What set `max_length`, for messages."""
+    """The setting that `max_length` comes from, for messages."""
 
     @classmethod
     def build(
@@ -95,7 +95,7 @@ class Chat:
         config: ModelConfig,
         name: str,
     ) -> Self:
-        """`positions` is the model's own length, None when unknown.
+        """`positions` is the model's own maximum length, None if unknown.
 
         Raises:
             PolicyError: as `check_template`.
@@ -107,7 +107,7 @@ class Chat:
 
     @classmethod
     def load(cls, path: str, config: ModelConfig, positions: int | None = None) -> Self:
-        """The chat format of a checkpoint whose weights stay where they are. Raises as `models.load_tokenizer`."""
+        """The chat format of a checkpoint, without loading its weights. Raises as `models.load_tokenizer`."""
         tokenizer, base = load_tokenizer(path), base_of(path)
         own = AutoConfig.from_pretrained(base, trust_remote_code=False)
         try:
@@ -119,11 +119,11 @@ class Chat:
         return cls.build(tokenizer, end_tokens(generation, own, tokenizer), positions, config, path)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt's token ids up to where the assistant starts."""
+        """The prompt's token ids with the generation prompt."""
         return prompt_ids(self.tokenizer, messages, thinking=self.thinking)
 
     def check_lengths(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
-        """Raises PromptTooLongError that names every prompt without room for `max_tokens` more."""
+        """Raises PromptTooLongError for all prompts that leave no room for `max_tokens` more."""
         problems = {
             position: f"a prompt of {len(prompt)} tokens and a response of up to {max_tokens} are "
             f"{len(prompt) + max_tokens - self.max_length} tokens over {self.limit} of {self.max_length}: "
@@ -135,7 +135,7 @@ class Chat:
             raise PromptTooLongError(problems)
 
     def completion(self, prompt: Sequence[int], response: Sequence[int]) -> Completion:
-        """The record of a sampled response; empty ones count as ended."""
+        """The record of a sampled response; an empty one counts as ended."""
         ended = not response or response[-1] in self.stops
         return Completion(
             text=self.text(response),
@@ -146,21 +146,21 @@ class Chat:
         )
 
     def answer(self, prompt: Sequence[int], response: Sequence[int]) -> str | None:
-        """The response's text after the thinking, told by ids; None for a model without thinking tokens."""
+        """The text after the thinking, found by token ids; None for a model without thinking tokens."""
         thinking = Thinking.of(self.tokenizer)
         if thinking is None:
             return None
         return self.text(response[thinking.answer_at(prompt, response, lambda token: not self.text([token]).strip()) :])
 
     def answer_in(self, prompt: Sequence[int], text: str) -> str | None:
-        """The same for a response that came as text."""
+        """As `answer`, for a response given as text."""
         thinking = Thinking.of(self.tokenizer)
         return None if thinking is None else thinking.answer_in(prompt, text)
 
     def text(self, ids: Sequence[int]) -> str:
-        """Decoded, special tokens left out."""
+        """Decoded ids, without special tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a plain text, without chat markup: what it is within a prompt."""
+        """The ids of a text without chat markup, as within a prompt."""
         return encoder_for(self.tokenizer).encode([Part(text, own=False)])

@@ -1,4 +1,4 @@
-"""Tools, calls and their results as plain text, for chat templates that know none of them."""
+"""Tools, calls and results as plain text, for chat templates without tool support."""
 
 import json
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ ASK = 'To call a function, answer with one line of JSON for each call: {"name": 
 
 
 def plain_tools(messages: Sequence[Message]) -> list[Message] | None:
-    """The conversation with roles system, user and assistant alone; None where it has no tools, calls or results.
+    """The conversation with the roles system, user and assistant only; None if it has no tools, calls or results.
 
-    Declarations stand in the system message as JSON, calls behind the assistant's text as JSON, results as the user's.
-    Neighbours of one role become one message, since many templates want user and assistant to take turns.
+    Declarations are appended to the system message as JSON, calls to the assistant's text as JSON, and results become
+    user messages. Neighbouring messages of one role are merged, since many templates require alternating roles.
     """
     if not any(message.tools or message.tool_calls or message.role == "tool" for message in messages):
         return None
@@ -42,5 +42,5 @@ def _plain(message: Message) -> tuple[Literal["system", "user", "assistant"], st
 
 
 def call_line(call: ToolCall) -> str:
-    """A call as one line of JSON; arguments that are no JSON stay as they were written."""
+    """A call as one line of JSON; arguments that are not JSON are kept as a string."""
     return f'{{"name": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {call.arguments or "{}"}}}'

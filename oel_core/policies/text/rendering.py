@@ -1,7 +1,7 @@
-"""A conversation as the chat template writes it, with what the template wrote kept apart from what it was given.
+"""Renders a conversation with the chat template and separates the template's text from the messages' text.
 
-The template is rendered with a placeholder in place of every text, and the texts are put in afterwards. So no text can
-make the template do anything: what is structure is decided before a text is looked at.
+The template is rendered with a placeholder in place of every text, and the texts are inserted afterwards. So no text
+can influence the template.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from oel_core.policies.text.slots import Part, Slots
 from oel_core.types import Message
 
 _FAILURES = (TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
-"""What a template can raise: it is a program that came with the model."""
+"""Exceptions that a template can raise."""
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, thinking: bool) -> list[Part]:
-    """The prompt up to where the assistant starts; `thinking` goes to templates that know it.
+    """The prompt with the generation prompt; `thinking` is passed to templates that support it.
 
-    A template that refuses or leaves out a part is given it in another form: tools, calls and their results as text of
-    system, assistant and user (`plain_tools`), then the system message at the beginning of the first user message
-    (`fold_system`). Of earlier answers the template may leave out the thinking, of anything else nothing.
+    If a template rejects or leaves out a part, other forms are tried: tools, calls and results as text of system,
+    assistant and user (`plain_tools`), then the system message at the beginning of the first user message
+    (`fold_system`). The template may leave out the thinking of earlier responses, but nothing else.
 
     Raises:
-        PolicyError: the template refuses the conversation, or leaves out a message.
+        PolicyError: the template rejects the conversation, or leaves out a message.
     """
     plain = plain_tools(messages)
     forms = [messages, *([plain] if plain is not None else []), *filter(None, [fold_system(plain or messages)])]
@@ -43,7 +43,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, t
 def fold_system(messages: Sequence[Message]) -> list[Message] | None:
     """The conversation with the first message's text at the beginning of the first user message.
 
-    None where the first message is not the system's or no user message follows.
+    None if the first message is not a system message or no user message follows.
     """
     users = (position for position, message in enumerate(messages) if message.role == "user")
     first = next(users, None)
@@ -80,7 +80,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], t
 
 
 def _unused(texts: Sequence[str]) -> str:
-    """A word that is in none of the texts: the same for the same texts."""
+    """A word that none of the texts contains; deterministic."""
     number = 0
     while any(f"oelslot{number}x" in text for text in texts):
         number += 1

@@ -1,4 +1,4 @@
-"""Placeholders for the texts of a conversation while a chat template is rendered."""
+"""Placeholders for the texts of a conversation while the chat template is rendered."""
 
 import json
 import re
@@ -17,22 +17,22 @@ class Part(NamedTuple):
 
     text: str
     own: bool
-    """Written by the template. Else it is text of a message."""
+    """Written by the template; otherwise text of a message."""
 
 
 @dataclass
 class Slots:
-    """Placeholders and what they stand for."""
+    """Placeholders and the texts they stand for."""
 
     stem: str
     texts: dict[str, str] = field(default_factory=dict)
     required: dict[str, Message] = field(default_factory=dict)
-    """Placeholders that must be in the prompt, with the message whose text they stand for."""
+    """Placeholders that the prompt must contain, with the message of each."""
     verbatim: dict[str, str] = field(default_factory=dict)
-    """What a template that cuts no thinking leaves of a message with thinking → the placeholder of the whole."""
+    """A message with thinking as rendered by a template that keeps thinking → the placeholder of the whole message."""
 
     def put(self, text: str, message: Message | None = None) -> str:
-        """The text with its inside replaced; white space around it stays, so that templates can strip it."""
+        """A placeholder for the text; surrounding white space is kept, so that templates can strip it."""
         inside = text.strip()
         if not inside:
             return text
@@ -44,14 +44,14 @@ class Slots:
         return text[:start] + slot + text[start + len(inside) :]
 
     def content(self, message: Message, template: str) -> str:
-        """What the template is given for a message."""
+        """The content that the template gets for a message."""
         for opens, ends in PAIRS:
             if message.role == "assistant" and ends in template and ends in message.content:
                 return self._with_thinking(message, opens, ends)
         return self.put(message.content, message)
 
     def _with_thinking(self, message: Message, opens: str, ends: str) -> str:
-        """Templates cut thinking off by its markers, so those are left where they are."""
+        """Templates cut thinking off by its markers, so the markers stay."""
         before, _, after = message.content.partition(ends)
         mark = opens if before.lstrip().startswith(opens) else ""
         thoughts = before.lstrip().removeprefix(mark)
@@ -69,7 +69,7 @@ class Slots:
         return [part for part in parts if part.text]
 
     def missing(self, rendered: str) -> Message | None:
-        """A message whose text the template left out."""
+        """A message whose text the template left out, or None."""
         return next((message for slot, message in self.required.items() if slot not in rendered), None)
 
     def message(self, message: Message, template: str) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Slots:
         return given
 
     def tool(self, tool: Tool, message: Message) -> dict[str, Any]:
-        """A declaration of a function; its name must be in the prompt."""
+        """The declaration of a function; its name must occur in the prompt."""
         function = {
             "name": self.put(tool.name, message),
             "description": self._json_text(tool.description),
@@ -101,7 +101,7 @@ class Slots:
         return {"id": self.put(call.id), "type": "function", "function": function}
 
     def _json(self, value: Any) -> Any:
-        """A value for a template that writes JSON: placeholders for all texts within, names of fields too."""
+        """A value for a template that writes JSON, with placeholders for all strings, field names included."""
         if isinstance(value, str):
             return self._json_text(value)
         if isinstance(value, Mapping):
@@ -109,5 +109,5 @@ class Slots:
         return [self._json(entry) for entry in value] if isinstance(value, list) else value
 
     def _json_text(self, text: str) -> str:
-        """Escaped by us, because the template's JSON filter only sees the placeholder."""
+        """Escaped here, because the template's JSON filter sees only the placeholder."""
         return self.put(json.dumps(text, ensure_ascii=False)[1:-1])

@@ -1,9 +1,9 @@
-"""Token ids of prompts in which only the chat template can write structure.
+"""Encodes prompts so that only the chat template can write control tokens.
 
-A tokenizer reads `<|im_end|>` as its one special id wherever it stands. Here it is copied with a secret name for each
-of those tokens: the template's own are renamed before the copy reads a prompt, those in a message's text are not, so
-the copy knows them as plain text. All else is the tokenizer's own work on the whole prompt, so prompts whose texts
-hold no such token have the ids they would have had.
+A tokenizer encodes `<|im_end|>` as its special id wherever it occurs. Here a copy of the tokenizer has a random name
+for each control token: those of the template are renamed before encoding, those in a message's text are not, so the
+copy encodes them as plain text. Everything else is encoded as the tokenizer does for the whole prompt, so prompts
+without such tokens in their texts have unchanged ids.
 """
 
 import json
@@ -20,21 +20,21 @@ from oel_core.policies.text.slots import Part
 
 _MARKUP = re.compile(r"<\S*>|\[\S*\]")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-"""What a character that the vocabulary lacks is written in, so no structure."""
+"""Byte tokens, which encode characters outside the vocabulary and are not control tokens."""
 
 
 class Encoder(Protocol):
-    """From the parts of a prompt to token ids."""
+    """Encodes the parts of a prompt."""
 
     def encode(self, parts: Sequence[Part]) -> list[int]:
-        """Structure tokens come from the template's own parts alone."""
+        """Token ids; control tokens come from the template's parts only."""
         ...
 
 
 def structure_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Tokens that say how a prompt is to be read: special ones, and added ones that are written like markup.
+    """Control tokens: special tokens, and added tokens in the form of markup.
 
-    The latter are not always marked as special (`<think>`, `<tool_call>`). Other added tokens are just phrases.
+    The latter are not always marked as special (`<think>`, `<tool_call>`). Other added tokens are ordinary words.
     """
     special = set(tokenizer.all_special_tokens)
     return {
@@ -49,7 +49,7 @@ _encoders: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[dict[str, int], Enco
 
 
 def encoder_for(tokenizer: PreTrainedTokenizerBase) -> Encoder:
-    """The tokenizer's encoder, made once, and again when its tokens change."""
+    """The tokenizer's encoder; cached until its tokens change."""
     structure = structure_tokens(tokenizer)
     known = _encoders.get(tokenizer)
     if known is None or known[0] != structure:
@@ -66,12 +66,12 @@ def _make(tokenizer: PreTrainedTokenizerBase, structure: dict[str, int]) -> Enco
 
 
 def _pattern(structure: dict[str, int]) -> re.Pattern[str]:
-    """Finds structure tokens, of several at one place the longest, as tokenizers do."""
+    """Matches control tokens, the longest first, as tokenizers do."""
     return re.compile("|".join(re.escape(token) for token in sorted(structure, key=len, reverse=True)) or r"(?!)")
 
 
 class _Renamed:
-    """A copy of a fast tokenizer whose structure tokens have secret names."""
+    """A copy of a fast tokenizer whose control tokens have random names."""
 
     def __init__(self, backend: Tokenizer, structure: dict[str, int]) -> None:
         secret = secrets.token_hex(16)  # a name that a text could hold would be no name; the ids do not depend on it
@@ -94,7 +94,7 @@ class _Renamed:
 
 
 def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """A tokenizer's JSON with tokens renamed, also in the vocabulary, where plain text could find them."""
+    """A tokenizer's JSON with tokens renamed, also in the vocabulary, where plain text could match them."""
     model = values["model"]
     for entry in values["added_tokens"]:
         entry["content"] = names.get(entry["content"], entry["content"])
@@ -111,22 +111,22 @@ def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 def _involved(merge: str | list[str]) -> set[str]:
-    """Both sides of a merge and what it makes."""
+    """Both sides of a merge and its result."""
     first, second = merge.split(" ") if isinstance(merge, str) else merge
     return {first, second, first + second}
 
 
 class _Pieces:
-    """A tokenizer that cannot be copied: prompts are cut at the template's own structure tokens.
+    """For a tokenizer that cannot be copied: splits prompts at the template's control tokens.
 
-    What stands between two of them is read by itself, without any added token.
+    The text between two of them is encoded separately, without added tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, structure: dict[str, int]) -> None:
         self._tokenizer, self._structure, self._find = tokenizer, structure, _pattern(structure)
 
     def encode(self, parts: Sequence[Part]) -> list[int]:
-        """See `Encoder`. A prompt whose texts hold no structure token is read as a whole."""
+        """See `Encoder`. A prompt whose texts contain no control token is encoded as a whole."""
         whole = "".join(part.text for part in parts)
         owned = sum(len(self._find.findall(part.text)) for part in parts if part.own)
         if len(self._find.findall(whole)) == owned:

@@ -2,9 +2,9 @@
 
 vLLM's in-process engine has worker processes that keep running, and keep GPU memory, when their parent is killed. The
 reaper records the processes that the parent starts until the parent reports that all exist, then blocks on its standard
-input, whose other end the parent holds open. End of file without a message means that the parent is dead: its remaining
-processes get SIGTERM, and SIGKILL after the grace period. Linux only: processes are held by pidfds, so a reused process
-id is never signalled.
+input, whose other end the parent keeps open. End of file without a message means that the parent was killed: its
+remaining processes get SIGTERM, and SIGKILL after the grace period. Linux only: processes are held by pidfds, so a
+reused process id is never signalled.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import psutil
 
 LOOK_EVERY_S = 0.3
 GRACE_S = 10.0
-SETTLED, GO = b".", b"q"
+ALL_STARTED, GO = b".", b"q"
 
 
 class WorkerReaper:
@@ -34,18 +34,18 @@ class WorkerReaper:
             command = [sys.executable, "-I", __file__, *numbers]  # the file alone: the package takes a while to import
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
-    def settle(self) -> None:
-        """All processes are there: it need not look for more."""
-        self._tell(SETTLED)
+    def all_started(self) -> None:
+        """Reports that all processes exist, so the reaper stops looking for new ones."""
+        self._send(ALL_STARTED)
 
     def close(self) -> None:
-        """What it watched has ended; it goes and touches nothing. Nothing happens the second time."""
-        self._tell(GO)
+        """Stops the reaper without signalling any process; further calls do nothing."""
+        self._send(GO)
         if self._process is not None:
             self._process.wait()
             self._process = None
 
-    def _tell(self, word: bytes) -> None:
+    def _send(self, word: bytes) -> None:
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.write(word)
@@ -53,7 +53,7 @@ class WorkerReaper:
 
 
 def descendants(parent: int) -> dict[int, int]:
-    """Process id and session of everything below a process; empty where that has ended."""
+    """Process id and session of all descendants of a process; empty if it has exited."""
     found = dict[int, int]()
     with contextlib.suppress(psutil.Error, OSError):
         for child in psutil.Process(parent).children(recursive=True):
@@ -63,7 +63,7 @@ def descendants(parent: int) -> dict[int, int]:
 
 
 class _Handles:
-    """Handles of the processes that are watched, by process id."""
+    """pidfds of the watched processes, by process id."""
 
     def __init__(self, parent: int, session: int, known: Collection[int]) -> None:
         self._parent, self._session = parent, session
@@ -71,7 +71,7 @@ class _Handles:
         self._held: dict[int, int] = {}
 
     def look(self) -> None:
-        """Takes hold of what the parent has started since, but not of what it put into a session of its own."""
+        """Adds new descendants of the parent, except those that it started in a session of their own."""
         below = {pid: session for pid, session in descendants(self._parent).items() if pid not in self._known}
         for pid in [*self._held]:  # once the parent is dead, they are not below it any more
             below |= descendants(pid)
@@ -81,7 +81,7 @@ class _Handles:
                     self._held[pid] = os.pidfd_open(pid)
 
     def end(self, grace_s: float) -> None:
-        """Asks them to end, waits, and kills what is left."""
+        """Sends SIGTERM, waits, and sends SIGKILL to what is still running."""
         for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
             until = time.monotonic() + wait_s
             for handle in self._held.values():
@@ -96,7 +96,7 @@ class _Handles:
 
 
 def main(parent: int, session: int, grace_s: float, known: Collection[int]) -> None:
-    """Watches until the standard input closes."""
+    """Watches until the standard input is closed."""
     handles, settled = _Handles(parent, session, known), False
     while True:
         ready, _, _ = select.select([0], [], [], None if settled else LOOK_EVERY_S)
@@ -107,7 +107,7 @@ def main(parent: int, session: int, grace_s: float, known: Collection[int]) -> N
             handles.look()
         if ready and not said:
             break
-        settled = settled or SETTLED in said
+        settled = settled or ALL_STARTED in said
     handles.end(grace_s)
 
 

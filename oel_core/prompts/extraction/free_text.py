@@ -1,4 +1,4 @@
-"""Free-text knowledge: whatever the extractor wrote after its thinking (the paper's format v3)."""
+"""Free-text knowledge: the extractor's whole output after its thinking (the paper's format v3)."""
 
 from oel_core.prompts.extraction.base import CountTokens, ExtractionFormat
 from oel_core.text.thinking import answer_in
@@ -7,13 +7,13 @@ INSTRUCTIONS = "Write it down briefly and plainly, without retelling the episode
 
 
 def parse(output: str) -> list[str]:
-    """Everything after the thinking as one item, or nothing."""
+    """The text after the thinking as one item; no item if it is empty."""
     visible = answer_in(output).strip()
     return [visible] if visible else []
 
 
 def finished(output: str) -> str:
-    """All lines that ended."""
+    """All complete lines."""
     return output[: output.rfind("\n") + 1]
 
 

@@ -11,7 +11,7 @@ INSTRUCTIONS = f"Write only what is new and would help. Each item is one line th
 
 
 def parse(output: str) -> list[str]:
-    """Items of an extractor's raw output, thinking dropped, empty items dropped, several on one line split."""
+    """Items of an extractor's raw output: without thinking and empty items; several items on one line are split."""
     items = []
     for line in answer_in(output).splitlines():
         if line.strip().startswith(MARKER):
@@ -21,7 +21,7 @@ def parse(output: str) -> list[str]:
 
 
 def finished(output: str) -> str:
-    """All lines that ended, and of the last one the items before its last: an item ends with its line or the next."""
+    """All complete lines, and the items of the last line except its last: an item ends with its line or the next item."""
     *lines, last = output.splitlines(keepends=True) or [""]
     if last.splitlines() != [last]:  # it has its line end
         return output
@@ -29,7 +29,7 @@ def finished(output: str) -> str:
 
 
 def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
-    """The newest whole items that fit into `max_tokens`; an item runs to the next marker at a line's start."""
+    """The newest whole items that fit into `max_tokens`; an item extends to the next marker at the start of a line."""
     starts = [match.start() for match in re.finditer(rf"^{re.escape(MARKER)}", knowledge, re.MULTILINE)]
     for start in starts:
         kept = knowledge[start:].strip()

@@ -4,7 +4,7 @@ import pytest
 
 from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import DistillConfig
-from oel_core.distillation.data.context import fitting
+from oel_core.distillation.data.context import drop_long_prompts
 from oel_core.distillation.data.dataset import (
     Sample,
     Step,
@@ -12,7 +12,7 @@ from oel_core.distillation.data.dataset import (
     check_context,
     check_knowledge,
     limit_turns,
-    longest,
+    max_sequence_length,
 )
 from oel_core.errors import DistillationError, ExtractionError
 from oel_core.prompts.injection import GLOBAL
@@ -122,8 +122,8 @@ def test_too_long_prompts_are_counted_and_the_longest_is_taken_apart():
 def test_the_longest_sequence_may_be_a_replayed_one():
     config = DistillConfig(max_response_tokens=10)
     step = Step(1, (sample(0, 10, 40), sample(1, 12, 30)))
-    assert longest([step], config) == 50
-    assert longest([step, Step(2, (sample(2, 1, 2),), replay=(sample(3, 45, 45),))], config) == 55
+    assert max_sequence_length([step], config) == 50
+    assert max_sequence_length([step, Step(2, (sample(2, 1, 2),), replay=(sample(3, 45, 45),))], config) == 55
 
 
 def test_long_prompts_are_left_out_and_named_and_the_others_are_learned_from():
@@ -131,11 +131,13 @@ def test_long_prompts_are_left_out_and_named_and_the_others_are_learned_from():
     long = PartialRollout(trajectory_id="long", turn=3, messages=first_messages("intro", "b" * 500))
     steps = [[*prompts(3), long], [long, *prompts(2)], prompts(1)]
     room = len(encode(with_knowledge(prompts(1)[0].messages, "k" * 50)))
-    kept, left_out = fitting(steps, files, encode, room, GLOBAL)
+    kept, left_out = drop_long_prompts(steps, files, encode, room, GLOBAL)
     assert kept == [prompts(3), prompts(2), prompts(1)]
     assert [(one.id, one.tokens - one.room) for one in left_out] == [("long/turn3", 499 - 2)]
-    assert fitting(steps, files, encode, room + 497, GLOBAL) == (steps, [])
-    assert fitting([*steps, [long]], files, encode, room, GLOBAL) == ([*steps, [long]], []), "for the check to name it"
+    assert drop_long_prompts(steps, files, encode, room + 497, GLOBAL) == (steps, [])
+    assert drop_long_prompts([*steps, [long]], files, encode, room, GLOBAL) == ([*steps, [long]], []), (
+        "for the check to name it"
+    )
 
 
 def test_step_wise_teachers_read_what_has_to_do_with_the_turn():

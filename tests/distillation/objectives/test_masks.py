@@ -11,7 +11,7 @@ from oel_core.config.sampling import Sampling
 from oel_core.distillation.data.dataset import Step
 from oel_core.distillation.distributed.ranks import SingleProcess
 from oel_core.distillation.forward.student import Student
-from oel_core.distillation.objectives.masks import trained_places
+from oel_core.distillation.objectives.masks import trained_indices
 from oel_core.distillation.regimes import OnPolicy
 from oel_core.distillation.training import step_update
 from oel_core.distillation.training.rollouts import Sampler, Tokens
@@ -133,7 +133,7 @@ def mask_first_step(monkeypatch):
     """The first step has nothing left, the others all."""
     monkeypatch.setattr(
         step_update,
-        "trained_places",
+        "trained_indices",
         lambda rollouts, mask: [] if rollouts[0].sample.id.startswith("s0") else list(range(len(rollouts))),
     )
 
@@ -162,9 +162,9 @@ def test_masks_resume_to_the_same_bytes(start, tmp_path):
 def test_a_response_at_the_bound_is_kept():
     (one,) = make_rollouts([(1, 1)])
     repetitive, varied = replace(one, response=REPETITIVE), replace(one, response=VARIED)
-    assert trained_places([repetitive, varied], MaskConfig(repetition=5 / 9)) == [0, 1]  # 4 of 9 four-grams are new
-    assert trained_places([repetitive, varied], MaskConfig(repetition=5 / 9 - 0.01)) == [1]
-    assert trained_places([repetitive, varied], MaskConfig(repetition=0.0)) == [1]
+    assert trained_indices([repetitive, varied], MaskConfig(repetition=5 / 9)) == [0, 1]  # 4 of 9 four-grams are new
+    assert trained_indices([repetitive, varied], MaskConfig(repetition=5 / 9 - 0.01)) == [1]
+    assert trained_indices([repetitive, varied], MaskConfig(repetition=0.0)) == [1]
 
 
 @pytest.mark.parametrize("mask", [{"repetition": 1.0}, {"repetition": -0.1}, {"first_tokens": -1}, {"first": 1}])

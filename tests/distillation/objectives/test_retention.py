@@ -79,7 +79,7 @@ def test_terms_hold_to_the_round_start_although_the_teacher_moves(start, tmp_pat
         {"in_context": 0.0, "replay": 0.0}, rel=0, abs=bound
     )
     randomise(trainer.model, "lora_B.default" if lora else "up_proj")
-    trainer.teacher.follow()  # with a decay of 0 it is the student now
+    trainer.teacher.update()  # with a decay of 0 it is the student now
     trainer.training_step(trainer.model, {"step": step})
     assert min(trainer.runner.metrics.record(1.0, 1.0, masses=True, backtracks=0).terms.values()) > 0.01
 

@@ -38,7 +38,7 @@ def test_average_follows_the_student_and_its_prefixes_are_read_again(start, tmp_
         randomise(trainer.model, "lora_B.default" if lora else "up_proj")
         for name, weight in trained(trainer).items():
             wanted[name] = 0.8 * wanted[name] + 0.2 * weight
-        teacher.follow()
+        teacher.update()
         found = teacher.hidden(rollouts)
         assert not torch.allclose(found, before, atol=1e-3)
         before = found
@@ -90,7 +90,7 @@ def test_a_small_step_of_a_bfloat16_teacher_is_not_rounded_away(start, tmp_path)
     with torch.no_grad():
         weight.add_(1e-3)
     for _ in range(3):
-        teacher.follow()
+        teacher.update()
     moved = (teacher.state()[name] - first).mean()
     # the worst case, since equal exponents round alike: half a unit in the student's step and in each of three averages
     bound = 4 * torch.finfo(torch.float32).eps / 2 * float(first.abs().max() + 1e-3)
@@ -107,7 +107,7 @@ def test_live_teacher_is_the_student_with_knowledge_and_warns(start, tmp_path, l
     rollouts = trainer.runner.roll_out(step)
     before = trainer.teacher.hidden(rollouts)
     randomise(trainer.model, "lora_B.default" if lora else "up_proj")
-    trainer.teacher.follow()
+    trainer.teacher.update()
     after = trainer.teacher.hidden(rollouts)
     assert not torch.allclose(after, before, atol=1e-3)
     prompt, response = list(rollouts[0].sample.teacher_prompt), rollouts[0].response

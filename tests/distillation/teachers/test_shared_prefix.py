@@ -126,7 +126,7 @@ def test_prefixes_are_kept_while_there_is_room_and_computed_again_beyond_it():
     assert len(calls) == 4  # the device is the CPU, so main memory is no further room
     for ours, again in zip(caches[2].tensors, caches[5].tensors, strict=True):
         assert torch.equal(ours[0], again[0])
-    store.forget()
+    store.clear()
     get(0)
     assert len(calls) == 5
 

@@ -1,6 +1,6 @@
 """What a step says about itself and about the knowledge files that were drawn in it."""
 
-from oel_core.distillation.training.step_records import DrawStats, StepRecord, draw_stats
+from oel_core.distillation.training.step_records import ReplicaKl, StepRecord, kl_by_replica
 from tests.builders import step_record
 
 SOMETIMES = {
@@ -23,7 +23,7 @@ def test_a_line_holds_what_a_step_has_and_nothing_else():
 
 
 def test_each_file_has_mean_and_population_deviation_over_its_samples():
-    assert draw_stats((4, 1, 4), (1.0, 5.0, 5.0)) == (
-        DrawStats(replica=1, samples=1, kl_mean=5.0, kl_sd=0.0),
-        DrawStats(replica=4, samples=2, kl_mean=3.0, kl_sd=2.0),
+    assert kl_by_replica((4, 1, 4), (1.0, 5.0, 5.0)) == (
+        ReplicaKl(replica=1, samples=1, kl_mean=5.0, kl_sd=0.0),
+        ReplicaKl(replica=4, samples=2, kl_mean=3.0, kl_sd=2.0),
     )

@@ -12,7 +12,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from oel_core.models.attention import attention_set_to
 from oel_core.policies.hf import grouped_attention
 from oel_core.policies.hf.grouped_attention import attend
-from oel_core.policies.hf.kv_cache import RoomyLayer, roomy_cache
+from oel_core.policies.hf.kv_cache import PreallocatedLayer, preallocated_cache
 from tests.fakes import tiny_model
 from tests.rounding import rounding
 
@@ -32,7 +32,7 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(first=st.integers(1, 6), rows=st.integers(1, 4), steps=STEPS)
 def test_a_roomy_cache_gives_what_transformers_own_gives(first: int, rows: int, steps: list[tuple[str, Any]]) -> None:
-    plain, roomy = DynamicCache(config=CONFIG), roomy_cache(CONFIG, LONGEST)
+    plain, roomy = DynamicCache(config=CONFIG), preallocated_cache(CONFIG, LONGEST)
     numbers = torch.Generator().manual_seed(0)
 
     def add(rows: int, tokens: int) -> None:
@@ -57,7 +57,7 @@ def test_a_roomy_cache_gives_what_transformers_own_gives(first: int, rows: int, 
 
 
 def test_a_token_is_written_into_room_that_is_there_and_room_ends_at_the_longest() -> None:
-    layer, sizes, places = RoomyLayer(LONGEST), set(), set()
+    layer, sizes, places = PreallocatedLayer(LONGEST), set(), set()
     layer.update(*torch.zeros(2, 1, 1, 20, 4))
     for _ in range(40):
         keys, _ = layer.update(*torch.zeros(2, 1, 1, 1, 4))
@@ -69,10 +69,10 @@ def test_a_token_is_written_into_room_that_is_there_and_room_ends_at_the_longest
 
 def test_layers_that_keep_a_window_stay_as_they_are() -> None:
     config = Gemma3TextConfig(num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"])
-    own, full = roomy_cache(config, LONGEST).layers
-    assert not isinstance(own, RoomyLayer)
+    own, full = preallocated_cache(config, LONGEST).layers
+    assert not isinstance(own, PreallocatedLayer)
     assert own.is_sliding
-    assert isinstance(full, RoomyLayer)
+    assert isinstance(full, PreallocatedLayer)
 
 
 class Head(torch.nn.Module):

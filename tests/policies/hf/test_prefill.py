@@ -1,4 +1,4 @@
-"""Prompts read from cached beginnings against prompts read from their first token on."""
+"""Prompts read from cached prefixes against prompts read from their first token on."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -221,7 +221,7 @@ def test_models_whose_states_cannot_be_cut_read_prompts_whole(make: Callable[[],
     torch.manual_seed(0)
     model, held = make(), PrefillCache.of(ROOM)
     prompts = conversation(model, held)
-    assert held.sequences.tokens == held.beginnings.tokens == 0
+    assert held.sequences.tokens == held.prefixes.tokens == 0
     found = read(model, prompts, held).logits
     for prompt, logits in zip(prompts, found, strict=True):
         with torch.no_grad():

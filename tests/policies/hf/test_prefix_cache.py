@@ -37,7 +37,7 @@ def test_the_cache_is_a_list_in_order_of_use(steps: list[tuple[str, tuple[int, .
             while sum(map(len, held)) > CAPACITY:
                 held.popitem(last=False)
         elif what == "exactly":
-            found = cache.exactly(ids)
+            found = cache.get(ids)
             assert (found is not None) == (ids in held)
             if found:
                 held.move_to_end(ids)
@@ -49,7 +49,7 @@ def test_the_cache_is_a_list_in_order_of_use(steps: list[tuple[str, tuple[int, .
                 assert reused.sequence.ids[:best] == ids[:best]
                 held.move_to_end(reused.sequence.ids)
         assert cache.tokens == sum(map(len, held)) <= CAPACITY
-        assert all(cache.exactly(known) for known in list(held))  # in order of use, which stays as it is
+        assert all(cache.get(known) for known in list(held))  # in order of use, which stays as it is
 
 
 def test_dropped_sequences_are_not_found_and_unknown_ones_are_no_error() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tenacity import RetryCallState, Retrying
 
 from oel_core.policies.openai import client as api_client
-from oel_core.policies.openai.client import BACKOFF, FIRST_WAIT_S, LONGEST_WAIT_S, Pace, retry_after_s, said
+from oel_core.policies.openai.client import BACKOFF, FIRST_WAIT_S, LONGEST_WAIT_S, Pace, error_text, retry_after_s
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_departures_keep_their_distance_and_wait_out_a_pause(monkeypatch: pytest
 def test_a_pause_holds_back_what_has_a_departure_already() -> None:
     async def overtaken() -> float:
         pace = Pace(interval_s=0.05)
-        await pace.depart()
-        late = asyncio.create_task(pace.depart())
+        await pace.wait_turn()
+        late = asyncio.create_task(pace.wait_turn())
         await asyncio.sleep(0)  # it has taken its departure, in 0.05 s
         begun = time.monotonic()
         pace.pause(0.3)
@@ -86,4 +86,4 @@ def test_a_pause_holds_back_what_has_a_departure_already() -> None:
     ],
 )
 def test_what_servers_say_is_one_line(content: bytes, expected: str) -> None:
-    assert said(httpx.Response(400, content=content)) == expected
+    assert error_text(httpx.Response(400, content=content)) == expected

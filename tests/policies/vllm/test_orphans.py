@@ -31,7 +31,7 @@ service = subprocess.Popen(sleeper, start_new_session=True)
 worker = int(engine.stdout.readline())
 time.sleep(1)
 if sys.argv[1] == "settled":
-    reaper.settle()
+    reaper.all_started()
     time.sleep(1)
 after = subprocess.Popen(sleeper)
 print(reaper._process.pid, before.pid, service.pid, after.pid, engine.pid, worker, flush=True)
@@ -62,7 +62,7 @@ def test_one_that_closes_in_order_touches_nothing(settled: bool) -> None:
     with subprocess.Popen(SLEEPER) as sleeper:
         assert eventually(lambda: sleeper.pid in descendants(os.getpid()))
         if settled:
-            reaper.settle()
+            reaper.all_started()
         reaper.close()
         reaper.close()
         assert lives(sleeper.pid)
