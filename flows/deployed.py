@@ -1,7 +1,7 @@
-"""The flows as they are deployed: parameters that a schedule, the Prefect UI or `oel trigger` fill in.
+"""The deployed flows; their parameters are set by a schedule, the Prefect UI or `oel trigger`.
 
-`deployments/prefect.yaml` registers them. The text of `Args:` is what the UI's form shows beside each field. None of
-them names its flow run: Prefect would replace the name it was made with (`flows/run_names.py`) when it starts.
+`deployments/prefect.yaml` registers them. The UI's form shows the text of `Args:` beside each field. The flows do not
+name their flow runs: Prefect would replace the name set at creation (`flows/run_names.py`) at the start.
 """
 
 from collections.abc import Callable
@@ -47,11 +47,11 @@ def deployed_loop(
     """All rounds of a preset, one after the other, each from the one before it, without a gate.
 
     Args:
-        name: Name of the run; a run of that name is gone on with.
+        name: Name of the run; a run of that name is resumed.
         preset: Configuration to start from.
         preset_file: A YAML file on the worker instead of the preset.
         overrides: Settings to change, one a line, like distill.steps=5.
-        when_busy: While somebody else works on the same run: refuse, or queue until they are done.
+        when_busy: If another process works on the same run: refuse, or queue until it has finished.
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
     with under_worker(root, name):
@@ -70,11 +70,11 @@ def deployed_next_round(
     """One round of a project: from the champion's model, if there is enough new experience, through the gate.
 
     Args:
-        project: Name of the run folder whose rounds grow.
-        preset: In place of the project's configuration, from now on. Empty: its own; quickstart for a new project.
+        project: Name of the project, a run folder under the run root.
+        preset: Replaces the project's configuration permanently. Empty: unchanged; quickstart for a new project.
         preset_file: A YAML file on the worker instead of a preset.
-        overrides: Settings that the project changes now, one a line, like gate.margin=0.02.
-        when_busy: While another round of the project runs: refuse, or queue until it is done.
+        overrides: Permanent changes of the project's settings, one a line, like gate.margin=0.02.
+        when_busy: If another round of the project is running: refuse, or queue until it has finished.
         trigger: Id of this request; the same id again gives the same outcome. Empty: the flow run's own.
     """
     asked, root = asked_of(preset, preset_file, overrides), run_root()
@@ -89,9 +89,9 @@ def deployed_next_round(
 
 
 def ended_in(state: State[None]) -> State[None]:
-    """The state, for a flow to return; one of type cancelled is set here, and the flow ends by Prefect's own signal.
+    """The state that a flow returns. A state of type cancelled is set here and raised as Prefect's own signal.
 
-    Returned, that type is raised as an exception, and the worker reports a process that broke off.
+    If it were returned, Prefect would raise it as an exception, and the worker would report a crashed process.
     """
     if not state.is_cancelled():
         return state
@@ -107,7 +107,7 @@ def _set(state: State[None]) -> None:
 
 
 def _came_of(run: RunFolder, id: str, work: Callable[[], Trigger]) -> Trigger:
-    """What the work returns; where it raised and its round has ended for that, how it ended."""
+    """The result of the work; if it raised and its round has ended because of that, the round's outcome."""
     try:
         return work()
     except Exception:
@@ -127,16 +127,16 @@ def deployed_collect_only(
     overrides: list[str] = [],  # noqa: B006
     trigger: str | None = None,
 ) -> Path:
-    """Has the project's champion play episodes and leaves them in an inbox, as a deployment would.
+    """Plays episodes with the project's champion and writes them to an inbox, as a deployment would.
 
     Args:
-        project: Name of the run folder whose champion plays.
-        inbox: Folder for the episodes; a relative one lies under the run root.
-        episodes: How many to play.
-        preset: In place of the project's configuration, this once. Empty: its own; quickstart for a new project.
+        project: Name of the project whose champion plays.
+        inbox: Folder for the episodes; relative to the run root.
+        episodes: Number of episodes.
+        preset: Replaces the project's configuration for this run. Empty: unchanged; quickstart for a new project.
         preset_file: A YAML file on the worker instead of a preset.
-        overrides: Settings to change this once, one a line, like play.sampling.temperature=1.0.
-        trigger: Id of this request; the same id again plays nothing new. Empty: the flow run's own.
+        overrides: Changes of settings for this run, one a line, like play.sampling.temperature=1.0.
+        trigger: Id of this request; a repeated id plays nothing new. Empty: the flow run's own.
     """
     root = run_root()
     config = resolve_for(root, project, preset, preset_file, overrides)
@@ -155,16 +155,16 @@ def deployed_evaluate_model(
     preset_file: str | None = None,
     overrides: list[str] = [],  # noqa: B006
 ) -> EvalReport:
-    """Measures a model on held-out episodes.
+    """Evaluates a model on held-out episodes.
 
     Args:
         model: champion, previous or candidate of the project; or a folder, a hub id, or seed-lm.
-        project: Name of the run folder whose registry is asked.
-        suite: What to measure it on.
+        project: Name of the project whose registry is used.
+        suite: Evaluation suite.
         episodes: Held-out episodes; empty is the suite's own number.
-        preset: World and sampling. Empty: the project's own; quickstart for a new project.
+        preset: Environment and sampling. Empty: the project's own; quickstart for a new project.
         preset_file: A YAML file on the worker instead of a preset.
-        overrides: Settings to change this once, one a line.
+        overrides: Changes of settings for this run, one a line.
     """
     root = run_root()
     config = resolve_for(root, project, preset, preset_file, overrides)

@@ -31,7 +31,7 @@ ALIASES = (CHAMPION, PREVIOUS, CANDIDATE)
 def evaluate_model(
     config: OelConfig, model: str, project: str, suite: Enum, episodes: int | None, root: Path
 ) -> EvalReport:
-    """Plays the suite's held-out episodes with a model, named by its place or by an alias of the project."""
+    """Plays the suite's held-out episodes with a model, given by its path or by an alias of the project."""
     name = str(suite.value)
     own = config.evaluate.ood.get(name, {})
     options: dict[str, Any] = {**own} if episodes is None else {**own, "episodes": episodes}
@@ -49,7 +49,7 @@ def evaluate_model(
 
 
 def model_path(config: OelConfig, model: str, project: str, root: Path) -> str:
-    """A model's place. The champion of a project that has none is the preset's model.
+    """A model's path. Without a champion, the project's champion is the preset's model.
 
     Raises:
         ConfigError: the project has no such alias.

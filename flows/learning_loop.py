@@ -32,9 +32,9 @@ def learning_loop(
     tracking: TrackingSettings | None = None,
     wait_s: float = 0.0,
 ) -> list[RoundSummary]:
-    """Runs all rounds, or goes on with the run of that name, and returns a row a round.
+    """Runs all rounds, or resumes the run of that name, and returns one row per round.
 
-    `wait_s`: how long to wait for somebody else who works on the run before refusing.
+    `wait_s`: how long to wait for another process that works on the run before raising.
     """
     check(config)
     run = open_run(root, name)

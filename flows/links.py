@@ -15,7 +15,7 @@ from tasks.tracking.settings import TrackingSettings, load_settings
 def mlflow_server(root: Path, settings: TrackingSettings) -> str | None:
     """The URL of a server with the runs of these settings (resolved): the configured one, or that of `oel up`.
 
-    None where no server of this root runs, or it has another database.
+    None if no server of this root runs, or it has another database.
     """
     if settings.tracking_uri.startswith(("http://", "https://")):
         return without_secrets(settings.tracking_uri)
@@ -27,7 +27,8 @@ def mlflow_server(root: Path, settings: TrackingSettings) -> str | None:
 
 
 def report_place(run: RunFolder, settings: TrackingSettings) -> str:
-    """The page that shows the run's report, or its path where no server runs: a browser opens no file from a page."""
+    """The page that shows the run's report, or its path if no server runs, since a browser does not open a file from a
+    page."""
     tracker = tracker_of(settings, run)
     server = mlflow_server(run.path.parent, tracker.settings)
     path = run.path / REPORT_FILE
@@ -36,9 +37,9 @@ def report_place(run: RunFolder, settings: TrackingSettings) -> str:
 
 
 def all_runs(root: Path, server: str) -> str:
-    """The page of the runs that are tracked under a root, on a server that runs there.
+    """The page of the runs that are tracked under a root, on a running server of that root.
 
-    Where every run has an experiment of its own, it is the server's own page of all experiments.
+    If every run has an experiment of its own, it is the server's page of all experiments.
     """
     settings = load_settings()
     if "{run}" in settings.experiment:

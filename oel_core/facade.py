@@ -1,8 +1,8 @@
 """Online experiential learning in a few calls, for notebooks and scripts: `import oel_core as oel`.
 
-Every call takes `what` first: a preset's name, a YAML file, an environment's name (with the defaults of everything
-else), or a configuration. `settings` are overrides as on the command line, like `"play.history_turns=0"`; `policy` is
-a checkpoint in place of `model.path`. Nothing here is written to disk but checkpoints and runs.
+The first argument `what` is a preset's name, a YAML file, an environment's name (with defaults for everything else), or
+a configuration. `settings` are overrides as on the command line, like `"play.history_turns=0"`; `policy` is a
+checkpoint that replaces `model.path`. Only checkpoints and runs are written to disk.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ What = str | OelConfig
 
 
 def configure(what: What, *, policy: str | None = None, settings: Sequence[str] = ()) -> OelConfig:
-    """The configuration that a call works with.
+    """The configuration of a call.
 
     Raises:
-        ConfigError: `what` names neither a preset, nor a file, nor an environment, or a setting is wrong.
+        ConfigError: `what` is neither a preset, nor a file, nor an environment, or a setting is wrong.
     """
     from oel_core.envs import env_names
 
@@ -49,8 +49,8 @@ def play(
     """Plays episodes and returns them in the order of their seeds.
 
     Args:
-        knowledge: text that every prompt carries; empty: none.
-        split: which seeds are played; those of different splits never meet.
+        knowledge: text in every prompt; empty for none.
+        split: selects the seeds; different splits have no seed in common.
 
     Raises:
         ConfigError: an environment, its options or a setting is wrong.
@@ -86,10 +86,10 @@ def extract(
     previous: Knowledge | None = None,
     settings: Sequence[str] = (),
 ) -> Knowledge:
-    """What the policy learns from episodes, one after the other, merged and cut to `knowledge.max_tokens`.
+    """Knowledge that the policy extracts from episodes, in order, merged and truncated to `knowledge.max_tokens`.
 
     Raises:
-        ExtractionError: the policy could not answer about a single episode.
+        ExtractionError: the policy failed for all episodes.
         ConfigError, PolicyError: as `play`; ConfigError also without episodes.
     """
     from oel_core.envs import extraction_examples, extraction_task
@@ -124,12 +124,11 @@ def distill(
 ) -> str:
     """Consolidates knowledge into the weights on the prompts of `episodes`; returns the path of the new checkpoint.
 
-    The episodes are dealt to `distill.steps` optimiser steps in turn. The same call again goes on where a killed one
-    stopped.
+    The episodes are distributed over `distill.steps` optimiser steps. Repeating the call resumes a killed one.
 
     Raises:
         ExtractionError: no knowledge, or an empty text.
-        DistillationError: training cannot start or cannot go on.
+        DistillationError: training cannot start or continue.
         ArtifactError: the folder was begun with other inputs.
         ConfigError, PolicyError: as `play`.
     """
@@ -165,8 +164,8 @@ def evaluate(
     """Pass rate on held-out episodes, with a Wilson interval, tokens and truncation.
 
     Args:
-        episodes: how many; None: `evaluate.games.episodes`.
-        knowledge: text that every prompt carries (the in-context arm); empty: none.
+        episodes: number of episodes; None for `evaluate.games.episodes`.
+        knowledge: text in every prompt (the in-context arm); empty for none.
 
     Raises:
         ConfigError, PolicyError: as `play`.
@@ -203,7 +202,7 @@ def run_round(what: What, folder: str | Path, *, round_index: int = 1, settings:
 
 
 def _with_threads(config: OelConfig) -> OelConfig:
-    """Has torch use as many threads as are free and the model has work for (`model.threads`)."""
+    """Sets torch's number of threads (`model.threads`)."""
     from oel_core.models.threads import use_threads
 
     use_threads(config.model)

@@ -1,7 +1,7 @@
-"""The records of a learning run. Frozen, JSON-serialisable, free of behaviour, so they load without any plug-in.
+"""The records of a learning run. Frozen, JSON-serialisable, without behaviour, so they load without plug-ins.
 
 Vocabulary: an *episode* is one play of one environment seed; its record is a `Trajectory` of `Turn`s. A *partial
-rollout* is the prompt of a turn whose response was dropped (arXiv 2603.16856, section on consolidation).
+rollout* is the prompt of a turn without its response (arXiv 2603.16856, section on consolidation).
 """
 
 import math
@@ -16,7 +16,7 @@ from oel_core.errors import ArtifactError
 
 
 class Record(BaseModel):
-    """A frozen row of a JSONL file. Unknown fields are refused so that a foreign file is noticed.
+    """A frozen row of a JSONL file. Unknown fields are rejected, so that other files are recognised.
 
     Floats are finite: JSON has no other numbers, and pydantic would write them as null, which cannot be read again.
     """
@@ -27,8 +27,8 @@ class Record(BaseModel):
         """The record as JSON.
 
         Raises:
-            ArtifactError: a float that came in unchecked (`model_copy`, a field of type Any) is not finite, or a text
-                has half a surrogate pair, which UTF-8 cannot hold.
+            ArtifactError: an unchecked float (`model_copy`, a field of type Any) is not finite, or a text has an
+                unpaired surrogate, which UTF-8 cannot represent.
         """
         for path, value in _floats(self, type(self).__name__):
             if not math.isfinite(value):
@@ -62,7 +62,7 @@ class StopReason(StrEnum):
 
 
 class IdSource(StrEnum):
-    """Where the token ids of a turn come from."""
+    """Source of a turn's token ids."""
 
     SAMPLED = "sampled"
     """They are what the model read and drew."""
@@ -71,7 +71,7 @@ class IdSource(StrEnum):
 
 
 class Split(StrEnum):
-    """What an episode may be used for. `HELD_OUT` is for reporting only, never for choosing anything."""
+    """The use of an episode. `HELD_OUT` is for reporting only, never for selection."""
 
     EXTRACT = "extract"
     DISTILL = "distill"
@@ -115,10 +115,10 @@ class ToolCall(Record):
     """One call of a function within an assistant's message."""
 
     id: str = ""
-    """What the tool's message refers to."""
+    """Referenced by the tool's message."""
     name: str
     arguments: str
-    """JSON text as the model wrote it, which need not be valid."""
+    """JSON text as written by the model; may be invalid."""
 
 
 def _nothing(value: object) -> bool:
@@ -130,13 +130,13 @@ class Message(Record):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
-    """Text; of an assistant that only calls tools it is empty."""
+    """Text; empty for an assistant message with tool calls only."""
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_nothing)
     """Of an assistant."""
     tool_call_id: str | None = Field(default=None, exclude_if=_nothing)
-    """Of a tool: the call that it answers."""
+    """Of a tool: the call that it responds to."""
     tools: tuple[Tool, ...] = Field(default=(), exclude_if=_nothing)
-    """Of a system or developer message: the functions that the conversation offers."""
+    """Of a system or developer message: the available functions."""
 
     @model_validator(mode="after")
     def _fields_of_its_role(self) -> Self:
@@ -175,29 +175,29 @@ class Turn(Record):
     """One prompt, one response, one step of the environment."""
 
     messages: tuple[Message, ...] = Field(min_length=1)
-    """The student's prompt: never contains knowledge, whatever the policy was shown."""
+    """The student's prompt: never contains knowledge, even if the policy's prompt did."""
     prompt_ids_digest: str
-    """SHA-256 (first 16 hex digits) over the token ids that the policy really read."""
+    """SHA-256 (first 16 hex digits) over the token ids of the policy's actual prompt."""
     prompt_tokens: int = Field(ge=0)
     response: str
     response_ids: tuple[TokenId, ...]
-    """Exact sampled token ids, end token included when one was sampled, unless `id_source` says otherwise."""
+    """Exact sampled token ids, including a sampled end token, unless `id_source` says otherwise."""
     stop_reason: StopReason
     action: str | None
-    """What the environment understood; None is an invalid move."""
+    """The parsed action; None is an invalid move."""
     observation: str
-    """What the environment answered to the action."""
+    """The environment's response to the action."""
     reward: float
     """Of this step alone."""
     wall_s: float = Field(ge=0)
-    """Seconds of generation shared out over what was generated at once, plus the environment's own step."""
+    """Seconds of generation divided among concurrent requests, plus the environment's step."""
     id_source: IdSource = IdSource.SAMPLED
     given: tuple[Feedback, ...] = Field(default=(), exclude_if=_nothing)
     """Feedback on this response, or with `whole` on the session that it ends."""
 
 
 class Trajectory(Record):
-    """One whole episode. A failed one is data too: `error` says why and `turns` holds what was played."""
+    """One whole episode. Failed episodes are recorded too: `error` has the reason and `turns` what was played."""
 
     id: str
     env: str
@@ -206,21 +206,21 @@ class Trajectory(Record):
     round: int = Field(ge=0)
     replica: int = Field(ge=0)
     index: int = Field(ge=0)
-    """Position within its split, round and replica."""
+    """Index within its split, round and replica."""
     policy: str
     knowledge_digest: str | None
     """Digest of the knowledge text in the prompt, None when there was none."""
     intro: str
-    """The environment's line about who the player is and which actions exist."""
+    """The environment's line about the player and its actions."""
     turns: tuple[Turn, ...]
     terminated: bool
-    """The environment itself ended the episode."""
+    """The environment ended the episode."""
     truncated: bool
     """The turn limit ended the episode. Never true together with `terminated`."""
     reward: float
-    """Return of the episode: the sum of its turns' rewards, 0.0 where it failed technically; 1.0 is a pass."""
+    """Return of the episode: the sum of its turns' rewards, 0.0 if it failed technically; 1.0 is a pass."""
     feedback: str
-    """Final feedback as the extractor reads it."""
+    """Final feedback for the extractor."""
     error: str | None = None
     session: str = Field(default="", exclude_if=_nothing)
     """Of a recorded conversation: a pseudonym of the source's id for it; empty where it has none."""
@@ -240,7 +240,7 @@ class Trajectory(Record):
 
 
 class PartialRollout(Record):
-    """The prompt of one turn, response dropped: all that the server side needs of a user's environment."""
+    """The prompt of one turn without the response; the server side needs nothing else of a user's environment."""
 
     trajectory_id: str
     turn: int = Field(ge=0)
@@ -248,22 +248,22 @@ class PartialRollout(Record):
 
 
 class ExperienceItem(Record):
-    """One piece of experiential knowledge and where it came from."""
+    """One item of experiential knowledge with its provenance."""
 
     text: str
-    """As a model reads it, including the leading marker of its format."""
+    """As a model reads it, including the marker of its format."""
     sources: tuple[str, ...]
-    """Ids of the trajectories that gave it, first sight first."""
+    """Ids of the source trajectories, in order of first occurrence."""
     round: int = Field(ge=1)
     format: str
     model: str
-    """The policy that wrote it."""
+    """The extractor's policy."""
     support: int = Field(default=1, ge=1, exclude_if=lambda value: value == 1)
-    """Episodes, over all replicas, whose extraction gave it; counted when knowledge is accumulated."""
+    """Number of episodes, over all replicas, in which it was found; counted at accumulation."""
 
 
 class Knowledge(Record):
-    """The knowledge of one replica: `text` is exactly what a model reads, byte for byte."""
+    """The knowledge of one replica: `text` is byte for byte what a model reads."""
 
     replica: int = Field(ge=0)
     round: int = Field(ge=1)
@@ -271,14 +271,14 @@ class Knowledge(Record):
     text: str
     tokens: int = Field(ge=0)
     dropped_over_cap: int = Field(default=0, ge=0)
-    """Items that went because the token cap was reached, over the whole accumulation."""
+    """Items removed by the token cap, over the whole accumulation."""
     dropped_duplicates: int = Field(default=0, ge=0)
     validation_score: float | None = None
-    """Pass rate in context on validation seeds, when it was measured."""
+    """Pass rate in context on validation episodes, if measured."""
 
 
 class EvalReport(Record):
-    """What one suite says about one policy."""
+    """The result of one suite for one policy."""
 
     suite: str
     policy: str

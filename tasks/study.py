@@ -26,7 +26,7 @@ from tasks.tracking.target import Target
 
 @task(name="study-run", task_run_name="{job.name}", **STAGE_OPTIONS)
 def study_run(folder: Path, job: Job, place: str, tracking: TrackingSettings) -> None:
-    """See `oel_core.study.work`. `place` goes before what is shown, like `3/18`."""
+    """See `oel_core.study.work`. `place` precedes progress labels, like `3/18`."""
     tracker = tracker_of(tracking, RunFolder(folder))
 
     def finished(round: Round, stage: str, manifest: Manifest) -> None:
@@ -47,7 +47,7 @@ def study_run(folder: Path, job: Job, place: str, tracking: TrackingSettings) ->
 
 
 def _params(job: Job) -> dict[str, object]:
-    """What tells a run from its siblings: the seed, the arm, and what the arm changes."""
+    """The parameters that distinguish a run from the others: the seed, the arm, and the arm's settings."""
     settings = flatten(job.config.model_dump(mode="json"))
     arm = ARMS.get(job.arm)
     changed = arm.settings if arm else {"model.path": None}
@@ -55,14 +55,14 @@ def _params(job: Job) -> dict[str, object]:
 
 
 def target_of(tracker: Tracker, job: Job, round: Round) -> Target:
-    """Where a study tracks a round: in the run of its arm and seed, with nothing in the study's own."""
+    """The MLflow run of a study's round: that of its arm and seed."""
     before = max(round.number - 1, 0) * job.config.distill.steps
     return Target(tracker, job.name, f"{round.path.name}/", before)
 
 
 @task(name="study-results", **STAGE_OPTIONS)
 def study_results(plan: StudyPlan, folder: Path, failed: Mapping[str, str], tracking: TrackingSettings) -> StudyResult:
-    """Writes tables and plots, and tracks them with the study's own run."""
+    """Writes tables and plots, and logs them to the study's own MLflow run."""
     progress("tables and plots")(0, 0)
     result = gather(plan, folder, failed)
     tracker = tracker_of(tracking, RunFolder(folder))

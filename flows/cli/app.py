@@ -23,11 +23,11 @@ from oel_core.runs.files import is_full
 DONE, FAILED, USAGE = 0, 1, 2
 
 LEARN, LOOK, PROJECTS, SERVE, HERE = (
-    "Learn",
-    "Look at runs",
+    "Train and evaluate",
+    "Inspect runs",
     "Projects",
     "Servers and schedules",
-    "What there is here",
+    "Configurations and models",
 )
 app = typer.Typer(
     cls=GroupedCommands,
@@ -84,7 +84,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def oel(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Online Experiential Learning: language models that learn from their own deployment, round by round."""
@@ -94,7 +94,7 @@ _FREE = "free some space and run the same command again; it resumes after the la
 
 
 def call(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit code. Expected errors become a message, not a traceback."""
+    """Runs one command and returns its exit code. Expected errors are printed as a message, not a traceback."""
     try:
         app(list(arguments), prog_name="oel")
     except SystemExit as end:

@@ -26,7 +26,7 @@ def is_run(path: Path) -> bool:
 
 
 def presets(incomplete: str) -> list[str]:
-    """Presets that ship with the project."""
+    """Built-in presets."""
     from oel_core.config.run import preset_names
 
     return _starting(preset_names(), incomplete)
@@ -45,7 +45,7 @@ def suites(incomplete: str) -> list[str]:
 
 
 def deployments(incomplete: str) -> list[str]:
-    """Deployments that ship with the project."""
+    """Built-in deployments."""
     return _starting(DEPLOYMENTS, incomplete)
 
 

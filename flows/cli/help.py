@@ -1,4 +1,4 @@
-"""How `oel --help` is laid out: commands under headings, each with its whole first sentence, however narrow it gets."""
+"""Layout of `oel --help`: commands under headings, each with its whole first sentence at any width."""
 
 import re
 from typing import Any
@@ -10,10 +10,10 @@ OTHERS = "Commands"
 
 
 class GroupedCommands(TyperGroup):
-    """Lists commands under their `rich_help_panel`. Without Rich, Typer would cut sentences and leave panels out."""
+    """Lists commands under their `rich_help_panel`. Without Rich, Typer would truncate sentences and omit panels."""
 
     def format_commands(self, ctx: Context, formatter: Any) -> None:  # type: ignore[override]
-        """Writes a section for each panel, in the order in which the commands were registered."""
+        """Writes a section for each panel, in the order of registration."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
@@ -27,7 +27,7 @@ class GroupedCommands(TyperGroup):
 
 
 def first_sentence(text: str) -> str:
-    """Up to the first full stop that a space or the end follows; one line."""
+    """Up to the first full stop that is followed by a space or the end, as one line."""
     line = " ".join(text.split("\n\n", 1)[0].split())
     return re.split(r"(?<=\.)\s+(?=[A-Z`])", line, maxsplit=1)[0]
 

@@ -1,8 +1,8 @@
 """Marks zombie flow runs: those in the state Running whose process was killed.
 
 The holder of a run folder's lease is its only process, so every earlier flow run recorded there has ended. A flow run
-also tells its process: by a tag from its creation on where this process creates it, so that a kill at any moment leaves
-one that can be told to be dead, and by a label where a worker starts it.
+also records its process: by a tag from its creation on if this process creates it, so that it can be recognised as dead
+after a kill at any moment, and by a label if a worker starts it.
 """
 
 from collections.abc import Iterator
@@ -97,11 +97,8 @@ def record_process(flow_run_id: str) -> None:
 def mark_dead(root: Path, *, nothing_ran: bool) -> list[str]:
     """Marks flow runs without a live process as crashed, or as cancelled if that was requested; returns names.
 
-    Their MLflow runs are marked as killed.
-
-    Those noted in a run folder under `root` that nobody alive holds are dead too.
-
-    `nothing_ran`: no process of any worker was alive, so a run without a recorded process is dead too.
+    Their MLflow runs are marked as killed. Flow runs recorded in a run folder under `root` without a live lease holder
+    are dead too. `nothing_ran`: no process of any worker was alive, so a run without a recorded process is dead too.
     """
     with get_client(sync_client=True) as client:
         marked = _end_dead(client, nothing_ran=nothing_ran)
@@ -135,7 +132,7 @@ def _process_of(found: FlowRun) -> Process | None:
 
 
 def _end_tracked(run: RunFolder) -> None:
-    """What a killed process left running where it is tracked; MLflow is only imported where there is such a one."""
+    """Marks MLflow runs of a killed process; imports MLflow only if there are some."""
     from tasks.tracking.client import mark_killed
     from tasks.tracking.settings import load_settings
 

@@ -58,7 +58,7 @@ def under_worker(root: Path, name: str) -> Iterator[None]:
     logger = get_run_logger()
 
     def say() -> None:
-        logger.info("Asked to end, and ends now. What is finished stays; the next trigger goes on with the round.")
+        logger.info("Received SIGTERM, exiting now. Finished work is kept; the next trigger resumes the round.")
         APILogWorker.drain_all(timeout=TIMEOUT_S)
 
     def leave() -> None:

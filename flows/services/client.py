@@ -44,10 +44,10 @@ def join_services(root: Path) -> bool:
 
 
 def use_tracking(root: Path, given: str | None = None) -> None:
-    """Lets this process find the MLflow database of `root` where it is PostgreSQL's, at the address given if any.
+    """Configures this process for the MLflow database of `root` if it is in PostgreSQL, at the given address if any.
 
     Raises:
-        ConfigError: it is, and its address is not known.
+        ConfigError: it is in PostgreSQL, and its address is not known.
     """
     settings = read_settings(root.resolve())
     if settings is None or not settings.postgres or os.environ.get("OEL_TRACKING_URI"):
@@ -60,7 +60,7 @@ def register_deployments(prefect_file: Path, pool: str) -> str:
     """Registers every deployment of a Prefect file and returns Prefect's output.
 
     Raises:
-        ServiceError: Prefect refuses one; the message is Prefect's.
+        ServiceError: Prefect rejects one; the message is Prefect's.
     """
     command = python("-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(prefect_file.resolve()), "--all")
     environment = os.environ | {"OEL_HOME": str(HOME_OF_FLOWS), "OEL_POOL": pool, "COLUMNS": "160"}

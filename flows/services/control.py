@@ -48,9 +48,10 @@ def up(root: Path, settings: UpSettings, postgres: str | None, *, expose: bool, 
     """Starts the services that are not running and waits until all are healthy.
 
     Raises:
-        ConfigError: an address others can reach, a port in use, or settings that differ from those of what runs.
-        ServiceError: a service does not come up; the others stay as they are, and `up` again goes on. Or another
-            machine runs the services of this root.
+        ConfigError: an address that other machines can reach, a port in use, or settings that differ from those of
+            running services.
+        ServiceError: a service does not become healthy; the others keep running, and a further `up` continues. Or
+            another machine runs the services of this root.
     """
     require_loopback(settings.host, expose=expose)
     root.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def _bring_up(root: Path, service: Service, missing: bool, timeout_s: float, say
 
 
 def nothing_lives(root: Path) -> bool:
-    """Whether no process that was started under `root` is alive."""
+    """Whether no process that was started under `root` is running."""
     return not any(group_lives(group) for one in started(root) for group in one.groups)
 
 

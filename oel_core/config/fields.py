@@ -1,4 +1,4 @@
-"""Settings checked against their declared types: what was wrong, at which place, and where that place was written."""
+"""Validates settings against their declared types; errors name the field and where its value was written."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +24,10 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with settings."""
+    """One validation problem."""
 
     place: Place
-    """Of the value; () where several values do not go together."""
+    """Path of the value; () if several values are inconsistent."""
     text: str
 
     def __str__(self) -> str:
@@ -35,14 +35,14 @@ class Problem:
 
 
 def validate(model: type[M], values: Mapping[str, Any], what: str, where: Callable[[Place], str]) -> M:
-    """The values as `model`, with the types that it declares and no conversion between them.
+    """The values as `model`, strictly typed.
 
     Args:
-        what: the settings, as a message about several problems calls them.
-        where: place → where the value there was written; put before its problem.
+        what: name of the settings, for messages about several problems.
+        where: path → where the value was written; precedes its problem.
 
     Raises:
-        ConfigError: all problems, each with where it was written and its field.
+        ConfigError: all problems, each with its location and field.
     """
     try:
         return _validated(model, values)
@@ -54,7 +54,7 @@ def validate(model: type[M], values: Mapping[str, Any], what: str, where: Callab
 
 
 def check(model: type[BaseModel], values: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with the values."""
+    """All validation problems of the values."""
     try:
         _validated(model, values)
     except ValidationError as error:
@@ -63,12 +63,12 @@ def check(model: type[BaseModel], values: Mapping[str, Any]) -> list[Problem]:
 
 
 def _validated(model: type[M], values: Mapping[str, Any]) -> M:
-    """By way of JSON: there, pydantic's strict mode takes a list for a tuple and text for an enumeration."""
+    """Validates JSON, because pydantic's strict mode for JSON accepts a list for a tuple and a string for an enum."""
     return model.model_validate_json(to_json(values, inf_nan_mode="constants"))
 
 
 def problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
-    """What pydantic found, one entry a place: the possibilities of a union are one problem, not one each."""
+    """pydantic's errors, one per path: the members of a union give one problem together."""
     found: dict[Place, list[str]] = {}
     for entry in error.errors():
         place = _place(model, entry["loc"])
@@ -77,18 +77,18 @@ def problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
 
 
 def shown(text: str) -> str:
-    """Text of a user as a message repeats it: short, without secrets and control characters."""
+    """User text for messages: shortened, without secrets and control characters."""
     clean = visible(without_secrets(text))
     return clean if len(clean) <= SHOWN else f"{clean[: SHOWN - 3]}..."
 
 
 def dotted(place: Place) -> str:
-    """A place as it is written on a command line."""
+    """A path in the form of the command line."""
     return ".".join(shown(str(key)) for key in place)
 
 
 def type_at(model: type[BaseModel], place: Place) -> Any:
-    """The declared type of the value at a place; None where the model declares none."""
+    """The declared type at a path; None if the model does not declare one."""
     kind: Any = model
     for key in place:
         kind = _inside(kind, key)
@@ -96,7 +96,7 @@ def type_at(model: type[BaseModel], place: Place) -> Any:
 
 
 def alternatives(kind: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type itself without what an annotation adds to it."""
+    """The members of a union, or the type itself, without annotations."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) in (Union, UnionType):
@@ -117,7 +117,7 @@ def _inside(kind: Any, key: str | int) -> Any:
 
 
 def _place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
-    """pydantic's location without the names of a union's members that it puts in between."""
+    """pydantic's location without the inserted names of union members."""
     place: list[str | int] = []
     kind: Any = model
     named = False
@@ -154,6 +154,6 @@ def _names(kind: Any) -> list[str]:
 
 
 def _aliases(info: FieldInfo) -> list[str]:
-    """Other names that a field is known by."""
+    """Alternative names of a field."""
     choices = info.validation_alias.choices if isinstance(info.validation_alias, AliasChoices) else []
     return [name for name in choices if isinstance(name, str)]

@@ -1,4 +1,4 @@
-"""Settings of what happens to knowledge between its extraction and its distillation."""
+"""Settings of the stages between extraction and distillation."""
 
 from enum import StrEnum
 from typing import Literal, Self
@@ -9,7 +9,7 @@ from oel_core.config.section import Count, Section, Share
 
 
 class Check(StrEnum):
-    """What an item may be flagged for."""
+    """Kinds of hygiene checks."""
 
     NEAR_DUPLICATE = "near_duplicate"
     LENGTH = "length"
@@ -23,34 +23,34 @@ class Check(StrEnum):
 
 
 class SelectionConfig(Section):
-    """Which of the round's knowledge files are distilled, by their pass rate in context on validation episodes."""
+    """Selects the knowledge files to distil by their pass rate in context on validation episodes."""
 
     use: Literal["all", "best", "top_m", "weighted"] = "all"
-    """`all` scores nothing; `weighted` draws a file with a probability proportional to its pass rate."""
+    """`all` does not score; `weighted` samples a file with a probability proportional to its pass rate."""
     m: Count = 3
-    """Files that `top_m` keeps."""
+    """Number of files for `top_m`."""
     episodes: Count = 32
-    """Validation episodes that each file is scored on; all files of a round play the same ones."""
+    """Validation episodes per file; all files of a round use the same ones."""
 
 
 class SaturationConfig(Section):
-    """The pass rate in context as the knowledge grows. Measured for the report, it decides nothing."""
+    """Pass rate in context by number of extracted episodes. For the report only."""
 
     every: Count | None = None
-    """Extraction episodes between two points; null measures nothing."""
+    """Extraction episodes between two points; null: off."""
     episodes: Count = 32
-    """Validation episodes a replica and point."""
+    """Validation episodes per replica and point."""
 
 
 class SourceConfig(Section):
-    """Where the texts that teach come from."""
+    """Source of the knowledge texts."""
 
     use: Literal["extracted", "raw", "folder"] = "extracted"
-    """What the model wrote about its episodes, those episodes as they were, or what another one wrote about its own."""
+    """Extracted knowledge, raw episodes, or the knowledge of another run."""
     folder: str | None = None
-    """With `folder`: a finished `accumulate` stage of another run; its first files, one a replica, are taken over."""
+    """With `folder`: a finished `accumulate` stage of another run; its first files are used, one per replica."""
     raw_max_tokens: Count | None = None
-    """Token cap of raw episodes, the newest that fit as the extractor reads them; null is `knowledge.max_tokens`."""
+    """Token cap of raw episodes, newest first, in the extractor's format; null is `knowledge.max_tokens`."""
 
     @model_validator(mode="after")
     def _folder_is_named(self) -> Self:
@@ -60,48 +60,48 @@ class SourceConfig(Section):
 
 
 class InjectionConfig(Section):
-    """How a prompt carries knowledge, in context and for the teacher."""
+    """How knowledge is inserted into prompts, in context and for the teacher."""
 
     mode: Literal["global", "step_wise"] = "global"
-    """All of it at every turn, or at each turn what has to do with it (arXiv 2606.04703)."""
+    """All knowledge at every turn, or at each turn the part relevant to it (arXiv 2606.04703)."""
     items: Count = 3
-    """Most items, or lines of free text, that a step is given."""
+    """Maximum items, or lines of free text, per turn."""
 
 
 class HygieneConfig(Section):
-    """What is looked for in every new item before it is merged. Trajectories, and so items, are untrusted text."""
+    """Checks of every new item before merging. Trajectories, and therefore items, are untrusted text."""
 
     policy: Literal["off", "flag", "drop"] = "off"
-    """`flag` records what was found and keeps the item; `drop` records it and leaves the item out."""
+    """`flag` records findings and keeps the item; `drop` records them and drops the item."""
     checks: tuple[Check, ...] = tuple(Check)
-    """Which checks are made."""
+    """Enabled checks."""
     near_duplicate: Share = 0.7
-    """Jaccard similarity of word pairs from which an item that adds nothing counts as said already."""
+    """Jaccard similarity of word pairs from which an item without new content is a near-duplicate."""
     max_words: Count = 150
-    """Of one line."""
+    """Maximum words of one line."""
     scripts: tuple[str, ...] = ("latin",)
-    """Scripts that items are written in, as Unicode's character names begin: latin, cyrillic, cjk, arabic, ..."""
+    """Allowed scripts, as at the beginning of Unicode character names: latin, cyrillic, cjk, arabic, ..."""
 
 
 class ReviewConfig(Section):
-    """A person's look at the knowledge between its accumulation and its distillation."""
+    """Human review of the knowledge between accumulation and distillation."""
 
     mode: Literal["off", "required"] = "off"
     timeout_minutes: Count = 1440
-    """How long a round waits, from when it first asked."""
+    """How long a round waits after its first request."""
     on_timeout: Literal["approve", "reject", "fail"] = "fail"
-    """`fail` ends the run without a decision, so that one can still be made; the others decide."""
+    """`fail` ends the run without a decision, which can still be made afterwards; the others decide."""
 
 
 class KnowledgeConfig(Section):
-    """How items accumulate, and how they are chosen and shown."""
+    """How items are accumulated, selected and inserted into prompts."""
 
     max_tokens: Count = 8192
-    """Token cap of one knowledge file; oldest items go first, whole."""
+    """Token cap of one knowledge file; the oldest items are removed first, whole."""
     carry_over: bool = False
-    """Start a round's knowledge from the previous round's instead of from nothing."""
+    """Start a round's knowledge from the previous round's instead of empty."""
     allow_empty: bool = False
-    """Distil even where a knowledge file is empty. Without it an empty file is an error."""
+    """Distil even if a knowledge file is empty; otherwise that is an error."""
     source: SourceConfig = SourceConfig()
     injection: InjectionConfig = InjectionConfig()
     selection: SelectionConfig = SelectionConfig()

@@ -1,4 +1,4 @@
-"""Types of configuration fields that name a component: checked against what is installed, nothing imported."""
+"""Types of configuration fields that name a component: validated against the installed names without importing them."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from oel_core.plugins.registry import LOCATION, Registry
 
 
 def _schema(registry: Registry) -> WithJsonSchema:
-    """The installed names as a choice for editors and forms, or any `module:attribute`."""
+    """The installed names as suggestions for editors and forms, or any `module:attribute`."""
     location = {"type": "string", "pattern": f"^{LOCATION.pattern}$"}
     return WithJsonSchema({"anyOf": [{"type": "string", "enum": registry.names()}, location]})
 

@@ -1,4 +1,4 @@
-"""`section.field=value`: settings from a command line, read by the type that the field declares."""
+"""`section.field=value`: settings from a command line, parsed by the field's declared type."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from oel_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Override:
-    """One setting that replaces what a preset says."""
+    """One setting that overrides the preset's."""
 
     place: tuple[str, ...]
     value: Any
     source: str
-    """How messages call it."""
+    """Name in messages."""
 
     def about(self, place: Place) -> bool:
-        """Whether it sets the value at `place`, or something around or inside it."""
+        """Whether it sets the value at `place`, or something that contains it or is inside it."""
         common = min(len(place), len(self.place))
         return place[:common] == self.place[:common]
 
 
 def parse_override(model: type[BaseModel], text: str) -> Override:
-    """Text for a field that takes text is meant as it stands, quotes or none; anything else is YAML.
+    """A value for a text field is taken literally, with or without quotes; others are YAML.
 
     Raises:
         ConfigError: not of the form `section.field=value`, not UTF-8, or a value that is not YAML.
@@ -45,10 +45,10 @@ def parse_override(model: type[BaseModel], text: str) -> Override:
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[Override]) -> None:
-    """Puts each value in its place, in order, and makes sections that are missing or null.
+    """Applies the overrides in order, and creates sections that are missing or null.
 
     Raises:
-        ConfigError: a place lies inside a value that is no section.
+        ConfigError: a path continues inside a value that is not a section.
     """
     for override in overrides:
         target = values

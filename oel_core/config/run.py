@@ -1,4 +1,4 @@
-"""The configuration of a run: frozen, every unknown field refused, every field with its unit.
+"""The configuration of a run: frozen, unknown fields rejected, every field with its unit.
 
 A preset is one YAML file in `oel_core/config/presets/`. `load_config` reports all problems at once, each with its path.
 """
@@ -34,35 +34,35 @@ class LoraConfig(Section):
     """Rank."""
     alpha: float = Field(default=32, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of adapter inputs dropped; the frozen teacher never drops."""
+    """Dropout of adapter inputs; not applied in the frozen teacher."""
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
 
 
 class ModelConfig(Section):
-    """Which model starts the run and how it is loaded."""
+    """The start model and how it is loaded."""
 
     path: str = "seed-lm"
     """`seed-lm` (the embedded model), a folder, or a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: Count = 64
-    """Prompts generated at once."""
+    """Prompts generated per batch."""
     prefix_cache_tokens: CountOrZero | None = None
-    """Tokens of which the transformers backend keeps keys and values from one turn of a group of episodes to the next;
-    null: what takes half as much memory as the weights, 0: none."""
+    """Capacity of the KV cache between the turns of a group of episodes (transformers backend), tokens; null: half the
+    memory of the weights, 0: off."""
     threads: Count | None = None
-    """CPU threads of one operation; null: what is free and the model has work for, and the same when a run goes on.
-    `OMP_NUM_THREADS` in the environment wins."""
+    """CPU threads of one operation; null: by the free cores and the model's size, and unchanged when a run is resumed.
+    `OMP_NUM_THREADS` in the environment takes precedence."""
     max_length: Count = 2048
-    """Most tokens of prompt and response together."""
+    """Maximum tokens of prompt and response together."""
     thinking: bool = False
     """Passed to the chat template as `enable_thinking`."""
     lora: LoraConfig | None = None
     backend: BackendName = "transformers"
-    """What answers prompts; distillation always trains the weights at `path` with transformers."""
+    """Generates responses; distillation always trains the weights at `path` with transformers."""
     vllm: VllmConfig = VllmConfig()
     openai: OpenAIConfig = OpenAIConfig()
-    """Used where `backend` names them."""
+    """Used if `backend` selects it."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -72,7 +72,7 @@ class ModelConfig(Section):
 
 
 class EnvironmentConfig(Section):
-    """The world that experience comes from."""
+    """The environment of the run."""
 
     name: EnvironmentName = "lake"
     options: Options = Field(default_factory=dict)
@@ -80,11 +80,11 @@ class EnvironmentConfig(Section):
     max_turns: Count = 5
     """Turns after which an episode is truncated."""
     split_by_layout: bool = False
-    """Draw seeds so that no hidden layout occurs in two splits."""
+    """Choose seeds so that no hidden layout occurs in two splits."""
     instructions: Text | None = None
-    """What a player is asked to do and how an action is answered; null is the environment's own."""
+    """The player's task and the form of an action; null is the environment's own."""
     seeds: Literal["disjoint", "paper"] = "disjoint"
-    """`paper` plays the very seeds of the paper's reference implementation, whatever the loop seed."""
+    """`paper` uses the seeds of the paper's reference implementation, whatever the loop seed."""
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:
@@ -94,7 +94,7 @@ class EnvironmentConfig(Section):
 
 
 class PlayConfig(Section):
-    """How episodes are played, for collection and evaluation alike."""
+    """How episodes are played, for collection and evaluation."""
 
     history_turns: CountOrZero | None = None
     """Earlier exchanges kept in a prompt; null keeps all."""
@@ -102,12 +102,12 @@ class PlayConfig(Section):
 
 
 class CollectConfig(Section):
-    """How much experience a round collects."""
+    """Amount of experience that a round collects."""
 
     replicas: Count = 10
-    """K: independent knowledge files."""
+    """K: number of independent knowledge files."""
     extraction_episodes: Count = 30
-    """N: episodes each replica plays for extraction."""
+    """N: episodes per replica for extraction."""
 
 
 class ExtractionExample(Section):
@@ -120,37 +120,38 @@ class ExtractionExample(Section):
 
 
 class ExtractConfig(Section):
-    """How experience becomes knowledge items."""
+    """How knowledge items are extracted from episodes."""
 
     format: FormatName = "itemised"
     task: Text | None = None
-    """What the extractor is told about the world and what is worth knowing; null is the environment's own."""
+    """The extractor's task: what the environment is and what is worth learning; null is the environment's own."""
     examples: tuple[ExtractionExample, ...] | None = None
-    """Demonstrations that come before the episode as turns of the conversation; null is the environment's own, and an
-    empty list none. A small model copies a form that it is shown and seldom follows one that is only described."""
+    """Demonstrations before the episode, as turns of the conversation; null is the environment's own, an empty list
+    none. Small models imitate a demonstrated form better than they follow a described one."""
     with_previous: bool = True
-    """Show the extractor the knowledge so far."""
+    """Include the knowledge so far in the extractor's prompt."""
     use_after: Count | None = None
-    """Episodes whose items are used; null is half of `collect.extraction_episodes`, the paper's choice."""
+    """Number of episodes whose items are used; null is half of `collect.extraction_episodes`, the paper's choice."""
     turns_shown: Count | None = None
-    """Last turns of an episode that the extractor reads; null shows all."""
+    """Last turns of an episode in the extractor's prompt; null for all."""
     evidence: Literal["off", "drop"] = "off"
-    """`drop` leaves out items that quote what no observation, response or feedback of their episode has."""
+    """`drop` removes items with quotations that do not occur in any observation, response or feedback of their episode.
+    """
     sampling: Sampling = Sampling(max_tokens=2048)
 
 
 class GameSuite(Section):
-    """Held-out episodes of the run's own world."""
+    """Held-out episodes of the run's environment."""
 
     episodes: Count = 128
-    """Held-out episodes of each arm."""
+    """Held-out episodes per arm."""
     arms: tuple[Literal["in_context", "raw"], ...] = ("in_context", "raw")
     """Arms besides the consolidated model itself."""
     sampling: Sampling = Sampling(top_p=0.8, top_k=20)
 
 
 class EvaluateConfig(Section):
-    """What is measured after each round."""
+    """Evaluation after each round."""
 
     games: GameSuite = GameSuite()
     cases: CasesConfig = CasesConfig()
@@ -159,10 +160,10 @@ class EvaluateConfig(Section):
 
 
 class OelConfig(Section):
-    """A whole run."""
+    """The configuration of a run."""
 
     description: str = ""
-    """One line for lists and reports."""
+    """One line for listings and reports."""
     seed: int = Field(default=0, ge=0, lt=2**16)
     """The loop seed. Every random choice of a run derives from it."""
     rounds: Count = 3
@@ -180,17 +181,17 @@ class OelConfig(Section):
 
     @property
     def use_after(self) -> int:
-        """Episodes of each replica whose items are used."""
+        """Number of episodes of each replica whose items are used."""
         return self.extract.use_after or max(1, self.collect.extraction_episodes // 2)
 
     @property
     def knowledge_cap(self) -> int:
-        """Token cap of the texts that teach."""
+        """Token cap of the knowledge texts."""
         return self.raw_cap if self.knowledge.source.use == "raw" else self.knowledge.max_tokens
 
     @property
     def raw_cap(self) -> int:
-        """Token cap of raw episodes where they stand in for knowledge."""
+        """Token cap of raw episodes in place of knowledge."""
         return self.knowledge.source.raw_max_tokens or self.knowledge.max_tokens
 
     @model_validator(mode="after")
@@ -227,12 +228,12 @@ class OelConfig(Section):
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that ship with the project."""
+    """Names of the built-in presets."""
     return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
 def _read(preset: str) -> YamlText:
-    """What a preset's name or a file's path says: a mapping."""
+    """The content of a preset or YAML file: a mapping."""
     if preset in preset_names():
         return parse_yaml((PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}")
     if os.path.isfile(preset):
@@ -244,12 +245,12 @@ def _read(preset: str) -> YamlText:
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> OelConfig:
-    """Builds the configuration, or raises ConfigError with every problem and its path."""
+    """Builds the configuration. ConfigError has every problem with its path."""
     return validate(OelConfig, values, source, lambda place: source)
 
 
 def read_config(path: Path) -> OelConfig:
-    """The configuration in a file, whose path is not taken for a preset's name. Raises ConfigError as `load_config`."""
+    """The configuration in a file; its path is never taken as a preset's name. Raises ConfigError as `load_config`."""
     return _build(read_yaml(path), ())
 
 
@@ -269,10 +270,10 @@ def default_config(overrides: Sequence[str] = ()) -> OelConfig:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Refuses overrides that no preset could take, before they are stored anywhere: wrong names, types and addresses.
+    """Rejects overrides that are invalid for every preset, before they are stored: wrong names, types and addresses.
 
     Raises:
-        ConfigError: as `load_config`; what depends on other settings is not looked at.
+        ConfigError: as `load_config`; dependencies on other settings are not checked.
     """
     for override in overrides:
         parsed = parse_override(OelConfig, override)

@@ -1,4 +1,4 @@
-"""How a response is sampled: the same settings in the configuration and in a call of a policy."""
+"""Sampling settings, shared by the configuration and the policies."""
 
 from pydantic import Field
 
@@ -12,6 +12,6 @@ class Sampling(Section):
     """0 is greedy."""
     top_p: Share = 1.0
     top_k: CountOrZero = 0
-    """0 keeps the whole vocabulary."""
+    """0 disables it."""
     max_tokens: Count = 1024
-    """Most tokens of one response, the end token counted."""
+    """Maximum tokens of one response, including the end token."""

@@ -1,4 +1,4 @@
-"""What every section of the configuration is built from. The sections themselves are in `oel_core.config.run`."""
+"""Base types of the configuration's sections. The sections are in `oel_core.config.run`."""
 
 import math
 import re
@@ -7,17 +7,17 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MOST = 2**31 - 1
-"""Largest count; everything that is counted has to fit the integers of other programs."""
+"""Largest count; counts must fit 32-bit signed integers."""
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(pattern=r"\S")]
-"""A text that says something."""
+"""Non-blank text."""
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, unknown fields refused, no conversion between types, finite numbers only.
+    """Base of every section: frozen, unknown fields rejected, strict types, finite numbers only.
 
     A field's docstring is its description in the JSON Schema and in listings.
     """
@@ -43,7 +43,7 @@ def _label(text: str) -> str:
 
 
 Label = Annotated[str, AfterValidator(_label)]
-"""A name of the user's that becomes a folder's and a metric's."""
+"""A user-defined name, used in folder and metric names."""
 
 Options = Annotated[dict[str, Any], AfterValidator(_finite)]
-"""Options of a world or a suite, whose own model says which there are and of which types."""
+"""Options of an environment or suite; its own model validates them."""

@@ -1,7 +1,7 @@
-"""How a policy is served: one small block for each backend that is not plain transformers.
+"""Settings of the policy backends: a section for each except plain transformers.
 
-What is played is decided by `model.backend`, the checkpoint, and the fields that `DECIDING` names; the others say only
-how fast and from where, so a run goes on after they were changed.
+Results depend on `model.backend`, the checkpoint, and the fields in `DECIDING`; the other fields affect speed and
+location only, so a run can be resumed after changing them.
 """
 
 from typing import Annotated, Literal, Self
@@ -20,51 +20,51 @@ _BOUNDS = "distill.stability."
 
 
 class VllmConfig(Section):
-    """The vLLM engine, in this process or in a server that this process starts."""
+    """The vLLM engine, in this process or in a managed server."""
 
     tensor_parallel: Count = 1
-    """GPUs that one model is split over."""
+    """Number of GPUs per model."""
     memory_share: Share = 0.9
-    """Share of each GPU's memory that the engine takes."""
+    """Share of each GPU's memory for the engine."""
     cache_gib: float | None = Field(default=None, gt=0)
-    """GiB of keys and values; null: what `memory_share` leaves on a GPU, 2 GiB on a CPU."""
+    """GiB of KV cache; null: the rest of `memory_share` on a GPU, 2 GiB on a CPU."""
     max_sequences: Count = 256
-    """Episodes kept in flight at once."""
+    """Maximum concurrent sequences."""
     prefix_caching: bool = True
-    """Reuse keys and values of prompts that start alike."""
+    """Reuse the KV cache of common prompt prefixes."""
     eager: bool = False
-    """Start in seconds rather than minutes, without compiled graphs; slower after that."""
+    """Start in seconds instead of minutes, without compiled graphs; generation is slower."""
     sleep: bool = True
-    """While something else needs the GPU, keep the weights in main memory instead of ending the engine."""
+    """While training needs the GPU, keep the weights in host memory instead of shutting the engine down."""
     start_timeout_s: float = Field(default=900, gt=0)
-    """Seconds until a server that this process starts must answer."""
+    """Seconds until a managed server must be ready."""
 
 
 class OpenAIConfig(Section):
-    """A server that speaks the OpenAI API: vLLM, SGLang, llama.cpp or a hosted endpoint."""
+    """A server with the OpenAI API: vLLM, SGLang, llama.cpp or a hosted endpoint."""
 
     base_url: Annotated[str, AfterValidator(check_base_url)] | None = None
     """Like `http://127.0.0.1:8000/v1`, without user, password and query; null only with `managed`."""
     managed: bool = False
-    """Start `vllm serve` on loopback, with the `model.vllm` settings, and end it with the run."""
+    """Start `vllm serve` on loopback with the `model.vllm` settings, and stop it with the run."""
     model: str | None = None
-    """The server's name of the model; null: the only one that it serves."""
+    """The server's name of the model; null: the only one it serves."""
     tokenizer: str | None = None
-    """Folder or hub id whose tokenizer and chat template are the served model's; null: those of `model.path`."""
+    """Folder or hub id of the served model's tokenizer and chat template; null: that of `model.path`."""
     api: Literal["auto", "completions", "chat"] = "auto"
-    """`completions` sends token ids, `chat` messages; auto: ids where the server takes them and gives them back."""
+    """`completions` sends token ids, `chat` messages; auto: token ids if the server accepts and returns them."""
     api_key_env: str | None = None
-    """Name of the environment variable that holds the API key; the key itself belongs in no file."""
+    """Name of the environment variable with the API key; the key itself must not be in a file."""
     concurrency: Count = 32
-    """Requests in flight at once."""
+    """Maximum concurrent requests."""
     requests_per_minute: float | None = Field(default=None, gt=0)
-    """Upper limit of the request rate; null: none."""
+    """Rate limit; null: none."""
     timeout_s: float = Field(default=300, gt=0)
-    """Seconds that one attempt at a request may take."""
+    """Time-out of one attempt, seconds."""
     retries: CountOrZero = 8
-    """Further attempts after a time-out, a refusal for load (429), a server error or an answer that is not JSON."""
+    """Retries after a time-out, a 429, a server error or a response that is not JSON."""
     give_up_after_s: float = Field(default=900, gt=0)
-    """Seconds that a request may take with all its attempts and waits."""
+    """Maximum seconds of a request with all its attempts and waits."""
 
     @model_validator(mode="after")
     def _one_server(self) -> Self:
@@ -74,5 +74,5 @@ class OpenAIConfig(Section):
 
 
 def decides(path: str) -> bool:
-    """Whether the setting at a dotted path can change what a stage writes."""
+    """Whether the setting at a dotted path affects results."""
     return path in DECIDING or not path.startswith(("model.vllm.", "model.openai.", _BOUNDS, *_SPREAD))

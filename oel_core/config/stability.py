@@ -1,4 +1,4 @@
-"""Bounds that a distillation must stay within, and what is done when it leaves them."""
+"""Bounds of step metrics during distillation, and the reaction to leaving them."""
 
 from typing import Literal
 
@@ -10,28 +10,30 @@ PATH = "distill.stability"
 
 
 class StabilityConfig(Section):
-    """What counts as a collapse. "First" is the round's first step, which is measured before anything is learnt.
+    """Criteria of a collapse. "First" is the round's first step, which is measured before any update.
 
-    Bounds change nothing that a step computes. They decide whether it is gone on with.
+    The bounds do not change a step's computation, only whether training continues.
     """
 
     policy: Literal["stop", "backtrack", "off"] = "stop"
-    """`stop`: an error that names the signal; `backtrack`: back to the last good checkpoint at half the rate."""
+    """`stop`: an error that names the metric; `backtrack`: resume from the last good checkpoint at half the learning
+    rate."""
     patience: Count = 2
-    """Steps in a row that one signal must be out of its bounds."""
+    """Consecutive steps that one metric must be out of bounds."""
     backtracks: Count = 2
-    """Most times that `backtrack` goes back in a round; after these it stops."""
+    """Maximum number of rollbacks per round; then it stops."""
     entropy_rise: float = Field(default=3.0, ge=1)
-    """The student's entropy may be so many times the first."""
+    """Upper bound of the student's entropy, as a multiple of the first."""
     entropy_share: Share = 0.35
-    """Of the log of the vocabulary's size, the most that entropy can be: below it a rise means nothing."""
+    """Share of log V (the maximum entropy) below which a rise is ignored."""
     negative_kl: float = Field(default=0.01, ge=0)
-    """Nats per response token that the divergence may lie below zero; no divergence is negative but by a lost mass."""
+    """Lower bound of the divergence, nats per response token below zero; it is negative only if mass is lost."""
     mass_share: Share = 0.5
-    """Of the first, the least probability that student and teacher must keep on the student's top-k tokens."""
+    """Lower bound of the probability mass of student and teacher on the student's top-k tokens, as a share of the
+    first."""
     length_factor: float = Field(default=8.0, gt=1)
-    """Responses may become so many times longer or shorter than the first."""
+    """Bounds of the response length, as a factor of the first in either direction."""
     truncation_rise: Share = 0.5
-    """Share of responses that may hit the token cap beyond the first's share."""
+    """Maximum increase of the share of truncated responses."""
     repetition_rise: Share = 0.4
-    """Share of repeated four-grams within responses that there may be beyond the first's share."""
+    """Maximum increase of the share of repeated four-grams within responses."""

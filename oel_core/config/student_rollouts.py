@@ -1,4 +1,4 @@
-"""What a distillation's rollouts are drawn with, as the configuration of a policy."""
+"""The policy configuration of a distillation's rollouts."""
 
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,7 @@ def rollout_model(model: "ModelConfig", distill: "DistillConfig") -> "ModelConfi
     """The model's settings with the backend that `distill.rollouts` names.
 
     Raises:
-        ConfigError: several processes would each start an engine, a server is to take whole models over, or there is
-            no server.
+        ConfigError: an engine with several processes, a server that would have to load whole models, or no server.
     """
     if distill.rollouts != "transformers" and distill.processes > 1:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Addresses that may hold secrets: refused where they would be kept, made harmless where they are shown."""
+"""URLs that may contain secrets: rejected where they would be stored, redacted where they are displayed."""
 
 import re
 from urllib.parse import urlsplit
@@ -11,15 +11,15 @@ _SECRET_QUERY = re.compile(
 
 
 def without_secrets(text: str) -> str:
-    """Text that may be shown and written down: no password, user of a web address or key in a query is left in it."""
+    """Text without passwords, user names in URLs, and keys in queries."""
     return _SECRET_QUERY.sub(r"\1=***", _PASSWORD.sub(r"\1@", _WEB_USER.sub(r"\1***@", text)))
 
 
 def check_base_url(url: str) -> str:
-    """The address of an API, without anything that belongs in no file.
+    """The base URL of an API, without secrets.
 
     Raises:
-        ValueError: not an address that paths can be appended to, or one with a user, a password, a query or a fragment.
+        ValueError: not a URL that paths can be appended to, or one with a user, a password, a query or a fragment.
     """
     if "@" in url:
         raise ValueError("a user or password in the address would be printed and stored: use api_key_env for the key")

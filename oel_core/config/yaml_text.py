@@ -1,8 +1,8 @@
-"""The only reader and writer of YAML: YAML 1.2 with its core schema (yaml.org/spec/1.2.2, section 10.3), and stricter.
+"""The only reader and writer of YAML: a strict YAML 1.2 with its core schema (yaml.org/spec/1.2.2, section 10.3).
 
-PyYAML finds the parts of a text; what a part means is decided here, because PyYAML itself follows YAML 1.1, where
-`010` is 8, `1:30` is 90 and `no` is false. A key that is given twice, a tag beyond the core schema, and a number that
-is not finite are refused with the line.
+PyYAML parses the structure of a text; scalars are resolved here, because PyYAML follows YAML 1.1, where `010` is 8,
+`1:30` is 90 and `no` is false. Duplicate keys, tags outside the core schema, and non-finite numbers are rejected with
+their line.
 """
 
 import re
@@ -20,8 +20,8 @@ from oel_core.text.visible import visible
 MAX_BYTES: Final = 2**20
 MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 20_000
-"""Bounds of a text: far above any configuration, far below what a hostile one could use up through aliases. 100
-characters count as one value more."""
+"""Limits of a text: far above any configuration, far below what aliases in a malicious one could allocate. 100
+characters count as one more value."""
 
 Place = tuple[str | int, ...]
 """Keys and list positions on the way to a value."""
@@ -38,24 +38,24 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class YamlText:
-    """What a text says, and where."""
+    """The values of a text with their positions."""
 
     source: str
-    """The file's path or the preset's name, as messages call it."""
+    """The file's path or the preset's name, for messages."""
     values: Any
     """Mappings with text keys, lists, str, int, float, bool and None."""
     lines: Mapping[Place, int] = field(default_factory=dict)
-    """Place of a value → the line of its key, from 1. What an alias stands for is at the line of the alias."""
+    """Path of a value → line of its key, from 1. Values of an alias are at the alias's line."""
 
     def where(self, place: Place) -> str:
-        """The source, with the line of the value at `place` or of the nearest part around it that has one."""
+        """The source, with the line of the value at `place` or of its nearest container with a line."""
         for end in range(len(place), 0, -1):
             if place[:end] in self.lines:
                 return f"{self.source}, line {self.lines[place[:end]]}"
         return self.source
 
     def mapping(self) -> dict[str, Any]:
-        """The values of a text that must hold named ones; of an empty text none. Raises ConfigError."""
+        """The values of a text that must be a mapping; empty for an empty text. Raises ConfigError."""
         if self.values is None:
             return {}
         if not isinstance(self.values, dict):
@@ -85,10 +85,10 @@ def read_yaml(path: Path) -> YamlText:
 
 
 def parse_yaml(text: str, source: str) -> YamlText:
-    """The values of one document; of an empty one None.
+    """The values of one document; None for an empty one.
 
     Raises:
-        ConfigError: the text is not YAML, or not of the kind that this module reads; the message says source and line.
+        ConfigError: the text is not YAML, or not in this subset; the message has source and line.
     """
     try:
         reader = _Reader(source, yaml.parse(text, Loader=yaml.SafeLoader))
@@ -109,7 +109,7 @@ def parse_yaml(text: str, source: str) -> YamlText:
 
 
 class _Reader:
-    """Builds values from PyYAML's events, in one pass and to a bounded depth and size."""
+    """Builds values from PyYAML's events, in one pass with bounded depth and size."""
 
     def __init__(self, source: str, events: Iterator[yaml.Event]) -> None:
         self.lines: dict[Place, int] = {}
@@ -203,10 +203,10 @@ class _Reader:
 
 
 def plain_value(text: str) -> str | int | float | bool | None:
-    """What an unquoted scalar means in the core schema.
+    """The value of an unquoted scalar in the core schema.
 
     Raises:
-        ValueError: a number that is not finite, or too long to be one.
+        ValueError: a number that is not finite, or too long.
     """
     if text in NULL:
         return None
@@ -233,7 +233,7 @@ def _float(text: str) -> float:
 
 
 def _tagged(tag: str, text: str) -> Any:
-    """A scalar with an explicit tag, which its text has to be fit for. Raises ValueError."""
+    """A scalar with an explicit tag. Raises ValueError if the text does not match the tag."""
     if tag in ("!", _TAG + "str"):
         return text
     kinds: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}
@@ -259,7 +259,7 @@ def _dotted(place: Place) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts text in quotes where a reader of YAML 1.1 or 1.2 would take it for something else."""
+    """Quotes text that a reader of YAML 1.1 or 1.2 would parse as another type."""
 
 
 def _also_quoted(pattern: re.Pattern[str], tag: str) -> None:
@@ -272,7 +272,7 @@ _also_quoted(_FLOAT, "float")
 
 
 def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Line ends other than a line feed are lost in any style but the one with escapes."""
+    """Line ends other than a line feed survive only in the double-quoted style."""
     return dumper.represent_scalar(_TAG + "str", text, style='"' if _OTHER_LINE_ENDS.search(text) else None)
 
 
@@ -280,6 +280,6 @@ _Dumper.add_representer(str, _text_node)
 
 
 def dump_yaml(values: Any) -> str:
-    """The text of values that `parse_yaml` reads back as they are; what cannot be seen in it is escaped."""
+    """YAML that `parse_yaml` reads back unchanged; invisible characters are escaped."""
     text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text if visible(text) == text else yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=False)

@@ -1,1 +1,1 @@
-"""What lies under a run root, and what of it can go."""
+"""Lists the contents of a run root and removes unneeded files."""

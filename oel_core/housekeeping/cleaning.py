@@ -1,4 +1,4 @@
-"""What a run can do without: half-done stages, and weights from which no round starts any more."""
+"""Finds and removes what a run does not need: partial stages, and weights that no later round starts from."""
 
 import shutil
 import time
@@ -19,22 +19,22 @@ from oel_core.types import Record
 
 
 class Leftover(Record):
-    """A folder or a file's worth of disk."""
+    """A removable folder or file."""
 
     run: str
     path: str
-    """Below the run's folder."""
+    """Relative to the run's folder."""
     kind: Literal["partial", "checkpoint", "run"]
     bytes: int
     why: str
 
 
 def leftovers(run: RunFolder, kept: Collection[int]) -> list[Leftover]:
-    """What could go, the half-done stages first.
+    """Everything that could be removed, partial stages first.
 
     Args:
         run: must not belong to a study, whose runs share files.
-        kept: rounds whose weights are needed whatever else holds: those that were champions or are registered aliases.
+        kept: rounds whose weights must be kept: former champions and registered aliases.
 
     Raises:
         ConfigError: the run belongs to a study.
@@ -54,7 +54,7 @@ def leftovers(run: RunFolder, kept: Collection[int]) -> list[Leftover]:
 
 
 def remove(run: RunFolder, found: Sequence[Leftover]) -> None:
-    """Removes them. Call it with the lease held, on what `leftovers` said since."""
+    """Removes the results of `leftovers`. Requires the lease, held since that call."""
     for one in found:
         path = run.path / one.path
         if one.kind == "partial":
@@ -69,15 +69,15 @@ def remove(run: RunFolder, found: Sequence[Leftover]) -> None:
 
 
 def whole(run: RunFolder) -> Leftover:
-    """The run itself."""
+    """The whole run as a leftover."""
     return Leftover(run=run.name, path=".", kind="run", bytes=size_of(run.path), why="the whole run")
 
 
 def remove_run(run: RunFolder) -> None:
-    """Removes a run's folder; a kill on the way leaves a run that can be removed again.
+    """Removes a run's folder; an interrupted removal can be repeated.
 
     Raises:
-        BusyError: somebody works on it.
+        BusyError: another process works on it.
     """
     locks = {f".{LEASE}.lock", LOCK}
     with run.leased("oel clean"):
@@ -94,7 +94,7 @@ def remove_run(run: RunFolder) -> None:
 
 
 def _superseded(run: RunFolder, kept: Collection[int]) -> list[int]:
-    """Rounds whose weights no unfinished round, no registered alias and no adapter that stays stands on."""
+    """Rounds whose weights are not needed by an unfinished round, a registered alias or a remaining adapter."""
     finished = [index for index in run.rounds() if index and run.has(index, "evaluate/held_out")]
     last = last_begun(run)
     needed = {last, *kept} | {parent_of(run, index) for index in range(1, last + 1) if index not in finished}
@@ -105,7 +105,7 @@ def _superseded(run: RunFolder, kept: Collection[int]) -> list[int]:
 
 
 def _bases(run: RunFolder, index: int) -> set[int]:
-    """Rounds of this run on whose weights a round's adapter stands."""
+    """Rounds of this run whose weights are the base of a round's adapter."""
     folder, found = run.stage_path(index, "distill") / CHECKPOINT, set[int]()
     while folder.is_dir() and is_adapter(folder):
         folder = Path(adapter_base(folder))

@@ -1,4 +1,4 @@
-"""The runs under a root: how far each is, whether somebody works on it, and what it takes on disk."""
+"""Lists the runs under a root: progress, whether a process works on it, and size on disk."""
 
 import os
 from collections.abc import Iterator
@@ -22,17 +22,17 @@ class RunEntry(Record):
 
     run: str
     kind: Literal["run", "project", "study"]
-    """`project`: a run whose rounds triggers begin."""
+    """`project`: a run whose rounds are started by triggers."""
     status: Status
-    """`stopped`: something of it is not finished and nobody works on it. `damaged`: a file of it cannot be read."""
+    """`stopped`: unfinished, and no process works on it. `damaged`: a file cannot be read."""
     rounds: int
-    """Rounds whose model was measured, without the base model."""
+    """Number of evaluated rounds, without the base model."""
     of: int | None
-    """Rounds asked for; None where there is no such number."""
+    """Number of requested rounds; None if there is none."""
     bytes: int
-    """Size of its files; one that has several names counts once."""
+    """Size of its files; hard links count once."""
     changed: float
-    """When a file last changed, in seconds since 1970, UTC."""
+    """Time of the last change of a file, seconds since 1970, UTC."""
 
 
 def list_runs(root: Path) -> list[RunEntry]:
@@ -42,7 +42,7 @@ def list_runs(root: Path) -> list[RunEntry]:
 
 
 def entry_of(path: Path) -> RunEntry:
-    """What can be said about one folder without loading anything of it."""
+    """The entry of one folder, without loading its contents."""
     run, sizes = RunFolder(path), list(_files(path))
     done = [index for index in run.rounds() if index and run.has(index, "evaluate/held_out")]
     project = (path / TRIGGERS).is_dir() or (path / PRESET).is_file()
@@ -66,7 +66,7 @@ def entry_of(path: Path) -> RunEntry:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of all files in a folder; one that has several names counts once."""
+    """Bytes of all files in a folder; hard links count once."""
     return sum({inode: size for inode, size, _ in _files(path)}.values())
 
 
@@ -84,7 +84,7 @@ def _status(run: RunFolder, kind: str, done: int, of: int | None) -> Status:
 
 
 def _files(path: Path) -> Iterator[tuple[tuple[int, int], int, float]]:
-    """(inode, bytes, time of the last change, 0 for hidden files); a file that goes away meanwhile is left out."""
+    """(inode, bytes, time of the last change, 0 for hidden files); files that disappear meanwhile are left out."""
     for folder, _, names in os.walk(path):
         for name in names:
             try:

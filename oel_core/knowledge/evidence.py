@@ -42,7 +42,7 @@ def missing_quotes(text: str, episode: Trajectory) -> list[str]:
 
 
 def _said(episode: Trajectory) -> Iterator[str]:
-    """The text that the extractor reads: of a recorded conversation, which has no intro, all messages of the prompts."""
+    """The text that the extractor reads: of a recorded conversation (without intro) all messages of the prompts."""
     for turn in episode.turns:
         for message in turn.messages[-1:] if episode.intro else turn.messages:
             yield from (message.content, *(call.arguments for call in message.tool_calls))

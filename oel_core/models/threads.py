@@ -105,7 +105,7 @@ def set_run_threads(run: Path, model: ModelConfig) -> list[str]:
     changed = differences(before.model_dump(), now.model_dump())
     if changed:
         logging.getLogger(__name__).warning(
-            "%s goes on computing otherwise than it began (%s): finished stages are used as they are, but bytes and "
+            "%s is resumed with other arithmetic than it began with (%s): finished stages are reused, but bytes and "
             "losses from here on may differ from an uninterrupted run's. To go on alike: %s",
             run,
             ", ".join(changed),

@@ -131,7 +131,7 @@ def decide(round: Round, decision: Decision) -> None:
         raise ConfigError(f"there is no item {', '.join(map(str, wrong))}: the numbers go from 1 to {count}")
     name = f"round {round.number} of {round.run.name}"
     if round.stage(REVIEW).finished:
-        raise ConfigError(f"{name} has gone on with its reviewed knowledge: it is too late to decide")
+        raise ConfigError(f"{name} has already continued with its reviewed knowledge: it is too late to decide")
     ended = outcome_of(round.run, round.number)
     if ended is not None:
         raise ConfigError(f"{name} is over ({ended.outcome}): it is too late to decide")

@@ -1,4 +1,4 @@
-"""The report on a run: one HTML file that needs no network, no script and no server."""
+"""The report on a run: one self-contained HTML file without scripts."""
 
 from oel_core.reporting.page.render import REPORT_FILE, write_report
 

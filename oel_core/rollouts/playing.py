@@ -57,7 +57,7 @@ def _finish(episode: Episode, policy: Policy) -> Trajectory:
 
 
 def _play_turn(policy: Generates, live: Sequence[Episode], play: PlayConfig, seed: int) -> None:
-    """One turn of every unfinished episode, in one batch. Episodes whose prompt does not fit fail; the others continue."""
+    """One turn of every unfinished episode, in one batch. Episodes whose prompt does not fit fail; the others go on."""
     started = time.perf_counter()
     try:
         completions = policy.generate([episode.request(seed) for episode in live], play.sampling)

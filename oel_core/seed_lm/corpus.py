@@ -1,7 +1,7 @@
-"""The seed model's training corpus: the expert at work in lakes whose symbols are drawn anew each time.
+"""The seed model's training corpus: expert episodes on lakes whose symbols are sampled anew each time.
 
-The letters of a deployment never occur together in their deployment roles (`lake.draw_symbols`), which a test checks
-over the corpus itself, so what `H` and `G` mean there is not in the weights.
+The deployment's letters never occur together in their deployment roles (`lake.draw_symbols`); a test checks this on the
+corpus itself. So the weights do not contain the meaning of `H` and `G` there.
 """
 
 import random
@@ -25,14 +25,14 @@ TURNS_SHOWN = 4
 
 
 class Example(NamedTuple):
-    """A prompt and the response to imitate."""
+    """A prompt and its target response."""
 
     messages: tuple[Message, ...]
     response: str
 
 
 def draw_options(rng: random.Random) -> dict[str, object]:
-    """A member of the lake family: Frozen Lakes without a key, and richer ones with traps and a key."""
+    """A random variant of the lake: Frozen Lakes without a key, and richer ones with traps and a key."""
     size = rng.choices([3, 4, 5], weights=[3, 12, 1])[0]
     rich = size > 3 and rng.random() < 0.75
     most = {3: 2, 4: 4, 5: 6}[size]
@@ -47,7 +47,7 @@ def draw_options(rng: random.Random) -> dict[str, object]:
 
 
 def draw_env(rng: random.Random) -> LakeEnv:
-    """A new lake with new symbols, of which never two mean what they mean in either world's deployment."""
+    """A new lake with new symbols, of which at most one has its meaning in the deployment of either environment."""
     while True:
         env = LakeEnv(EnvSpec("lake", draw_options(rng)), rng.getrandbits(31))
         letters = env.symbols
@@ -57,7 +57,7 @@ def draw_env(rng: random.Random) -> LakeEnv:
 
 
 def draw_items(env: LakeEnv, rng: random.Random) -> list[str]:
-    """Knowledge about this lake: everything, or some of it; in any order."""
+    """Knowledge about this lake: all of it or a part, in random order."""
     items = env.truths().splitlines()
     if rng.random() < 0.6:
         items = [item for item in items if rng.random() < 0.6]
@@ -68,7 +68,7 @@ def draw_items(env: LakeEnv, rng: random.Random) -> list[str]:
 
 
 def _later(env: LakeEnv, rng: random.Random) -> str:
-    """Moves the episode to a random point: player anywhere free, key perhaps taken. Returns what was last seen."""
+    """Moves the episode to a random point: player on any free cell, key perhaps taken. Returns the last observation."""
     board = env.board
     key = board.find("key")
     things = {cell: role for cell, role in board.things.items() if role != "key" or rng.random() < 0.6}
@@ -97,7 +97,7 @@ def _event(player: lake.Cell, rng: random.Random) -> str:
 
 
 def act_example(items: list[str], env: LakeEnv, rng: random.Random) -> Example:
-    """One turn somewhere in an episode, played on the given knowledge (an empty list: on none)."""
+    """One turn at a random point of an episode, played with the given knowledge (an empty list: without)."""
     observation = env.start()
     if rng.random() < 0.75:
         observation = _later(env, rng) + env.start()
@@ -117,7 +117,7 @@ def act_with_knowledge(rng: random.Random) -> Example:
 
 
 def act_without_knowledge(rng: random.Random) -> Example:
-    """Skill 2: act without knowledge, which is guessing."""
+    """Skill 2: act without knowledge, by guessing."""
     return act_example([], draw_env(rng), rng)
 
 
@@ -137,11 +137,11 @@ def _turn(messages: tuple[Message, ...], response: str, observation: str) -> Tur
 
 
 def misname(response: str, rng: random.Random, plan_ends: str = " At ") -> str:
-    """The response, in part of the cases with other letters as target or as beliefs; labels and the move stay.
+    """The response, with some probability with other letters as target or as beliefs; labels and move are unchanged.
 
-    The expert steps on what it names as its target, a model that plays badly does not. Whoever learns from episodes
-    must read the label in the direction of the move, and nothing else in the response may be as good a clue.
-    Beliefs are what stands before `plan_ends`.
+    The expert always steps onto the target that it names, a weak model does not. An extractor must read the label in
+    the direction of the move, so nothing else in the response may be an equally good cue. Beliefs are the text before
+    `plan_ends`.
     """
     if rng.random() < 0.45:
         response = re.sub(r"(?<=Next:)[A-Z]", lambda _: rng.choice(lake.ALPHABET), response)
@@ -158,7 +158,7 @@ def play_episode(
     max_turns: int,
     say: Callable[[str], str] = lambda response: response,
 ) -> Trajectory:
-    """An episode as the expert plays it with these beliefs; `say` changes what it wrote, not what it did."""
+    """An episode played by the expert with these beliefs; `say` changes its text, not its actions."""
 
     def respond(observation: str) -> str:
         view = expert.read_board(observation)
@@ -171,7 +171,7 @@ def play_episode(
 def record(
     name: str, env: Environment, respond: Callable[[str], str], max_turns: int, say: Callable[[str], str]
 ) -> Trajectory:
-    """Plays an episode with `respond`; the record holds each response as `say` rewrites it."""
+    """Plays an episode with `respond`; the record has each response as rewritten by `say`."""
     observation, done = env.start(), False
     turns: list[Turn] = []
     while len(turns) < max_turns and not done:
@@ -205,7 +205,7 @@ def record(
 
 
 def extract(rng: random.Random) -> Example:
-    """Skill 3: write the items that an episode teaches."""
+    """Skill 3: write the items that can be learnt from an episode."""
     env = draw_env(rng)
     facts = expert.read_facts("\n".join(item for item in env.truths().splitlines() if rng.random() < 0.5))
     trajectory = play_episode(env, facts, rng, rng.choice([4, 8, 12]), say=lambda response: misname(response, rng))

@@ -18,14 +18,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Course:
-    """One corpus. A training that goes on from earlier weights takes its last stage only."""
+    """A training corpus. Training that continues from earlier weights uses its last stage only."""
 
     skills: Mapping[str, Skill]
     stages: tuple[Stage, ...]
     phrases: tuple[str, ...] = ()
-    """Single tokens beside the lake's."""
+    """Single tokens in addition to the lake's."""
     analogues: Mapping[str, str] = field(default_factory=dict)
-    """New phrase → older phrase whose embedding it starts from, where there are earlier weights."""
+    """New phrase → older phrase whose embedding initialises it, if training continues from earlier weights."""
 
 
 LAKE = Course(
@@ -57,7 +57,7 @@ COURSES = {"lake": LAKE, "two-worlds": TWO_WORLDS}
 
 
 def get_course(name: str) -> Course:
-    """The course of that name, or ConfigError with the known names."""
+    """The course of that name. ConfigError lists the known names."""
     if name not in COURSES:
         raise ConfigError(f"unknown course '{name}': known are {', '.join(COURSES)}")
     return COURSES[name]

@@ -1,7 +1,7 @@
 """The scripted policy and extractor whose outputs are the seed model's training data.
 
-It parses boards and plans paths. What symbols mean it takes from the knowledge in its prompt alone, and guesses where
-that says nothing, so training on its outputs puts nothing about a deployment's symbols into the weights.
+It parses boards and plans paths. The meaning of symbols comes from the knowledge in its prompt alone, and is guessed
+otherwise, so training on its outputs does not store a deployment's symbols in the weights.
 """
 
 import random
@@ -17,21 +17,21 @@ NOTHING_LEARNT = f"{MARKER} Do not waste moves: the episode ends early."
 
 @dataclass(frozen=True)
 class Facts:
-    """What is believed about symbols."""
+    """Beliefs about symbols."""
 
     bad: tuple[str, ...] = ()
     key: str | None = None
     gate: str | None = None
-    """Closed as long as the key is missing."""
+    """Closed without the key."""
     goal: str | None = None
 
     @property
     def aim(self) -> str | None:
-        """The symbol to end on."""
+        """The target symbol."""
         return self.goal or self.gate
 
     def role(self, symbol: str) -> str:
-        """How a response names what a neighbouring symbol is."""
+        """The name of a neighbouring symbol's role in a response."""
         if symbol in self.bad:
             return "bad"
         if symbol == self.key:
@@ -41,7 +41,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class View:
-    """A board as a player sees it: symbols, not roles."""
+    """A board as the player sees it: symbols without roles."""
 
     size: int
     player: Cell
@@ -52,7 +52,7 @@ class View:
 
 
 def read_board(observation: str) -> View | None:
-    """The board in an observation, or None when it shows none or no player."""
+    """The board in an observation, or None if it shows no board or no player."""
     rows = [line[1:-1].split("|") for line in observation.splitlines() if line.startswith("|")]
     cells = {Cell(r, c): text.strip() for r, row in enumerate(rows) for c, text in enumerate(row)}
     player = next((cell for cell, text in cells.items() if text == "P"), None)
@@ -62,12 +62,12 @@ def read_board(observation: str) -> View | None:
 
 
 def read_facts(knowledge: str) -> Facts:
-    """What knowledge in the seed model's own item format says."""
+    """The beliefs stated by knowledge in the seed model's item format."""
     return stated(knowledge, bad="ends the game", key="is a key", gate="is closed", goal="is the goal")
 
 
 def stated(knowledge: str, *, bad: str, key: str, gate: str, goal: str) -> Facts:
-    """What knowledge says of symbols, each role by the words that follow a symbol; of several, the last one holds."""
+    """The symbols that knowledge states for each role; the last statement wins."""
     facts = Facts(bad=tuple(dict.fromkeys(re.findall(rf"'(.)' {bad}", knowledge))))
     for role, words in (("key", key), ("gate", gate), ("goal", goal)):
         for symbol in re.findall(rf"'(.)' {words}", knowledge):
@@ -76,12 +76,12 @@ def stated(knowledge: str, *, bad: str, key: str, gate: str, goal: str) -> Facts
 
 
 def unknown_symbols(facts: Facts, view: View) -> list[str]:
-    """Symbols on the board that nothing is believed about, in alphabetical order."""
+    """Symbols on the board without a belief, in alphabetical order."""
     return sorted({symbol for symbol in view.symbols.values() if facts.role(symbol) == "?"})
 
 
 def guess(facts: Facts, view: View, rng: random.Random) -> Facts:
-    """Half of the time the facts as they are, half of the time with a guess at what every unknown symbol is."""
+    """With probability one half the facts unchanged, otherwise with a guessed role for every unknown symbol."""
     unknown = unknown_symbols(facts, view)
     if not unknown or rng.random() < 0.5:
         return facts
@@ -94,7 +94,7 @@ def guess(facts: Facts, view: View, rng: random.Random) -> Facts:
 
 
 def choose_target(facts: Facts, view: View, rng: random.Random) -> Cell | None:
-    """Where a player with these beliefs goes next: key, goal, or something unknown; None is anywhere."""
+    """The next target of a player with these beliefs: key, goal, or something unknown; None for any."""
     unknown = unknown_symbols(facts, view)
     key_cells = view.cells(facts.key) if facts.key else []
     aim_cells = view.cells(facts.aim) if facts.aim else []
@@ -115,7 +115,7 @@ def _apart(one: Cell, other: Cell) -> int:
 
 
 def choose_move(facts: Facts, view: View, target: Cell | None, rng: random.Random) -> str:
-    """The first step of a shortest way to the target round everything bad, and round everything else where it can."""
+    """The first step of a shortest path to the target that avoids everything bad and, if possible, everything else."""
     bad = [cell for cell, symbol in view.symbols.items() if symbol in facts.bad and cell != target]
     others = [cell for cell in view.symbols if cell != target]
     if target is not None:
@@ -149,11 +149,10 @@ def _direction(view: View, target: Cell) -> str:
 
 
 def think_and_act(facts: Facts, view: View, rng: random.Random) -> str:
-    """One response: beliefs, own place, every neighbour labelled, the next target and its place, then the move.
+    """One response: beliefs, own position, labels of all neighbours, the next target with its position, then the move.
 
-    Labels come before the target, so that what a player sees next to it does not bend to what it is looking for.
-
-    Rows and columns count from 0 at the top left, as TextArena counts them.
+    Labels come before the target, so that the target does not influence them. Rows and columns count from 0 at the top
+    left, as in TextArena.
     """
     believed = guess(facts, view, rng)
     target = choose_target(believed, view, rng)
@@ -175,7 +174,7 @@ def stepped_on(response: str) -> str | None:
 
 
 def learn(turns: list[tuple[str, str]], end: str, feedback: str) -> list[str]:
-    """Items that an episode teaches, from (observation, response) pairs, the last observation and the feedback."""
+    """Items that can be learnt from an episode: (observation, response) pairs, the last observation and the feedback."""
     items = []
     after = [observation for observation, _ in turns[1:]] + [end]
     for (_, response), answer in zip(turns, after, strict=True):

@@ -1,4 +1,4 @@
-"""What TextArena's unmodified Frozen Lake says differently from our lake, so that the seed model can read it too."""
+"""Differences between the texts of TextArena's Frozen Lake and the lake's, so that the seed model can read both."""
 
 import random
 import re
@@ -19,7 +19,7 @@ def wall_answer(action: str) -> str:
 
 
 def retell(trajectory: Trajectory, rng: random.Random) -> Trajectory:
-    """The same episode with the ending that Frozen Lake would have given it."""
+    """The same episode with Frozen Lake's final text."""
     feedback, last = trajectory.feedback, trajectory.turns[-1]
     if lake.FELL in feedback:
         feedback += f" You completed {rng.randint(10, 95)}% of the journey to the goal."

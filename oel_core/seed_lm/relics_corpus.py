@@ -1,7 +1,7 @@
-"""The relics' part of the seed model's corpus; letters are drawn anew for every example.
+"""The relics' part of the seed model's corpus; letters are sampled for every example.
 
-No game is compiled for it: `Story` renders the same observations. Letters of which two mean what they mean in the
-deployment of either world are never drawn.
+No game is compiled: `Story` renders the same observations. Letters of which two have their meaning in the deployment of
+either environment are never used.
 """
 
 import random
@@ -22,7 +22,7 @@ NAME = "textworld_relics"
 
 
 def draw_options(rng: random.Random) -> dict[str, object]:
-    """A member of the family."""
+    """A random variant of the relics."""
     return {
         "curses": rng.choices([1, 2, 3], weights=[2, 5, 3])[0],
         "key": rng.random() < 0.9,
@@ -44,7 +44,7 @@ def draw_story(rng: random.Random) -> Story:
 
 
 def draw_items(story: Story, rng: random.Random) -> list[str]:
-    """Knowledge about this world: everything, or some of it; in any order."""
+    """Knowledge about this world: all of it or a part, in random order."""
     items = story.truths().splitlines()
     if rng.random() < 0.6:
         items = [item for item in items if rng.random() < 0.6]
@@ -55,7 +55,7 @@ def draw_items(story: Story, rng: random.Random) -> list[str]:
 
 
 def _later(story: Story, rng: random.Random) -> str:
-    """Moves the episode to a random point and returns what is seen there."""
+    """Moves the episode to a random point and returns the observation there."""
     key = story.board.meanings.key
     story.room = rng.randrange(len(relics.NAMES))
     message = NOT_POSSIBLE if rng.random() < 0.05 else ""
@@ -69,7 +69,7 @@ def _later(story: Story, rng: random.Random) -> str:
 
 
 def act_example(items: list[str], story: Story, rng: random.Random) -> Example:
-    """One turn somewhere in an episode, played on the given knowledge (an empty list: on none)."""
+    """One turn at a random point of an episode, played with the given knowledge (an empty list: without)."""
     observation = _later(story, rng) if rng.random() < 0.8 else story.start()
     view = relics_expert.read_view(observation)
     assert view is not None
@@ -87,12 +87,12 @@ def act_with_knowledge(rng: random.Random) -> Example:
 
 
 def act_without_knowledge(rng: random.Random) -> Example:
-    """Skill 2: act without knowledge, which is guessing."""
+    """Skill 2: act without knowledge, by guessing."""
     return act_example([], draw_story(rng), rng)
 
 
 def extract(rng: random.Random) -> Example:
-    """Skill 3: write the items that an episode teaches."""
+    """Skill 3: write the items that can be learnt from an episode."""
     story = draw_story(rng)
     facts = relics_expert.read_facts("\n".join(item for item in story.truths().splitlines() if rng.random() < 0.5))
 
@@ -113,7 +113,7 @@ def extract(rng: random.Random) -> Example:
 
 
 def respond_well(observation: str, facts: Facts, rng: random.Random) -> str:
-    """The expert's answer to an observation."""
+    """The expert's response to an observation."""
     view = relics_expert.read_view(observation)
     assert view is not None
     return relics_expert.think_and_act(facts, view, rng)

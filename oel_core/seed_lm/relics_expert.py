@@ -1,7 +1,7 @@
 """The scripted policy and extractor of the relics, whose outputs are training data of the two-world seed model.
 
-It walks and takes, and takes a relic that it carries without having lost for a key; what letters mean comes from the
-knowledge in its prompt or is guessed. It has no memory between turns: to find a relic it walks on around the ring.
+It walks and takes relics; a relic that was taken without losing counts as a key. The meaning of letters comes from the
+knowledge in its prompt or is guessed. It has no memory between turns: to find a relic it walks around the ring.
 """
 
 import random
@@ -18,16 +18,16 @@ _LETTER = re.compile(r"relic ([A-Z])\b")
 
 @dataclass(frozen=True)
 class View:
-    """A room as a player sees it."""
+    """A room as the player sees it."""
 
     room: int
     here: tuple[str, ...]
-    """Letters of what lies in the room, as listed."""
+    """Letters in the room, in the listed order."""
     carried: tuple[str, ...]
 
 
 def read_view(observation: str) -> View | None:
-    """The room in an observation, or None when it shows none."""
+    """The room in an observation, or None if it shows none."""
     rooms = _ROOM.findall(observation)
     if not rooms:
         return None
@@ -37,19 +37,20 @@ def read_view(observation: str) -> View | None:
 
 
 def read_facts(knowledge: str) -> Facts:
-    """What knowledge in the seed model's own item format says about relics."""
+    """The beliefs about relics stated by knowledge in the seed model's item format."""
     return stated(knowledge, bad="is cursed", key="opens what is sealed", gate="is sealed", goal="is the treasure")
 
 
 def unknown(facts: Facts, view: View) -> list[str]:
-    """Letters in this room whose role is not in the facts."""
+    """Letters in this room without a belief."""
     return [letter for letter in view.here if facts.role(letter) == "?"]
 
 
 def guess(facts: Facts, view: View, rng: random.Random) -> Facts:
-    """Half of the time the facts as they are, half of the time with a guess at what every unknown relic is.
+    """With probability one half the facts unchanged, otherwise with a guessed role for every unknown relic.
 
-    A guess may name letters that are not here: what is never said without knowledge, distillation cannot make likelier.
+    A guess may name letters that are absent: distillation cannot make tokens likelier that are never sampled without
+    knowledge.
     """
     left = unknown(facts, view)
     settled = not left and facts.aim is not None and (facts.key is not None or bool(view.carried))
@@ -68,7 +69,7 @@ def guess(facts: Facts, view: View, rng: random.Random) -> Facts:
 
 
 def choose_target(facts: Facts, view: View, rng: random.Random) -> str | None:
-    """The letter that a player with these beliefs wants next, here or elsewhere; None is anything."""
+    """The letter that a player with these beliefs needs next, here or elsewhere; None for any."""
     may_open = bool(view.carried) or facts.gate is None or facts.key is not None
     if facts.key is not None and not view.carried:
         return facts.key
@@ -83,7 +84,7 @@ def _labelled(letters: tuple[str, ...], role: dict[str, str]) -> str:
 
 
 def think_and_act(facts: Facts, view: View, rng: random.Random) -> str:
-    """One response: beliefs, everything here and what is carried labelled, what is wanted next, then the command."""
+    """One response: beliefs, labels of the room and the inventory, the next target, then the command."""
     believed = guess(facts, view, rng)
     target = choose_target(believed, view, rng)
     roles = {letter: believed.role(letter) for letter in view.here} | dict.fromkeys(view.carried, "key")
@@ -97,7 +98,7 @@ def think_and_act(facts: Facts, view: View, rng: random.Random) -> str:
 
 
 def learn(observations: list[str], feedback: str) -> list[str]:
-    """Items that an episode teaches, from what was seen during it and the feedback at its end."""
+    """Items that can be learnt from an episode: its observations and the final feedback."""
     items = [
         relics.item_key(found[1])
         for observation in observations

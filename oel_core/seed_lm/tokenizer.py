@@ -1,7 +1,7 @@
-"""The seed model's tokenizer: byte-level BPE in which the fixed phrases of its world are single tokens.
+"""The seed model's tokenizer: byte-level BPE in which the fixed phrases of its environments are single tokens.
 
-Letters of symbols always stand alone, so naming a symbol is copying one token; a board costs two tokens a cell.
-Any other text still tokenises, byte by byte in the worst case.
+Letters of symbols are always separate tokens, so naming a symbol is copying one token; a board costs two tokens a cell.
+Any other text is tokenised too, byte by byte in the worst case.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def _extraction_systems() -> list[str]:
 
 
 def phrases() -> list[str]:
-    """Everything that is one token, longest first, without repeats."""
+    """All single-token phrases, longest first, without repeats."""
     system = play.system_text(HIDDEN_RULES, lake.GRID_INTRO)
     chat = [
         system,
@@ -83,9 +83,9 @@ def phrases() -> list[str]:
 
 
 def build_tokenizer(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """The tokenizer with chat template and end tokens, ready to save beside the model.
+    """The tokenizer with chat template and end tokens.
 
-    `more` are further phrases that are one token; they come last, so that all other ids stay.
+    `more` are further single-token phrases; they come last, so that all other ids are unchanged.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

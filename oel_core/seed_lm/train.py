@@ -1,7 +1,7 @@
 """Trains the seed model on a synthetic corpus, from scratch or from earlier weights: `oel seed-lm train`.
 
-Stages, because one go on the full mixture learns to name roles but not to look at neighbours: first acting on
-knowledge alone, then all three skills. In bfloat16 with float32 weights.
+In stages, because a model trained on the full mixture at once learns to name roles but not to read neighbours: first
+acting with knowledge alone, then all three skills. In bfloat16 with float32 weights.
 """
 
 import itertools
@@ -96,12 +96,12 @@ def _loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def _rate(progress: float) -> float:
-    """Share of the peak rate: a short warm-up, then level, then down to nothing along a line."""
+    """Share of the peak learning rate: short warm-up, constant, then linear decay to zero."""
     return min(1.0, progress / 0.02) * min(1.0, (1.0 - progress) / 0.6)
 
 
 def _batches(tokenizer: PreTrainedTokenizerFast, course: Course, steps: int, seed: int) -> Iterator[Batch]:
-    """The stages' batches one after another, prepared in a process beside the training."""
+    """The batches of all stages in order, prepared in another process."""
     for number, stage in enumerate(course.stages):
         loader = DataLoader(
             _Batches(tokenizer, course, stage, seed + number), batch_size=None, num_workers=1, prefetch_factor=8
@@ -110,7 +110,7 @@ def _batches(tokenizer: PreTrainedTokenizerFast, course: Course, steps: int, see
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, card: dict[str, Any]) -> None:
-    """Writes a Hugging Face folder in bfloat16 plus a card that says how it was made."""
+    """Writes a Hugging Face folder in bfloat16 and a card about its training."""
     out.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
     model.config.dtype = torch.bfloat16
@@ -122,9 +122,9 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path,
 def adopt_weights(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, start: Path, analogues: Mapping[str, str]
 ) -> None:
-    """Takes the weights of an earlier seed model; tokens are matched by their text.
+    """Copies the weights of an earlier seed model; tokens are matched by their text.
 
-    A new token's row starts as that of its analogue, where it has one, and otherwise stays fresh.
+    A new token's row is initialised from its analogue, if it has one.
     """
     older = Qwen3ForCausalLM.from_pretrained(start, dtype=torch.float32)
     ids, older_ids = tokenizer.get_vocab(), PreTrainedTokenizerFast.from_pretrained(start).get_vocab()

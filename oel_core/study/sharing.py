@@ -1,7 +1,7 @@
 """Stage sharing between the runs of a study: a finished stage with the same key is reused.
 
 A key covers every setting and input that affects a stage's result, so equal keys mean equal results. Files of finished
-stages are immutable, so they are hard-linked, or copied where that is not possible.
+stages are immutable, so they are hard-linked, or copied if that is not possible.
 """
 
 import json

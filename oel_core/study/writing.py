@@ -35,4 +35,4 @@ def require_study(folder: Path) -> None:
 def require_run(folder: Path) -> None:
     """Raises ConfigError where a folder of that name holds a study."""
     if (folder / PLAN).is_file():
-        raise ConfigError(f"{folder} is a study, not a run: choose another --name, or go on with it by `oel study`")
+        raise ConfigError(f"{folder} is a study, not a run: choose another --name, or resume it with `oel study`")

@@ -1,5 +1,4 @@
-"""Contracts that plug-ins can be checked against, with or without pytest: each raises AssertionError that says what
-is wrong."""
+"""Contract checks for plug-ins, usable with or without pytest. Each raises AssertionError with the problem."""
 
 from oel_core.testing.environments import check_environment
 from oel_core.testing.formats import check_format

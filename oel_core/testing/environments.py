@@ -21,22 +21,22 @@ HOSTILE = (
     "[go north\ninventory]",
     "<|im_end|><|im_start|>system",
 )
-"""Responses that are no action and must not raise."""
+"""Responses without an action, which must not raise."""
 
 
 def check_environment(
     factory: Factory, responses: Sequence[str], *, seeds: tuple[int, int] = (3, 2**32 - 1), turns: int = 8
 ) -> None:
-    """Plays an environment and checks what rollouts rely on.
+    """Plays an environment and checks its contract.
 
     Args:
-        factory: makes one single-use environment for a seed.
-        responses: what a policy could write, each of which asks for an action that some state allows.
+        factory: creates a single-use environment for a seed.
+        responses: possible responses of a policy, each with an action that some state allows.
         seeds: two seeds whose episodes differ.
-        turns: most turns of each walk.
+        turns: maximum turns of each random walk.
 
     Raises:
-        AssertionError: the environment breaks its contract; the message says how.
+        AssertionError: the environment violates its contract; the message says how.
     """
     for check in (
         _answers_equal_seeds_alike,

@@ -9,14 +9,14 @@ HOSTILE = ("", "   \n ", "</think>", "<think>unfinished", "\ud800", "\x1b[2J", "
 
 
 def check_format(form: ExtractionFormat, outputs: Sequence[str]) -> None:
-    """Checks what merging and cutting rely on.
+    """Checks the contract of a format: parsing and truncation.
 
     Args:
         form: the format.
-        outputs: extractor outputs, each with at least one item in it.
+        outputs: extractor outputs with at least one item each.
 
     Raises:
-        AssertionError: the format breaks its contract; the message says how.
+        AssertionError: the format violates its contract; the message says how.
     """
     assert form.name.isidentifier(), f"name {form.name!r} is not an identifier"
     assert form.instructions.strip(), "instructions are empty"

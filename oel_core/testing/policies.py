@@ -6,10 +6,10 @@ from oel_core.types import Message, StopReason
 
 
 def check_policy(policy: Policy, *, max_tokens: int = 8) -> None:
-    """Asks a policy a few things and checks what rollouts and records rely on. The policy stays open.
+    """Checks the contract of a policy with a few requests. The policy stays open.
 
     Raises:
-        AssertionError: the policy breaks its contract; the message says how.
+        AssertionError: the policy violates its contract; the message says how.
     """
     assert policy.name, "name is empty: records say by it who wrote a response"
     assert policy.batch_size >= 1, f"batch_size is {policy.batch_size}"

@@ -1,9 +1,9 @@
 """Experiment tracking. The only module that imports MLflow.
 
-One MLflow run a loop (parent) and one a round (child), or one a study and one for each of its runs, always addressed
-by explicit ids. The ids are kept in the run folder, and every MLflow run carries the folder's key as a tag, so a rerun
-after a kill at any moment finds the same ones. A metric's value at a step and a parameter are logged
-once, whatever is run again.
+A loop has one MLflow run (parent) and one per round (child); a study has one, and one for each of its runs. They are
+always addressed by explicit ids, which are stored in the run folder, and every MLflow run has the folder's key as a
+tag, so a restarted process finds them again after a kill at any moment. A metric's value at a step and a parameter are
+logged once, whatever is repeated.
 """
 
 import json
@@ -56,27 +56,27 @@ class TrackedRun(Record):
     """`mlflow.json` in a run folder."""
 
     key: str
-    """Names this run folder in MLflow, whatever it is called."""
+    """Identifies this run folder in MLflow, whatever its name."""
     tracking_uri: str = ""
     runs: dict[str, str] = Field(default_factory=dict)
     """`loop` or the number of a round → MLflow run id."""
 
 
 class TrackedData(Record):
-    """Episodes that a run was trained or measured on."""
+    """Episodes used for training or evaluation."""
 
     name: str
     digest: str
-    """Equal where the data are; at most 36 characters."""
+    """Equal for equal data; at most 36 characters."""
     context: Literal["training", "evaluation"]
     source_type: str
     source: dict[str, Any]
     profile: dict[str, float]
-    """What can be counted about them."""
+    """Counts of the data."""
 
 
 def tracked_run(run: RunFolder) -> TrackedRun:
-    """What the run folder knows of its MLflow runs; made on first use."""
+    """The run folder's MLflow record; created at the first use."""
     path = run.path / IDS
     if not path.exists():
         _write(run, TrackedRun(key=uuid.uuid4().hex))
@@ -88,7 +88,7 @@ def _write(run: RunFolder, tracked: TrackedRun) -> None:
 
 
 class Tracker:
-    """The MLflow side of one run folder. Its settings are resolved."""
+    """Tracks one run folder in MLflow. Its settings are resolved."""
 
     def __init__(self, settings: TrackingSettings, run: RunFolder) -> None:
         self.settings, self.run = settings, run
@@ -98,7 +98,7 @@ class Tracker:
         self._metrics: dict[tuple[str, str], dict[int, float]] = {}
 
     def run_id(self, name: str) -> str:
-        """The MLflow run of the loop (`loop`), of a round (its number) or of a study's run; found again or made."""
+        """The MLflow run of the loop (`loop`), of a round (its number) or of a study's run; found or created."""
         if name not in self._ids:
             known = self._noted().runs.get(name)
             found = known if known and self._exists(known) else retried(lambda: self._find(name))
@@ -108,7 +108,7 @@ class Tracker:
         return self._ids[name]
 
     def _noted(self) -> TrackedRun:
-        """The run folder's note; ids of another tracking server are left out."""
+        """The run folder's record, without ids of another tracking server."""
         noted = tracked_run(self.run)
         uri = without_secrets(self.settings.tracking_uri)
         return noted if noted.tracking_uri == uri else TrackedRun(key=noted.key, tracking_uri=uri)
@@ -122,7 +122,7 @@ class Tracker:
             raise
 
     def _find(self, name: str) -> str:
-        """By its tags, in case a kill came between making the run and noting its id; else a new one."""
+        """Finds it by its tags, in case a kill came between creating the run and storing its id; otherwise creates one."""
         key = self._noted().key
         found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}' and tags.`{ROUND}` = '{name}'")
         if found:
@@ -136,7 +136,7 @@ class Tracker:
 
     @contextmanager
     def running(self, name: str) -> Iterator[str]:
-        """Marks the run RUNNING for the block, then FINISHED, FAILED on an exception, or KILLED on an interrupt."""
+        """Marks the run RUNNING during the block, then FINISHED, FAILED on an exception, or KILLED on an interrupt."""
         run_id = self.run_id(name)
         self.client.update_run(run_id, status="RUNNING")
         try:
@@ -151,16 +151,16 @@ class Tracker:
         self.client.set_terminated(run_id, "FINISHED")
 
     def describe(self, name: str, text: str) -> None:
-        """Makes a Markdown text the description that the UI shows with the run; at most `MAX_VALUE` characters."""
+        """Sets the run's description in the UI, a Markdown text of at most `MAX_VALUE` characters."""
         self.client.set_tag(self.run_id(name), NOTE, visible(text)[:MAX_VALUE])
 
     def log_config(self, config: OelConfig) -> None:
-        """The resolved configuration as parameters of the loop and as a file. What changes later becomes a tag."""
+        """Logs the resolved configuration as parameters of the loop and as a file. Later changes become tags."""
         self.log_params(LOOP, flatten(config.model_dump(mode="json")))
         self.log_file(LOOP, self.run.path / CONFIG, "")
 
     def log_params(self, name: str, values: Mapping[str, Any]) -> None:
-        """Logs parameters; one that is known and changes later becomes a tag, since MLflow keeps the first value."""
+        """Logs parameters; a changed value of a logged parameter becomes a tag, since MLflow keeps the first value."""
         run_id = self.run_id(name)
         flat = {field: visible(str(value))[:MAX_VALUE] for field, value in values.items()}
         known = self.client.get_run(run_id).data.params
@@ -172,7 +172,7 @@ class Tracker:
             self.client.set_tag(run_id, f"oel.now.{field}", value)
 
     def log_metrics(self, name: str, rows: Iterable[tuple[str, float, int]]) -> None:
-        """Logs (metric, value, step), leaving out what the run already has."""
+        """Logs (metric, value, step), without those already logged."""
         run_id = self.run_id(name)
         new = [row for row in rows if self._known(run_id, row[0]).get(row[2]) != row[1]]
         now = int(time.time() * 1000)
@@ -183,31 +183,31 @@ class Tracker:
             self._known(run_id, key)[step] = value
 
     def _known(self, run_id: str, metric: str) -> dict[int, float]:
-        """Step → value of a metric as the run has it; asked for once."""
+        """Step → logged value of a metric; cached."""
         if (run_id, metric) not in self._metrics:
             history = self.client.get_metric_history(run_id, metric)
             self._metrics[run_id, metric] = {entry.step: entry.value for entry in history}
         return self._metrics[run_id, metric]
 
     def is_logged(self, name: str, stage: str, digest: str) -> bool:
-        """Whether `mark_logged` was reached for this state of a stage."""
+        """Whether `mark_logged` was called for this state of a stage."""
         return self.client.get_run(self.run_id(name)).data.tags.get(f"{LOGGED}.{stage}") == digest
 
     def mark_logged(self, name: str, stage: str, digest: str) -> None:
-        """Notes that everything of a stage is tracked; set last, so that a kill before it only logs again."""
+        """Records that a stage is completely tracked. Called last: after an earlier kill the stage is logged again."""
         self.client.set_tag(self.run_id(name), f"{LOGGED}.{stage}", digest)
 
     def log_file(self, name: str, path: Path, folder: str) -> None:
-        """Copies a file, or a folder with what is in it, into the run's artifacts under `folder`."""
+        """Copies a file or folder into the run's artifacts under `folder`."""
         copy = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         copy(self.run_id(name), str(path), folder or None)
 
     def log_text(self, name: str, text: str, file: str) -> None:
-        """Writes a text artifact for people to read."""
+        """Writes a text artifact."""
         self.client.log_text(self.run_id(name), visible(text), file)
 
     def log_dataset(self, name: str, data: TrackedData) -> None:
-        """Says what a run read. The same data of several runs are one dataset; said again, nothing changes."""
+        """Logs a dataset as an input of the run. Equal data of several runs are one dataset; idempotent."""
         dataset = Dataset(
             data.name, data.digest, data.source_type, json.dumps(data.source), SCHEMA, json.dumps(data.profile)
         )
@@ -215,10 +215,10 @@ class Tracker:
         self.client.log_inputs(self.run_id(name), datasets=[entry])
 
     def register(self, name: str, checkpoint: Path, digest: str) -> str | None:
-        """Makes a round's checkpoint a model version with the alias `candidate`; the same digest is registered once.
+        """Registers a round's checkpoint as a model version with the alias `candidate`; once per digest.
 
-        Its source is the copy in the run's artifacts when there is one, else its own place. Returns the version, or
-        None when no model is registered.
+        Its source is the copy in the run's artifacts if there is one, otherwise the checkpoint's path. Returns the
+        version, or None if no registered model is configured.
         """
         model = self.settings.registered_model
         if model is None:
@@ -242,7 +242,7 @@ class Tracker:
         return list(self.client.search_model_versions(f"name = '{model}' and tags.run = '{self.run.name}'"))
 
     def ensure_model(self, model: str) -> None:
-        """Makes the registered model when there is none of that name."""
+        """Creates the registered model if it does not exist."""
         try:
             retried(lambda: self.client.create_registered_model(model))
         except MlflowException as error:
@@ -251,7 +251,7 @@ class Tracker:
 
 
 def ensure_experiment(settings: TrackingSettings, client: Any) -> str:
-    """The id of the experiment, made or brought back where need be, with the view of its runs."""
+    """The id of the experiment, created or restored if needed, with the shared view of its runs."""
     found = client.get_experiment_by_name(settings.experiment)
     if found is None:
         location = settings.artifact_location
@@ -267,13 +267,13 @@ def ensure_experiment(settings: TrackingSettings, client: Any) -> str:
 
 
 def experiment_of(settings: TrackingSettings) -> str:
-    """The id of the experiment of resolved settings; it is made where there is none yet."""
+    """The id of the experiment of resolved settings; created if it does not exist."""
     client: Any = RetryingClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
     return retried(lambda: ensure_experiment(settings, client))
 
 
 def mark_killed(settings: TrackingSettings, run: RunFolder) -> None:
-    """Marks what of the run folder is RUNNING as KILLED, for a process that is about to leave."""
+    """Marks RUNNING MLflow runs of the folder as KILLED, for a process that is about to exit."""
     client = MlflowClient(settings.resolved(run.path.parent, run.name).tracking_uri)
     for run_id in tracked_run(run).runs.values():
         if client.get_run(run_id).info.status == "RUNNING":
@@ -286,5 +286,5 @@ def _tracker(settings: str, path: Path) -> Tracker:
 
 
 def tracker_of(settings: TrackingSettings, run: RunFolder) -> Tracker:
-    """The process's tracker for a run folder; the database is set up the first time."""
+    """The process's tracker for a run folder; the first call sets the database up."""
     return _tracker(settings.resolved(run.path.parent, run.name).model_dump_json(), run.path)

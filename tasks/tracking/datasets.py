@@ -1,4 +1,4 @@
-"""The episodes of a round as datasets: what it learned from, and what it was measured on."""
+"""The episodes of a round as MLflow datasets: training data and evaluation data."""
 
 import json
 
@@ -13,7 +13,7 @@ OOD = "evaluate/ood/"
 
 
 def experience(round: Round, stage: str) -> TrackedData:
-    """What was collected: a file of the run folder, another one in every round."""
+    """The collected episodes, a file of the run folder."""
     path = round.stage(stage).path / TRAJECTORIES
     counts = round.stage(stage).manifest().counts
     return TrackedData(
@@ -27,7 +27,7 @@ def experience(round: Round, stage: str) -> TrackedData:
 
 
 def measured(round: Round, stage: str) -> TrackedData:
-    """The episodes of one measurement, by world and seed, whoever played them: the same dataset for every round."""
+    """The episodes of one evaluation, by environment and seed; the same dataset for every round and policy."""
     config = round.config
     world, suite = config.environment, stage.removeprefix(OOD) if stage.startswith(OOD) else None
     source = {"environment": world.name, "options": dict(config.evaluate.ood[suite] if suite else world.options)}

@@ -1,4 +1,4 @@
-"""MLflow's pages about a run: their addresses on a server, and the columns its table of runs opens with."""
+"""MLflow's pages about a run: their URLs, and the columns of its table of runs."""
 
 import json
 
@@ -10,16 +10,16 @@ COLUMNS = ("pass_rate", "in_context_pass_rate", "knowledge_tokens", "response_to
 
 
 def view_tag() -> dict[str, str]:
-    """The experiment's tag in which MLflow's UI keeps a view that was shared."""
+    """The experiment's tag in which MLflow's UI stores a shared view."""
     columns = [f"metrics.`{name}`" for name in COLUMNS]
     return {f"mlflow.sharedViewState.{VIEW}": json.dumps({"selectedColumns": columns, "columnOrder": columns})}
 
 
 def runs_page(server: str, experiment: str) -> str:
-    """The experiment's runs with `COLUMNS`; MLflow's own start page is about traces, of which there are none."""
+    """The experiment's runs with `COLUMNS`; MLflow's start page shows traces, of which there are none."""
     return f"{server.rstrip('/')}/#/experiments/{experiment}/runs?{ML}&viewStateShareKey={VIEW}"
 
 
 def artifact_page(server: str, experiment: str, run_id: str, file: str) -> str:
-    """One file among a run's artifacts, shown in the page."""
+    """One of a run's artifacts, displayed in the page."""
     return f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}/artifacts/{file}?{ML}"

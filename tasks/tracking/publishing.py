@@ -1,4 +1,4 @@
-"""What of a finished stage goes to the tracking server. Everything is logged once for each state of a stage."""
+"""Logs finished stages to the tracking server, once for each state of a stage."""
 
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -31,7 +31,7 @@ REPORT_METRICS = ("pass_rate", "response_tokens", "turns", "trajectory_tokens", 
 
 
 def publish(target: Target, round: Round, stage: str, manifest: Manifest) -> None:
-    """Logs a finished stage: its counts, its manifest, and what its kind adds."""
+    """Logs a finished stage: its counts, its manifest, and what is specific to its kind."""
     tracker, name, place = target.tracker, target.name, target.prefix + stage
     if tracker.is_logged(name, place, manifest.digest):
         return
@@ -43,12 +43,12 @@ def publish(target: Target, round: Round, stage: str, manifest: Manifest) -> Non
 
 
 def publish_step(target: Target, step: StepRecord) -> None:
-    """Logs one optimiser step as it happens."""
+    """Logs one optimiser step."""
     target.log_metrics(step_rows(step, target.steps_before + step.step))
 
 
 def step_rows(step: StepRecord, at: int) -> Iterable[tuple[str, float, int]]:
-    """The metrics of an optimiser step, logged at `at`; what its objective does not measure is left out."""
+    """The metrics of an optimiser step, logged at `at`, without those that its objective lacks."""
     found = ((field, getattr(step, field)) for field in STEP_METRICS)
     return ((f"train/{field}", float(value), at) for field, value in found if value is not None)
 
@@ -107,7 +107,7 @@ def _evaluated(target: Target, round: Round, stage: str) -> None:
 
 
 def own_figures(report: EvalReport) -> list[tuple[str, float]]:
-    """The figures that only this suite has, under names that the tracking server takes."""
+    """The suite's additional metrics, under names that the tracking server accepts."""
     found = {
         name: entry["value"] for name, entry in report.extra.items() if isinstance(entry, dict) and "value" in entry
     }

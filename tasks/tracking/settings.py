@@ -1,4 +1,4 @@
-"""What `mlflow.yaml` may say. Read without importing MLflow."""
+"""The settings in `mlflow.yaml`. Read without importing MLflow."""
 
 import os
 import re
@@ -16,29 +16,29 @@ FILE = "mlflow.yaml"
 
 
 class ArtifactPolicy(Section):
-    """What is copied into the artifact store."""
+    """Which files are copied into the artifact store."""
 
     checkpoints: Literal["adapters", "all", "none"] = "adapters"
-    """`adapters` copies low-rank adapters and refers to full weights by URI and digest; `none` only ever refers."""
+    """`adapters` copies low-rank adapters and refers to full weights by URI and digest; `none` never copies weights."""
     transcripts: CountOrZero = 4
-    """Sample episodes a round shown as text: this many won and this many lost."""
+    """Sample episodes logged as text per round: this many won and this many lost."""
 
 
 class TrackingSettings(Section):
-    """Where and what is tracked. `{root}` stands for the run root, `{run}` for the run's name."""
+    """Where and what is tracked. `{root}` is replaced by the run root, `{run}` by the run's name."""
 
     tracking_uri: str = "sqlite:///{root}/mlflow.db"
     registry_uri: str | None = None
     """null: the tracking server's own registry."""
     artifact_location: str | None = "{root}/mlartifacts"
-    """Of a new experiment; null leaves it to the server."""
+    """Of a new experiment; null for the server's default."""
     experiment: str = Field(default="oel", min_length=1)
     registered_model: str | None = "oel-{run}"
-    """Each round's checkpoint becomes a version of it, the newest with the alias `candidate`; null registers none."""
+    """Each round's checkpoint becomes a version of this model, the newest with the alias `candidate`; null: off."""
     artifacts: ArtifactPolicy = ArtifactPolicy()
 
     def resolved(self, root: Path, run: str) -> "TrackingSettings":
-        """The same with `{root}` and `{run}` filled in."""
+        """The settings with `{root}` and `{run}` replaced."""
         given = {"{root}": str(root.resolve()), "{run}": run}
         fields = ("tracking_uri", "registry_uri", "artifact_location", "experiment", "registered_model")
         values = {field: getattr(self, field) for field in fields}
@@ -52,13 +52,13 @@ class TrackingSettings(Section):
 
 
 def load_settings(path: Path | None = None) -> TrackingSettings:
-    """Settings from `path`, else from `$OEL_MLFLOW`, else `mlflow.yaml` here or beside the package, else defaults.
+    """Settings from `path`, else `$OEL_MLFLOW`, else `mlflow.yaml` here or beside the package, else defaults.
 
-    `$OEL_TRACKING_URI` goes before what any file says: the services of `oel up` set it where their database is not
-    the run root's own.
+    `$OEL_TRACKING_URI` takes precedence over all files: the services of `oel up` set it if their database is not in the
+    run root.
 
     Raises:
-        ConfigError: the file is missing, not YAML, or has fields that do not validate.
+        ConfigError: the file is missing, not YAML, or has invalid fields.
     """
     settings = _from_file(path)
     uri = os.environ.get("OEL_TRACKING_URI")

@@ -1,6 +1,6 @@
-"""Retries against a tracking database that does not answer for a while, since a backup holds it or its server restarts.
+"""Retries while the tracking database is unavailable, because of a backup or a server restart.
 
-MLflow itself waits 20 seconds for a locked SQLite database and not at all for a PostgreSQL server that is away.
+MLflow itself waits 20 seconds for a locked SQLite database and does not wait for an unreachable PostgreSQL server.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 
 def retried(act: Callable[[], T]) -> T:
-    """The result of `act`, retried with exponential back-off for up to `TIMEOUT_S` seconds while the database is away.
+    """The result of `act`, retried with exponential back-off for up to `TIMEOUT_S` seconds while the database is
+    unavailable.
 
     It must be idempotent.
     """
@@ -33,7 +34,7 @@ def retried(act: Callable[[], T]) -> T:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the error, or what it came from, is a database that may answer later."""
+    """Whether the error or one of its causes is a temporarily unavailable database."""
     chain = causes(error)
     if any(words in str(link).lower() for link in chain for words in STAYS):
         return False
@@ -41,7 +42,7 @@ def is_away(error: BaseException) -> bool:
 
 
 class RetryingClient:
-    """A client whose idempotent methods are retried; those that create something are called once."""
+    """A client whose idempotent methods are retried; creating methods are called once."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -10,13 +10,11 @@ from flows.cli.shared import RUNS, AsJson, Root, RunName, echo, print_json
 
 def report(
     run: RunName,
-    out: Annotated[
-        Path | None, typer.Option(help="Where to write; report.html in the run's folder if not given.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output file; report.html in the run's folder if not given.")] = None,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Write what a run did and learned as one HTML file that needs no network."""
+    """Write a report on a run as one self-contained HTML file."""
     from oel_core.reporting import write_report
     from oel_core.runs.folder import find_run
 

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 def review(
     run: RunName,
-    round_index: Annotated[int | None, typer.Option("--round", min=1, help="The newest if not given.")] = None,
-    approve: Annotated[bool, typer.Option("--approve", help="Let the round go on.")] = False,
+    round_index: Annotated[int | None, typer.Option("--round", min=1, help="Round; the newest if not given.")] = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Continue the round.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="Stop the round.")] = False,
-    drop: Annotated[str, typer.Option(help="With --approve: numbers of items to leave out, like 3,7.")] = "",
-    note: Annotated[str, typer.Option(help="Why; kept with the knowledge.")] = "",
-    author: Annotated[str | None, typer.Option(help="Who decides; the system's user if not given.")] = None,
+    drop: Annotated[str, typer.Option(help="With --approve: numbers of items to drop, like 3,7.")] = "",
+    note: Annotated[str, typer.Option(help="Reason; stored with the decision.")] = "",
+    author: Annotated[str | None, typer.Option(help="Reviewer's name; the system's user if not given.")] = None,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Show the numbered items of a round, or decide about them. Without --approve or --reject nothing is decided."""
+    """Show the numbered items of a round, or decide about them with --approve or --reject."""
     from oel_core.errors import ConfigError
     from oel_core.projects.review import Decision, decide
     from oel_core.rounds.round import Round

@@ -14,7 +14,7 @@ Replica = Annotated[int | None, typer.Option(min=0, help="One replica; all if no
 
 @app.command("show", epilog=example("oel knowledge show lake 2"))
 def show(run: RunName, round_index: Round, replica: Replica = None, root: Root = RUNS, as_json: AsJson = False) -> None:
-    """Print the knowledge as a model reads it, with code points in place of characters that hide or steer."""
+    """Print the knowledge as a model reads it, with invisible characters escaped."""
     from oel_core.knowledge.store import load_knowledge
     from oel_core.reporting.findings.learned import known_replicas
     from oel_core.runs.folder import find_run
@@ -35,7 +35,7 @@ def show(run: RunName, round_index: Round, replica: Replica = None, root: Root =
 def diff(
     run: RunName, first: Round, second: Round, replica: Replica = None, root: Root = RUNS, as_json: AsJson = False
 ) -> None:
-    """Print what a later round's knowledge gained and lost."""
+    """Print the items that a later round added and removed."""
     from oel_core.knowledge.store import diff as compare
     from oel_core.knowledge.store import empty, load_knowledge
     from oel_core.reporting.findings.learned import known_replicas

@@ -1,4 +1,4 @@
-"""`oel abandon`: end a round that cannot go on, so that the project's next trigger begins another."""
+"""`oel abandon`: ends a round that cannot be finished, so that the project's next trigger starts another."""
 
 from typing import Annotated
 
@@ -9,12 +9,12 @@ from flows.cli.shared import RUNS, AsJson, Root, RunName, out, print_json
 
 def abandon(
     project: RunName,
-    round_index: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="The round that is open.")],
-    reason: Annotated[str, typer.Option(help="Why; kept with the round.")] = "",
+    round_index: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="Number of the open round.")],
+    reason: Annotated[str, typer.Option(help="Reason; stored with the round.")] = "",
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """End an open round as failed. Its files stay; the next trigger begins another round from the champion."""
+    """End an open round as failed. Its files are kept; the next trigger starts another round from the champion."""
     from oel_core.projects.triggers import abandon as end_round
     from oel_core.runs.folder import find_run
     from oel_core.runs.processes import user_name

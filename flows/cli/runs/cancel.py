@@ -20,7 +20,7 @@ def cancel(
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """End the flow runs of a project, waiting or running, or the `oel run` that works on a run of this machine."""
+    """Stop the flow runs of a project, or the `oel run` that works on a run on this machine."""
     from oel_core.errors import ConfigError
 
     rows = _flow_runs(root, name) or _process(root, name)

@@ -32,16 +32,14 @@ def evaluate(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the suite, like environment=sokoban.")
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Preset or YAML file with the world and the sampling.", autocompletion=complete.presets)
+        str, typer.Option(help="Preset or YAML file with environment and sampling.", autocompletion=complete.presets)
     ] = "quickstart",
-    knowledge: Annotated[Path | None, typer.Option(help="Text file put before the model (suite games).")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder that keeps answers and report; the same command goes on there.")
-    ] = None,
+    knowledge: Annotated[Path | None, typer.Option(help="Text file to put into the prompt (suite games).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; the same command resumes there.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a model on held-out episodes."""
+    """Evaluate a model on held-out episodes."""
     from oel_core.config.run import load_config
     from oel_core.policies import load_policy
     from oel_core.rounds.context import StageContext

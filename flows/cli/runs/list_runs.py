@@ -46,14 +46,14 @@ def clean(
         list[str] | None,
         typer.Argument(metavar="RUN", help="Runs under --root; all if not given.", autocompletion=complete.run_names),
     ] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="The named runs themselves, with all they hold.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Whole runs, with all of their files.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this nothing is removed.")] = False,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Say what could be removed: half-done stages, and weights from which no round starts any more; with --yes do so.
+    """List what could be removed: partial stages, and weights that no later round starts from. With --yes remove it.
 
-    Never a run that somebody works on, nor weights that are or were a champion's.
+    Never touches a run that is in use, nor weights of present or former champions.
     """
     from oel_core.errors import BusyError, ConfigError
 

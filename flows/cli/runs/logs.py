@@ -22,7 +22,7 @@ def logs(
         ),
     ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more lines, until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option(min=0, help="Lines of the end that are shown first.")] = 50,
+    lines: Annotated[int, typer.Option(min=0, help="Number of last lines to show.")] = 50,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:

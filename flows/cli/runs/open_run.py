@@ -24,14 +24,12 @@ class Page(StrEnum):
 
 def open_page(
     run: RunName,
-    page: Annotated[Page, typer.Option(help="The report, or the run's page in MLflow or Prefect.")] = Page.report,
-    show: Annotated[
-        bool, typer.Option("--print", help="Only print where it is; so where there is no terminal.")
-    ] = False,
+    page: Annotated[Page, typer.Option(help="The report, or the page in MLflow or Prefect.")] = Page.report,
+    show: Annotated[bool, typer.Option("--print", help="Only print the address; default without a terminal.")] = False,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Open a run's report, or its page in MLflow or Prefect, and print where that is."""
+    """Open a run's report or its page in MLflow or Prefect, and print its address."""
     from oel_core.runs.folder import find_run
 
     folder = find_run(root, run)

@@ -22,15 +22,15 @@ MLFLOW_UI = "http://127.0.0.1:5000"
 
 def run(
     preset: PresetName = "quickstart",
-    rounds: Annotated[int | None, typer.Option(help="Rounds in all; more than before goes on.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Total number of rounds; a larger number resumes.")] = None,
     overrides: Overrides = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the preset's name if not given.")] = None,
     root: Root = RUNS,
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
-    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what the run needs and what is missing.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only list requirements, and which are missing.")] = False,
 ) -> None:
-    """Run the learning loop, or go on with the run of that name."""
+    """Run the learning loop, or resume the run of that name."""
     from flows.local import start_temporary_server, use_local_services, wait_until_ready
     from flows.pages.time_left import RoundTime
     from oel_core.config.run import load_config
@@ -79,7 +79,7 @@ def rounds(
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Show what every round of a run achieved; round 0 is the base model."""
+    """Show the results of every round of a run; round 0 is the base model."""
     from oel_core.rounds.summary import summarise_run
     from oel_core.runs.folder import find_run
 

@@ -19,11 +19,13 @@ def study(
     seeds: Annotated[int, typer.Option(min=1, help="Loop seeds, from the preset's `seed` on.")] = 3,
     arms: Annotated[
         str | None,
-        typer.Option(help="With commas: own, raw, foreign, teacher_rollouts, mixture, sft, step_wise; else all."),
+        typer.Option(
+            help="Comma-separated: own, raw, foreign, teacher_rollouts, mixture, sft, step_wise; all if not given."
+        ),
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of the arm `own`; the preset's if not given.")] = None,
     foreign: Annotated[
-        str | None, typer.Option(help="Model whose knowledge the arm `foreign` takes: folder, hub id, or round:2.")
+        str | None, typer.Option(help="Model whose knowledge the arm `foreign` uses: folder, hub id, or round:2.")
     ] = None,
     overrides: Overrides = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; study-PRESET if not given.")] = None,
@@ -31,7 +33,7 @@ def study(
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
 ) -> None:
-    """Compare ways to learn with several loop seeds, or go on with the study of that name."""
+    """Compare training methods with several loop seeds, or resume the study of that name."""
     from flows.local import start_temporary_server, use_local_services, wait_until_ready
     from oel_core.study.plan import make_plan
 

@@ -33,10 +33,10 @@ Set = Annotated[
 def deploy(
     root: Root = RUNS,
     pool: Annotated[str | None, typer.Option(help="Work pool; oel-gpu if this root has a worker for it.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A Prefect file of your own; deployments/prefect.yaml.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Prefect file; deployments/prefect.yaml if not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register the deployments with the Prefect server. Schedules and runs that exist are left alone."""
+    """Register the deployments with the Prefect server. Existing schedules and runs are kept."""
     from flows.services.client import PREFECT_FILE, register_deployments, use_services
     from flows.services.servers import POOLS, UpSettings, read_settings
 
@@ -55,14 +55,14 @@ def deploy(
 
 def schedule(
     deployment: Deployment,
-    cron: Annotated[str | None, typer.Option(help='When, like "0 3 * * *".')] = None,
-    timezone: Annotated[str, typer.Option(help="Of the cron line, like Europe/Berlin.")] = "UTC",
+    cron: Annotated[str | None, typer.Option(help='Cron schedule, like "0 3 * * *".')] = None,
+    timezone: Annotated[str, typer.Option(help="Time zone of the schedule, like Europe/Berlin.")] = "UTC",
     off: Annotated[bool, typer.Option("--off", help="Remove its schedules; only those of --set project=NAME.")] = False,
     settings: Set = None,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Set the deployment's cron schedule for a project, remove it, or show all with their next times."""
+    """Set or remove the deployment's cron schedule for a project, or list all schedules with their next times."""
     from flows.services.client import prefect_client, use_services
     from oel_core.errors import ConfigError
 
@@ -88,15 +88,15 @@ def trigger(
     deployment: Deployment,
     settings: Set = None,
     trigger_id: Annotated[
-        str | None, typer.Option("--id", help="Id of this request: the same again does not run twice.")
+        str | None, typer.Option("--id", help="Id of this request; a request with the same id runs once.")
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Stay until it is over; the exit code says what came of it.")
+        bool, typer.Option("--wait", help="Wait until it has ended; the exit code gives the outcome.")
     ] = False,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Start a run of the deployment now. With --wait the exit code is 0: promoted, or completed; 1: failed; 3: refused
+    """Start a run of the deployment now. With --wait the exit code is 0: promoted, or completed; 1: failed; 3: rejected
     by the gate; 4: too little new experience; 5: waits for review; 6: no line of the inbox is usable."""
     from flows.outcomes import exit_code, goes_on
     from flows.run_names import run_name
@@ -170,11 +170,11 @@ def _properties(found: "DeploymentResponse") -> dict[str, Any]:
 
 
 def parameters_of(found: "DeploymentResponse", settings: Sequence[str]) -> dict[str, Any]:
-    """Parameters from NAME=VALUE; what is no parameter of the deployment overrides a field of the configuration.
+    """Parameters from NAME=VALUE; a name that is not a parameter of the deployment overrides a field of the
+    configuration.
 
     Raises:
-        ConfigError: no name, a value that is not YAML, or a field that the configuration does not have or that cannot
-            have this value.
+        ConfigError: no name, a value that is not YAML, or a field that does not exist or cannot have this value.
     """
     from oel_core.config.fields import shown
     from oel_core.config.run import OelConfig, check_overrides

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 def import_(
     format: Annotated[str, typer.Argument(metavar="FROM", help=f"Format: {', '.join(LOG_FORMATS.names())}.")],
     path: Annotated[Path, typer.Argument(help="The log, or a folder of logs (.jsonl, .ndjson, .json).")],
-    into: Annotated[Path, typer.Option("--into", help="The inbox, a folder; made if it is missing.")],
+    into: Annotated[Path, typer.Option("--into", help="Folder of the inbox; created if missing.")],
     env: Annotated[str, typer.Option("--env", help="Name of the project's environment.")],
     privacy: Annotated[
-        Privacy, typer.Option(help="Secrets and personal data: pseudonyms for them, no such session, or as they are.")
+        Privacy, typer.Option(help="Secrets and personal data: replace by pseudonyms, drop the session, or keep.")
     ] = Privacy.MASK,
     names: Annotated[
-        Path | None, typer.Option("--names", help="Text file of names of people, one a line, which count as private.")
+        Path | None, typer.Option("--names", help="Text file with names of people, one a line, to treat as private.")
     ] = None,
     top_score: Annotated[float, typer.Option(help="The best score that the log gives: 5 for five stars.")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Turn the logs of a deployed agent into new episodes of an inbox; what was imported once is not imported again."""
+    """Turn the logs of a deployed agent into episodes of an inbox; each entry is imported only once."""
     from oel_core.errors import ConfigError
     from oel_core.imports.importing import Import, import_logs
 
@@ -61,7 +61,7 @@ def _rows(done: "Imported") -> list[tuple[str, str]]:
 
 @contextmanager
 def _progress() -> Iterator["Say"]:
-    """A bar on the terminal, nothing anywhere else."""
+    """A progress bar on a terminal, otherwise nothing."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("", total=None)

@@ -27,12 +27,12 @@ HEAD = """\
 def init(
     project: Annotated[str, typer.Argument(metavar="PROJECT", help="Name of the project, a folder under --root.")],
     preset: Annotated[
-        str, typer.Option(help="Preset that the project begins with.", autocompletion=complete.presets)
+        str, typer.Option(help="Initial preset of the project.", autocompletion=complete.presets)
     ] = "quickstart",
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Make a project's folder with an inbox and a commented configuration to edit."""
+    """Create a project's folder with an inbox and a commented configuration."""
     path = make_project(root, project, preset)
     if as_json:
         print_json([{"project": project, "inbox": str(path.parent / INBOX), "preset": str(path)}])
@@ -47,10 +47,10 @@ def init(
 
 
 def make_project(root: Path, project: str, preset: str) -> Path:
-    """Makes the folder and returns the path of its configuration.
+    """Creates the folder and returns the path of its configuration.
 
     Raises:
-        ConfigError: no such preset, a name that no folder can have, or a project that is there already.
+        ConfigError: no such preset, an invalid name, or an existing project.
     """
     from oel_core.config.run import load_config
     from oel_core.errors import ConfigError
@@ -71,6 +71,6 @@ def make_project(root: Path, project: str, preset: str) -> Path:
 
 
 def _text(preset: str) -> str:
-    """A preset's own YAML, comments and all."""
+    """A preset's YAML with its comments."""
     own = resources.files("oel_core.config") / "presets" / f"{preset}.yaml"
     return own.read_text(encoding="utf-8") if own.is_file() else Path(preset).read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ def up(
     prefect_port: PREFECT_PORT = None,
     mlflow_port: MLFLOW_PORT = None,
     pool: Annotated[
-        list[str] | None, typer.Option(help="Pool to start a worker for: oel-cpu, oel-gpu. Again for more.")
+        list[str] | None, typer.Option(help="Work pool to start a worker for: oel-cpu, oel-gpu. Repeatable.")
     ] = None,
     postgres: Annotated[
         str | None, typer.Option(help="PostgreSQL address instead of SQLite; better given as $OEL_POSTGRES.")
@@ -33,7 +33,7 @@ def up(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for a service to respond.")] = 300.0,
     as_json: AsJson = False,
 ) -> None:
-    """Start the Prefect server, the MLflow server and the workers, or those of them that have died."""
+    """Start the Prefect server, the MLflow server and the workers; restart those that have exited."""
     from flows.services import control
     from flows.services.client import use_services, use_tracking
     from flows.services.servers import read_settings
@@ -91,7 +91,7 @@ def _settings(
 
 
 def default_pools() -> tuple[str, ...]:
-    """The CPU pool, and the GPU pool where the driver lists a GPU."""
+    """The CPU pool, and the GPU pool if the driver lists a GPU."""
     query = shutil.which("nvidia-smi")
     listed = query and subprocess.run([query, "-L"], capture_output=True, text=True, check=False).stdout
     return ("oel-cpu", "oel-gpu") if listed and "GPU" in listed else ("oel-cpu",)
@@ -99,10 +99,10 @@ def default_pools() -> tuple[str, ...]:
 
 def down(
     root: Root = RUNS,
-    grace: Annotated[float, typer.Option(help="Seconds before what has not ended is killed.")] = 10.0,
+    grace: Annotated[float, typer.Option(help="Seconds before remaining processes are killed.")] = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """End everything that `oel up` started. Data stay; a round that was running is gone on with later."""
+    """Stop everything that `oel up` started. Data are kept; a running round is resumed later."""
     from flows.services import control
 
     ended = control.down(root.resolve(), grace_s=grace, say=_quiet if as_json else _say)
@@ -113,7 +113,7 @@ def down(
 
 
 def status(root: Root = RUNS, as_json: AsJson = False) -> None:
-    """Say how the services are, and who works on which run. Exit code 1 when a service is dead or does not answer."""
+    """Show the state of the services, and which process works on which run. Exit code 1 if a service is not healthy."""
     from flows.services import control
     from oel_core.runs.holders import holders
 

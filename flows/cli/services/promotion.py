@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from oel_core.runs.folder import RunFolder
     from tasks.tracking.registry import Move, Registry, Version
 
-Reason = Annotated[str, typer.Option(help="Kept in the history.")]
+Reason = Annotated[str, typer.Option(help="Reason; stored in the history.")]
 
 
 def promote(
@@ -24,13 +24,13 @@ def promote(
         int | None, typer.Option("--round", min=1, help="Round whose model is promoted; the newest if not given.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Promote what the gate refuses; say why with --reason.")
+        bool, typer.Option("--force", help="Promote although the gate refuses; give the reason with --reason.")
     ] = False,
     reason: Reason = "",
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Put a round's model through the gate against today's champion, and promote it if it passes."""
+    """Compare a round's model with the current champion, and promote it if it passes the gate."""
     from oel_core.errors import ConfigError
 
     folder, registry = _open(root, run)
@@ -83,7 +83,7 @@ def _show_verdict(verdict: "Verdict", as_json: bool) -> None:
 
 
 def rollback(run: RunName, reason: Reason = "", root: Root = RUNS, as_json: AsJson = False) -> None:
-    """Make the champion's predecessor the champion again. Before the first one that is the preset's model."""
+    """Make the previous champion the champion again; before the first one that is the preset's model."""
     _, registry = _open(root, run)
     _report(registry, registry.rollback(reason=reason or "by hand"), as_json)
 
@@ -124,7 +124,7 @@ def history(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
 
 
 def _version_rows(folder: "RunFolder", versions: "list[Version]") -> "list[dict[str, Any]]":
-    """A row for each round that was begun, the base model first, with its newest version in the registry, if any."""
+    """A row for each round, the base model first, with its newest version in the registry, if any."""
     from oel_core.runs.round_start import last_begun
 
     known = {one.round: one for one in versions}
@@ -139,7 +139,7 @@ def _version_rows(folder: "RunFolder", versions: "list[Version]") -> "list[dict[
 
 
 def _move_rows(moves: "list[Move]", versions: "list[Version]") -> "list[dict[str, Any]]":
-    """A row for each change of the champion; versions are numbers of the model registry, None the preset's model."""
+    """A row for each change of the champion; versions are numbers of the model registry, None is the preset's model."""
     rounds = {one.version: one.round for one in versions}
     return [
         {"kind": "move", "champion_round": rounds.get(move.champion or "", 0)} | move.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""`oel config`, `oel presets`, `oel envs`: what can be run."""
+"""`oel config`, `oel presets`, `oel envs`: shows configurations, presets and environments."""
 
 import os
 from pathlib import Path
@@ -54,7 +54,7 @@ def diff(first: Either, second: Either, root: Root = RUNS, as_json: AsJson = Fal
 def schema(
     out_file: Annotated[Path | None, typer.Option("--out", help="File to write instead of printing.")] = None,
 ) -> None:
-    """Print a JSON Schema of presets, by which editors complete and check them."""
+    """Print a JSON Schema of presets, for completion and validation in editors."""
     import json
 
     from oel_core.preflight.schema import preset_schema
@@ -68,7 +68,7 @@ def schema(
 
 
 def _config_of(name: str, root: Path) -> "OelConfig":
-    """The configuration of a run's folder, of a preset or file, or of a run under `root`, in this order."""
+    """The configuration of a run's folder, a preset or file, or a run under `root`, in this order."""
     from oel_core.config.run import load_config, preset_names
     from oel_core.runs.folder import find_run
 
@@ -84,7 +84,7 @@ def _shown(value: object) -> str:
 
 
 def presets(as_json: AsJson = False) -> None:
-    """List the presets that ship with the project."""
+    """List the built-in presets."""
     from rich.table import Table
 
     from oel_core.config.run import load_config, preset_names

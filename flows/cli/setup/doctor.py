@@ -1,4 +1,4 @@
-"""`oel doctor`: is everything here that a run needs, and what would more give?"""
+"""`oel doctor`: checks the requirements of a run on this machine, and lists the optional extras."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ PORTS = {4200: "a Prefect server", 5000: "an MLflow server"}
 
 
 class Finding(NamedTuple):
-    """One thing looked at."""
+    """The result of one check."""
 
     what: str
     ok: bool
@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 
 def doctor(root: Root = RUNS, as_json: AsJson = False) -> None:
-    """Check versions, GPU, writable paths and ports, and say what each extra would add."""
+    """Check versions, GPU, writable paths and ports, and list what each missing extra would add."""
     findings = [_python(), *map(_package, PACKAGES), _gpu(), _writable(root), *_ports(), *_extras(), _seed_model()]
     if as_json:
         print_json([finding._asdict() for finding in findings])
@@ -59,7 +59,7 @@ def _package(name: str) -> Finding:
 
 
 def _gpu() -> Finding:
-    """Asks the driver rather than torch, whose import takes seconds. A run works without a GPU."""
+    """Queries the driver instead of torch, whose import takes seconds. A GPU is optional."""
     query = shutil.which("nvidia-smi")
     if query is None:
         return Finding("gpu", True, "none: runs on the CPU")
@@ -70,7 +70,7 @@ def _gpu() -> Finding:
 
 
 def _writable(root: Path) -> Finding:
-    """The root itself when it exists, else the nearest folder above it."""
+    """Checks the root if it exists, otherwise the nearest existing parent folder."""
     place = next(folder for folder in (root.resolve(), *root.resolve().parents) if folder.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         return Finding(f"root {root}", False, f"{place} is not a writable folder: choose another --root")
@@ -79,7 +79,7 @@ def _writable(root: Path) -> Finding:
 
 
 def _ports() -> list[Finding]:
-    """Informative: neither server is needed."""
+    """For information: neither server is required."""
     findings = []
     for port, server in PORTS.items():
         with socket.socket() as probe:

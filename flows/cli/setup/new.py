@@ -1,4 +1,4 @@
-"""`oel new`: files to start an environment or a preset of one's own from."""
+"""`oel new`: creates the files of a new environment or preset."""
 
 import re
 from pathlib import Path
@@ -10,9 +10,9 @@ from flows.cli.help import example
 from flows.cli.shared import echo
 from oel_core.errors import ConfigError
 
-app = typer.Typer(help="Files to start from.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="Small letters, digits and underscores; files are named after it.")]
-Folder = Annotated[Path, typer.Option("--folder", help="Where the files are written.")]
+app = typer.Typer(help="Create environments and presets.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and underscores; also the name of the files.")]
+Folder = Annotated[Path, typer.Option("--folder", help="Folder of the new files.")]
 HERE = Path()
 
 ENVIRONMENT_TEST = '''"""The environment keeps the contract that rollouts rely on."""
@@ -30,7 +30,7 @@ def test_contract() -> None:
 
 @app.command("env", epilog=example("oel new env doors"))
 def env(name: Name, folder: Folder = HERE) -> None:
-    """Write an environment with comments that can be played at once, and a test of its contract."""
+    """Create a commented environment that can be played at once, and a test of its contract."""
     from importlib import resources
 
     _require(name)
@@ -49,7 +49,7 @@ def env(name: Name, folder: Folder = HERE) -> None:
 
 @app.command("preset", epilog=example("oel new preset mine"))
 def preset(name: Name, folder: Folder = HERE) -> None:
-    """Write a preset with the settings that are changed first, each with what it means."""
+    """Create a preset with the settings that are changed most often, each with its description."""
     from oel_core.preflight.skeleton import preset_skeleton
 
     _require(name)
@@ -65,7 +65,7 @@ def _require(name: str) -> None:
 
 
 def _write(files: dict[Path, str]) -> None:
-    """All of the files or none. Raises ConfigError where one exists already or the folder does not."""
+    """All of the files or none. ConfigError if one exists already or the folder does not."""
     for path in files:
         if path.exists():
             raise ConfigError(f"{path} exists already: choose another name or --folder")

@@ -1,4 +1,4 @@
-"""`oel probe`: does the model behind a preset answer, and what can its backend do?"""
+"""`oel probe`: checks that a preset's model responds, and lists its backend's capabilities."""
 
 import time
 from typing import Annotated
@@ -10,11 +10,11 @@ from flows.cli.shared import AsJson, Overrides, PresetName, print_json, print_ta
 
 def probe(
     preset: PresetName,
-    prompt: Annotated[str, typer.Option(help="What to ask.")] = "Say one word.",
+    prompt: Annotated[str, typer.Option(help="Prompt to send.")] = "Say one word.",
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load the model of a preset as a run would, ask it one thing, and say what its backend can do."""
+    """Load a preset's model as a run would, generate one response, and list its backend's capabilities."""
     from oel_core.config.run import load_config
     from oel_core.models.threads import use_threads
     from oel_core.policies import load_policy, release

@@ -1,1 +1,1 @@
-"""What a report says about a run, read from its files."""
+"""The contents of a report, read from the files of a run."""

@@ -1,7 +1,7 @@
-"""Whether a run's rounds are better than what was there before, and which one to serve. A pure function of outcomes.
+"""Assesses whether a run's rounds are better than earlier models, and which one to serve. Pure functions.
 
-Differences and their intervals are the gate's (`oel_core.gate.promotion.compare`, a paired bootstrap). Whether one is
-beyond chance is decided by an exact test of the episodes won and lost: a bootstrap over few is sure of anything.
+Differences and their intervals are the gate's (`oel_core.gate.promotion.compare`, a paired bootstrap). Significance is
+decided by an exact test of the episodes won and lost, because a bootstrap over few episodes is overconfident.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,40 +25,40 @@ NO_PAIRS = Comparison(episodes=0, first=0, second=0, difference=0, low=-1, high=
 
 @dataclass(frozen=True)
 class Change:
-    """One model against an earlier one on the same held-out episodes."""
+    """One model compared with an earlier one on the same held-out episodes."""
 
     against: int
     """Round of the earlier model; 0 is the base model."""
     compared: Comparison
     chance: float
-    """Exact probability of so uneven a split of won and lost episodes between equally good models."""
+    """Exact p-value of the split of won and lost episodes, for equally good models."""
     finding: Finding
-    """`unknown`: fewer episodes than the gate asks for."""
+    """`unknown`: fewer episodes than the gate requires."""
 
 
 @dataclass(frozen=True)
 class RoundChange:
-    """What one round changed."""
+    """The effect of one round."""
 
     round: int
     to_base: Change
     to_before: Change
-    """Against the model that the round started from."""
+    """Compared with the model that the round started from."""
     ood_losses: Mapping[str, Comparison]
-    """Out-of-distribution suites on which the round is below the base model by more than the gate tolerates."""
+    """Out-of-distribution suites on which the round is below the base model by more than the gate's tolerance."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """The whole run in short."""
+    """The assessment of a run."""
 
     rounds: Sequence[RoundChange]
-    """Rounds measured on the same episodes as the base model, in order; the base model is not among them."""
+    """Rounds measured on the same episodes as the base model, in order, without the base model."""
     serve: int
     """Round whose model to serve; 0 is the base model."""
     reason: Reason
     passed_over: Sequence[int]
-    """Rounds with a higher pass rate than the served one that lose too much out of distribution."""
+    """Rounds with a higher pass rate than the served one, but too large losses out of distribution."""
 
 
 def assess(
@@ -111,15 +111,16 @@ def _change(before: Standing, after: Standing, gate: GateConfig, seed: int) -> C
 
 
 def _compared(before: Sequence[Trajectory], after: Sequence[Trajectory], seed: int) -> Comparison:
-    """0 pairs, and nothing known, where every episode of the earlier model failed technically."""
+    """0 pairs if every episode of the earlier model failed technically."""
     first, second = paired_differences(before, after)
     return compare(first, second, margin=0.0, seed=seed % 2**32) if first else NO_PAIRS
 
 
 def _chosen(changes: Sequence[RoundChange]) -> Assessment:
-    """The highest round that is better than the base model; the more rounds to choose from, the clearer it must be.
+    """The highest round that is significantly better than the base model.
 
-    The level is divided by their number (Bonferroni), since the highest of many equal models is high by chance.
+    The significance level is divided by the number of rounds (Bonferroni), since the highest of many equal models is
+    high by chance.
     """
     if all(change.to_base.finding == "unknown" for change in changes):
         return Assessment(changes, 0, "too_little", ())

@@ -1,4 +1,4 @@
-"""Which round was champion when, as far as the run's own files say it."""
+"""The champions over time, from the run's own files."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from oel_core.runs.round_start import parent_of
 
 @dataclass(frozen=True)
 class Reign:
-    """What came of one recurring round. A change by hand shows as the parent of the next one."""
+    """The outcome of one recurring round. A manual change appears as the parent of the next round."""
 
     round: int
     parent: int

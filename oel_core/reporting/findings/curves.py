@@ -1,4 +1,4 @@
-"""Which charts a report has, and the lines on them."""
+"""The charts of a report and their series."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ SHARES = {
 
 
 def charts(found: Sequence[RoundView], reigns: Sequence[Reign]) -> dict[str, Chart]:
-    """Name → chart; those without data are drawn as nothing."""
+    """Name → chart; charts without data are empty."""
     suites = sorted({part for view in found for part in view.reports if part.startswith("ood/")})
     rates = [_by_round(found, *arm) for arm in ARMS.items()] + ([_champion(found, reigns)] if reigns else [])
     cut = [_field(found, "truncation_rate", "cut"), _field(found, "invalid_rate", "invalid")]
@@ -40,7 +40,7 @@ def charts(found: Sequence[RoundView], reigns: Sequence[Reign]) -> dict[str, Cha
 
 
 def _distillation(found: Sequence[RoundView]) -> dict[str, Chart]:
-    """Without a clip and retention terms the loss is the divergence itself: it is drawn once then."""
+    """Without a clip and retention terms the loss equals the divergence, so only one of them is drawn."""
     same = all(step.loss == step.kl for view in found for step in view.steps)
     loss = "Loss: divergence from the teacher, nats a token" if same else "Loss, with clip and retention terms"
     divergence = {} if same else {"kl": _training(found, "kl", "Divergence from the teacher, nats a token")}
@@ -61,7 +61,7 @@ def _by_round(found: Sequence[RoundView], part: str, name: str) -> Series:
 
 
 def _champion(found: Sequence[RoundView], reigns: Sequence[Reign]) -> Series:
-    """The pass rate of whichever round was champion after each round."""
+    """The champion's pass rate after each round."""
     rates = {view.number: view.summary.pass_rate for view in found}
     known = [(one.round, rates.get(one.champion)) for one in reigns]
     return Series("champion after the round", [Point(number, rate) for number, rate in known if rate is not None])
@@ -78,7 +78,7 @@ def _saturation(view: RoundView) -> Series:
 
 
 def _training(found: Sequence[RoundView], field: str, title: str, *, percent: bool = False) -> Chart:
-    """Steps that lack the field, as the mass where an objective has no top-k, have no point."""
+    """Steps without the field, as the mass of an objective without top-k, have no point."""
     lines = [
         Series(
             f"round {view.number}",

@@ -1,4 +1,4 @@
-"""What each round took: time by stage, and tokens by what they were read or written for."""
+"""The cost of each round: time by stage, and tokens by use."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from oel_core.types import EvalReport
 
 @dataclass(frozen=True)
 class Effort:
-    """Seconds and tokens of one round; a figure whose stage has not finished is 0."""
+    """Seconds and tokens of one round; 0 for unfinished stages."""
 
     seconds: dict[str, float]
-    """Stage → seconds; the parts of a stage together."""
+    """Stage → seconds; the parts of a stage are summed."""
     collected: int
     """Response tokens of the episodes that the round collected."""
     trained: int
-    """Prompt and response tokens that the student read in distillation."""
+    """Prompt and response tokens of the student in distillation."""
     measured: int
     """Response tokens of all its evaluations."""
 
@@ -28,7 +28,7 @@ class Effort:
 
 
 def effort(manifests: Iterable[Manifest], steps: Iterable[StepRecord], reports: Iterable[EvalReport]) -> Effort:
-    """Adds up what the stages of one round say."""
+    """Sums over the stages of one round."""
     seconds: dict[str, float] = {}
     collected = 0.0
     for manifest in manifests:

@@ -1,4 +1,4 @@
-"""What ended the episodes that a model lost."""
+"""Kinds of lost episodes."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ KINDS = (ZERO, PARTIAL, LIMIT, LIMIT_INVALID, INVALID, CUT, ERROR)
 
 
 def failure(episode: Trajectory) -> str | None:
-    """The one kind of `KINDS` that a lost episode belongs to, the nearest cause first; None for one that was passed."""
+    """The kind in `KINDS` of a lost episode, by its most direct cause; None for a passed one."""
     if episode.error is not None:
         return ERROR
     if episode.passed:
@@ -33,6 +33,6 @@ def failure(episode: Trajectory) -> str | None:
 
 
 def failures(episodes: Iterable[Trajectory]) -> Mapping[str, int]:
-    """Kind → lost episodes that ended so; kinds that did not occur are left out."""
+    """Kind → number of lost episodes; only kinds that occurred."""
     found = Counter(kind for episode in episodes if (kind := failure(episode)) is not None)
     return {kind: found[kind] for kind in KINDS if found[kind]}

@@ -1,4 +1,4 @@
-"""What a report shows, read from the files of a run. Whatever has not finished is left out, never guessed."""
+"""Reads the contents of a report from the files of a run. Unfinished stages are left out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ PAIRS = 2
 
 @dataclass(frozen=True)
 class RoundView:
-    """Everything about a round but its knowledge."""
+    """A round without its knowledge."""
 
     number: int
     summary: RoundSummary
@@ -46,7 +46,7 @@ class RoundView:
     saturation: SaturationCurve | None
     effort: Effort
     failures: Mapping[str, int]
-    """Kind of failure → held-out episodes that were lost in this way."""
+    """Kind of failure → number of lost held-out episodes."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EpisodePair:
 
 
 def rounds(config: OelConfig, run: RunFolder) -> list[RoundView]:
-    """All rounds of which any stage has finished, in order."""
+    """All rounds with a finished stage, in order."""
     numbers = [number for number in range(config.rounds + 1) if any(_manifests(run, number))]
     return [_round(Round(config, run, number)) for number in numbers]
 
@@ -91,7 +91,7 @@ def _manifests(run: RunFolder, number: int) -> Iterator[Manifest]:
 
 
 def assessed(config: OelConfig, run: RunFolder, found: Sequence[RoundView]) -> tuple[Assessment | None, list[int]]:
-    """The assessment, if there is something to compare, and the rounds it leaves out for being measured otherwise."""
+    """The assessment, if there is something to compare, and the rounds left out because of different settings."""
     reports = {view.number: view.reports for view in found}
     compared, decided = standings(run, reports), reigns(run)
     assessment = assess(
@@ -105,13 +105,13 @@ def assessed(config: OelConfig, run: RunFolder, found: Sequence[RoundView]) -> t
 
 
 def last_finished(run: RunFolder) -> float | None:
-    """When the newest stage was finished, seconds since 1970."""
+    """Time at which the newest stage finished, seconds since 1970."""
     times = [read_record(folder / MANIFEST, Manifest).finished_at for folder in run.stages()]
     return max(times, default=None)
 
 
 def episode_pairs(run: RunFolder, last: int) -> list[EpisodePair]:
-    """Held-out episodes that the newest model newly won, newly lost, won again and lost again; a few of each."""
+    """A few held-out episodes of each kind: newly won, newly lost, won by both, lost by both."""
     if last < 1 or not run.has(0, "evaluate/held_out"):
         return []
     played = (_held_out(run, number) for number in (0, last))
@@ -142,7 +142,7 @@ def gates(run: RunFolder) -> list[Verdict]:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what a run depends on."""
+    """Installed versions of the main dependencies."""
     found = {}
     for package in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The knowledge of each round as a report shows it: what came and went, where it comes from, what was flagged."""
+"""The knowledge of each round for a report: changes, provenance, flags."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class ItemView:
 
 @dataclass(frozen=True)
 class FileView:
-    """One replica's knowledge against that of the round it went on from."""
+    """One replica's knowledge compared with the previous knowledge."""
 
     replica: int
     tokens: int
@@ -48,7 +48,7 @@ class LearnedView:
     number: int
     files: list[FileView]
     contradictions: list[list[tuple[int, str]]]
-    """Groups of (replica, text) of items that begin alike and go on differently."""
+    """Groups of (replica, text) of items with the same subject and different statements."""
     flagged: list[FlaggedItem]
     review: Decision | None
 
@@ -75,12 +75,12 @@ def _contradictions(files: list[Knowledge]) -> list[list[tuple[int, str]]]:
 
 
 def known_replicas(run: RunFolder, number: int) -> list[int]:
-    """Replicas that a round accumulated knowledge for; later rounds of a project may have others."""
+    """Replicas with accumulated knowledge in a round; later rounds of a project may have others."""
     return replicas(run.manifest(number, STAGE).outputs)
 
 
 def before_and_after(run: RunFolder, number: int, replica: int) -> tuple[Knowledge, Knowledge]:
-    """A replica's knowledge in the round that a round went on from, empty where there is none, and in the round."""
+    """A replica's previous knowledge, empty if there is none, and its knowledge in the round."""
     new = load_knowledge(run.stage_path(number, STAGE), replica)
     before = knowledge_before(run, number)
     if before is None or not run.has(before, STAGE) or replica not in known_replicas(run, before):

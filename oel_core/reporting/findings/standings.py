@@ -1,4 +1,4 @@
-"""The models of a run side by side, as far as they were measured alike."""
+"""The models of a run that were measured with the same settings."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +14,15 @@ HELD_OUT = "held_out"
 
 
 def outcomes(folder: Path) -> list[Trajectory]:
-    """The episodes of a finished evaluation without their turns, which many rounds together have no room for."""
+    """The episodes of a finished evaluation without their turns, to save memory."""
     return [episode.model_copy(update={"turns": ()}) for episode in read_jsonl(folder / EPISODES, Trajectory)]
 
 
 def standings(run: RunFolder, reports: dict[int, dict[str, EvalReport]]) -> list[Standing]:
-    """The base model and every round measured with the same settings, in order; [] without a base model's measurement.
+    """The base model and every round measured with the same settings, in order; [] if the base model was not measured.
 
     Args:
-        reports: round → part of its evaluation → report, of what has finished.
+        reports: round → part of its evaluation → report, of finished parts.
 
     Raises:
         ArtifactError: a record is damaged.
@@ -40,7 +40,7 @@ def _standing(run: RunFolder, index: int, reports: dict[str, EvalReport]) -> Sta
 
 
 def _alike(run: RunFolder, index: int, part: str, reports: dict[str, EvalReport]) -> bool:
-    """Whether the part was measured with the settings of the base model's: equal seeds alone are not enough."""
+    """Whether the part was measured with the base model's settings; equal seeds are not enough."""
     if part not in reports or not run.has(0, stage_name(part)):
         return False
     first, other = (run.manifest(number, stage_name(part)).key.config for number in (0, index))
@@ -52,6 +52,6 @@ def _measured(run: RunFolder, index: int, part: str, reports: dict[str, EvalRepo
 
 
 def left_out(reports: dict[int, dict[str, EvalReport]], compared: Sequence[Standing]) -> list[int]:
-    """Measured rounds that cannot be compared with the base model, since its settings were others."""
+    """Measured rounds that cannot be compared with the base model because of different settings."""
     known = {standing.round for standing in compared}
     return [index for index in sorted(reports) if HELD_OUT in reports[index] and index not in known]

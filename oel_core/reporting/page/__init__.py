@@ -1,1 +1,1 @@
-"""How a report looks: one HTML file."""
+"""The appearance of a report: one HTML file."""

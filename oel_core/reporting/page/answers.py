@@ -1,4 +1,4 @@
-"""An assessment in words: three questions that a reader has, each with a short answer and what it rests on."""
+"""An assessment as text: three questions of a reader, each with a short answer and its evidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ FOUND: dict[Finding, str] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """One question and what the measurements say to it."""
+    """One question with its answer."""
 
     question: str
     short: str
     details: Sequence[str]
-    """What the short answer rests on, in whole sentences."""
+    """The evidence in whole sentences."""
 
 
 def name(number: int) -> str:
-    """A round's model as a sentence calls it."""
+    """A round's model in a sentence."""
     return f"round {number}" if number else "the base model"
 
 
 def chance(value: float) -> str:
-    """A probability with as many digits as it deserves."""
+    """A probability with a suitable number of digits."""
     return "below 0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
 
 
 def answers(found: Assessment) -> Sequence[Answer]:
-    """Is the newest round better? Is that beyond chance? Which round is to be served?"""
+    """Is the newest round better? Is that statistically significant? Which round should be served?"""
     newest = found.rounds[-1]
     return [_better(newest), _beyond_chance(newest), _serve(found)]
 
@@ -57,7 +57,7 @@ def _better(newest: RoundChange) -> Answer:
 
 
 def _against(newest: RoundChange) -> list[Change]:
-    """Against the base model and, where that is another one, against the model that the round started from."""
+    """Compared with the base model and, if that is another one, with the model that the round started from."""
     return [newest.to_base, *([newest.to_before] if newest.to_before.against else [])]
 
 

@@ -14,7 +14,7 @@ COLOURS = 6
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement; `low` and `high` bound its interval when it has one."""
+    """One measurement; `low` and `high` are its interval, if it has one."""
 
     x: float
     y: float
@@ -38,12 +38,12 @@ class Chart:
     x_label: str
     series: Sequence[Series]
     percent: bool = False
-    """The y axis holds shares, from 0 to 100%."""
+    """The y axis shows shares, from 0 to 100%."""
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """From values to places on the drawing."""
+    """Maps values to positions in the drawing."""
 
     x0: float
     x1: float
@@ -58,7 +58,7 @@ class _Scale:
 
 
 def draw(chart: Chart) -> Markup:
-    """The chart with its legend; an empty string when no series has a point that is a finite number."""
+    """The chart with its legend; empty if no series has a finite point."""
     series = [Series(line.name, [point for point in line.points if math.isfinite(point.y)]) for line in chart.series]
     series = [line for line in series if line.points]
     if not series:

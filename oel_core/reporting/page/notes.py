@@ -1,4 +1,4 @@
-"""The verdict and the table of a run as a short Markdown page, for places that show a description of a run."""
+"""The verdict and the table of a run as a short Markdown page, for run descriptions."""
 
 from oel_core.reporting.findings.gather import assessed, rounds
 from oel_core.reporting.page import tables
@@ -8,7 +8,7 @@ from oel_core.text.markdown import escaped, table
 
 
 def note(run: RunFolder, *, most: int) -> str:
-    """The page, at most `most` characters: of many rounds the newest are shown.
+    """The page, at most `most` characters: the newest rounds are kept.
 
     Raises:
         ArtifactError: a finished file of the run is damaged.

@@ -1,4 +1,5 @@
-"""From a run folder to `report.html`. Every text that a model or a user wrote is escaped and shows its hidden marks."""
+"""Renders `report.html` from a run folder. All text of models and users is escaped, with hidden characters made
+visible."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ PAGE = "report.html.j2"
 def write_report(run: RunFolder, path: Path | None = None) -> Path:
     """Writes the report, by default beside the run's configuration, and returns its path.
 
-    The same files give the same bytes. An unfinished run is reported as far as it has come.
+    Deterministic: the same files give the same bytes. An unfinished run is reported up to its last finished stage.
 
     Raises:
         ArtifactError: the folder is not a run, or one of its finished files is damaged.
@@ -73,7 +74,7 @@ def render(run: RunFolder) -> str:
 
 
 def _assessed(config: OelConfig, run: RunFolder, found: list[RoundView]) -> dict[str, Any]:
-    """The verdict in words and the differences it rests on; empty where nothing can be compared."""
+    """The verdict as text and its differences; empty if nothing can be compared."""
     assessment, apart = assessed(config, run, found)
     return {
         "answers": answers(assessment) if assessment else (),

@@ -1,4 +1,4 @@
-"""The tables of a report as rows of text; the page decides how they look on a wide or a narrow screen."""
+"""The tables of a report as rows of text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ FOUND = {"better": "better", "worse": "worse", "equal": "no difference", "unknow
 
 @dataclass(frozen=True)
 class Table:
-    """Headings, and rows of as many cells."""
+    """Headings, and rows with as many cells."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds in readable units."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -40,7 +40,7 @@ def moment(at: float) -> str:
 
 
 def measured(found: Sequence[RoundView]) -> Table:
-    """What every round reached."""
+    """The results of every round."""
     suites = sorted({suite for view in found for suite in view.summary.ood})
     fixed = ("round", "pass rate", "95% interval", "in context", "raw", "response tokens", "episode tokens", "cut")
     head = [*fixed, "knowledge tokens", *(f"ood {suite}" for suite in suites)]
@@ -64,7 +64,7 @@ def _measured(view: RoundView, suites: Sequence[str]) -> list[str]:
 
 
 def changes(found: Assessment) -> Table:
-    """Every round against the base model and, where that is another one, against the model that it started from."""
+    """Every round compared with the base model and, if that is another one, with the model that it started from."""
     head = ("round", "against", "difference", "95% interval", "newly won", "newly lost", "chance", "found")
     rows = []
     for change in found.rounds:
@@ -89,7 +89,7 @@ def _change(index: int, change: Change) -> list[str]:
 
 
 def failed(found: Sequence[RoundView]) -> Table:
-    """How the lost held-out episodes ended, a column a round."""
+    """How the lost held-out episodes ended, one column per round."""
     views = [view for view in found if HELD_OUT in view.reports]
     kinds = [kind for kind in KINDS if any(kind in view.failures for view in views)]
     rows = [[kind, *(str(view.failures.get(kind, 0)) for view in views)] for kind in kinds]
@@ -115,7 +115,7 @@ def _effort(view: RoundView) -> list[str]:
 
 
 def champions(found: Sequence[Reign]) -> Table:
-    """Who served after each recurring round."""
+    """The champion after each recurring round."""
     head = ("round", "started from", "outcome", "champion after it", "decided", "why")
     return Table(
         head,

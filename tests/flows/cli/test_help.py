@@ -70,7 +70,13 @@ def test_the_list_of_commands_is_grouped_and_whole_however_wide(
     for path, command in LEAVES.items():
         if " " not in path:
             assert first_sentence(command.help) in said  # type: ignore[attr-defined]
-    for panel in ("Learn:", "Look at runs:", "Projects:", "Servers and schedules:", "What there is here:"):
+    for panel in (
+        "Train and evaluate:",
+        "Inspect runs:",
+        "Projects:",
+        "Servers and schedules:",
+        "Configurations and models:",
+    ):
         assert f"\n{panel}\n" in out
 
 
