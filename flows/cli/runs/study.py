@@ -20,7 +20,7 @@ def study(
     arms: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: own, raw, foreign, teacher_rollouts, mixture, sft, step_wise; all if not given."
+            help="Comma-separated; all if not given: own, raw, foreign, teacher_rollouts, mixture, sft, step_wise."
         ),
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of the arm `own`; the preset's if not given.")] = None,

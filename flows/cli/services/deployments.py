@@ -96,7 +96,7 @@ def trigger(
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Start a run of the deployment now. With --wait the exit code is 0: promoted, or completed; 1: failed; 3: rejected
+    """Start a run of the deployment now. With --wait the exit code is 0: promoted, or completed; 1: failed; 3: refused
     by the gate; 4: too little new experience; 5: waits for review; 6: no line of the inbox is usable."""
     from flows.outcomes import exit_code, goes_on
     from flows.run_names import run_name
