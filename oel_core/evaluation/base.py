@@ -50,7 +50,7 @@ class Suite(Protocol):
 
 @dataclass(frozen=True)
 class HeldOutPlay:
-    """The episodes of a suite: which, in what world, sampled how."""
+    """The episodes of a suite, with environment and sampling."""
 
     spec: EnvSpec
     plans: tuple[EpisodePlan, ...]
@@ -65,7 +65,7 @@ class HeldOutPlay:
     """How knowledge is inserted into prompts."""
 
     def drawn(self, round_index: int, replica: int, episodes: range) -> "HeldOutPlay":
-        """Other held-out episodes, of a round's own: those at the places `episodes` of this round and replica.
+        """The held-out episodes with the indices `episodes` of a round and replica.
 
         Raises:
             ConfigError: as `plan_episodes`.
@@ -138,7 +138,7 @@ class EpisodeSuite:
 def held_out(
     config: OelConfig, spec: EnvSpec, sampling: Sampling, episodes: int, *, split_by_layout: bool | None = None
 ) -> HeldOutPlay:
-    """The first `episodes` held-out seeds of the run, in the world `spec`; they are the same in every round.
+    """The first `episodes` held-out seeds of the run, in the environment `spec`; the same in every round.
 
     `split_by_layout` replaces the run's own setting.
     """

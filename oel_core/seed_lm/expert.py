@@ -174,7 +174,7 @@ def stepped_on(response: str) -> str | None:
 
 
 def learn(turns: list[tuple[str, str]], end: str, feedback: str) -> list[str]:
-    """Items that can be learnt from an episode: (observation, response) pairs, the last observation and the feedback."""
+    """Items that can be learnt from an episode: (observation, response) pairs, last observation and feedback."""
     items = []
     after = [observation for observation, _ in turns[1:]] + [end]
     for (_, response), answer in zip(turns, after, strict=True):

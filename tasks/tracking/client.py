@@ -122,7 +122,7 @@ class Tracker:
             raise
 
     def _find(self, name: str) -> str:
-        """Finds it by its tags, in case a kill came between creating the run and storing its id; otherwise creates one."""
+        """Finds it by its tags (a kill may have come between creating the run and storing its id) or creates one."""
         key = self._noted().key
         found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}' and tags.`{ROUND}` = '{name}'")
         if found:

@@ -10,7 +10,8 @@ from oel_core.types import Message, Tool, ToolCall
 
 
 def chat_body(model: str, messages: Sequence[Message]) -> dict[str, Any]:
-    """Model, messages and tools. Control tokens in texts are defused, because the server applies its template to them."""
+    """Model, messages and tools. Control tokens in texts are defused, because the server's template is applied to
+    them."""
     body: dict[str, Any] = {"model": model, "messages": [_message(message) for message in messages]}
     tools = [_tool(tool) for message in messages for tool in message.tools]
     return body | {"tools": tools} if tools else body

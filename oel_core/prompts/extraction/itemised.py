@@ -21,7 +21,7 @@ def parse(output: str) -> list[str]:
 
 
 def finished(output: str) -> str:
-    """All complete lines, and the items of the last line except its last: an item ends with its line or the next one."""
+    """All complete lines, and the items of the last line except its last: an item ends with its line or the next."""
     *lines, last = output.splitlines(keepends=True) or [""]
     if last.splitlines() != [last]:  # it has its line end
         return output
