@@ -14,7 +14,7 @@ def report(
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Write a report on a run as one self-contained HTML file."""
+    """Write a report on a run as one HTML file without scripts."""
     from oel_core.reporting import write_report
     from oel_core.runs.folder import find_run
 
