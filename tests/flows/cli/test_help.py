@@ -77,7 +77,7 @@ def test_the_list_of_commands_is_grouped_and_whole_however_wide(
         "Servers and schedules:",
         "Configurations and models:",
     ):
-        assert f"\n{panel}:\n" in out
+        assert f"\n{panel}\n" in out
 
 
 def test_the_version_is_printed(oel: Oel) -> None:
