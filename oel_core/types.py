@@ -300,7 +300,7 @@ class EvalReport(Record):
     errors: int = Field(default=0, ge=0)
     """Episodes that failed technically; they count as not passed."""
     layouts: int = Field(default=0, ge=0)
-    """Distinct hidden layouts among the episodes."""
+    """Number of distinct hidden layouts among the episodes."""
     undecided: str = Field(default="", exclude_if=_nothing)
     """Why the pass rate cannot decide about a promotion; empty where it can."""
     extra: Values = Field(default_factory=dict)

@@ -48,8 +48,8 @@ class RegimeConfig(Section):
     """Source of the responses, teacher, and retention."""
 
     regime: Literal["on_policy", "teacher_rollouts", "mixture", "sft"] = "on_policy"
-    """Source of the responses: the student, the teacher, a mixture of both, or collected responses of passed episodes.
-    """
+    """Source of the responses: the student, the teacher, a mixture of both, or collected responses of passed
+    episodes."""
     teacher_share: float = Field(default=0.5, ge=0, le=1)
     """`mixture`: probability that the teacher generates a response of the first step."""
     teacher_share_end: float | None = Field(default=None, ge=0, le=1)
@@ -130,8 +130,8 @@ class DistillConfig(RegimeConfig):
     student_layout: Literal["auto", "packed", "padded"] = "auto"
     """Layout of a micro-batch in the student's forward; auto packs without padding if the architecture supports it."""
     teacher_prefix: Literal["auto", "shared", "cached", "full"] = "auto"
-    """Handling of the knowledge prefix in the teacher's forward; auto takes the first that the architecture supports.
-    """
+    """Handling of the knowledge prefix in the teacher's forward; auto takes the first that the architecture
+    supports."""
     prefix_cache_gb: float = Field(default=8.0, ge=0)
     """GB (10^9 bytes) on the teacher's device for the KV caches of knowledge files."""
     prefix_spill_gb: float = Field(default=32.0, ge=0)

@@ -135,8 +135,8 @@ class ExtractConfig(Section):
     turns_shown: Count | None = None
     """Last turns of an episode in the extractor's prompt; null for all."""
     evidence: Literal["off", "drop"] = "off"
-    """`drop` removes items with quotations that do not occur in any observation, response or feedback of their episode.
-    """
+    """`drop` removes items with quotations that do not occur in any observation, response or feedback of their
+    episode."""
     sampling: Sampling = Sampling(max_tokens=2048)
 
 

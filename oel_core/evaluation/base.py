@@ -56,7 +56,7 @@ class HeldOutPlay:
     plans: tuple[EpisodePlan, ...]
     play: PlayConfig
     seed: int
-    """The loop seed: of the sampling, and of the episodes that are drawn."""
+    """The loop seed: of the sampling, and of the episodes of `drawn`."""
     split_by_layout: bool
     """Whether only layouts of the held-out share are drawn."""
     seeding: Seeding

@@ -29,7 +29,7 @@ class Question:
     number: int
     """Number of the question in its data; recorded in place of an environment seed."""
     seed: int
-    """Of the answer's draw."""
+    """Sampling seed of the response."""
     shown: tuple[Message, ...] = ()
     """What the policy reads in place of `messages`, where that is more: the records never hold knowledge."""
 
@@ -90,7 +90,7 @@ class Asking:
     questions: tuple[Question, ...]
     sampling: Sampling
     score: Callable[[int, str], Score]
-    """(position of the question, answer without thinking) → its score."""
+    """(index of the question, response without thinking) → its score."""
     split: Split = Split.HELD_OUT
 
     def run(self, policy: Policy, done: Sequence[Trajectory], on_episode: OnEpisode) -> list[Trajectory]:

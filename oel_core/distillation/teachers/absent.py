@@ -40,7 +40,7 @@ class NoTeacher:
         """Empty."""
         return []
 
-    def follow(self) -> None:
+    def update(self) -> None:
         """No weights to update."""
 
     def state(self) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ class Teacher(Protocol):
         """Keys and values of the prefixes of these knowledge files, to generate from in `generation_model`."""
         ...
 
-    def follow(self) -> None:
+    def update(self) -> None:
         """Called after each optimizer step: updates a moving teacher, and drops what it cached."""
         ...
 
@@ -195,7 +195,7 @@ class BaseTeacher:
     def prefilled(self, knowledge_indices: Iterable[int]) -> list[CachedSequence]:
         return self._reader.prefilled(knowledge_indices)
 
-    def follow(self) -> None:
+    def update(self) -> None:
         """Frozen: no update."""
 
     def state(self) -> dict[str, Tensor]:

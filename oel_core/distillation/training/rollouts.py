@@ -70,7 +70,7 @@ def roll_out(
 
     Args:
         capacity: size of the KV cache kept between batches, tokens.
-        given: prefilled beginnings of prompts.
+        given: prefilled prefixes of prompts.
 
     Raises:
         PolicyError: the model's logits are not finite.
@@ -102,7 +102,7 @@ class Sampler:
         """As the function `roll_out`.
 
         Args:
-            prefilled: computes beginnings of the prompts; not called by a sampler with prefix caching of its own.
+            prefilled: computes prefixes of the prompts; not called by a sampler with prefix caching of its own.
         """
         capacity = default_capacity(model) if self.prefix_cache_tokens is None else self.prefix_cache_tokens
         return roll_out(

@@ -165,7 +165,7 @@ class EngineSampler(Sampler):
     engine: StudentEngine
 
     def roll_out(self, model: Any, samples: Sequence[Sample], prefilled: Prefilled = tuple) -> list[Rollout]:
-        """As `Sampler.roll_out`; the engine caches prefixes itself. Raises as `StudentEngine.answer`."""
+        """As `Sampler.roll_out`; the engine caches prefixes itself. Raises as `StudentEngine.generate`."""
         prompts, seeds = [sample.prompt for sample in samples], [sample.seed for sample in samples]
         responses = self.engine.generate(model, prompts, seeds, self.sampling)
         return [Rollout.of(*pair, self.tokens) for pair in zip(samples, responses, strict=True)]

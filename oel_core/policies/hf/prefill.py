@@ -52,11 +52,11 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
 def prefill(model: Any, prompts: Prompts, pad_id: int, room: int, held: PrefillCache) -> Prefilled:
     """Prefills a batch of prompts.
 
-    Rows start from `held.given`, else from the longest beginnings in `held.sequences` or, where that spares more, from
-    what groups of prompts share, or from what all share. Which of them, and so every bit of the result, depends on the
-    prompts, `held.given` and `held.sequences` only. Models of which some layer keeps less than every key and value
-    (sliding windows, recurrent states) read every prompt whole: their states cannot be cut, and padding between a
-    beginning and the rest would fall into their windows.
+    Rows start from `held.given`, else from the longest cached prefixes in `held.sequences` or, if that saves more
+    tokens, from prefixes that groups of prompts or all of them share. The choice, and so every bit of the result,
+    depends on the prompts, `held.given` and `held.sequences` only. Models with a layer that keeps less than all keys
+    and values (sliding windows, recurrent states) compute every prompt in full: their states cannot be cut, and padding
+    between a prefix and the rest would fall into their windows.
 
     Args:
         room: maximum sequence length, tokens; the cache is allocated for it.
@@ -115,14 +115,14 @@ def _starts(model: Any, prompts: Prompts, held: PrefillCache) -> list[Reused | N
 
 
 def _longest_given(given: Collection[CachedSequence], prompt: tuple[int, ...]) -> Reused | None:
-    """The longest of these sequences that the prompt begins with and goes beyond."""
+    """The longest of these sequences that is a proper prefix of the prompt."""
     fitting = [one for one in given if len(one.ids) < len(prompt) and prompt[: len(one.ids)] == one.ids]
     longest = max(fitting, key=lambda one: len(one.ids), default=None)
     return None if longest is None else Reused(longest, len(longest.ids))
 
 
-def _cost(prompts: Prompts, lengths: Sequence[int], beginnings: Collection[Sequence[int]]) -> float:
-    """Tokens that are read for each row: its share of the beginnings, and the longest rest, to which all are padded."""
+def _cost(prompts: Prompts, lengths: Sequence[int], prefixes: Collection[Sequence[int]]) -> float:
+    """Tokens to compute per row: its share of the prefixes, and the longest remainder, to which all rows are padded."""
     rest = max(len(prompt) - length for prompt, length in zip(prompts, lengths, strict=True))
     return sum(map(len, prefixes)) / len(prompts) + rest
 

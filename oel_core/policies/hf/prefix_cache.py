@@ -106,7 +106,7 @@ class PrefillCache:
 
     @classmethod
     def of(cls, capacity: int, given: Sequence[CachedSequence] = ()) -> Self:
-        """An empty one for a series of calls, with room for `capacity` tokens of sequences."""
+        """An empty cache for a series of calls, with capacity for `capacity` tokens of sequences."""
         return cls(PrefixCache(capacity // BEGINNINGS_SHARE), PrefixCache(capacity), given)
 
 

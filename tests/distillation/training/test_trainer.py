@@ -175,11 +175,11 @@ def test_a_moving_teacher_follows_after_the_update_and_before_the_log(start, tmp
     trainer, _ = make_trainer(start, tmp_path, steps=2, teacher="ema", ema_decay=0.5)
     before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
     seen = []
-    follow, append = trainer.teacher.follow, trainer.outputs.log.append
-    trainer.teacher.follow = lambda: (seen.append(("follow", moved(trainer.model, before))), follow())
+    update, append = trainer.teacher.update, trainer.outputs.log.append
+    trainer.teacher.update = lambda: (seen.append(("teacher", moved(trainer.model, before))), update())
     trainer.outputs.log.append = lambda record: (seen.append(("log", record.step)), append(record))
     trainer.run()
-    assert seen == [("follow", True), ("log", 1), ("follow", True), ("log", 2)]
+    assert seen == [("teacher", True), ("log", 1), ("teacher", True), ("log", 2)]
 
 
 def moved(model, before):
