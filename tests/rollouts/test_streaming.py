@@ -64,7 +64,10 @@ class Streamed(ScriptedPolicy):
     def _answer_all(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._over or len(self.waiting) >= self._crowd, timeout=0.02)
+                first = self.most_waiting < self._crowd  # the first crowd always comes, however busy the machine is
+                self._changed.wait_for(
+                    lambda: self._over or len(self.waiting) >= self._crowd, timeout=None if first else 0.02
+                )
                 if self._over:
                     return
                 if not self.waiting:
