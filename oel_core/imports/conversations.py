@@ -24,8 +24,11 @@ def calls_of(
         feedback: about the conversation; it goes with the last call.
         left_out: positions of answers that nobody should learn from; they stay in the prompts after them.
     """
-    answers = [
-        number for number, one in enumerate(messages) if number and one.role == "assistant" and number not in left_out
+    begun = next((number for number, one in enumerate(messages) if one.role in ("user", "tool")), len(messages))
+    answers = [  # what an assistant says before anybody spoke is a greeting that the deployment wrote
+        number
+        for number, one in enumerate(messages)
+        if number > begun and one.role == "assistant" and number not in left_out
     ]
     for number in answers:
         yield Call(

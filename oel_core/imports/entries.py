@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from oel_core.errors import ArtifactError
+from oel_core.imports.records import GroupedLines, Line
 from oel_core.runs.jsonl import LineError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -26,6 +27,8 @@ class Entry(NamedTuple):
     """Bytes of this file that have been read."""
     whole: Any = None
     """Its value, where the document around it has been parsed already."""
+    lines: int = 1
+    """How many lines or elements it consists of."""
 
     def value(self) -> Any:
         """The parsed entry. Raises LineError: it is not UTF-8 or not JSON."""
@@ -74,6 +77,24 @@ def entries(path: Path, source: Path) -> Iterator[Entry]:
                     yield Entry(name, number, raw, read)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror}): let this user read it") from error
+
+
+def grouped(path: Path, source: Path, form: GroupedLines) -> Iterator[Entry]:
+    """The entries of a file whose lines are parts of conversations; a line that is no JSON is an entry of its own.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    lines: list[Line] = []
+    last = None
+    for last in entries(path, source):
+        try:
+            lines.append((last.line, last.value()))
+        except LineError:
+            yield last
+    if last is not None and lines:
+        for group in form.groups(lines):
+            yield Entry(last.file, group[0][0], b"", last.read, [value for _, value in group], len(group))
 
 
 def _document(data: bytes, name: str) -> Iterator[Entry]:

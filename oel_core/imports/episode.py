@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from oel_core.imports.feedback import described, reward, scaled
 from oel_core.imports.records import Call, Session
 from oel_core.policies.text.plain_tools import call_line
+from oel_core.rollouts.episode import prompt_digest
 from oel_core.types import INSTRUCTING, IdSource, Message, Split, Trajectory, Turn
 
 
 def episode(session: Session, id: str, env: str, index: int, top_score: float) -> Trajectory:
     """The episode of a session.
 
-    Its reward stands at the last turn: people rate how a conversation ended far more often than each step of it. The
-    texts carry no token ids, so `response_ids` and `prompt_ids_digest` are empty.
+    Its reward stands at the last turn: people rate how a conversation ended far more often than each step of it. Where
+    the source has no token ids, `response_ids` and `prompt_ids_digest` are empty.
 
     Args:
         env: name of the project's environment, which decides who may use the episode.
@@ -48,16 +49,16 @@ def _turn(call: Call, after: Call | None, top_score: float) -> Turn:
     text = "\n".join(filter(None, [call.response.content, *map(call_line, call.response.tool_calls)]))
     return Turn(
         messages=call.messages,
-        prompt_ids_digest="",
+        prompt_ids_digest=prompt_digest(call.prompt_ids) if call.prompt_ids else "",
         prompt_tokens=call.prompt_tokens,
         response=text,
-        response_ids=(),
+        response_ids=call.response_ids,
         stop_reason=call.stop_reason,
         action=text,
         observation="" if after is None else _answered(call, after),
         reward=0.0,
         wall_s=0.0,
-        id_source=IdSource.RETOKENISED,
+        id_source=IdSource.SAMPLED if call.response_ids else IdSource.RETOKENISED,
         given=tuple(scaled(one, top_score) for one in call.feedback),
     )
 

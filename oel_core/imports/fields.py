@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import from_json
@@ -64,3 +66,29 @@ def number(value: Any) -> float | None:
 def first(record: Mapping[str, Any], *names: str) -> Any:
     """The value of the first of these fields that is there and neither null nor empty; None without one."""
     return next((record[name] for name in names if record.get(name) not in (None, "", [], {})), None)
+
+
+_LARGEST = 253402300799  # the last second of the year 9999
+_FRACTION = re.compile(r"(\.\d{1,6})\d*")
+
+
+def moment(value: Any) -> float | None:
+    """A time as seconds since 1970, UTC; None where it is none.
+
+    ISO 8601 (UTC where it has no offset), or a number of seconds, milliseconds, microseconds or nanoseconds, told by
+    its size, which may be written as text.
+    """
+    if isinstance(value, str) and not re.fullmatch(r"\d{1,20}(\.\d{1,9})?", value):
+        try:
+            found = datetime.fromisoformat(_FRACTION.sub(r"\1", value[:64]))
+            seconds: float | None = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    else:
+        seconds = None if isinstance(value, bool) else number(float(value) if isinstance(value, str) else value)
+    if seconds is None or seconds <= 0:  # 0 is how formats write that they do not know
+        return None
+    for _ in range(3):
+        if seconds > _LARGEST:
+            seconds /= 1000
+    return seconds if seconds <= _LARGEST else None

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from oel_core.imports.entries import Entry, entries, files_of
+from oel_core.imports.entries import Entry, entries, files_of, grouped
 from oel_core.imports.episode import episode
 from oel_core.imports.index import Index, key_of
 from oel_core.imports.left_out import Refusals
 from oel_core.imports.privacy import Masking, Privacy, read_names, salt_of
-from oel_core.imports.records import Call, ReadEntry, Session
+from oel_core.imports.records import Call, GroupedLines, LogFormat, Rating, Session
 from oel_core.imports.stitching import Spool
 from oel_core.plugins.builtin import LOG_FORMATS
 from oel_core.projects.inbox import not_a_prompt, require_usable
@@ -55,6 +55,10 @@ class Imported:
     """Name of the new file of the inbox; None where there was nothing new."""
     entries: int = 0
     calls: int = 0
+    ratings: int = 0
+    """Records of feedback that is logged apart from the answer."""
+    unmatched: int = 0
+    """Those of them about an answer, a trace or a session that the log does not have."""
     episodes: int = 0
     turns: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
@@ -77,44 +81,55 @@ def import_logs(work: Import, say: Say = silent) -> Imported:
         ArtifactError: the source cannot be read or the inbox cannot be written.
         BusyError: another import writes into the same inbox.
     """
-    read: ReadEntry = LOG_FORMATS.load(work.format)
+    form: LogFormat = LOG_FORMATS.load(work.format)
     paths = files_of(work.source)
     work.inbox.mkdir(parents=True, exist_ok=True)
     with exclusive(work.inbox / LOCK), writing(work.inbox):
-        return _import(work, read, paths, say)
+        return _import(work, form, paths, say)
 
 
-def _import(work: Import, read: ReadEntry, paths: list[Path], say: Say) -> Imported:
+def _import(work: Import, form: LogFormat, paths: list[Path], say: Say) -> Imported:
     done, masking = Imported(), Masking(salt_of(work.inbox), read_names(work.names))
     stem = f"{work.format.replace(':', '-')}-{re.sub(r'[^A-Za-z0-9._-]+', '-', work.source.stem)[:60]}"
     with closing(Index(work.inbox)) as index, closing(Spool()) as spool:
         with Refusals(work.inbox, stem, masking, work.privacy) as refusals:
-            for entry in _entries(paths, work.source, say):
-                done.entries += 1
-                for call in _calls(read, entry, refusals):
-                    done.calls += 1
-                    spool.add(call)
+            for entry in _entries(paths, work.source, form, say):
+                done.entries += entry.lines
+                _take(_found(form, entry, refusals), spool)
+        done.calls, done.ratings = spool.calls, spool.ratings
         done.left_out = refusals.reasons
         _write(_kept(spool.sessions(work.format), work, masking, index, done), work, stem, index, done, say)
+        done.unmatched = spool.unmatched
         done.dropped = +(done.dropped + spool.dropped)
     return done
 
 
-def _entries(paths: list[Path], source: Path, say: Say) -> Iterator[Entry]:
+def _entries(paths: list[Path], source: Path, form: LogFormat, say: Say) -> Iterator[Entry]:
     total, before = sum(path.stat().st_size for path in paths), 0
     for path in paths:
-        for entry in entries(path, source):
+        found = grouped(path, source, form) if isinstance(form, GroupedLines) else entries(path, source)
+        for entry in found:
             say("reading", before + entry.read, total)
             yield entry
         before += path.stat().st_size
 
 
-def _calls(read: ReadEntry, entry: Entry, refusals: Refusals) -> list[Call]:
-    """The calls of an entry; none where one of them cannot be used, since its session would have a hole."""
+def _take(found: list[Call | Rating], spool: Spool) -> None:
+    for one in found:
+        if isinstance(one, Call):
+            spool.add(one)
+        else:
+            spool.rate(one)
+
+
+def _found(form: LogFormat, entry: Entry, refusals: Refusals) -> list[Call | Rating]:
+    """What an entry holds; nothing where one of its calls cannot be used, since its session would have a hole."""
+    read = form.read if isinstance(form, GroupedLines) else form
     try:
         found = list(read(entry.value()))
-        for call in found:
-            _require_call(call)
+        for one in found:
+            if isinstance(one, Call):
+                _require_call(one)
         if not found:
             raise LineError("", "it holds no call of a model")
     except LineError as error:
@@ -144,7 +159,7 @@ def _kept(
         done.dropped[THERE] += len(keyed) - len(new)
         if not new:
             continue
-        kept = Session(session.format, tuple(_anonymous(call, masking) for _, call in new))
+        kept = Session(session.format, tuple(_anonymous(call, masking, work.privacy) for _, call in new))
         masked = masking.session(kept) if work.privacy is not Privacy.KEEP else kept
         if work.privacy is Privacy.DROP and masked != kept:
             done.dropped[PRIVATE] += len(new)
@@ -152,9 +167,15 @@ def _kept(
         yield [key for key, _ in new], masked
 
 
-def _anonymous(call: Call, masking: Masking) -> Call:
-    """The call with pseudonyms for the source's ids of session and person, whatever happens to its texts."""
-    return call.model_copy(update={"session": masking.id(call.session), "user": masking.id(call.user)})
+def _anonymous(call: Call, masking: Masking, privacy: Privacy) -> Call:
+    """The call with pseudonyms for the source's ids of session and person, whatever happens to its texts.
+
+    Token ids hold what the text holds, and the thinking too, and cannot be searched: they are kept where all is kept.
+    """
+    changed: dict[str, object] = {"session": masking.id(call.session), "user": masking.id(call.user)}
+    if privacy is not Privacy.KEEP:
+        changed |= {"prompt_ids": (), "response_ids": ()}
+    return call.model_copy(update=changed)
 
 
 def _write(

@@ -12,6 +12,8 @@ _TABLES = """
 create table if not exists file (name text primary key, landed integer not null);
 create table if not exists call (key blob primary key, file text not null) without rowid;
 """
+_TELLING = {"id", "request", "session", "messages", "response", "model", "prompt_tokens", "stop_reason"}
+"""Fields that tell a call from another; not the id alone, since many logs count from 1 in each file."""
 
 
 class Index:
@@ -62,6 +64,5 @@ class Index:
 
 def key_of(format: str, call: Call) -> bytes:
     """What tells a call from every other: the format, the source's ids, and what was said."""
-    # not the id alone: many logs count from 1 in each file
-    content = call.model_dump_json(exclude={"feedback", "user"})
+    content = call.model_dump_json(include=_TELLING)
     return hashlib.sha256("\0".join([format, content]).encode()).digest()[:16]

@@ -99,14 +99,21 @@ LOG_FORMATS: Final = Registry(
     "log format",
     "oel.log_formats",
     {
-        "openai-chat": "oel_core.imports.formats.openai_chat:read",
-        "openai-finetuning": "oel_core.imports.formats.openai_finetuning:read",
+        "openai-chat": "oel_core.imports.formats.openai.chat:read",
+        "openai-finetuning": "oel_core.imports.formats.openai.finetuning:read",
         "sharegpt": "oel_core.imports.formats.sharegpt:read",
         "mlflow-traces": "oel_core.imports.formats.mlflow_traces:read",
-        "otel-genai": "oel_core.imports.formats.otel_genai:read",
+        "otel-genai": "oel_core.imports.formats.spans.genai:read",
+        "openinference": "oel_core.imports.formats.spans.openinference:read",
+        "langfuse": "oel_core.imports.formats.langfuse:read",
+        "langsmith": "oel_core.imports.formats.langsmith:read",
+        "claude-code": "oel_core.imports.formats.claude_code:FORMAT",
+        "tau-bench": "oel_core.imports.formats.tau_bench:read",
+        "verifiers": "oel_core.imports.formats.verifiers:read",
+        "inspect": "oel_core.imports.formats.inspect:read",
     },
 )
-"""`oel_core.imports.records.ReadEntry`: converts a log entry to the model calls in it."""
+"""`oel_core.imports.records.LogFormat`: converts a log entry to the model calls and the feedback in it."""
 
 _FIELDS: Final = {
     "environment.name": ENVIRONMENTS,

@@ -31,6 +31,8 @@ def summary(done: Imported, episodes: list[Trajectory]) -> dict[str, Any]:
     return {
         "entries": done.entries,
         "calls": done.calls,
+        "ratings": done.ratings,
+        "unmatched": done.unmatched,
         "dropped": dict(done.dropped),
         "left_out": done.left_out,
         "episodes": [
@@ -44,6 +46,7 @@ def summary(done: Imported, episodes: list[Trajectory]) -> dict[str, Any]:
                         "response": turn.response,
                         "observation": turn.observation,
                         "stop": turn.stop_reason.value,
+                        **({"response_ids": list(turn.response_ids)} if turn.response_ids else {}),
                     }
                     for turn in episode.turns
                 ],

@@ -49,9 +49,14 @@ def import_(
 
 
 def _rows(done: "Imported") -> list[tuple[str, str]]:
+    apart = {
+        "feedback logged apart from the answer": done.ratings,
+        "feedback about what this log does not have": done.unmatched,
+    }
     return [
         ("entries read", str(done.entries)),
         ("calls in them", str(done.calls)),
+        *((what, str(number)) for what, number in apart.items() if number),
         ("episodes imported", str(done.episodes)),
         ("calls imported, each a turn", str(done.turns)),
         *((f"calls dropped: {reason}", str(number)) for reason, number in done.dropped.items()),

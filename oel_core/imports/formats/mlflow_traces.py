@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from oel_core.imports import chat
 from oel_core.imports.feedback import source
-from oel_core.imports.fields import decoded, first, mapping, number, sequence, text
+from oel_core.imports.fields import decoded, first, mapping, moment, number, sequence, text
 from oel_core.imports.records import Call, Feedback
 from oel_core.runs.jsonl import LineError
 from oel_core.types import Message
@@ -37,15 +37,21 @@ def read(entry: Any) -> Iterator[Call]:
     if _JUDGE in notes or _JUDGE in tags:
         raise LineError("info", "it is a judge's own trace")
     given = _assessments(sequence(info.get("assessments"), "info.assessments"))
-    who = {"session": text(notes.get("mlflow.trace.session")), "user": text(notes.get("mlflow.trace.user"))}
-    calls = list(_calls(sequence(mapping(trace.get("data"), "data").get("spans"), "data.spans")))
+    shared = {
+        "session": text(notes.get("mlflow.trace.session")),
+        "user": text(notes.get("mlflow.trace.user")),
+        "trace": text(info.get("trace_id")),
+        "at": moment(info.get("request_time")),
+    }
+    spans = sequence(mapping(trace.get("data"), "data").get("spans"), "data.spans")
+    calls = [(id, call.model_copy(update=shared)) for id, call in _calls(spans)]
     if not calls:
         raise LineError("data.spans", "none is of a chat model, with messages and an answer")
     known = {id for id, _ in calls}
     for place, (id, call) in enumerate(calls):
         rest = place == len(calls) - 1
         mine = tuple(one for about, one in given if about == id or (rest and about not in known))
-        yield call.model_copy(update={"feedback": mine, **who})
+        yield call.model_copy(update={"feedback": mine})
 
 
 def _calls(spans: Any) -> Iterator[tuple[str, Call]]:

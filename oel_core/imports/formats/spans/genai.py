@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from oel_core.imports import chat
-from oel_core.imports.fields import count, decoded, first, mapping, number, sequence, text
-from oel_core.imports.formats.otlp import Span, spans
+from oel_core.imports.fields import count, decoded, first, mapping, moment, number, sequence, text
+from oel_core.imports.formats.spans.otlp import Span, spans
 from oel_core.imports.records import Call, Feedback
 from oel_core.runs.jsonl import LineError
 from oel_core.types import StopReason
@@ -43,7 +43,9 @@ def _call(known: Mapping[str, Any], span: Span) -> Call:
     return Call(
         id=text(known.get("gen_ai.response.id")),
         session=text(known.get("gen_ai.conversation.id")),
+        trace=span.trace,
         user=text(first(known, "user.id", "enduser.id")),
+        at=moment(span.began),
         messages=chat.prompt(messages, known.get("gen_ai.tool.definitions"), "gen_ai.input.messages"),
         response=chat.message({"role": "assistant"} | said, "gen_ai.output.messages.0"),
         model=text(first(known, "gen_ai.response.model", "gen_ai.request.model")),

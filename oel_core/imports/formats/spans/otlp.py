@@ -11,10 +11,15 @@ from oel_core.imports.fields import mapping, number, sequence, text
 class Span:
     """What of a span is read."""
 
+    trace: str
+    id: str
+    links: tuple[str, ...]
+    """Ids of the spans that it is linked to."""
     attributes: Mapping[str, Any]
     events: tuple[tuple[str, Mapping[str, Any]], ...]
     """Name and attributes of each."""
     began: float
+    """Nanoseconds since 1970, UTC; 0 where it is not said."""
 
 
 def spans(entry: Any) -> list[Span]:
@@ -31,7 +36,11 @@ def spans(entry: Any) -> list[Span]:
 def _span(span: Mapping[str, Any]) -> Span:
     events = [mapping(event, "events") for event in sequence(span.get("events"), "events")]
     began = text(span.get("startTimeUnixNano"))
+    links = [mapping(link, "links") for link in sequence(span.get("links"), "links")]
     return Span(
+        text(span.get("traceId")),
+        text(span.get("spanId")),
+        tuple(text(link.get("spanId")) for link in links),
         dict(_attributes(span.get("attributes"))),
         tuple((text(event.get("name")), dict(_attributes(event.get("attributes")))) for event in events),
         (number(int(began)) or 0.0) if began.isascii() and began.isdigit() and len(began) < 30 else 0.0,

@@ -1,28 +1,53 @@
 """Logged chat completions: request and response pairs, also as LiteLLM (`StandardLoggingPayload`) and vLLM log them.
 
 One call an entry: `{request: {messages, tools}, response: {choices}}`, or both flat in one object. A response may be a
-list of the chunks of a stream. Session ids and feedback are taken from `metadata`, where deployments put them.
+list of the chunks of a stream. Ids of sessions and users, and feedback, are taken from `metadata`, where deployments
+put them. An entry without messages that has feedback and the id of an answer or a session is feedback logged apart.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from oel_core.imports import chat
 from oel_core.imports.feedback import feedback
-from oel_core.imports.fields import count, decoded, first, mapping, sequence, text
-from oel_core.imports.formats.openai_stream import joined
-from oel_core.imports.records import Call
+from oel_core.imports.fields import count, decoded, first, mapping, moment, sequence, text
+from oel_core.imports.formats.openai.stream import joined
+from oel_core.imports.records import Call, Rating
 from oel_core.runs.jsonl import LineError
 from oel_core.types import StopReason
 
 _SESSION = ("session_id", "session", "conversation_id", "thread_id", "litellm_session_id", "chat_id")
 _USER = ("user", "user_id", "end_user", "user_api_key_end_user_id")
+_TIME = ("startTime", "start_time", "timestamp", "created_at", "created")
+_ANSWER = ("response_id", "completion_id", "message_id", "id")
+_CALL = ("request", "response", "messages", "choices")
+_FEEDBACK = ("score", "rating", "thumbs", "thumb", "label", "comment", "correction", "expected", "rubric")
 _REDACTED = "redacted-by-litellm"
 
 
-def read(entry: Any) -> Iterator[Call]:
-    """One call for each choice of the response."""
+def read(entry: Any) -> Iterator[Call | Rating]:
+    """One call for each choice of the response, or feedback."""
     logged = mapping(entry, "")
+    if not any(name in logged for name in _CALL) and any(name in logged for name in ("feedback", *_FEEDBACK)):
+        return _ratings(logged)
+    return _calls(logged)
+
+
+def _ratings(logged: Mapping[str, Any]) -> Iterator[Rating]:
+    notes = logged.get("metadata")
+    about = [text(first(logged, *_ANSWER)), text(_noted((logged, notes), *_SESSION))]
+    if not any(about):
+        raise LineError("response_id", "it is missing: feedback names the answer or the session that it is about")
+    given = feedback(logged.get("feedback", logged), "feedback")
+    yield from (Rating(about=tuple(filter(None, about)), feedback=one) for one in given)
+
+
+def _noted(parts: Iterable[Any], *names: str) -> Any:
+    """The first of these fields in the first part that has one."""
+    return next(filter(None, (first(part, *names) for part in parts if isinstance(part, Mapping))), None)
+
+
+def _calls(logged: Mapping[str, Any]) -> Iterator[Call]:
     request = mapping(logged.get("request") or logged, "request")
     request = mapping(request.get("body") or request, "request.body")
     response = _response(logged)
@@ -41,8 +66,9 @@ def read(entry: Any) -> Iterator[Call]:
         yield Call(
             id=id if number == 0 or not id else f"{id}#{number}",
             request=id,
-            session=text(next(filter(None, (first(part, *_SESSION) for part in (logged, *notes, request))), None)),
-            user=text(next(filter(None, (first(part, *_USER) for part in (request, logged, *notes))), None)),
+            session=text(_noted((logged, *notes, request), *_SESSION)),
+            user=text(_noted((request, logged, *notes), *_USER)),
+            at=next((at for at in map(moment, (first(logged, *_TIME), response.get("created"))) if at), None),
             messages=messages,
             response=chat.message(
                 {"role": "assistant"} | dict(mapping(said.get("message"), f"response.choices.{number}.message")),

@@ -1,0 +1,1 @@
+"""Logs of OpenAI's API and of servers that speak it."""
