@@ -30,6 +30,7 @@ ROOMS = (
     "rounds",
     "projects",
     "imports",
+    "serving",
     "gate",
     "preflight",
     "stages",

@@ -19,7 +19,7 @@ from oel_core.config.operation import CasesConfig, ExperienceConfig, GateConfig
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
 from oel_core.config.section import Count, CountOrZero, Label, Options, Section, Text
-from oel_core.config.serving import OpenAIConfig, VllmConfig
+from oel_core.config.serving import OpenAIConfig, ServeConfig, VllmConfig
 from oel_core.config.yaml_text import Place, YamlText, dump_yaml, parse_yaml, read_yaml
 from oel_core.errors import ConfigError
 from oel_core.text.nearest import nearest
@@ -178,6 +178,7 @@ class OelConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     experience: ExperienceConfig = ExperienceConfig()
     gate: GateConfig = GateConfig()
+    serve: ServeConfig = ServeConfig()
 
     @property
     def use_after(self) -> int:

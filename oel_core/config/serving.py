@@ -1,4 +1,4 @@
-"""Settings of the policy backends: a section for each except plain transformers.
+"""Settings of the policy backends, a section for each except plain transformers, and of `oel serve`.
 
 Results depend on `model.backend`, the checkpoint, and the fields in `DECIDING`; the other fields affect speed and
 location only, so a run can be resumed after changing them.
@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from oel_core.config.section import Count, CountOrZero, Section, Share
+from oel_core.config.section import Count, CountOrZero, Section, Share, Text
 from oel_core.config.urls import check_base_url
 
 DECIDING = ("model.openai.model", "model.openai.api", "model.openai.managed", "model.openai.tokenizer")
@@ -17,6 +17,10 @@ _SPREAD = ("distill.processes", "distill.sharding", "model.threads")
 """How many processes and threads share the work changes its result by rounding only."""
 _BOUNDS = "distill.stability."
 """When a distillation stops or goes back changes no step that it keeps; its step log says which those are."""
+
+
+Port = Annotated[int, Field(ge=0, lt=2**16)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class VllmConfig(Section):
@@ -73,6 +77,37 @@ class OpenAIConfig(Section):
         return self
 
 
+class ServeConfig(Section):
+    """`oel serve`: how agents reach the champion, and what is kept of their conversations. No round reads any of it."""
+
+    host: Text = "127.0.0.1"
+    """Address to listen on. Anything but loopback should stand behind a proxy that speaks TLS."""
+    port: Port = 8010
+    """0: any free one."""
+    token_env: str | None = None
+    """Name of the environment variable with the bearer token; null: one of its own, in the run's `.serve-token`."""
+    privacy: Literal["mask", "drop", "keep"] = "mask"
+    """Secrets and personal data in recorded conversations: pseudonyms, no such conversation, or as they are."""
+    session_idle_s: Positive = 1800
+    """Seconds without a request or feedback after which a conversation goes to the inbox as an episode."""
+    top_score: Positive = 1.0
+    """The best score that feedback can give: 5 for five stars."""
+    concurrency: Count = 32
+    """Requests that are answered at once."""
+    queue: CountOrZero = 128
+    """Requests that may wait for that; further ones are refused with 429."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Most requests a minute, with bursts of up to a tenth of it; null: no limit."""
+    max_body_bytes: Count = 4 * 2**20
+    """Largest request; larger ones are refused with 413."""
+    timeout_s: Positive = 300
+    """Seconds that an answer may take, from leaving the queue to its end."""
+    drain_s: Positive = 30
+    """Seconds that running answers get when the gateway is told to stop."""
+    refresh_s: Positive = 5
+    """Seconds between two looks at the registry for another champion."""
+
+
 def decides(path: str) -> bool:
     """Whether the setting at a dotted path affects results."""
-    return path in DECIDING or not path.startswith(("model.vllm.", "model.openai.", _BOUNDS, *_SPREAD))
+    return path in DECIDING or not path.startswith(("model.vllm.", "model.openai.", "serve.", _BOUNDS, *_SPREAD))

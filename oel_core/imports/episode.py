@@ -46,7 +46,8 @@ def episode(session: Session, id: str, env: str, index: int, top_score: float) -
 
 
 def _turn(call: Call, after: Call | None, top_score: float) -> Turn:
-    text = "\n".join(filter(None, [call.response.content, *map(call_line, call.response.tool_calls)]))
+    said = "\n".join(filter(None, [call.response.content, *map(call_line, call.response.tool_calls)]))
+    text = call.text or said
     return Turn(
         messages=call.messages,
         prompt_ids_digest=prompt_digest(call.prompt_ids) if call.prompt_ids else "",

@@ -86,19 +86,25 @@ class Masking:
 
     def session(self, session: Session) -> Session:
         """The session with every text masked."""
-        return Session(session.format, tuple(map(self._call, session.calls)))
+        return Session(session.format, tuple(map(self.call, session.calls)))
 
     def id(self, id: str) -> str:
         """The pseudonym of a source's id for a session or a person; nothing for an empty one."""
         return hmac.new(self._salt, id.encode(), hashlib.sha256).hexdigest()[:16] if id else ""
 
-    def _call(self, call: Call) -> Call:
+    def call(self, call: Call) -> Call:
+        """The call with every text masked, without the token ids of what was changed."""
         changed = {
             "messages": tuple(map(self.message, call.messages)),
             "response": self.message(call.response),
             "model": self._name(call.model),
-            "feedback": tuple(map(self._feedback, call.feedback)),
+            "text": self.text(call.text),
+            "feedback": tuple(map(self.feedback, call.feedback)),
         }
+        if changed["messages"] != call.messages:
+            changed["prompt_ids"] = ()
+        if (changed["response"], changed["text"]) != (call.response, call.text):
+            changed["response_ids"] = ()
         return call.model_copy(update=changed)
 
     def message(self, message: Message) -> Message:
@@ -119,7 +125,8 @@ class Masking:
         changed = {"content": self.text(message.content), "tool_calls": tuple(calls), "tools": tuple(tools)}
         return message.model_copy(update=changed | {"tool_call_id": None if id is None else self._name(id)})
 
-    def _feedback(self, one: Feedback) -> Feedback:
+    def feedback(self, one: Feedback) -> Feedback:
+        """The same for what was said about an answer."""
         texts = ("name", "label", "comment", "correction", "expected", "rubric")
         return one.model_copy(update={name: self.text(getattr(one, name)) for name in texts})
 

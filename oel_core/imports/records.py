@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import not_
 from typing import Any
 
 from pydantic import Field
@@ -29,6 +30,8 @@ class Call(Record):
     prompt_tokens: int = Field(default=0, ge=0)
     """As the source counted them; 0 where it did not."""
     stop_reason: StopReason = StopReason.EOS
+    text: str = Field(default="", exclude_if=not_)
+    """The answer as the model wrote it, thinking and calls of tools included, where the source has that."""
     feedback: tuple[Feedback, ...] = ()
     trace: str = ""
     """The source's id of what the agent did for one request of its user; feedback about it goes with its last call."""

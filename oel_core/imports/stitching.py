@@ -62,8 +62,8 @@ update call set main = 1 where position in (
 """
 
 
-class _Conversation(NamedTuple):
-    """Digests of a call's conversation."""
+class Conversation(NamedTuple):
+    """Digests of a call's conversation: two conversations that say the same have the same."""
 
     beginnings: list[str]
     """Of every beginning of the prompt that ends with an answer, the longest first."""
@@ -86,7 +86,7 @@ class Spool:
     def add(self, call: Call) -> None:
         """Takes a call; the order of the calls is that in which they were made."""
         self.calls += 1
-        talk = _conversation(call)
+        talk = conversation(call)
         ids = (call.session, call.id, call.trace, call.request)
         row = (*ids, talk.prompt, talk.ending, json.dumps(talk.beginnings), bool(call.feedback), call.model_dump_json())
         found = self._database.execute(
@@ -168,15 +168,18 @@ class Spool:
         self._database.close()
 
 
-def _conversation(call: Call) -> _Conversation:
-    """Within a session the system message is not compared: many agents write the time of day into it."""
+def conversation(call: Call) -> Conversation:
+    """The digests of a call's prompt and answer.
+
+    Within a session the system message is not compared: many agents write the time of day into it.
+    """
     digest, beginnings = "", []
     for message in call.messages:
         if not (message.role in INSTRUCTING and (call.session or not message.content)):
             digest = _chained(digest, message)
             if message.role == "assistant":
                 beginnings.append(digest)
-    return _Conversation(beginnings[::-1], digest, _chained(digest, call.response))
+    return Conversation(beginnings[::-1], digest, _chained(digest, call.response))
 
 
 def _chained(before: str, message: Message) -> str:

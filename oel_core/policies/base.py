@@ -1,6 +1,6 @@
 """The policy protocol: token ids in, token ids and a stop reason out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -73,6 +73,19 @@ class SessionPolicy(Policy, Protocol):
 
         Its completions depend on the calls of this session only: the same sequence of calls gives the same bytes.
         """
+        ...
+
+
+Watch = Callable[[list[int], list[int]], list[bool]]
+"""Called after every step with positions of requests and the token that each has drawn; says which of them end here."""
+
+
+@runtime_checkable
+class WatchedPolicy(Policy, Protocol):
+    """A policy that shows responses while they are written."""
+
+    def generate_watched(self, requests: Sequence[Request], sampling: Sampling, watch: Watch) -> list[Completion]:
+        """As `generate`; a response that `watch` ends has no end token, and counts as cut off."""
         ...
 
 

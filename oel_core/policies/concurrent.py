@@ -61,12 +61,12 @@ class InFlightPolicy(ABC):
         self.name, self.batch_size, self.closed = name, batch_size, False
         self.failure: PolicyError | None = None
         """Why it was closed, if it closed itself: whoever asks next, maybe before that answer is read, is told too."""
-        self._chat, self._loop = chat, loop
+        self.chat, self._loop = chat, loop
 
     @property
     def stops(self) -> frozenset[int]:
         """Stop token ids."""
-        return self._chat.stops
+        return self.chat.stops
 
     @abstractmethod
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
@@ -75,9 +75,9 @@ class InFlightPolicy(ABC):
     def submit(self, request: Request, sampling: Sampling) -> Future[Completion]:
         """See `StreamingPolicy.submit`."""
         self._check_open()
-        prompt = self._chat.prompt_ids(request.messages)
+        prompt = self.chat.prompt_ids(request.messages)
         try:
-            self._chat.check_lengths([prompt], sampling.max_tokens)
+            self.chat.check_lengths([prompt], sampling.max_tokens)
         except PromptTooLongError as error:
             refused: Future[Completion] = Future()
             refused.set_exception(error)
@@ -91,7 +91,7 @@ class InFlightPolicy(ABC):
             PromptTooLongError: some prompts leave no room for `sampling.max_tokens`.
             PolicyError, ConfigError: as `submit`'s futures; the other requests are cancelled.
         """
-        prompts = (self._chat.prompt_ids(request.messages) for request in requests)
+        prompts = (self.chat.prompt_ids(request.messages) for request in requests)
         return self._answer_all(requests, prompts, sampling)
 
     def generate_ids(
@@ -110,7 +110,7 @@ class InFlightPolicy(ABC):
         try:
             for position, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
                 try:
-                    self._chat.check_lengths([prompt], sampling.max_tokens)
+                    self.chat.check_lengths([prompt], sampling.max_tokens)
                 except PromptTooLongError as error:
                     problems[position] = error.problems[0]
                 else:
@@ -128,7 +128,7 @@ class InFlightPolicy(ABC):
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a text, without chat markup."""
-        return len(self._chat.encode(text))
+        return len(self.chat.encode(text))
 
     @abstractmethod
     def close(self) -> None:

@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from oel_core.config.sampling import Sampling
 from oel_core.errors import PolicyError
 from oel_core.models.attention import attention_set_to
+from oel_core.policies.base import Watch
 from oel_core.policies.hf.grouped_attention import NAME as GROUPED
 from oel_core.policies.hf.prefill import NOT_FINITE, Prefilled, cached_rows, prefill
 from oel_core.policies.hf.prefix_cache import PrefillCache, PrefixCache
@@ -118,6 +119,7 @@ def sample_responses(
     stop_ids: Collection[int],
     pad_id: int,
     held: PrefillCache | None = None,
+    watch: Watch | None = None,
 ) -> list[list[int]]:
     """One response for each prompt; a stop token ends a response and is its last id.
 
@@ -127,6 +129,7 @@ def sample_responses(
 
     Args:
         held: keys and values computed earlier with these weights; those of this batch are added.
+        watch: sees the tokens as they are sampled, and may end a response before its stop token.
 
     Raises:
         PolicyError: the model's logits are not finite.
@@ -138,9 +141,8 @@ def sample_responses(
     with evaluating(model), attention_set_to(model, GROUPED, instead_of="sdpa"):
         read = prefill(model, prompts, pad_id, room, held)
         live = _start(read, seeds, sampling.max_tokens)
-        drawn = _decode(
-            model, read.logits, live, sampling, stop_ids, partial(_cache_ended, held.sequences, prompts=prompts)
-        )
+        hold = partial(_cache_ended, held.sequences, prompts=prompts)
+        drawn = _decode(model, read.logits, live, sampling, stop_ids, hold, watch)
     return _ids(drawn)
 
 
@@ -151,6 +153,7 @@ def _decode(
     sampling: Sampling,
     stop_ids: Collection[int],
     hold: Callable[..., None],
+    watch: Watch | None,
 ) -> torch.Tensor:
     """Samples and forwards tokens until every row has ended. Returns ids, (rows, max_tokens), -1 after a response.
 
@@ -164,7 +167,11 @@ def _decode(
         broken = unfinished & ~logits[:, 0].isfinite()  # a state that is not finite spoils all of its logits
         token = sample_tokens(logits, live.uniform[:, step], sampling)
         drawn[live.rows[unfinished], step] = token[unfinished]
-        unfinished &= ~torch.isin(token, stops)
+        ended = torch.isin(token, stops)
+        if watch is not None:
+            left = watch(live.rows[unfinished].tolist(), token[unfinished].tolist())
+            ended[unfinished] |= torch.tensor(left, device=ended.device)
+        unfinished &= ~ended
         still, spoilt = torch.stack([unfinished.sum(), broken.sum()]).tolist()
         if spoilt:
             raise PolicyError(NOT_FINITE)

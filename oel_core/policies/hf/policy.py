@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from transformers import PreTrainedTokenizerBase
@@ -11,7 +12,7 @@ from oel_core.config.sampling import Sampling
 from oel_core.errors import PolicyError
 from oel_core.models.adapters import merge_lora
 from oel_core.models.loading import load_model
-from oel_core.policies.base import Completion, Request
+from oel_core.policies.base import Completion, Request, Watch
 from oel_core.policies.hf.decoding import sample_responses
 from oel_core.policies.hf.prefix_cache import BEGINNINGS_SHARE, PrefillCache, PrefixCache, default_capacity
 from oel_core.policies.text.chat import Chat, checkpoint_name, end_tokens
@@ -40,7 +41,7 @@ class TransformersPolicy:
         self._model = model
         self._capacity = default_capacity(model) if config.prefix_cache_tokens is None else config.prefix_cache_tokens
         self._held = PrefillCache(PrefixCache(self._capacity // BEGINNINGS_SHARE))
-        self._chat = Chat.build(tokenizer, stop_token_ids(model, tokenizer), positions, config, name)
+        self.chat = Chat.build(tokenizer, stop_token_ids(model, tokenizer), positions, config, name)
 
     @classmethod
     def load(cls, path: str, config: ModelConfig) -> Self:
@@ -63,29 +64,45 @@ class TransformersPolicy:
         """See `SessionPolicy.session`."""
         return Session(self, PrefillCache(self._held.prefixes, PrefixCache(self._capacity)))
 
-    def generate_with(self, held: PrefillCache, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+    def generate_watched(self, requests: Sequence[Request], sampling: Sampling, watch: Watch) -> list[Completion]:
+        """See `WatchedPolicy.generate_watched`. Raises as `generate`."""
+        return self.generate_with(self._held, requests, sampling, watch)
+
+    def generate_with(
+        self,
+        held: PrefillCache,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        watch: Watch | None = None,
+    ) -> list[Completion]:
         """As `generate`, starting from cached keys and values of this policy. Raises as `generate`."""
         if self.closed:
             raise PolicyError(f"{self.name} was closed: load it again")
-        prompts = [self._chat.prompt_ids(request.messages) for request in requests]
-        self._chat.check_lengths(prompts, sampling.max_tokens)
+        prompts = [self.chat.prompt_ids(request.messages) for request in requests]
+        self.chat.check_lengths(prompts, sampling.max_tokens)
         completions: list[Completion] = []
         for start in range(0, len(requests), self.batch_size):
             part = slice(start, start + self.batch_size)
             seeds = [request.seed for request in requests[part]]
-            pad = self._chat.tokenizer.pad_token_id or 0
-            responses = sample_responses(self._model, prompts[part], seeds, sampling, self._chat.stops, pad, held)
-            completions += map(self._chat.completion, prompts[part], responses)
+            pad = self.chat.tokenizer.pad_token_id or 0
+            seen = None if watch is None else partial(_from, start, watch)
+            responses = sample_responses(self._model, prompts[part], seeds, sampling, self.chat.stops, pad, held, seen)
+            completions += map(self.chat.completion, prompts[part], responses)
         return completions
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a text, without chat markup."""
-        return len(self._chat.encode(text))
+        return len(self.chat.encode(text))
 
     def close(self) -> None:
         """Releases the weights and the KV cache."""
         self.closed = True
         self._model, self._held = None, PrefillCache()
+
+
+def _from(start: int, watch: Watch, rows: list[int], tokens: list[int]) -> list[bool]:
+    """Calls `watch` for rows of a part that begins at request `start`."""
+    return watch([start + row for row in rows], tokens)
 
 
 @dataclass(frozen=True)

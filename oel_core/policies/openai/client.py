@@ -137,7 +137,7 @@ class ApiClient:
     ) -> None:
         """`require_server` is called on connection errors: it raises PolicyError if waiting is useless."""
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.base_url = base_url.rstrip("/")
+        self.base_url, self.api_key = base_url.rstrip("/"), api_key
         self.host = httpx.URL(base_url).netloc.decode()
         self.concurrency = config.concurrency
         self._config, self._require_server = config, require_server

@@ -60,7 +60,7 @@ class OpenAIPolicy(InFlightPolicy):
         super().__init__(name, chat, _loop(), client.concurrency)
         self.abilities = abilities
         self._taken: str | None = None
-        self._client, self._on_close = client, on_close
+        self.client, self._on_close = client, on_close
 
     @classmethod
     def load(cls, path: str, config: ModelConfig) -> Self:
@@ -97,7 +97,7 @@ class OpenAIPolicy(InFlightPolicy):
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
         path, body = self._body(request, prompt, sampling)
         try:
-            return await self._client.post(path, body, lambda answer: self._completion(answer, prompt))
+            return await self.client.post(path, body, lambda answer: self._completion(answer, prompt))
         except ServerRefusal as error:
             raise self._explained(error) from error
         except PolicyError as error:
@@ -113,13 +113,13 @@ class OpenAIPolicy(InFlightPolicy):
             "seed": request.seed,
         }
         if able.takes_extras:
-            drawn |= {**extras(self._chat), "top_k": sampling.top_k}
+            drawn |= {**extras(self.chat), "top_k": sampling.top_k}
         elif sampling.top_k:
-            raise ConfigError(f"{self._client.base_url} does not know top_k: set it to 0 in the sampling settings")
+            raise ConfigError(f"{self.client.base_url} does not know top_k: set it to 0 in the sampling settings")
         if able.api == "completions":
             return "/completions", {"model": able.model, "prompt": prompt, **drawn}
         if able.takes_extras:
-            drawn["chat_template_kwargs"] = {"enable_thinking": self._chat.thinking}
+            drawn["chat_template_kwargs"] = {"enable_thinking": self.chat.thinking}
         return "/chat/completions", {**chat_body(able.model, request.messages), **drawn}
 
     def _completion(self, answer: Any, prompt: list[int]) -> Completion:
@@ -135,13 +135,13 @@ class OpenAIPolicy(InFlightPolicy):
             exact, read = tuple(map(int, ids)), tuple(map(int, read))
             if not all(0 <= token < 2**31 for token in (*exact, *read)):
                 raise ValueError("a token id is out of range")
-            return Completion(self._chat.text(exact), read, exact, reason, answer=self._chat.answer(read, exact))
+            return Completion(self.chat.text(exact), read, exact, reason, answer=self.chat.answer(read, exact))
         text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
         if not isinstance(text, str):
             raise TypeError(f"the response is a {type(text).__name__}, not text")
         text, apart = well_formed(text), _has_separate_thinking(choice)
-        ids = tuple(self._chat.encode(text))
-        answer = text if apart else self._chat.answer_in(prompt, text)
+        ids = tuple(self.chat.encode(text))
+        answer = text if apart else self.chat.answer_in(prompt, text)
         return Completion(text, tuple(prompt), ids, reason, IdSource.RETOKENISED, answer)
 
     def _explained(self, error: ServerRefusal) -> PolicyError | ConfigError:
@@ -159,9 +159,9 @@ class OpenAIPolicy(InFlightPolicy):
             PolicyError: the server gives no usable response.
         """
         try:
-            _, abilities = self._loop.run(_load_adapter(self._client, self.abilities, str(folder)))
+            _, abilities = self._loop.run(_load_adapter(self.client, self.abilities, str(folder)))
             if self._taken not in (None, abilities.model):
-                self._loop.run(_unload(self._client, str(self._taken)))
+                self._loop.run(_unload(self.client, str(self._taken)))
         except PolicyError:
             self.closed = True
             raise
@@ -173,7 +173,7 @@ class OpenAIPolicy(InFlightPolicy):
     def close(self) -> None:
         """Closes the connections and releases a managed server."""
         self.closed = True
-        self._loop.run(self._client.close())
+        self._loop.run(self.client.close())
         self._on_close()
 
 

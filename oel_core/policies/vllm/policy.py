@@ -249,12 +249,12 @@ class VllmPolicy(InFlightPolicy):
 
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
         try:
-            response = await self._engine.answer(prompt, request.seed, sampling, self._chat.stops, self._adapter)
+            response = await self._engine.answer(prompt, request.seed, sampling, self.chat.stops, self._adapter)
         except PolicyError as error:
             if self._engine.dead:
                 self.failure, self.closed = error, True
             raise
-        return self._chat.completion(prompt, response)
+        return self.chat.completion(prompt, response)
 
     def load_weights(self, folder: Path) -> None:
         """Switches to a folder's weights: an adapter on the same base, or a whole model of the same shape.

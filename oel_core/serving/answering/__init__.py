@@ -1,0 +1,1 @@
+"""What answers requests: a policy in this process, or another server; and which version of the model does."""

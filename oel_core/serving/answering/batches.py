@@ -1,0 +1,95 @@
+"""Requests to a policy of this process, put together to batches by one thread."""
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from oel_core.config.sampling import Sampling
+from oel_core.errors import PolicyError
+from oel_core.policies.base import Completion, Policy, Request, WatchedPolicy
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """One request; `seen` is called in the thread with every token and says whether the response is to end there."""
+
+    request: Request
+    sampling: Sampling
+    seen: Callable[[int], bool]
+    done: Future[Completion] = field(default_factory=Future)
+
+
+class Batches:
+    """Answers waiting requests together, those with the same sampling at once; a batch ends before the next begins."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._inbound: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting: deque[Job] = deque()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> Future[Completion]:
+        """Takes a request. Cancelling the future takes back what has not begun."""
+        self._inbound.put(job)
+        return job.done
+
+    def close(self) -> None:
+        """Ends the thread when it has answered what it has, and frees the policy."""
+        self._inbound.put(None)
+        self._thread.join()
+        self._policy.close()
+
+    def _work(self) -> None:
+        while self._take():
+            batch = [job for job in self._next_batch() if job.done.set_running_or_notify_cancel()]
+            if batch:
+                self._answer(batch)
+
+    def _take(self) -> bool:
+        """Takes in what has come, waiting for something where there is nothing to do; false at the end."""
+        try:
+            while not self._closing:
+                found = self._inbound.get_nowait() if self._waiting else self._inbound.get()
+                if found is None:
+                    self._closing = True
+                else:
+                    self._waiting.append(found)
+        except queue.Empty:
+            pass
+        return bool(self._waiting)
+
+    def _next_batch(self) -> list[Job]:
+        sampling, most = self._waiting[0].sampling, self._policy.batch_size
+        batch = [job for job in self._waiting if job.sampling == sampling][:most]
+        chosen = {id(job) for job in batch}
+        self._waiting = deque(job for job in self._waiting if id(job) not in chosen)
+        return batch
+
+    def _answer(self, batch: Sequence[Job]) -> None:
+        try:
+            requests, sampling = [job.request for job in batch], batch[0].sampling
+            if isinstance(self._policy, WatchedPolicy):
+                found = self._policy.generate_watched(
+                    requests, sampling, lambda rows, tokens: _shown(batch, rows, tokens)
+                )
+            else:
+                found = self._policy.generate(requests, sampling)
+        except Exception as error:
+            log.error("a batch of %d request(s) failed: %s", len(batch), error)
+            for job in batch:
+                job.done.set_exception(error if isinstance(error, PolicyError) else PolicyError(str(error)))
+            return
+        for job, completion in zip(batch, found, strict=True):
+            job.done.set_result(completion)
+
+
+def _shown(batch: Sequence[Job], rows: Sequence[int], tokens: Sequence[int]) -> list[bool]:
+    return [batch[row].seen(token) for row, token in zip(rows, tokens, strict=True)]

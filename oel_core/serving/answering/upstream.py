@@ -1,0 +1,233 @@
+"""Answers by a server of the OpenAI API: vLLM, SGLang, llama.cpp, a hosted endpoint.
+
+Requests go through as they are, tools and all, under the server's name of the champion. Control tokens of chat
+templates in their texts are made harmless, since the server's template reads the texts.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from oel_core.config.run import ModelConfig
+from oel_core.imports.fields import count
+from oel_core.imports.formats.openai_stream import joined
+from oel_core.policies.openai.client import error_text, is_local, retry_after_s
+from oel_core.policies.openai.policy import OpenAIPolicy
+from oel_core.policies.text.chat import Chat
+from oel_core.runs.jsonl import LineError
+from oel_core.serving.answering.base import Answer, ChatRequest, Piece
+from oel_core.serving.answering.sse import chunks
+from oel_core.serving.errors import ApiError
+from oel_core.text.markers import defused
+
+PATH = "/chat/completions"
+RETRY_S = 1.0
+_OWN_FAULTS = (401, 403, 404, 405)
+"""Refusals that say that the gateway is set up wrongly, which is not the client's fault."""
+_TAKEN = ("delta", "message", "index", "finish_reason", "token_ids", "prompt_token_ids", "stop_reason")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A server and what it calls the model."""
+
+    url: str
+    """Of its API, without a slash at the end."""
+    key: str | None = field(repr=False)
+    model: str
+    takes_extras: bool
+    """It knows `return_token_ids` and `chat_template_kwargs`."""
+    chat: Chat
+    """Reads the token ids."""
+
+
+class UpstreamBackend:
+    """See `oel_core.serving.answering.base.Backend`."""
+
+    def __init__(self, upstream: Upstream, config: ModelConfig, on_close: Callable[[], None] = lambda: None) -> None:
+        headers = {"Authorization": f"Bearer {upstream.key}"} if upstream.key else {}
+        self._upstream, self._on_close = upstream, on_close
+        # trust_env would read the netrc file: its password would go out in place of no key
+        self._http = httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(config.openai.timeout_s, connect=10.0, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            trust_env=not is_local(upstream.url),
+        )
+
+    @classmethod
+    def load(cls, path: str, config: ModelConfig) -> "UpstreamBackend":
+        """The server of `model.openai`, which must serve `path` or be able to load it as an adapter.
+
+        Raises:
+            ConfigError, PolicyError: as `OpenAIPolicy.load`.
+        """
+        policy = OpenAIPolicy.load(path, config)
+        client, abilities = policy.client, policy.abilities
+        upstream = Upstream(client.base_url, client.api_key, abilities.model, abilities.takes_extras, policy.chat)
+        return cls(upstream, config, policy.close)
+
+    async def answer(self, request: ChatRequest) -> AsyncIterator[Piece | Answer]:
+        """See `Backend.answer`."""
+        body = self._body(request)
+        with _explained(self._upstream.url):
+            async with self._posted(body) as response:
+                if request.stream:
+                    async for part in self._streamed(response):
+                        yield part
+                else:
+                    await response.aread()
+                    yield self._whole(response.json())
+
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        body = {**request.body, "model": self._upstream.model, "messages": _harmless(request.body["messages"])}
+        if request.body.get("tools"):
+            body["tools"] = _harmless(request.body["tools"])
+        if request.stream:
+            body["stream_options"] = {**(request.body.get("stream_options") or {}), "include_usage": True}
+        if self._upstream.takes_extras:
+            thinking = {"enable_thinking": self._upstream.chat.thinking}
+            body = {"chat_template_kwargs": thinking, **body, "return_token_ids": True}
+        return body
+
+    @asynccontextmanager
+    async def _posted(self, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+        async with self._http.stream("POST", self._upstream.url + PATH, json=body) as response:
+            if not response.is_success:
+                await response.aread()
+                raise _refusal(response)
+            yield response
+
+    async def _streamed(self, response: httpx.Response) -> AsyncIterator[Piece | Answer]:
+        read = _Read()
+        async for chunk in chunks(response.aiter_bytes()):
+            if chunk.get("error"):
+                raise ApiError(502, f"the model's server broke off: {_message_of(chunk['error'])}")
+            choice = read.take(chunk)
+            delta = choice.get("delta") or {}
+            if any(delta.get(name) for name in delta if name != "role") or _further(choice):
+                yield Piece({name: value for name, value in delta.items() if name != "role"}, _further(choice))
+        if not read.finish_reason:
+            raise ValueError("the stream ended before the answer did")
+        whole = joined(read.chunks)
+        yield self._answer(_message(whole["choices"][0]["message"]), read.finish_reason, read, {})
+
+    def _whole(self, body: Any) -> Answer:
+        read = _Read()
+        choice = read.take(body)
+        message = choice["message"]
+        if not isinstance(message, dict) or not isinstance(choice.get("finish_reason"), str):
+            raise ValueError("an answer without a message or a finish_reason")
+        return self._answer(message, choice["finish_reason"], read, _further(choice))
+
+    def _answer(self, message: Mapping[str, Any], finish: str, read: "_Read", more: Mapping[str, Any]) -> Answer:
+        ids = tuple(read.response_ids)
+        return Answer(
+            message=message,
+            finish_reason=finish,
+            prompt_tokens=count(read.usage.get("prompt_tokens")),
+            response_tokens=count(read.usage.get("completion_tokens")),
+            text=self._upstream.chat.text(ids) if ids else "",
+            response_ids=ids,
+            prompt_ids=tuple(read.prompt_ids),
+            more=more,
+        )
+
+    async def close(self) -> None:
+        """Ends the connections, and lets a server go that this process started."""
+        await self._http.aclose()
+        await asyncio.to_thread(self._on_close)
+
+
+@dataclass
+class _Read:
+    """What has come of an answer."""
+
+    chunks: list[dict[str, Any]] = field(default_factory=list)
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    response_ids: list[int] = field(default_factory=list)
+    prompt_ids: list[int] = field(default_factory=list)
+    finish_reason: str = ""
+
+    def take(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        """The chunk's choice, an empty one where it has none.
+
+        Raises:
+            ValueError, TypeError, LookupError: it is not as the API says.
+        """
+        self.usage = chunk.get("usage") or self.usage
+        choices = chunk["choices"]
+        choice: dict[str, Any] = choices[0] if choices else {}
+        if choices:
+            self.chunks.append({"choices": choices})
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        self.prompt_ids += _ids(chunk.get("prompt_token_ids") or choice.get("prompt_token_ids"))
+        self.response_ids += _ids(choice.get("token_ids"))
+        return choice
+
+
+def _ids(found: Any) -> list[int]:
+    ids = list(found or ())
+    if not all(type(one) is int and 0 <= one < 2**31 for one in ids):
+        raise ValueError("a token id is out of range")
+    return ids
+
+
+def _further(choice: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in choice.items() if name not in _TAKEN and value is not None}
+
+
+def _message(joined_up: Mapping[str, Any]) -> dict[str, Any]:
+    """A message put together from a stream, as one that came whole."""
+    calls = [
+        {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
+        for call in joined_up["tool_calls"]
+    ]
+    message = {"role": "assistant", "content": joined_up["content"] or None}
+    return message | ({"tool_calls": calls} if calls else {})
+
+
+def _harmless(value: Any) -> Any:
+    """The value with control tokens in its texts taken apart; data of images has none."""
+    if isinstance(value, str):
+        return value if value.startswith("data:") else defused(value)
+    if isinstance(value, Mapping):
+        return {name: _harmless(each) for name, each in value.items()}
+    if isinstance(value, Sequence):
+        return [_harmless(each) for each in value]
+    return value
+
+
+def _refusal(response: httpx.Response) -> ApiError:
+    status, message = response.status_code, error_text(response)
+    if status in _OWN_FAULTS:
+        return ApiError(502, f"the model's server refuses the gateway ({status}): {message}")
+    if status == 429 or status == 503:
+        wait = retry_after_s(response.headers.get("retry-after"))
+        return ApiError(status, f"the model's server is busy: {message}", retry_s=wait or RETRY_S)
+    if status >= 500:
+        return ApiError(502, f"the model's server failed ({status}): {message}")
+    return ApiError(status, message)
+
+
+def _message_of(error: Any) -> str:
+    return str(error.get("message", error)) if isinstance(error, Mapping) else str(error)
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """What the network and a broken answer raise, as refusals."""
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise ApiError(504, "the model's server does not answer in time") from error
+    except httpx.TransportError as error:
+        raise ApiError(
+            503, f"the model's server at {url} cannot be reached ({type(error).__name__})", retry_s=RETRY_S
+        ) from error
+    except (ValueError, TypeError, LookupError, AttributeError, LineError) as error:
+        raise ApiError(502, f"the model's server gave an answer that cannot be read: {error}") from error

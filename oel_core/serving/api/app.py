@@ -1,0 +1,221 @@
+"""The gateway as an ASGI application: chat completions, models, feedback, health and metrics."""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from oel_core.config.serving import ServeConfig
+from oel_core.runs.jsonl import LineError
+from oel_core.serving.api.access import require_token
+from oel_core.serving.api.answers import event
+from oel_core.serving.api.chat import Answering, Chats
+from oel_core.serving.api.limits import Rate
+from oel_core.serving.api.requests import chat_request, json_object
+from oel_core.serving.errors import ApiError
+from oel_core.serving.recording.feedback import parse_given
+
+log = logging.getLogger(__name__)
+SESSION, VERSION = "X-OEL-Session", "X-OEL-Version"
+OPEN = ("/healthz",)
+"""Answered without a token."""
+CONTENT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def gateway(chats: Chats, config: ServeConfig, token: str) -> FastAPI:
+    """The application. It starts the recorder and loads the champion when it starts, and ends both when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await chats.champions.start()
+        chats.recorder.start()
+        yield
+        await chats.champions.close()
+        await asyncio.to_thread(chats.recorder.close)
+
+    guard = [Depends(_guard(token, Rate(config.requests_per_minute)))]
+    app = FastAPI(title="oel", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, dependencies=guard)
+    app.add_exception_handler(ApiError, _refused)
+    app.add_exception_handler(HTTPException, _no_such_place)
+    app.add_exception_handler(Exception, _failed)
+    _add_chat(app, chats, config)
+    _add_feedback(app, chats, config)
+    _add_views(app, chats)
+    return app
+
+
+def _guard(token: str, rate: Rate) -> Callable[[Request], Awaitable[None]]:
+    async def guard(request: Request) -> None:
+        if request.url.path in OPEN:
+            return
+        require_token(request.headers.get("authorization"), token)
+        if request.method == "POST":
+            rate.take()
+
+    return guard
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body(), error.status, headers=dict(error.headers()))
+
+
+async def _no_such_place(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return await _refused(request, ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return await _refused(request, ApiError(500, "the gateway failed; its log says how"))
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The body. Raises ApiError when it is larger than allowed, before all of it has come."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise ApiError(413, f"the body has more than {most} bytes (serve.max_body_bytes)")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _add_chat(app: FastAPI, chats: Chats, config: ServeConfig) -> None:
+    @app.post("/v1/chat/completions")
+    async def complete(request: Request) -> Response:
+        began = time.monotonic()
+        try:
+            asked = chat_request(await _body(request, config.max_body_bytes), request.headers.get(SESSION, ""))
+            answering = await _unless_left(request, chats.begin(asked))
+            headers = {VERSION: answering.reply.fingerprint}
+            if asked.stream:
+                chats.metrics.first.observe(time.monotonic() - began)
+                return _Stream(_counted(chats, answering, began), answering, headers)
+            try:
+                body = await _unless_left(request, answering.whole())
+            finally:
+                await answering.close()
+        except ApiError as error:
+            chats.metrics.requests.labels(_outcome(error)).inc()
+            raise
+        _answered(chats, began)
+        return JSONResponse(body, headers=headers)
+
+
+def _outcome(error: ApiError) -> str:
+    return "left" if error.status == LEFT else "refused" if error.status < 500 else "failed"
+
+
+def _answered(chats: Chats, began: float) -> None:
+    chats.metrics.requests.labels("answered").inc()
+    chats.metrics.seconds.observe(time.monotonic() - began)
+
+
+async def _counted(chats: Chats, answering: Answering, began: float) -> AsyncGenerator[bytes]:
+    outcome = "left"
+    try:
+        async for part in answering.streamed():
+            yield part
+        outcome = "answered"
+        _answered(chats, began)
+    except ApiError as error:
+        outcome = "failed"
+        log.error("an answer broke off: %s", error)
+        yield event(error.body())
+    finally:
+        if outcome != "answered":
+            chats.metrics.requests.labels(outcome).inc()
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events. What the answer held is given up at the end, also when the client left before the start."""
+
+    def __init__(self, events: AsyncGenerator[bytes], answering: Answering, headers: dict[str, str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache", **headers})
+        self._events, self._answering = events, answering
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._events.aclose()
+            await self._answering.close()
+
+
+LEFT = 499
+"""nginx's status of a client that closed the connection; nobody reads it."""
+
+
+async def _unless_left(request: Request, work: Awaitable[Any]) -> Any:
+    """The work's result; the work is taken back when the client hangs up. Raises ApiError then."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ApiError(LEFT, "the client closed the connection")
+    finally:
+        for one in (task, gone):
+            if not one.done():
+                one.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _add_feedback(app: FastAPI, chats: Chats, config: ServeConfig) -> None:
+    @app.post("/v1/feedback")
+    async def rate(request: Request) -> Response:
+        body = json_object(await _body(request, config.max_body_bytes))
+        try:
+            given = parse_given(body, config.top_score)
+        except LineError as error:
+            raise ApiError(400, error.reason, param=error.field or None) from error
+        try:
+            in_time = await asyncio.wrap_future(chats.recorder.rate(given))
+        except (sqlite3.Error, OSError) as error:
+            chats.metrics.feedback.labels("failed").inc()
+            raise ApiError(503, "the feedback was not written down: send it again later", retry_s=5.0) from error
+        if in_time is None:
+            chats.metrics.feedback.labels("unknown").inc()
+            about = given.response or given.session
+            raise ApiError(
+                404, f"nothing is known of '{about}'", param="response_id" if given.response else "session_id"
+            )
+        chats.metrics.feedback.labels("used" if in_time else "late").inc()
+        return JSONResponse({"object": "feedback", "status": "recorded" if in_time else "late"}, 201)
+
+
+def _add_views(app: FastAPI, chats: Chats) -> None:
+    began = int(time.time())
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        model = {"id": chats.project, "object": "model", "created": began, "owned_by": "oel"}
+        return {"object": "list", "data": [model | {"version": chats.champions.version}]}
+
+    @app.get("/healthz")
+    async def health() -> Response:
+        version = chats.champions.version
+        recording = "ok" if chats.recorder.healthy else "failing"
+        status = "stopping" if version is None else "ok" if chats.recorder.healthy else "degraded"
+        body = {"status": status, "version": version, "recorder": recording}
+        return JSONResponse(body, 503 if version is None else 200)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        chats.metrics.running.set(chats.queue.running)
+        chats.metrics.waiting.set(chats.queue.waiting)
+        return Response(chats.metrics.text(), media_type=CONTENT)

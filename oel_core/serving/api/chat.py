@@ -1,0 +1,153 @@
+"""One chat request from its place in the queue to its record."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from oel_core.config.serving import ServeConfig
+from oel_core.imports import chat as chat_log
+from oel_core.imports.records import Call
+from oel_core.runs.jsonl import LineError
+from oel_core.serving.answering.base import Answer, ChatRequest, Piece
+from oel_core.serving.answering.champion import Champions, Serving
+from oel_core.serving.api.answers import Reply
+from oel_core.serving.api.limits import Queue
+from oel_core.serving.api.metrics import Metrics
+from oel_core.serving.errors import ApiError
+from oel_core.serving.recording.recorder import Recorder
+from oel_core.types import StopReason
+
+log = logging.getLogger(__name__)
+RECORD_WAIT_S = 2.0
+"""Longest wait for the disk before an answer ends."""
+
+
+class Chats:
+    """Answers requests and records the answers."""
+
+    def __init__(
+        self, project: str, config: ServeConfig, champions: Champions, recorder: Recorder, metrics: Metrics
+    ) -> None:
+        self.project, self.champions, self.recorder, self.metrics = project, champions, recorder, metrics
+        self.queue = Queue(config.concurrency, config.queue)
+        self._timeout_s = config.timeout_s
+
+    async def begin(self, request: ChatRequest) -> "Answering":
+        """Waits for its turn and for the first piece of the answer, so that what goes wrong until then has a status.
+
+        Raises:
+            ApiError: the model is not known, or the request cannot be answered.
+        """
+        if request.model != self.project:
+            raise ApiError(
+                404,
+                f"there is no model '{request.model}': ask for '{self.project}'",
+                param="model",
+                code="model_not_found",
+            )
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.queue.place())
+            serving = await stack.enter_async_context(self.champions.used())
+            parts = serving.backend.answer(request)
+            stack.push_async_callback(parts.aclose)  # type: ignore[attr-defined]
+            answering = Answering(self, request, serving, parts, asyncio.get_running_loop().time() + self._timeout_s)
+            answering.first = await answering.next_part()
+            answering.held = stack.pop_all()
+            return answering
+        raise AssertionError("unreachable")
+
+    async def record(self, request: ChatRequest, answer: Answer, reply: Reply) -> None:
+        """Returns when the answered call is on the disk, or has waited long enough for it."""
+        try:
+            call = recorded_call(request, answer, reply)
+        except LineError as error:
+            self.metrics.calls.labels("not_recordable").inc()
+            log.warning("an answer is not recorded: %s", error)
+            return
+        done = asyncio.wrap_future(self.recorder.record(call))
+        try:
+            await asyncio.wait_for(asyncio.shield(done), RECORD_WAIT_S)
+        except TimeoutError:
+            log.error("the disk did not take an answer in %g s: it ends all the same", RECORD_WAIT_S)
+            self.metrics.calls.labels("late").inc()
+
+
+@dataclass
+class Answering:
+    """An answer on its way to a client. Its resources are held until `close`."""
+
+    chats: Chats
+    request: ChatRequest
+    serving: Serving
+    parts: AsyncIterator[Piece | Answer]
+    deadline: float
+    """On the event loop's clock."""
+    first: Piece | Answer | None = None
+    held: AsyncExitStack = field(default_factory=AsyncExitStack)
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.reply = Reply(self.chats.project, self.serving.champion.version)
+
+    async def next_part(self) -> Piece | Answer:
+        """Raises ApiError, also when the time is up or nothing more comes."""
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                return await anext(self.parts)
+        except TimeoutError:
+            raise ApiError(504, "the answer took too long (serve.timeout_s)") from None
+        except StopAsyncIteration:
+            raise ApiError(502, "the answer broke off") from None
+
+    async def whole(self) -> dict[str, object]:
+        """The answer that is not streamed, recorded."""
+        part = self.first
+        while not isinstance(part, Answer):
+            part = await self.next_part()
+        await self._ended(part)
+        return self.reply.completion(part)
+
+    async def streamed(self) -> AsyncIterator[bytes]:
+        """The answer as server-sent events; its last ones are sent when it is recorded."""
+        part, first = self.first, True
+        while not isinstance(part, Answer):
+            assert part is not None
+            yield self.reply.piece(part, first=first)
+            part, first = await self.next_part(), False
+        await self._ended(part)
+        for event in self.reply.ending(part, first=first, with_usage=self.request.with_usage):
+            yield event
+
+    async def _ended(self, answer: Answer) -> None:
+        await self.chats.record(self.request, answer, self.reply)
+        self.chats.metrics.tokens.labels("prompt").inc(answer.prompt_tokens)
+        self.chats.metrics.tokens.labels("response").inc(answer.response_tokens)
+
+    async def close(self) -> None:
+        """Gives up what the answer held; takes it back where it has not ended."""
+        await self.held.aclose()
+
+
+def recorded_call(request: ChatRequest, answer: Answer, reply: Reply) -> Call:
+    """What is recorded of an answered request. Raises LineError: nothing can be learned from it."""
+    if request.not_recorded is not None:
+        raise LineError("messages", request.not_recorded)
+    response = chat_log.message({**answer.message, "role": "assistant"}, "response")
+    if not response.content and not response.tool_calls:
+        raise LineError("response", "the answer is empty")
+    return Call(
+        id=reply.id,
+        session=request.session,
+        user=request.user,
+        messages=request.messages,
+        response=response,
+        model=reply.fingerprint,
+        prompt_tokens=answer.prompt_tokens,
+        stop_reason=StopReason.LENGTH if answer.finish_reason == "length" else StopReason.EOS,
+        text=answer.text,
+        response_ids=answer.response_ids,
+        prompt_ids=answer.prompt_ids,
+    )

@@ -1,0 +1,85 @@
+"""A project's gateway, put together from its settings."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from oel_core.config.run import OelConfig
+from oel_core.errors import ConfigError
+from oel_core.imports.privacy import Masking, Privacy, salt_of
+from oel_core.plugins.builtin import POLICIES
+from oel_core.runs.locks import exclusive
+from oel_core.serving.answering.base import Backend
+from oel_core.serving.answering.champion import Champion, Champions, Lookup
+from oel_core.serving.answering.in_process import PolicyBackend
+from oel_core.serving.answering.upstream import UpstreamBackend
+from oel_core.serving.api.app import gateway
+from oel_core.serving.api.chat import Chats
+from oel_core.serving.api.metrics import Metrics
+from oel_core.serving.recording.handover import Handover, require_inbox
+from oel_core.serving.recording.journal import Journal
+from oel_core.serving.recording.recorder import Recorder
+
+LOCK = ".serve.lock"
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that is ready to run."""
+
+    app: FastAPI
+    version: str
+    """The version that answers first."""
+    inbox: Path
+
+
+def load_backend(champion: Champion, config: OelConfig) -> Backend:
+    """Makes a version ready with the project's backend.
+
+    Raises:
+        ConfigError: the backend cannot exchange models while it answers, or as the policy's `load`.
+        ArtifactError, PolicyError: as the policy's `load`.
+    """
+    model = config.model
+    if model.backend == "vllm":
+        raise ConfigError(
+            "model.backend is vllm, whose engine in this process cannot answer while it loads another model: set "
+            "model.backend=openai with model.openai.managed=true, or give the address of a server"
+        )
+    if model.backend != "openai":
+        return PolicyBackend(POLICIES.load(model.backend)(champion.path, model), config.play.sampling)
+    if model.openai.managed and model.lora is None:
+        raise ConfigError(
+            "model.openai.managed serves other champions as adapters, and without model.lora rounds make whole models: "
+            "start a server of your own for the champion and set model.openai.base_url"
+        )
+    return UpstreamBackend.load(champion.path, model)
+
+
+@contextmanager
+def open_gateway(project: str, config: OelConfig, lookup: Lookup, token: str) -> Iterator[Gateway]:
+    """The gateway of a project; nobody else may write down conversations in its inbox until the block ends.
+
+    Args:
+        project: its name, under which clients ask for the model.
+        lookup: finds the champion.
+
+    Raises:
+        ArtifactError: the inbox or what it holds cannot be used.
+        BusyError: another gateway runs.
+        ConfigError, PolicyError: as `load_backend`, or what `lookup` raises.
+    """
+    settings, metrics = config.serve, Metrics()
+    inbox = require_inbox(config.experience.inbox)
+    with exclusive(inbox / LOCK):
+        journal = Journal.open(inbox)
+        handover = Handover(journal, inbox, config.environment.name, settings.top_score)
+        masking, privacy = Masking(salt_of(inbox)), Privacy(settings.privacy)
+        recorder = Recorder(journal, handover, masking, privacy, settings.session_idle_s, metrics)
+        champions = Champions(lookup, lambda champion: load_backend(champion, config), settings.refresh_s, metrics)
+        version = champions.load()
+        chats = Chats(project, settings, champions, recorder, metrics)
+        yield Gateway(gateway(chats, settings, token), version, inbox)

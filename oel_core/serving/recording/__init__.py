@@ -1,0 +1,1 @@
+"""From answered requests and feedback to episodes of the inbox."""

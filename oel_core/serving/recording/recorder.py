@@ -1,0 +1,242 @@
+"""The recorder: one thread that writes answered calls and feedback to the journal, many at a time.
+
+An answer ends when its call is on the disk. A disk that fails or is slow never keeps an answer back for long: the call
+waits in memory and is written when the disk works again; what does not fit there is lost, counted and logged.
+"""
+
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from oel_core.errors import OelError
+from oel_core.imports.privacy import Masking, Privacy
+from oel_core.imports.records import Call
+from oel_core.imports.stitching import Conversation, conversation
+from oel_core.serving.recording.feedback import Given
+from oel_core.serving.recording.handover import MOST, Handover
+from oel_core.serving.recording.journal import Journal
+
+log = logging.getLogger(__name__)
+BATCH = 256
+"""Calls of one transaction."""
+WAITING = 1000
+"""Calls that wait in memory for a disk that fails."""
+RETRY_S = 2.0
+SWEEP_S = 5.0
+"""Seconds between two looks for conversations that are over, at most."""
+FAILURES = (sqlite3.Error, OSError)
+
+
+class Counting(Protocol):
+    """Who is told what became of calls."""
+
+    def recorded(self, calls: int) -> None:
+        """So many calls are on the disk."""
+
+    def lost(self, calls: int) -> None:
+        """So many calls never will be."""
+
+    def failed(self, waiting: int) -> None:
+        """A write failed; so many calls wait for the next attempt."""
+
+    def handed_over(self, episodes: int) -> None:
+        """So many conversations went to the inbox."""
+
+
+@dataclass
+class _Spoken:
+    """A call on its way to the disk."""
+
+    call: Call
+    done: Future[bool] = field(default_factory=Future)
+    ready: tuple[Call, Conversation, bool] | None = None
+    """The call as it is written down, its digests, and whether it must not be."""
+
+
+@dataclass
+class _Rated:
+    given: Given
+    done: Future[bool | None] = field(default_factory=Future)
+
+
+class Recorder:
+    """Start it, record, and close it; `close` writes what waits if the disk takes it."""
+
+    def __init__(
+        self, journal: Journal, handover: Handover, masking: Masking, privacy: Privacy, idle_s: float, counts: Counting
+    ) -> None:
+        self._journal, self._handover, self._idle_s, self._counts = journal, handover, idle_s, counts
+        self._masking, self._privacy = masking, privacy
+        self._inbound: queue.SimpleQueue[_Spoken | _Rated | None] = queue.SimpleQueue()
+        self._waiting: deque[_Spoken] = deque()
+        self._next_sweep = 0.0
+        self._closing = False
+        self.healthy = True
+        """Whether the last write reached the disk."""
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begins to work; what an earlier process left is handed over first."""
+        self._thread.start()
+
+    def record(self, call: Call) -> Future[bool]:
+        """Takes a call. The future says whether it is on the disk; false: not yet, or not ever."""
+        spoken = _Spoken(call)
+        if self._thread.is_alive():
+            self._inbound.put(spoken)
+        else:
+            self._lose(1)
+            spoken.done.set_result(False)
+        return spoken.done
+
+    def rate(self, given: Given) -> Future[bool | None]:
+        """Takes feedback; see `Journal.rate`. The future raises what the disk said where it was not written."""
+        rated = _Rated(given)
+        if self._thread.is_alive():
+            self._inbound.put(rated)
+        else:
+            rated.done.set_exception(OSError("the recorder has ended"))
+        return rated.done
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Writes what has come in, and ends the thread."""
+        self._inbound.put(None)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.error("the recorder did not end in %g s: what it still had is lost", timeout_s)
+
+    def _work(self) -> None:
+        try:
+            while not self._closing:
+                self._write(self._next_batch())
+                if time.monotonic() >= self._next_sweep:
+                    self._sweep()
+        except Exception:
+            log.exception("the recorder has ended by an error: conversations are not recorded any more")
+            self.healthy = False
+        if self._waiting:
+            self._lose(len(self._waiting))
+        self._journal.close()
+
+    def _next_batch(self) -> list[_Spoken | _Rated]:
+        """Waits for something to do, at most until the next attempt or sweep is due."""
+        patience = RETRY_S if self._waiting else max(0.0, self._next_sweep - time.monotonic())
+        batch: list[_Spoken | _Rated] = []
+        try:
+            found = self._inbound.get(timeout=patience) if patience else self._inbound.get_nowait()
+            while True:
+                if found is None:
+                    self._closing = True
+                    break
+                batch.append(found)
+                if len(batch) >= BATCH:
+                    break
+                found = self._inbound.get_nowait()
+        except queue.Empty:
+            pass
+        return batch
+
+    def _write(self, batch: list[_Spoken | _Rated]) -> None:
+        """One transaction for everything that can be written."""
+        fresh = [one for one in batch if isinstance(one, _Spoken) and self._prepare(one)]
+        rated = [one for one in batch if isinstance(one, _Rated)]
+        given = [self._masked(one.given) for one in rated]
+        calls = [*self._waiting, *fresh]
+        if not calls and not rated:
+            return
+        now = time.time()
+        try:
+            with self._journal.transaction():
+                for one in calls:
+                    assert one.ready is not None
+                    call, talk, private = one.ready
+                    self._journal.add(call, talk, now, private=private)
+                answers = [self._journal.rate(one, now) for one in given]
+        except FAILURES as error:
+            self._failed(fresh, rated, error)
+            return
+        self._waiting.clear()
+        self._recovered()
+        self._counts.recorded(len(calls))
+        for one in fresh:
+            _settle(one.done, True)
+        for one_rated, answer in zip(rated, answers, strict=True):
+            _settle(one_rated.done, answer)
+
+    def _masked(self, given: Given) -> Given:
+        """With pseudonyms for the client's ids of session and person, whatever happens to the texts."""
+        kept = self._privacy is Privacy.KEEP
+        feedback = given.feedback if kept else self._masking.feedback(given.feedback)
+        ids = {"session": self._masking.id(given.session), "user": self._masking.id(given.user)}
+        return given.model_copy(update={"feedback": feedback, **ids})
+
+    def _prepare(self, one: _Spoken) -> bool:
+        """Masks a call; one that cannot be written down is lost, and the others are not lost with it."""
+        try:
+            talk = conversation(one.call)
+            ids = {"session": self._masking.id(one.call.session), "user": self._masking.id(one.call.user)}
+            plain = one.call.model_copy(update=ids)
+            call = plain if self._privacy is Privacy.KEEP else self._masking.call(plain)
+            call.model_dump_json()
+        except (OelError, ValueError, RecursionError) as error:
+            log.error("a call cannot be recorded: %s", error)
+            self._lose(1)
+            _settle(one.done, False)
+            return False
+        one.ready = (call, talk, self._privacy is Privacy.DROP and call != plain)
+        return True
+
+    def _failed(self, fresh: list[_Spoken], rated: list[_Rated], error: Exception) -> None:
+        if self.healthy:
+            log.error("conversations are not recorded: %s. Answers go on; the recorder tries again", error)
+        self.healthy = False
+        self._waiting += fresh
+        over = len(self._waiting) - WAITING
+        if over > 0:
+            for _ in range(over):
+                self._waiting.popleft()
+            self._lose(over)
+        self._counts.failed(len(self._waiting))
+        for one in fresh:
+            _settle(one.done, False)
+        for given in rated:
+            if given.done.set_running_or_notify_cancel():
+                given.done.set_exception(error)
+
+    def _recovered(self) -> None:
+        if not self.healthy:
+            log.warning("conversations are recorded again")
+        self.healthy = True
+
+    def _lose(self, calls: int) -> None:
+        log.error("%d answered call(s) are lost: they were not recorded", calls)
+        self._counts.lost(calls)
+
+    def _sweep(self) -> None:
+        self._next_sweep = time.monotonic() + min(SWEEP_S, self._idle_s)
+        try:
+            found = self._handover.run(self._idle_s)
+        except FAILURES as error:
+            log.error("conversations that are over do not reach the inbox: %s. The recorder tries again", error)
+            self._counts.failed(len(self._waiting))
+        else:
+            self._counts.handed_over(found)
+            if found >= MOST:
+                self._next_sweep = 0.0
+
+
+Answer = bool | None
+
+
+def _settle(done: "Future[bool] | Future[bool | None]", answer: Answer) -> None:
+    """Gives the answer to whoever still waits for it."""
+    settle: Callable[[Answer], None] = done.set_result  # type: ignore[assignment]
+    if done.set_running_or_notify_cancel():
+        settle(answer)

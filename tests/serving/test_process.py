@@ -1,0 +1,145 @@
+"""`oel serve` as a process: real tokens of the embedded model, graceful end, and kills at any moment."""
+
+import random
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import openai
+import pytest
+
+from oel_core.config.run import ModelConfig
+from oel_core.policies.openai.managed_server import free_port
+from oel_core.policies.text.chat import Chat
+from oel_core.rollouts.episode import prompt_digest
+from tests.fakes import tiny_model_folder
+from tests.serving.process import ServeProcess, model_server, serve, start_model_server
+from tests.serving.running import handed_over
+
+pytestmark = pytest.mark.slow
+
+
+def project(root: Path, *lines: str) -> Path:
+    """A project as `oel init` leaves it; returns its inbox."""
+    folder = root / "shop"
+    folder.mkdir()
+    inbox = folder / "inbox"
+    (folder / "preset.yaml").write_text("\n".join([f"experience: {{inbox: {inbox}}}", *lines]) + "\n")
+    return inbox
+
+
+def test_the_embedded_model_answers_and_its_exact_tokens_are_recorded(tmp_path: Path) -> None:
+    inbox = project(tmp_path, "play: {sampling: {max_tokens: 24}}")
+    gateway = serve(tmp_path, "shop", "--port", "0")
+    client = gateway.client()
+    talk = [{"role": "system", "content": "You walk."}, {"role": "user", "content": "A board."}]
+    whole = client.chat.completions.create(model="shop", messages=talk, seed=5)  # type: ignore[arg-type]
+    parts = list(client.chat.completions.create(model="shop", messages=talk, seed=5, stream=True))  # type: ignore[arg-type]
+    assert gateway.stop() == 0
+    text = whole.choices[0].message.content
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == text
+    assert len([part for part in parts if part.choices[0].delta.content]) > 1, "it was not streamed"
+    first, second = (episode.turns[0] for episode in handed_over(inbox))
+    chat = Chat.load("seed-lm", ModelConfig())
+    assert first.response_ids == second.response_ids
+    assert chat.text(first.response_ids) == first.response == text
+    assert len(first.response_ids) == whole.usage.completion_tokens
+    assert first.prompt_ids_digest == prompt_digest(chat.prompt_ids(first.messages))
+    assert whole.system_fingerprint.startswith("shop-base-")
+    log = (tmp_path / "serve.log").read_text()
+    assert gateway.token not in log + "".join(gateway.said)
+
+
+def test_an_answer_that_runs_ends_when_the_gateway_is_told_to_stop(tmp_path: Path) -> None:
+    inbox = project(tmp_path, f"model: {upstream(tmp_path, port := free_port())}")
+    with model_server(port, delay_s=0.2):
+        gateway = serve(tmp_path, "shop", "--port", "0")
+        stream = gateway.client().chat.completions.create(
+            model="shop", messages=[{"role": "user", "content": "hello there"}], stream=True
+        )
+        parts = [next(iter(stream))]
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(gateway.stop)
+            parts += list(stream)
+            assert ended.result() == 0
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == "tiny: hello there"
+    assert [episode.turns[0].response for episode in handed_over(inbox)] == ["tiny: hello there"]
+
+
+def upstream(root: Path, port: int) -> str:
+    model = tiny_model_folder(root)
+    openai_ = f"{{base_url: 'http://127.0.0.1:{port}/v1', give_up_after_s: 60}}"
+    return f"{{path: {model}, backend: openai, openai: {openai_}}}"
+
+
+@dataclass
+class Traffic:
+    """Clients that ask one thing after another, whatever happens; every attempt has a text of its own."""
+
+    gateway: ServeProcess
+    stopping: threading.Event = field(default_factory=threading.Event)
+    asked: list[str] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
+
+    def run(self, name: int) -> None:
+        number = 0
+        while not self.stopping.is_set():
+            text, number = f"client {name} asks {number}", number + 1
+            self.asked.append(text)
+            try:
+                answer = self._ask(text, stream=number % 2 == 0)
+            except openai.APIError:
+                time.sleep(0.05)
+            else:
+                assert answer == f"tiny: {text}"
+                self.answered.append(text)
+
+    def _ask(self, text: str, *, stream: bool) -> str:
+        client = self.gateway.client(timeout_s=20)
+        messages = [{"role": "user", "content": text}]
+        if not stream:
+            whole = client.chat.completions.create(model="shop", messages=messages)  # type: ignore[arg-type]
+            return whole.choices[0].message.content or ""
+        parts = list(client.chat.completions.create(model="shop", messages=messages, stream=True))  # type: ignore[arg-type]
+        if parts[-1].choices[0].finish_reason != "stop":
+            raise openai.APIError("cut off", None, body=None)  # type: ignore[arg-type]
+        return "".join(part.choices[0].delta.content or "" for part in parts)
+
+
+def test_kills_of_gateway_and_server_lose_and_double_nothing_that_was_answered(tmp_path: Path) -> None:
+    draw = random.Random(3)
+    port, own = free_port(), free_port()
+    inbox = project(tmp_path, f"model: {upstream(tmp_path, port)}", "serve: {session_idle_s: 0.5}")
+    servers: list[subprocess.Popen[bytes]] = [start_model_server(port, 0.002)]
+    traffic = Traffic(serve(tmp_path, "shop", "--port", str(own)))
+    with ThreadPoolExecutor(6) as pool:
+        clients = [pool.submit(traffic.run, name) for name in range(6)]
+        try:
+            for kill in range(4):
+                count = len(traffic.answered)
+                until = time.monotonic() + 60
+                while len(traffic.answered) < count + 20 and time.monotonic() < until:
+                    time.sleep(0.05)
+                time.sleep(draw.random())
+                if kill == 2:
+                    servers[-1].kill()
+                    servers[-1].wait()
+                    servers.append(start_model_server(port, 0.002))
+                else:
+                    traffic.gateway.kill()
+                    traffic.gateway = serve(tmp_path, "shop", "--port", str(own))
+        finally:
+            traffic.stopping.set()
+            for client in clients:
+                client.result(60)
+            traffic.gateway.stop()
+            servers[-1].kill()
+            servers[-1].wait()
+    found = [turn.messages[-1].content for episode in handed_over(inbox) for turn in episode.turns]
+    assert len(traffic.answered) >= 60
+    assert sorted(found) == sorted(set(found)), "an exchange was recorded twice"
+    assert set(traffic.answered) <= set(found), "an answered exchange was lost"
+    assert set(found) <= set(traffic.asked)

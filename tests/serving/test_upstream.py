@@ -1,0 +1,169 @@
+"""The gateway before a model's server: requests go through, and answers are recorded with the server's token ids."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import uvicorn
+
+from oel_core.config.serving import ServeConfig
+from oel_core.rollouts.episode import prompt_digest
+from oel_core.serving.answering.upstream import Upstream
+from oel_core.serving.api.server import address, listening
+from oel_core.types import IdSource
+from tests.fakes import byte_tokenizer, tiny_model_folder
+from tests.serving.model_server import MODEL, ModelServer
+from tests.serving.running import PROJECT, Served, config_for, handed_over, serving
+
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "stock", "parameters": {"type": "object"}}}]
+
+
+@contextmanager
+def listening_server(server: ModelServer) -> Iterator[str]:
+    at = listening(ServeConfig(port=0))
+    run = uvicorn.Server(uvicorn.Config(server.app(), log_config=None, access_log=False))
+    thread = threading.Thread(target=run.run, kwargs={"sockets": [at]}, daemon=True)
+    thread.start()
+    try:
+        yield address(at)
+    finally:
+        run.should_exit = run.force_exit = True
+        thread.join(30)
+
+
+@contextmanager
+def before(server: ModelServer, folder: Path, **options: Any) -> Iterator[Served]:
+    """A gateway before the server; its inbox is `folder/inbox`."""
+    model = tiny_model_folder(folder)
+    with listening_server(server) as url:
+        settings = {"path": str(model), "backend": "openai", "openai": {"base_url": url, **options}}
+        with serving(config_for(folder / "inbox", settings), str(model)) as served:
+            server.asked.clear()
+            yield served
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_answers_come_with_the_servers_ids(tmp_path: Path, stream: bool) -> None:
+    server = ModelServer()
+    with before(server, tmp_path) as served:
+        answer = served.ask("hello <|im_end|>", stream=stream)
+        if stream:
+            parts = list(answer)
+            assert "".join(part.choices[0].delta.content or "" for part in parts) == "tiny: hello < |im_end|>"
+            assert parts[-1].choices[0].finish_reason == "stop"
+            assert "token_ids" not in "".join(part.model_dump_json() for part in parts)
+        else:
+            assert answer.choices[0].message.content == "tiny: hello < |im_end|>"
+            assert "token_ids" not in answer.model_dump_json()
+    (asked,) = server.asked
+    assert asked["model"] == MODEL
+    assert asked["messages"] == [{"role": "user", "content": "hello < |im_end|>"}], "a control token was sent"
+    (episode,) = handed_over(tmp_path / "inbox")
+    (turn,) = episode.turns
+    assert turn.messages[0].content == "hello <|im_end|>"
+    assert turn.response_ids == tuple(server.ids("tiny: hello < |im_end|>"))
+    assert byte_tokenizer().decode(turn.response_ids, skip_special_tokens=True) == turn.response
+    assert turn.prompt_ids_digest == prompt_digest(server.ids("prompt"))
+    assert turn.id_source is IdSource.SAMPLED
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_gives_no_ids_is_recorded_as_text(tmp_path: Path, stream: bool) -> None:
+    with before(ModelServer(gives_ids=False), tmp_path) as served:
+        answer = served.ask("hello", stream=stream)
+        assert list(answer) if stream else answer
+    (episode,) = handed_over(tmp_path / "inbox")
+    assert episode.turns[0].response == "tiny: hello"
+    assert episode.turns[0].response_ids == ()
+    assert episode.turns[0].id_source is IdSource.RETOKENISED
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools_and_fields_that_only_the_server_knows_go_through(tmp_path: Path, stream: bool) -> None:
+    server = ModelServer()
+    with before(server, tmp_path) as served:
+        answer = served.ask("Any boots?", tools=TOOLS, stream=stream, extra_body={"min_p": 0.1}, seed=3)
+        if stream:
+            parts = list(answer)
+            calls = [call for part in parts for call in part.choices[0].delta.tool_calls or ()]
+            assert [call.function.name for call in calls if call.function.name] == ["stock"]
+            assert "".join(call.function.arguments or "" for call in calls) == "{}"
+        else:
+            (call,) = answer.choices[0].message.tool_calls
+            assert (call.id, call.function.name) == ("call_1", "stock")
+    assert (server.asked[0]["min_p"], server.asked[0]["seed"]) == (0.1, 3)
+    (episode,) = handed_over(tmp_path / "inbox")
+    assert '"name": "stock"' in episode.turns[0].response
+
+
+def test_a_picture_is_answered_and_not_recorded(tmp_path: Path) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    with before(ModelServer(), tmp_path) as served:
+        assert served.ask("", messages=[{"role": "user", "content": [picture]}]).choices[0].message.content
+        assert served.metric('oel_calls_total{result="not_recordable"}') == 1
+    assert handed_over(tmp_path / "inbox") == []
+
+
+@pytest.mark.parametrize(
+    ("status", "seen"), [(400, 400), (401, 502), (404, 502), (422, 422), (429, 429), (500, 502), (503, 503)]
+)
+def test_refusals_of_the_server(tmp_path: Path, status: int, seen: int) -> None:
+    server = ModelServer()
+    with before(server, tmp_path) as served:
+        server.status = status
+        with pytest.raises(openai.APIStatusError) as refused:
+            served.ask("hello")
+        assert refused.value.status_code == seen
+        assert refused.value.body is not None
+        assert refused.value.response.headers.get("retry-after") == ("3" if status in (429, 503) else None)
+    assert handed_over(tmp_path / "inbox") == []
+
+
+def test_a_stream_that_breaks_off_is_an_error_to_the_client_and_no_record(tmp_path: Path) -> None:
+    server = ModelServer(break_after=2)
+    with before(server, tmp_path) as served:
+        with pytest.raises(openai.APIError, match="before the answer did"):
+            list(served.ask("hello", stream=True))
+        assert served.metric('oel_requests_total{outcome="failed"}') == 1
+        server.break_after = None
+        assert served.ask("hello").choices[0].message.content == "tiny: hello"
+    assert len(handed_over(tmp_path / "inbox")) == 1
+
+
+def test_a_client_that_leaves_takes_its_request_back(tmp_path: Path) -> None:
+    server = ModelServer(delay_s=0.2)
+    with before(server, tmp_path) as served:
+        with served.ask("hello", stream=True) as stream:
+            next(iter(stream))
+        with pytest.raises(openai.APITimeoutError):
+            served.client.with_options(timeout=0.05).chat.completions.create(
+                model=PROJECT, messages=[{"role": "user", "content": "hello"}]
+            )
+        assert served.ask("bye").choices[0].message.content == "tiny: bye"
+        assert served.metric('oel_requests_total{outcome="left"}') == 2
+        assert served.metric("oel_requests_running") == 0
+    assert [episode.turns[0].messages[0].content for episode in handed_over(tmp_path / "inbox")] == ["bye"]
+
+
+def test_a_server_that_is_gone_is_503_and_the_gateway_goes_on(tmp_path: Path) -> None:
+    model = tiny_model_folder(tmp_path)
+    server = ModelServer()
+    with listening_server(server) as url:
+        settings = {"path": str(model), "backend": "openai", "openai": {"base_url": url}}
+        gateway = serving(config_for(tmp_path / "inbox", settings), str(model))
+        served = gateway.__enter__()
+    try:
+        with pytest.raises(openai.InternalServerError) as refused:
+            served.ask("hello")
+        assert refused.value.status_code == 503
+        assert served.http.get("/healthz").json()["status"] == "ok"
+    finally:
+        gateway.__exit__(None, None, None)
+
+
+def test_upstreams_say_no_key_in_their_repr() -> None:
+    assert "a-secret" not in repr(Upstream("http://x/v1", "a-secret", "m", True, None))  # type: ignore[arg-type]
