@@ -14,7 +14,7 @@ import httpx
 
 from oel_core.config.run import ModelConfig
 from oel_core.imports.fields import count
-from oel_core.imports.formats.openai_stream import joined
+from oel_core.imports.formats.openai.stream import joined
 from oel_core.policies.openai.client import error_text, is_local, retry_after_s
 from oel_core.policies.openai.policy import OpenAIPolicy
 from oel_core.policies.text.chat import Chat
