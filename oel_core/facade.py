@@ -92,7 +92,7 @@ def extract(
         ExtractionError: the policy failed for all episodes.
         ConfigError, PolicyError: as `play`; ConfigError also without episodes.
     """
-    from oel_core.envs import extraction_examples, extraction_task
+    from oel_core.envs import answer_shape, extraction_examples, extraction_task
     from oel_core.knowledge.extraction import extract_replicas
     from oel_core.policies import load_policy
 
@@ -105,6 +105,7 @@ def extract(
         config.extract.model_copy(update={"use_after": len(episodes)}),
         task=extraction_task(config),
         examples=extraction_examples(config),
+        shape=answer_shape(config),
         previous={} if previous is None else {0: previous},
         cap=config.knowledge,
         round_index=1,

@@ -51,6 +51,7 @@ ONE_HOME = {
     "textarena": "oel_core/envs/textarena.py",
     "gymnasium": "oel_core/envs/gymnasium.py",
     "verifiers": "oel_core/envs/verifiers/engine.py",
+    "llguidance": "oel_core/policies/hf/constraint.py",
     "vllm": "oel_core/policies/vllm/policy.py",
     "lm_eval": "oel_core/evaluation/harness/lm_eval.py",
     "langdetect": "oel_core/evaluation/harness/lm_eval.py",

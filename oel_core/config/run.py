@@ -18,7 +18,7 @@ from oel_core.config.names import BackendName, EnvironmentName, FormatName
 from oel_core.config.operation import CasesConfig, ExperienceConfig, GateConfig
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
-from oel_core.config.section import Count, CountOrZero, Label, Options, Section, Text
+from oel_core.config.section import Count, CountOrZero, Label, Options, Regex, Section, Text
 from oel_core.config.serving import OpenAIConfig, ServeConfig, VllmConfig
 from oel_core.config.yaml_text import Place, YamlText, dump_yaml, parse_yaml, read_yaml
 from oel_core.errors import ConfigError
@@ -137,6 +137,10 @@ class ExtractConfig(Section):
     evidence: Literal["off", "drop"] = "off"
     """`drop` removes items with quotations that do not occur in any observation, response or feedback of their
     episode."""
+    constrained: Literal["off", "shape"] = "off"
+    """`shape` restricts the extractor's output to what the format can parse (constrained decoding)."""
+    item_shape: Regex | None = None
+    """With `shape`: regular expression of one item's text; null is the environment's own, or any line."""
     sampling: Sampling = Sampling(max_tokens=2048)
 
 
@@ -209,6 +213,11 @@ class OelConfig(Section):
             )
         if self.model.lora is not None and self.distill.sharding != "none":
             raise ValueError("distill.sharding divides trained weights, and an adapter's are few: set it to none")
+        if self.extract.constrained != "off" and self.model.thinking:
+            raise ValueError(
+                "extract.constrained is shape, so an answer begins with its first item, but model.thinking is true: "
+                "turn one of them off"
+            )
         selection = self.knowledge.selection
         if selection.use == "top_m" and selection.m > self.collect.replicas:
             raise ValueError(

@@ -45,5 +45,17 @@ def _label(text: str) -> str:
 Label = Annotated[str, AfterValidator(_label)]
 """A user-defined name, used in folder and metric names."""
 
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"it is no regular expression: {error}") from error
+    return text
+
+
+Regex = Annotated[Text, AfterValidator(_regex)]
+"""A regular expression that says something."""
+
 Options = Annotated[dict[str, Any], AfterValidator(_finite)]
 """Options of an environment or suite; its own model validates them."""

@@ -11,6 +11,8 @@ from oel_core.envs.base import Environment, EnvSpec, Step
 from oel_core.envs.options import OptionInfo, option_infos
 from oel_core.errors import ConfigError, EnvironmentError_
 from oel_core.plugins.builtin import ENVIRONMENTS
+from oel_core.prompts.extraction import get_format
+from oel_core.prompts.extraction.base import ANY_LINE
 
 __all__ = [
     "REGISTRY",
@@ -18,6 +20,7 @@ __all__ = [
     "EnvSpec",
     "Environment",
     "Step",
+    "answer_shape",
     "check_spec",
     "describe_env",
     "describe_envs",
@@ -78,6 +81,24 @@ def extraction_examples(config: OelConfig) -> tuple[ExtractionExample, ...]:
     if config.extract.examples is not None:
         return config.extract.examples
     return tuple(getattr(_load(config.environment.name), "extraction_examples", ()))
+
+
+def answer_shape(config: OelConfig) -> str | None:
+    """The regular expression that the extractor's answers are kept within; None where they are not.
+
+    Raises:
+        ConfigError: the format's answers have no shape.
+    """
+    if config.extract.constrained == "off":
+        return None
+    form = get_format(config.extract.format)
+    if form.shape is None:
+        raise ConfigError(
+            f"extract.constrained is shape, but answers in the format {form.name} have none: set it to off, or "
+            "extract.format to itemised"
+        )
+    own = ANY_LINE if config.extract.task else getattr(_load(config.environment.name), "item_shape", ANY_LINE)
+    return form.shape(config.extract.item_shape or own)
 
 
 def prepare_envs(spec: EnvSpec, seeds: Sequence[int], workers: int = 1) -> None:

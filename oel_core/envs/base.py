@@ -60,7 +60,9 @@ class Environment(Protocol):
     """One line: who the player is and which actions exist, without their meaning."""
     extraction_task: str
     """The extractor's task: what kind of environment this is and what is worth learning about it. A class attribute,
-    because no episode is open during extraction. The extraction format defines the form of the output."""
+    because no episode is open during extraction. The extraction format defines the form of the output. A
+    class whose task asks for items of one form may define that form as a regular expression, `item_shape`
+    (`extract.constrained`)."""
 
     @property
     def layout(self) -> str:

@@ -72,6 +72,7 @@ def extract_replicas(
     cap: KnowledgeConfig,
     round_index: int,
     seed: int,
+    shape: str | None = None,
     done: Mapping[int, Sequence[RawOutput]] | None = None,
     on_row: Callable[[int, RawOutput], None] = lambda replica, row: None,
 ) -> dict[int, ExtractionResult]:
@@ -81,6 +82,7 @@ def extract_replicas(
         trajectories: replica → its episodes, in the order they are read.
         task: what the extractor is told about the world (`oel_core.envs.extraction_task`).
         examples: demonstrations that every prompt begins with (`oel_core.envs.extraction_examples`).
+        shape: regular expression that answers are kept within (`oel_core.envs.answer_shape`); None: any text.
         previous: replica → knowledge to start from; a replica that is not there starts from nothing.
         done: replica → rows of an earlier, killed call. They are not asked for, nor given to `on_row`, again.
         on_row: called with the replica and its new row, in episode order within a replica.
@@ -94,7 +96,7 @@ def extract_replicas(
         _start(number, episodes, previous.get(number), (done or {}).get(number, ()), round_index)
         for number, episodes in sorted(trajectories.items())
     ]
-    reader = _Reader(policy, config, task, tuple(examples), cap, round_index, seed)
+    reader = _Reader(policy, config, task, tuple(examples), shape, cap, round_index, seed)
     for batch in _batches(replicas, config.with_previous, policy.batch_size):
         for asked, row in zip(batch, reader.answer(batch), strict=True):
             reader.absorb(asked.replica, row)
@@ -145,6 +147,7 @@ class _Reader:
     config: ExtractConfig
     task: str
     examples: tuple[ExtractionExample, ...]
+    shape: str | None
     cap: KnowledgeConfig
     round_index: int
     seed: int
@@ -168,6 +171,7 @@ class _Reader:
                 self.form, self.task, asked.episode, known, self.config.turns_shown, self.examples
             ),
             seed=derive_seed("extract", self.seed, self.round_index, asked.replica.number, asked.episode.id),
+            shape=self.shape,
         )
 
     def _ask(self, requests: Sequence[Request]) -> list[Completion | str]:

@@ -15,6 +15,9 @@ class Request:
 
     messages: tuple[Message, ...]
     seed: int
+    shape: str | None = None
+    """Regular expression that the whole response must match, as far as it gets within the token cap; None: any text.
+    Without look-around and back-references."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from oel_core.config.run import ModelConfig, OelConfig
 from oel_core.config.student_rollouts import rollout_model
 from oel_core.distillation.data.replay import read_replay
-from oel_core.envs import check_spec
+from oel_core.envs import answer_shape, check_spec
 from oel_core.envs.base import env_spec
 from oel_core.errors import ConfigError
 from oel_core.evaluation import check_suites
@@ -21,12 +21,13 @@ def check(config: OelConfig) -> None:
         ConfigError: the environment, a suite or an option of one does not exist, the gate tolerates losses on a suite
             that is not measured, or knowledge is to be scored on validation episodes and the environment has none.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
-        PolicyError, ConfigError: as `check_engines`.
+        PolicyError, ConfigError: as `check_engines` and `check_constraint`.
         ConfigError: as `check_adapter`.
         ArtifactError, DistillationError: as `check_replay`.
     """
     check_spec(env_spec(config))
     get_format(config.extract.format)
+    check_constraint(config)
     check_suites(config)
     _require_known_tolerances(config)
     require_validation(config)
@@ -70,6 +71,20 @@ def check_engines(config: OelConfig) -> None:
         from oel_core.distillation.distributed.launch import require_devices  # torch takes a second to import
 
         require_devices(config.model, config.distill)
+
+
+def check_constraint(config: OelConfig) -> None:
+    """Validates constrained extraction. With vLLM or a server, its own library reads the expression.
+
+    Raises:
+        ConfigError: the format has no shape, or the item's shape is none that can constrain.
+        PolicyError: llguidance is not installed.
+    """
+    shape = answer_shape(config)
+    if shape is not None and config.model.backend == "transformers":
+        from oel_core.policies.hf.constraint import check_shape  # torch takes a second to import
+
+        check_shape(shape)
 
 
 def check_replay(config: OelConfig) -> None:

@@ -23,7 +23,7 @@ from oel_core.models.checkpoints import (
 )
 from oel_core.models.hub import HUB_TIMEOUT_S, cached_file, hub_answers
 from oel_core.preflight.caution import find_cautions
-from oel_core.preflight.check import check_adapter, check_engines, check_replay
+from oel_core.preflight.check import check_adapter, check_constraint, check_engines, check_replay
 from oel_core.preflight.estimate import StageNeed, estimate, trained_parameters, transient_disk
 
 GIB = 2**30
@@ -187,9 +187,14 @@ def _missing_suites(config: OelConfig) -> list[str]:
 
 
 def _missing_inputs(config: OelConfig) -> list[str]:
-    """Checks backends and the replay file."""
+    """Checks backends, constrained extraction and the replay file."""
     missing = []
-    looks = {"adapter": lambda config: check_adapter(config.model), "engine": check_engines, "replay": check_replay}
+    looks = {
+        "adapter": lambda config: check_adapter(config.model),
+        "engine": check_engines,
+        "extraction": check_constraint,
+        "replay": check_replay,
+    }
     for name, look in looks.items():
         try:
             look(config)

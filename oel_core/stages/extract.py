@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from oel_core.config.run import ExtractConfig
-from oel_core.envs import extraction_examples, extraction_task
+from oel_core.envs import answer_shape, extraction_examples, extraction_task
 from oel_core.knowledge.extraction import ExtractionResult, RawOutput, extract_replicas
 from oel_core.knowledge.extraction_records import Dropped, KnowledgeState
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
@@ -101,6 +101,7 @@ def _read_episodes(round: Round, folder: Path, context: StageContext) -> dict[in
             _within(config.extract, min(map(len, episodes.values()))),
             task=extraction_task(config),
             examples=extraction_examples(config),
+            shape=answer_shape(config),
             previous=round.previous_knowledge(),
             cap=config.knowledge,
             round_index=round.number,

@@ -190,6 +190,13 @@ def test_items_are_read_from_the_answer_where_the_policy_tells_it_from_the_think
     assert (result.items, result.raw[0].dropped) == ((), Dropped.UNFINISHED_THINKING)
 
 
+def test_every_request_has_the_shape_that_answers_are_kept_within() -> None:
+    for shape in (None, "- EXPERIENCE ITEM: [a-z]+"):
+        policy = Extractor(lambda request: "- EXPERIENCE ITEM: a")
+        read(policy, episodes(3), shape=shape)
+        assert [request.shape for batch in policy.batches for request in batch] == [shape] * 3
+
+
 def test_a_prompt_that_is_too_long_is_data_and_spares_its_batch() -> None:
     long = episode("long", answers=("z" * 500,))
     policy = Extractor(max_prompt=400)

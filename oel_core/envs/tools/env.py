@@ -17,6 +17,7 @@ from oel_core.envs.tools.kinds import KINDS
 from oel_core.envs.tools.requests import Wordings, draw_kinds, draw_request, example_requests
 from oel_core.envs.tools.surface import CallError, Surface
 from oel_core.envs.tools.tool import draw_tool
+from oel_core.prompts.extraction.base import ANY_LINE, LINE_ENDS
 from oel_core.prompts.extraction.itemised import MARKER
 
 SURFACES: Final[dict[str, Surface]] = {"cli": CommandLine(), "json": FunctionCalls()}
@@ -87,6 +88,8 @@ class ToolEnv:
         ),
     )
     """Of a tool that does not exist: a failed episode and one that passed."""
+    item_shape = rf'"[^"{LINE_ENDS}]+" is done with: {ANY_LINE}'
+    """See `oel_core.envs.answer_shape`."""
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         """Samples the requests. Raises ConfigError for a wrong option."""

@@ -17,6 +17,7 @@ from oel_core.config.sampling import Sampling
 from oel_core.errors import PolicyError
 from oel_core.models.attention import attention_set_to
 from oel_core.policies.base import Watch
+from oel_core.policies.hf.constraint import Constraint
 from oel_core.policies.hf.grouped_attention import NAME as GROUPED
 from oel_core.policies.hf.prefill import NOT_FINITE, Prefilled, cached_rows, prefill
 from oel_core.policies.hf.prefix_cache import PrefillCache, PrefixCache
@@ -120,6 +121,7 @@ def sample_responses(
     pad_id: int,
     held: PrefillCache | None = None,
     watch: Watch | None = None,
+    constraint: Constraint | None = None,
 ) -> list[list[int]]:
     """One response for each prompt; a stop token ends a response and is its last id.
 
@@ -130,9 +132,10 @@ def sample_responses(
     Args:
         held: keys and values computed earlier with these weights; those of this batch are added.
         watch: sees the tokens as they are sampled, and may end a response before its stop token.
+        constraint: restricts the tokens of each row; None: no restriction.
 
     Raises:
-        PolicyError: the model's logits are not finite.
+        PolicyError: the model's logits are not finite, or as `Constraint`.
     """
     if not prompt_ids:
         return []
@@ -142,8 +145,24 @@ def sample_responses(
         read = prefill(model, prompts, pad_id, room, held)
         live = _start(read, seeds, sampling.max_tokens)
         hold = partial(_cache_ended, held.sequences, prompts=prompts)
-        drawn = _decode(model, read.logits, live, sampling, stop_ids, hold, watch)
+        drawn = _decode(model, read.logits, live, sampling, stop_ids, hold, watch, constraint)
     return _ids(drawn)
+
+
+def _sample(
+    logits: torch.Tensor,
+    rows: torch.Tensor,
+    uniform: torch.Tensor,
+    sampling: Sampling,
+    constraint: Constraint | None,
+) -> torch.Tensor:
+    """As `sample_tokens`, within the constraint. Shapes: rows (live,), positions of the live rows in the batch."""
+    if constraint is None:
+        return sample_tokens(logits, uniform, sampling)
+    places = rows.tolist()
+    token = sample_tokens(constraint.masked(logits, places), uniform, sampling)
+    constraint.advance(places, token.tolist())
+    return token
 
 
 def _decode(
@@ -154,6 +173,7 @@ def _decode(
     stop_ids: Collection[int],
     hold: Callable[..., None],
     watch: Watch | None,
+    constraint: Constraint | None,
 ) -> torch.Tensor:
     """Samples and forwards tokens until every row has ended. Returns ids, (rows, max_tokens), -1 after a response.
 
@@ -165,7 +185,7 @@ def _decode(
     unfinished = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
     for step in range(sampling.max_tokens):
         broken = unfinished & ~logits[:, 0].isfinite()  # a state that is not finite spoils all of its logits
-        token = sample_tokens(logits, live.uniform[:, step], sampling)
+        token = _sample(logits, live.rows, live.uniform[:, step], sampling, constraint)
         drawn[live.rows[unfinished], step] = token[unfinished]
         ended = torch.isin(token, stops)
         if watch is not None:

@@ -13,6 +13,7 @@ from oel_core.errors import PolicyError
 from oel_core.models.adapters import merge_lora
 from oel_core.models.loading import load_model
 from oel_core.policies.base import Completion, Request, Watch
+from oel_core.policies.hf.constraint import Constraint, Constraints
 from oel_core.policies.hf.decoding import sample_responses
 from oel_core.policies.hf.prefix_cache import BEGINNINGS_SHARE, PrefillCache, PrefixCache, default_capacity
 from oel_core.policies.text.chat import Chat, checkpoint_name, end_tokens
@@ -42,6 +43,7 @@ class TransformersPolicy:
         self._capacity = default_capacity(model) if config.prefix_cache_tokens is None else config.prefix_cache_tokens
         self._held = PrefillCache(PrefixCache(self._capacity // BEGINNINGS_SHARE))
         self.chat = Chat.build(tokenizer, stop_token_ids(model, tokenizer), positions, config, name)
+        self._constraints: Constraints | None = None
 
     @classmethod
     def load(cls, path: str, config: ModelConfig) -> Self:
@@ -57,6 +59,7 @@ class TransformersPolicy:
         Raises:
             PromptTooLongError: some prompts leave no room for `sampling.max_tokens`; nothing was generated.
             PolicyError: the policy was closed, or the model's logits are not finite.
+            PolicyError, ConfigError: as `Constraints`, if a request has a shape.
         """
         return self.generate_with(self._held, requests, sampling)
 
@@ -84,11 +87,23 @@ class TransformersPolicy:
         for start in range(0, len(requests), self.batch_size):
             part = slice(start, start + self.batch_size)
             seeds = [request.seed for request in requests[part]]
+            constraint = self._constraint([request.shape for request in requests[part]], prompts[part])
             pad = self.chat.tokenizer.pad_token_id or 0
             seen = None if watch is None else partial(_from, start, watch)
-            responses = sample_responses(self._model, prompts[part], seeds, sampling, self.chat.stops, pad, held, seen)
+            responses = sample_responses(
+                self._model, prompts[part], seeds, sampling, self.chat.stops, pad, held, seen, constraint
+            )
             completions += map(self.chat.completion, prompts[part], responses)
         return completions
+
+    def _constraint(self, shapes: Sequence[str | None], prompts: Sequence[Sequence[int]]) -> Constraint | None:
+        if not any(shape is not None for shape in shapes):
+            return None
+        self.chat.check_unthinking(prompts)
+        if self._constraints is None:
+            width = len(self._model.get_output_embeddings().weight)
+            self._constraints = Constraints(self.chat.tokenizer, self.chat.stops, width)
+        return self._constraints.begin(shapes)
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a text, without chat markup."""

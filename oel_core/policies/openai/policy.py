@@ -7,6 +7,7 @@ ids in the records are a local tokenizer's, marked as `IdSource.RETOKENISED`.
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -97,7 +98,9 @@ class OpenAIPolicy(InFlightPolicy):
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
         path, body = self._body(request, prompt, sampling)
         try:
-            return await self.client.post(path, body, lambda answer: self._completion(answer, prompt))
+            completion = await self.client.post(path, body, lambda answer: self._completion(answer, prompt))
+            _check_shape(request, completion, self.client.base_url)
+            return completion
         except ServerRefusal as error:
             raise self._explained(error) from error
         except PolicyError as error:
@@ -116,11 +119,20 @@ class OpenAIPolicy(InFlightPolicy):
             drawn |= {**extras(self.chat), "top_k": sampling.top_k}
         elif sampling.top_k:
             raise ConfigError(f"{self.client.base_url} does not know top_k: set it to 0 in the sampling settings")
+        if request.shape is not None:
+            drawn |= self._constrained(request.shape, prompt)
         if able.api == "completions":
             return "/completions", {"model": able.model, "prompt": prompt, **drawn}
         if able.takes_extras:
             drawn["chat_template_kwargs"] = {"enable_thinking": self.chat.thinking}
         return "/chat/completions", {**chat_body(able.model, request.messages), **drawn}
+
+    def _constrained(self, shape: str, prompt: list[int]) -> dict[str, Any]:
+        """vLLM's field for a regular expression. ConfigError for a server that knows no fields beyond the API's."""
+        if not self.abilities.takes_extras:
+            raise ConfigError(f"{self.client.base_url} cannot constrain answers: set extract.constrained to off")
+        self.chat.check_unthinking([prompt])
+        return {"structured_outputs": {"regex": shape}}
 
     def _completion(self, answer: Any, prompt: list[int]) -> Completion:
         """The completion in a response; raises the errors that `ApiClient.post` retries if a field is missing."""
@@ -175,6 +187,15 @@ class OpenAIPolicy(InFlightPolicy):
         self.closed = True
         self._loop.run(self.client.close())
         self._on_close()
+
+
+def _check_shape(request: Request, completion: Completion, server: str) -> None:
+    """Raises ConfigError where an answer that ended does not match: servers ignore fields that they do not know."""
+    ended = completion.stop_reason is StopReason.EOS
+    if request.shape is not None and ended and not re.fullmatch(request.shape, completion.text):
+        raise ConfigError(
+            f"{server} does not constrain answers to a regular expression as vLLM does: set extract.constrained to off"
+        )
 
 
 def _has_separate_thinking(choice: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from oel_core.config.run import ModelConfig
-from oel_core.errors import PolicyError, PromptTooLongError
+from oel_core.errors import ConfigError, PolicyError, PromptTooLongError
 from oel_core.models.checkpoints import adapter_base, is_adapter, model_digest, resolve_model
 from oel_core.models.loading import load_tokenizer
 from oel_core.policies.base import Completion
@@ -133,6 +133,15 @@ class Chat:
         }
         if problems:
             raise PromptTooLongError(problems)
+
+    def check_unthinking(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Raises ConfigError where a prompt ends within thinking: a constrained response is all answer."""
+        thinking = Thinking.of(self.tokenizer)
+        if thinking is not None and any(map(thinking.begun, prompts)):
+            raise ConfigError(
+                "extract.constrained: this model's chat template begins every response with thinking, which has no "
+                "shape: set it to off, or use a model that can answer at once"
+            )
 
     def completion(self, prompt: Sequence[int], response: Sequence[int]) -> Completion:
         """The record of a sampled response; an empty one counts as ended."""

@@ -113,25 +113,26 @@ class Engine:
         return self._adapters[digest]
 
     async def answer(
-        self, prompt: list[int], seed: int, sampling: Sampling, stops: frozenset[int], adapter: Any
+        self, request: Request, prompt: list[int], sampling: Sampling, stops: frozenset[int], adapter: Any
     ) -> list[int]:
         """The response's ids, end token included. Raises PolicyError if the engine has died or rejects the request."""
-        vllm = _vllm()
+        vllm, shape = _vllm(), request.shape
         parameters = vllm.SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             max_tokens=sampling.max_tokens,
-            seed=seed,
+            seed=request.seed,
+            structured_outputs=None if shape is None else vllm.sampling_params.StructuredOutputsParams(regex=shape),
             stop_token_ids=sorted(stops),
             detokenize=False,
             output_kind=vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
         )
         await self._wake()
-        request = vllm.TokensPrompt(prompt_token_ids=prompt)
+        tokens = vllm.TokensPrompt(prompt_token_ids=prompt)
         try:
             name = f"oel-{next(self._numbers)}"
-            outputs = self._engine.generate(request, parameters, name, lora_request=adapter)
+            outputs = self._engine.generate(tokens, parameters, name, lora_request=adapter)
             (last,) = [output async for output in outputs]
         except vllm.v1.engine.exceptions.EngineDeadError as error:
             self.dead = True
@@ -248,8 +249,10 @@ class VllmPolicy(InFlightPolicy):
         return cls(checkpoint_name(path), chat, engine, adapter, config.vllm.max_sequences)
 
     async def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
+        if request.shape is not None:
+            self.chat.check_unthinking([prompt])
         try:
-            response = await self._engine.answer(prompt, request.seed, sampling, self.chat.stops, self._adapter)
+            response = await self._engine.answer(request, prompt, sampling, self.chat.stops, self._adapter)
         except PolicyError as error:
             if self._engine.dead:
                 self.failure, self.closed = error, True

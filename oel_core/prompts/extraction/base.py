@@ -7,6 +7,10 @@ from oel_core.config.run import ExtractionExample
 from oel_core.types import INSTRUCTING, Message, Trajectory, Turn
 
 CountTokens = Callable[[str], int]
+LINE_ENDS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+"""What `str.splitlines` takes for the end of a line, within the brackets of a regular expression."""
+ANY_LINE = rf"\S[^{LINE_ENDS}]*"
+"""Shape of an item about which nothing else is known."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class ExtractionFormat:
     """The complete part of an output that was truncated at the token cap."""
     truncate: Callable[[str, int, CountTokens], str]
     """(knowledge text, cap in tokens, token counter) → the newest part that fits, cut between the format's units."""
+    shape: Callable[[str], str] | None = None
+    """Regular expression of one item's text → that of a whole output; None: the format cannot be constrained."""
 
 
 def transcript(trajectory: Trajectory, turns_shown: int | None) -> str:

@@ -38,4 +38,12 @@ def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
     return ""
 
 
-FORMAT = ExtractionFormat(name="itemised", instructions=INSTRUCTIONS, parse=parse, finished=finished, truncate=truncate)
+def shape(item: str) -> str:
+    """Any number of items, one a line: a model that has nothing new to say ends at once."""
+    line = f"{re.escape(MARKER)} (?:{item})"
+    return rf"(?:{line}(?:\n{line})*\n?)?"
+
+
+FORMAT = ExtractionFormat(
+    name="itemised", instructions=INSTRUCTIONS, parse=parse, finished=finished, truncate=truncate, shape=shape
+)

@@ -11,7 +11,7 @@ from oel_core.config.run import ModelConfig
 from oel_core.config.sampling import Sampling
 from oel_core.errors import ConfigError, OelError, PolicyError, PromptTooLongError
 from oel_core.policies import check_backend
-from oel_core.policies.base import StreamingPolicy
+from oel_core.policies.base import Request, StreamingPolicy
 from oel_core.policies.openai.policy import OpenAIPolicy
 from oel_core.types import IdSource, Message, StopReason
 from tests.fakes import tiny_model_folder
@@ -114,6 +114,34 @@ def test_half_a_surrogate_pair_is_replaced_and_can_be_written(opened: Any) -> No
 def test_a_setting_that_the_server_does_not_know_is_refused_rather_than_dropped(opened: Any) -> None:
     with running(FakeServer(strict=True)) as server, pytest.raises(ConfigError, match="does not know top_k"):
         opened(server).generate(REQUESTS, Sampling(top_k=5, max_tokens=4))
+
+
+CONSTRAINED = [Request(REQUESTS[0].messages, 7, "yes|no")]
+
+
+@pytest.mark.parametrize("takes_ids", [True, False])
+def test_a_shape_is_sent_as_vllms_field(opened: Any, takes_ids: bool) -> None:
+    with running(FakeServer(text="yes", gives_ids=False, takes_ids=takes_ids)) as server:
+        assert opened(server).generate(CONSTRAINED, SAMPLING)[0].text == "yes"
+        assert server.generations[-1]["structured_outputs"] == {"regex": "yes|no"}
+        opened(server).generate(REQUESTS[:1], SAMPLING)
+        assert "structured_outputs" not in server.generations[-1]
+
+
+def test_a_server_that_ignores_the_shape_is_found_out(opened: Any) -> None:
+    with running(FakeServer()) as server, pytest.raises(ConfigError, match=r"does not constrain answers .* to off"):
+        opened(server).generate(CONSTRAINED, Sampling(max_tokens=40))
+
+
+def test_an_answer_that_the_cap_cut_need_not_match(opened: Any) -> None:
+    with running(FakeServer()) as server:
+        (one,) = opened(server).generate(CONSTRAINED, Sampling(max_tokens=1))
+    assert one.stop_reason is StopReason.LENGTH
+
+
+def test_a_server_of_the_plain_api_cannot_constrain(opened: Any) -> None:
+    with running(FakeServer(strict=True)) as server, pytest.raises(ConfigError, match="cannot constrain answers"):
+        opened(server).generate(CONSTRAINED, SAMPLING)
 
 
 def fails(server: FakeServer, times: int, reply: Reply) -> None:

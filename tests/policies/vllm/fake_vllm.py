@@ -20,9 +20,12 @@ class FakeEngine:
 
     options: dict[str, Any]
     done: list[str] = field(default_factory=list)
+    parameters: list[dict[str, Any]] = field(default_factory=list)
+    """Of every request."""
     fails_with: Exception | None = None
 
     async def generate(self, request: Any, parameters: Any, name: str, lora_request: Any) -> AsyncIterator[Any]:
+        self.parameters.append(parameters)
         self._do(f"generate under {lora_request and lora_request.lora_int_id}")
         yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=list(request["prompt_token_ids"]))])
 
@@ -66,7 +69,9 @@ class FakeVllm:
             AsyncEngineArgs=lambda **options: options,
             SamplingParams=lambda **settings: settings,
             TokensPrompt=lambda **prompt: prompt,
-            sampling_params=SimpleNamespace(RequestOutputKind=SimpleNamespace(FINAL_ONLY=2)),
+            sampling_params=SimpleNamespace(
+                RequestOutputKind=SimpleNamespace(FINAL_ONLY=2), StructuredOutputsParams=lambda **fields: fields
+            ),
             lora=SimpleNamespace(request=SimpleNamespace(LoRARequest=_lora)),
             v1=SimpleNamespace(
                 engine=SimpleNamespace(

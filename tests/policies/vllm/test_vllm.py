@@ -13,9 +13,11 @@ from oel_core.models.adapters import add_lora
 from oel_core.models.loading import load_model
 from oel_core.models.saving import save_model
 from oel_core.policies import check_backend, load_policy
+from oel_core.policies.base import Request
 from oel_core.policies.vllm import policy as vllm_module
 from oel_core.policies.vllm.policy import VllmPolicy
 from oel_core.policies.vllm.settings import adapter_rank, engine_arguments
+from oel_core.types import Message
 from tests.fakes import tiny_model_folder
 from tests.policies.vllm.fake_vllm import EngineDeadError, FakeVllm
 
@@ -115,6 +117,14 @@ def test_on_a_cpu_an_engine_stays_awake_and_ends_with_its_policy(fake: FakeVllm,
     assert fake.engines[0].done == ["shutdown"]
     VllmPolicy.load(base, CONFIG)
     assert len(fake.engines) == 2
+
+
+def test_a_shape_is_vllms_regex(fake: FakeVllm, base: str) -> None:
+    policy = VllmPolicy.load(base, GPU)
+    messages = (Message(role="user", content="?"),)
+    policy.generate([Request(messages, 0, "yes|no"), Request(messages, 1)], GREEDY)
+    given = {one["seed"]: one["structured_outputs"] for one in fake.engines[0].parameters}
+    assert given == {0: {"regex": "yes|no"}, 1: None}
 
 
 def test_each_adapter_has_a_number_of_its_own_and_the_one_before_goes(
