@@ -69,6 +69,7 @@ def check_spec(spec: EnvSpec) -> None:
     options = options_model(spec.name)
     if options is not None:
         parse_options(options, spec)
+    getattr(_load(spec.name), "check", lambda spec: None)(spec)
 
 
 def extraction_task(config: OelConfig) -> str:

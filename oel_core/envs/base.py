@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from oel_core.config.run import OelConfig
+from oel_core.types import Tool, ToolCall
 
 HIDDEN_RULES: Final = (
     "You act in a world whose rules nobody has told you. Look at what you see, think briefly, "
@@ -87,4 +88,20 @@ class Environment(Protocol):
 
     def close(self) -> None:
         """Releases the episode's resources."""
+        ...
+
+
+@runtime_checkable
+class FunctionCalling(Protocol):
+    """An environment whose actions can be calls of functions that the model's chat template declares.
+
+    A prompt then has the functions in its system message, an action as the assistant's call in place of the response's
+    text, and the observation as its result.
+    """
+
+    functions: tuple[Tool, ...]
+    """What may be called. The same for every seed; empty: actions are text."""
+
+    def as_call(self, action: str) -> ToolCall:
+        """An action that `parse` gave, as the call that it is; the id is not looked at."""
         ...

@@ -7,7 +7,7 @@ and values can be shared by every prompt that reads the same knowledge.
 
 from collections.abc import Sequence
 
-from oel_core.types import INSTRUCTING, Message
+from oel_core.types import INSTRUCTING, Message, Tool, ToolCall
 
 KNOWLEDGE_HEADER = "Knowledge from earlier episodes:"
 
@@ -17,19 +17,35 @@ def system_text(instructions: str, intro: str) -> str:
     return "\n".join(text for text in (instructions, intro) if text)
 
 
-def first_messages(system: str, observation: str) -> tuple[Message, ...]:
-    """The prompt of an episode's first turn, without knowledge. An empty `system` is no message."""
+def first_messages(system: str, observation: str, tools: tuple[Tool, ...] = ()) -> tuple[Message, ...]:
+    """The prompt of an episode's first turn, without knowledge. An empty `system` without `tools` is no message."""
     user = Message(role="user", content=observation)
-    return (Message(role="system", content=system), user) if system else (user,)
+    return (Message(role="system", content=system, tools=tools), user) if system or tools else (user,)
 
 
 def next_messages(
-    messages: Sequence[Message], response: str, observation: str, *, history_turns: int | None
+    messages: Sequence[Message],
+    response: str,
+    observation: str,
+    *,
+    history_turns: int | None,
+    call: ToolCall | None = None,
 ) -> tuple[Message, ...]:
-    """The prompt of the following turn: the last `history_turns` exchanges are kept (None keeps all, 0 none)."""
+    """The prompt of the following turn: the last `history_turns` exchanges are kept (None keeps all, 0 none).
+
+    Args:
+        call: what the response calls, which takes the place of its text, and whose result the observation is. A
+            result whose call is not kept becomes the user's.
+    """
     system, talk = _split(messages)
-    talk += [Message(role="assistant", content=response), Message(role="user", content=observation)]
+    if call is None:
+        talk += [Message(role="assistant", content=response), Message(role="user", content=observation)]
+    else:
+        talk.append(Message(role="assistant", content="", tool_calls=(call,)))
+        talk.append(Message(role="tool", content=observation, tool_call_id=call.id))
     kept = talk if history_turns is None else talk[max(0, len(talk) - 2 * history_turns - 1) :]
+    if kept[0].role == "tool":
+        kept[0] = Message(role="user", content=kept[0].content)
     return (*system, *kept)
 
 

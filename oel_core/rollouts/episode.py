@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from oel_core import envs
 from oel_core.config.knowledge import InjectionConfig
-from oel_core.envs.base import Environment, EnvSpec, Step
+from oel_core.envs.base import Environment, EnvSpec, FunctionCalling, Step
 from oel_core.errors import ConfigError, EnvironmentError_
 from oel_core.policies.base import Completion, Request
 from oel_core.prompts import play as prompts
@@ -16,7 +16,7 @@ from oel_core.rollouts.planning import EpisodePlan
 from oel_core.runs.manifest import digest_bytes
 from oel_core.seeds import derive_seed
 from oel_core.text.visible import well_formed
-from oel_core.types import Message, Trajectory, Turn
+from oel_core.types import Message, ToolCall, Trajectory, Turn
 
 KnowledgeFor = Callable[[EpisodePlan, Environment], str]
 """The knowledge text that an episode's prompts carry; an empty string is none."""
@@ -73,7 +73,8 @@ class Episode:
             return
         instructions = self.environment.instructions if self.spec.instructions is None else self.spec.instructions
         system = prompts.system_text(instructions, self.environment.intro)
-        self.messages = prompts.first_messages(well_formed(system), observation)
+        functions = self.environment.functions if isinstance(self.environment, FunctionCalling) else ()
+        self.messages = prompts.first_messages(well_formed(system), observation, functions)
         if knowledge is not None:
             self.knowledge = knowledge(self.plan, self.environment)
 
@@ -88,7 +89,7 @@ class Episode:
         started = time.perf_counter()
         try:
             action = self.environment.parse(completion.text)
-            step = _checked(self.environment.step(action))
+            step, call = _checked(self.environment.step(action)), self._call(action)
         except Exception as error:
             self.fail(error)
             return
@@ -107,10 +108,16 @@ class Episode:
         )
         self.turns.append(turn)
         self.messages = prompts.next_messages(
-            self.messages, completion.text, step.observation, history_turns=history_turns
+            self.messages, completion.text, step.observation, history_turns=history_turns, call=call
         )
         if step.terminated or len(self.turns) == self.spec.max_turns:
             self._end(terminated=step.terminated)
+
+    def _call(self, action: str | None) -> ToolCall | None:
+        """The action as a call of a declared function, with an id that all templates take: nine letters and digits."""
+        if action is None or not isinstance(self.environment, FunctionCalling) or not self.environment.functions:
+            return None
+        return self.environment.as_call(action).model_copy(update={"id": f"call{len(self.turns) % 10**5:05d}"})
 
     def _end(self, *, terminated: bool) -> None:
         assert self.environment is not None

@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-from oel_core.envs.base import Environment, Step
+from oel_core.envs.base import Environment, FunctionCalling, Step
 from oel_core.rollouts.episode import episode_return
 
 Factory = Callable[[int], Environment]
@@ -43,6 +43,7 @@ def check_environment(
         _seeds_differ,
         _intro_is_one_line,
         _instructions_and_task_are_texts,
+        _actions_are_calls_where_functions_are_declared,
         _layout_is_stable,
         _hostile_responses_are_no_actions,
         _invalid_actions_do_not_end,
@@ -96,6 +97,20 @@ def _instructions_and_task_are_texts(
         assert text.strip() == text, f"{name} begins or ends with white space"
     assert texts["extraction_task"], "extraction_task is empty: the extractor is told nothing about the world"
     assert environment.instructions == other.instructions, f"seeds {seeds} have different instructions"
+
+
+def _actions_are_calls_where_functions_are_declared(
+    factory: Factory, responses: Sequence[str], seeds: tuple[int, int], turns: int
+) -> None:
+    environment, other = (factory(seed) for seed in seeds)
+    if not isinstance(environment, FunctionCalling) or not environment.functions:
+        return
+    assert isinstance(other, FunctionCalling)
+    assert environment.functions == other.functions, f"seeds {seeds} declare different functions"
+    for response in responses:
+        action = environment.parse(response)
+        assert action is not None, f"parse() understood nothing in {response[:40]!r}: an action it was promised"
+        assert environment.as_call(action).name, f"as_call() gave a call without a name for {action[:40]!r}"
 
 
 def _layout_is_stable(factory: Factory, responses: Sequence[str], seeds: tuple[int, int], turns: int) -> None:

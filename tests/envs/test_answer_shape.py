@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oel_core.config.run import load_config, parse_config
 from oel_core.envs import answer_shape
 from oel_core.envs.base import EnvSpec
-from oel_core.envs.tools.env import ToolEnv
+from oel_core.envs.tools.env import SURFACES, ToolEnv
 from oel_core.errors import ConfigError, PolicyError
 from oel_core.plugins.builtin import FORMATS
 from oel_core.policies.hf import constraint
@@ -62,10 +62,12 @@ def test_thinking_and_a_shape_do_not_go_together() -> None:
         parse_config({"model": {"thinking": True}, "extract": {"constrained": "shape"}}, "a test")
 
 
-@pytest.mark.parametrize("surface", ["cli", "json"])
-def test_true_items_of_the_tool_world_have_its_shape(surface: str) -> None:
+@pytest.mark.parametrize("surface", SURFACES)
+@pytest.mark.parametrize("confirmation", ["flag", "second_call"])
+def test_true_items_of_the_tool_world_have_its_shape(surface: str, confirmation: str) -> None:
     for tool in range(1, 30):
-        truths = ToolEnv(EnvSpec("tools", {"tool": tool, "surface": surface}), 0).truths()
+        options = {"tool": tool, "surface": surface, "confirmation": confirmation}
+        truths = ToolEnv(EnvSpec("tools", options), 0).truths()
         assert re.fullmatch(shape(ToolEnv.item_shape), truths)
         assert len(FORMAT.parse(truths)) >= 10
 

@@ -10,6 +10,7 @@ from oel_core.envs.tools.conventions import Argument, Convention
 from oel_core.envs.tools.surface import MOST_CHARACTERS, CallError
 from oel_core.envs.tools.tool import Call, Command, Parameter, Tool
 from oel_core.envs.tools.vocabulary import FORMER_CONFIRMATION
+from oel_core.types import Tool as Function
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,6 +32,10 @@ class _Deprecated(argparse.Action):
 
 class CommandLine:
     """The surface `cli`. See `oel_core.envs.tools.surface.Surface`."""
+
+    def functions(self, tool: Tool) -> tuple[Function, ...]:
+        """None: a command line is text."""
+        return ()
 
     def intro(self, tool: Tool) -> str:
         """See `Surface.intro`."""
@@ -75,11 +80,12 @@ class CommandLine:
 
 def _command(tool: Tool, path: Sequence[str]) -> Command:
     noun, verb = [*path, "", ""][:2]
-    verbs = {command.verb: command for command in tool.commands if command.noun == noun}
+    verbs = {command.verb: command for command in tool.every_command if command.noun == noun}
     if not verbs:
         raise CallError(f"no such command: {noun}", _nouns(tool))
     if verb not in verbs:
-        raise CallError(f"{noun}: no such command: {verb}", f"usage: {tool.program} {noun} {{{','.join(verbs)}}} ...")
+        shown = [command.verb for command in tool.commands if command.noun == noun]  # none that only confirms
+        raise CallError(f"{noun}: no such command: {verb}", f"usage: {tool.program} {noun} {{{','.join(shown)}}} ...")
     return verbs[verb]
 
 

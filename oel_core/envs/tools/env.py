@@ -1,55 +1,44 @@
 """The tool world: requests in natural language, answered by calls of a tool with undocumented conventions."""
 
 import hashlib
+import json
 import random
-from typing import ClassVar, Final, Literal, Self
-
-from pydantic import Field, model_validator
+from typing import ClassVar, Final
 
 from oel_core.config.run import ExtractionExample
 from oel_core.envs.base import EnvSpec, Step
-from oel_core.envs.options import EnvOptions, parse_options
+from oel_core.envs.options import parse_options
 from oel_core.envs.shares import layout_share
 from oel_core.envs.tools.cli_surface import CommandLine
-from oel_core.envs.tools.feedback import OTHER_CALL, Feedback, final_feedback, tool_answer
-from oel_core.envs.tools.json_surface import FunctionCalls
-from oel_core.envs.tools.kinds import KINDS
-from oel_core.envs.tools.requests import Wordings, draw_kinds, draw_request, example_requests
+from oel_core.envs.tools.feedback import (
+    NOTHING_PENDING,
+    OTHER_CALL,
+    OTHER_PENDING,
+    STILL_PENDING,
+    final_feedback,
+    in_order,
+    tool_answer,
+)
+from oel_core.envs.tools.function_surfaces import DeclaredFunctions, Gateway
+from oel_core.envs.tools.json_surface import FunctionCall, FunctionCalls
+from oel_core.envs.tools.options import ToolOptions
+from oel_core.envs.tools.requests import Request, draw_kinds, draw_request, example_requests
 from oel_core.envs.tools.surface import CallError, Surface
-from oel_core.envs.tools.tool import draw_tool
+from oel_core.envs.tools.tool import Call, draw_tool
+from oel_core.errors import ConfigError
 from oel_core.prompts.extraction.base import ANY_LINE, LINE_ENDS
 from oel_core.prompts.extraction.itemised import MARKER
+from oel_core.types import ToolCall
 
-SURFACES: Final[dict[str, Surface]] = {"cli": CommandLine(), "json": FunctionCalls()}
+SURFACES: Final[dict[str, Surface]] = {
+    "cli": CommandLine(),
+    "json": FunctionCalls(),
+    "gateway": Gateway(),
+    "functions": DeclaredFunctions(),
+}
 NOT_UNDERSTOOD = "no call was found in the answer"
+PENDING = "Waiting for a confirmation."
 ROUND_LIMIT = "round limit reached"
-
-
-class ToolOptions(EnvOptions):
-    """Options of the `tools` environment."""
-
-    tool: int = Field(default=1, ge=1, le=10_000)
-    """Number of the tool: determines its words and conventions, independent of an episode's seed."""
-    surface: Literal["cli", "json"] = "cli"
-    """Form of a call: a command line, or a function call in JSON."""
-    kinds: int = Field(default=10, ge=4, le=len(KINDS))
-    """Kinds of request that the tool supports; two of them are rare."""
-    requests: int = Field(default=1, ge=1, le=6)
-    """Requests of an episode. The next one follows after a correct call; if there are several, the last is of a rare
-    kind."""
-    attempts: int = Field(default=1, ge=1, le=8)
-    """Wrong calls that end the episode; `max_turns` must allow for them."""
-    feedback: Feedback = "correction"
-    """Feedback on a wrong call: none, that it is wrong, the tool's error, error and usage, or, after the episode, the
-    right call."""
-    wordings: Wordings = "by_share"
-    """`by_share`: training, validation and held-out layouts are worded differently; `all`: any wording anywhere."""
-
-    @model_validator(mode="after")
-    def _enough_common_kinds(self) -> Self:
-        if self.requests - 1 > self.kinds - 2:
-            raise ValueError(f"requests is {self.requests}, but only {self.kinds - 2} kinds are common: raise kinds")
-        return self
 
 
 def _example(request: str, answer: str, right: str, end: str) -> ExtractionExample:
@@ -94,15 +83,29 @@ class ToolEnv:
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         """Samples the requests. Raises ConfigError for a wrong option."""
         self.options = parse_options(ToolOptions, spec)
-        self.tool = draw_tool(self.options.tool, self.options.kinds)
+        self.check(spec)
+        self.tool = draw_tool(self.options.tool, self.options.kinds, self.options.confirmation)
         self.surface = SURFACES[self.options.surface]
-        self.intro = self.surface.intro(self.tool)
+        self.intro, self.functions = self.surface.intro(self.tool), self.surface.functions(self.tool)
         self.layout = hashlib.sha256(f"tools/{self.options.tool}/{seed}".encode()).hexdigest()[:16]
         rng, share = random.Random(self.layout), layout_share(self.layout)
         kinds = draw_kinds(self.tool, self.options.requests, rng)
         self.requests = [draw_request(self.tool, kind, share, self.options.wordings, rng) for kind in kinds]
-        self._served = self._failed = 0
+        self._served = self._made = self._failed = 0
         self._error = CallError(NOT_UNDERSTOOD, "")
+
+    @classmethod
+    def check(cls, spec: EnvSpec) -> None:
+        """Raises ConfigError where an episode could end before its requests can be served."""
+        options = parse_options(ToolOptions, spec)
+        commands = draw_tool(options.tool, options.kinds, options.confirmation).commands
+        confirmed = sum(command.confirmed_by is not None for command in commands)
+        needed = options.requests + min(options.requests, confirmed)
+        if spec.max_turns < needed:
+            raise ConfigError(
+                f"environment '{spec.name}': {options.requests} request(s) can take {needed} calls with confirmation "
+                f"{options.confirmation}, but max_turns is {spec.max_turns}: raise environment.max_turns"
+            )
 
     @property
     def _passed(self) -> bool:
@@ -126,18 +129,42 @@ class ToolEnv:
             return self._step("The episode is over.")
         asked = self.requests[self._served]
         try:
-            if action is None:
-                raise CallError(NOT_UNDERSTOOD, "")
-            if self.surface.read(self.tool, action) != asked.call:
-                raise CallError(OTHER_CALL, "")
+            self._play(action, asked)
         except CallError as error:
             self._error = error
             self._failed += action is not None
             said = "Failed." if self._over else tool_answer(self.options.feedback, error)
             return self._step(said if self._over else f"{said}\nRequest: {asked.text}")
-        self._served += 1
+        self._made += 1
+        if self._made < len(asked.calls):
+            return self._step(f"{PENDING}\nRequest: {asked.text}")
+        self._served, self._made = self._served + 1, 0
         said = "Done." if self._passed else f"Done.\nRequest: {self.requests[self._served].text}"
         return self._step(said, 1 / len(self.requests))
+
+    def _play(self, action: str | None, asked: Request) -> None:
+        """Raises CallError unless the action is the request's next call."""
+        if action is None:
+            raise CallError(NOT_UNDERSTOOD, "")
+        call = self.surface.read(self.tool, action)
+        if call != asked.calls[self._made]:
+            raise CallError(self._refusal(call, asked), "")
+
+    def _refusal(self, call: Call, asked: Request) -> str:
+        """What the tool says to a call that it understands and that is not the next one."""
+        if call in asked.calls[: self._made]:
+            return STILL_PENDING
+        if call.kind not in {command.kind.name for command in self.tool.commands}:
+            return NOTHING_PENDING
+        return OTHER_CALL if self.tool.command(call.kind).confirmed_by is None else OTHER_PENDING
+
+    def as_call(self, action: str) -> ToolCall:
+        """See `oel_core.envs.base.FunctionCalling.as_call`."""
+        call = FunctionCall.model_validate_json(action)
+        return ToolCall(name=call.name, arguments=json.dumps(call.arguments))
+
+    def _written(self, request: Request) -> list[str]:
+        return [self.surface.write(self.tool, call) for call in request.calls]
 
     def _step(self, observation: str, reward: float = 0.0) -> Step:
         return Step(observation, reward, terminated=self._over)
@@ -150,15 +177,14 @@ class ToolEnv:
             passed=self._passed,
             reason=ROUND_LIMIT if truncated else self._error.message,
             usage=self._error.usage,
-            right=self.surface.write(self.tool, asked.call),
+            right=self._written(asked),
         )
 
     def truths(self) -> str:
         """Ground-truth knowledge of the tool: examples of each kind of request, none of them held out."""
         examples = [example for command in self.tool.commands for example in example_requests(self.tool, command.kind)]
         return "\n".join(
-            f'{MARKER} "{example.text}" is done with: {self.surface.write(self.tool, example.call)}'
-            for example in examples
+            f'{MARKER} "{example.text}" is done with: {in_order(self._written(example))}' for example in examples
         )
 
     def close(self) -> None:

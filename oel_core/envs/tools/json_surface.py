@@ -4,20 +4,31 @@ import json
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints, ValidationError, create_model
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StringConstraints,
+    ValidationError,
+    create_model,
+)
 
 from oel_core.envs.tools.conventions import Convention
 from oel_core.envs.tools.surface import MOST_CHARACTERS, CallError
 from oel_core.envs.tools.tool import Call, Command, Tool, is_former
+from oel_core.types import Tool as Function
 
 
-class _FunctionCall(BaseModel):
+class FunctionCall(BaseModel):
     """The fields that a response must have."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = Field(validation_alias=AliasChoices("arguments", "parameters"))
+    """Llama's templates ask for `parameters`."""
 
 
 class FunctionCalls:
@@ -30,6 +41,10 @@ class FunctionCalls:
             '{"name": "...", "arguments": {...}}'
         )
 
+    def functions(self, tool: Tool) -> tuple[Function, ...]:
+        """None: the intro says how a call is written."""
+        return ()
+
     def find(self, tool: Tool, response: str) -> str | None:
         """The last JSON object with `name` and `arguments`, with or without `<tool_call>` around it."""
         text, decoder = response[-MOST_CHARACTERS:], json.JSONDecoder()
@@ -37,7 +52,7 @@ class FunctionCalls:
         while start >= 0:
             try:
                 value, _ = decoder.raw_decode(text, start)
-                return json.dumps(_FunctionCall.model_validate(value).model_dump())
+                return json.dumps(FunctionCall.model_validate(value).model_dump())
             except (ValueError, RecursionError):
                 start = text.rfind("{", 0, start)
         return None
@@ -47,10 +62,10 @@ class FunctionCalls:
         if len(action) > MOST_CHARACTERS:
             raise CallError("the call is too long", _names(tool))
         try:
-            asked = _FunctionCall.model_validate_json(action)
+            asked = FunctionCall.model_validate_json(action)
         except ValidationError as error:
             raise CallError("this is no function call", _names(tool)) from error
-        command = next((command for command in tool.commands if _name(command) == asked.name), None)
+        command = next((command for command in tool.every_command if function_name(command) == asked.name), None)
         if command is None:
             raise CallError(f"no such function: {asked.name}", _names(tool))
         former = [name for name in asked.arguments if is_former(name) and name not in _model(command).model_fields]
@@ -77,15 +92,16 @@ class FunctionCalls:
         }
         if command.confirmation is not None:
             arguments[command.confirmation] = True
-        return json.dumps({"name": _name(command), "arguments": arguments})
+        return json.dumps({"name": function_name(command), "arguments": arguments})
 
 
-def _name(command: Command) -> str:
+def function_name(command: Command) -> str:
+    """What a command is called as a function."""
     return f"{command.noun}_{command.verb}"
 
 
 def _names(tool: Tool) -> str:
-    return f"functions: {', '.join(sorted(map(_name, tool.commands)))}"
+    return f"functions: {', '.join(sorted(map(function_name, tool.commands)))}"
 
 
 @lru_cache(maxsize=256)
@@ -111,4 +127,4 @@ def _signature(command: Command) -> str:
         + ("" if parameter.default is None else f" = {parameter.default}")
         for parameter in command.parameters
     ]
-    return f"usage: {_name(command)}({', '.join(described)})"
+    return f"usage: {function_name(command)}({', '.join(described)})"

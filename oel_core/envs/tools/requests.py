@@ -24,11 +24,17 @@ _FRAMES: Final[dict[Share, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """A user's request and the call that it asks for."""
+    """A user's request and the calls that it asks for."""
 
     kind: str
     text: str
-    call: Call
+    calls: tuple[Call, ...]
+    """In order; one, unless it has to be confirmed by a call of its own."""
+
+    @property
+    def call(self) -> Call:
+        """The first call."""
+        return self.calls[0]
 
 
 def draw_request(tool: Tool, kind: Kind, share: Share, wordings: Wordings, rng: random.Random) -> Request:
@@ -41,7 +47,7 @@ def draw_request(tool: Tool, kind: Kind, share: Share, wordings: Wordings, rng: 
     frames = _FRAMES[share] if own else tuple(frame for frames in _FRAMES.values() for frame in frames)
     lower = rng.choice(imperatives).format(**_words(tool.theme), **_spoken(tool.theme, values))
     text = rng.choice(frames).format(lower=lower, upper=lower[0].upper() + lower[1:])
-    return Request(kind.name, text, tool.call(kind.name, values))
+    return Request(kind.name, text, tool.calls(kind.name, values))
 
 
 def draw_kinds(tool: Tool, count: int, rng: random.Random) -> list[Kind]:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from oel_core.envs.tools.tool import Call, Tool
+from oel_core.types import Tool as Function
 
 MOST_CHARACTERS = 4000
 """Longer responses are not searched for a call."""
@@ -24,6 +25,10 @@ class Surface(Protocol):
 
     def intro(self, tool: Tool) -> str:
         """One line about the tool, without any of its conventions."""
+        ...
+
+    def functions(self, tool: Tool) -> tuple[Function, ...]:
+        """What the chat template is given as functions that may be called; empty where a call is text."""
         ...
 
     def find(self, tool: Tool, response: str) -> str | None:

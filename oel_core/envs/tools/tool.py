@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from oel_core.envs.tools.conventions import CONVENTIONS, Argument, Convention, ValueType
 from oel_core.envs.tools.kinds import KINDS, SLOT_TYPES, Kind, Role
@@ -17,6 +17,9 @@ from oel_core.envs.tools.vocabulary import (
     VERBS,
     Theme,
 )
+
+Confirmation = Literal["flag", "second_call"]
+"""How a tool wants a command confirmed that needs it: by an argument of the call, or by a call of its own."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ class Command:
     verb: str
     parameters: tuple[Parameter, ...]
     """Positional ones in the order of the command line."""
-    confirmation: str | None
+    confirmation: str | None = None
     """Name of the flag without which the command does nothing."""
+    confirmed_by: "Command | None" = None
+    """The command that must be called next, or this one does nothing."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,15 @@ class Tool:
     rare: int
     """Number of the last commands that are rarely requested."""
 
+    @property
+    def every_command(self) -> tuple[Command, ...]:
+        """The commands, and those that confirm some of them."""
+        confirming = (command.confirmed_by for command in self.commands)
+        return (*self.commands, *(command for command in confirming if command is not None))
+
     def command(self, kind: str) -> Command:
-        """The command of a kind of request. Raises StopIteration for one that it lacks."""
-        return next(command for command in self.commands if command.kind.name == kind)
+        """The command of a kind of call. Raises StopIteration for one that it lacks."""
+        return next(command for command in self.every_command if command.kind.name == kind)
 
     def call(self, kind: str, values: dict[str, Any]) -> Call:
         """The right call for the values of a request."""
@@ -80,9 +91,15 @@ class Tool:
         written = {parameter.slot: parameter.convention.write(values[parameter.slot]) for parameter in parameters}
         return Call(kind, tuple(sorted(written.items())))
 
+    def calls(self, kind: str, values: dict[str, Any]) -> tuple[Call, ...]:
+        """The calls that serve a request, in order: one, or one and its confirmation."""
+        confirming = self.command(kind).confirmed_by
+        kinds = [kind] if confirming is None else [kind, confirming.kind.name]
+        return tuple(self.call(each, values) for each in kinds)
+
     def hidden_words(self) -> Iterator[str]:
         """All words of the tool that a player has to learn."""
-        for command in self.commands:
+        for command in self.every_command:
             yield from (command.noun, command.verb)
             yield from (parameter.name for parameter in command.parameters if not parameter.positional)
             if command.confirmation is not None:
@@ -93,8 +110,11 @@ _RARE = 2
 
 
 @lru_cache(maxsize=64)
-def draw_tool(number: int, kinds: int) -> Tool:
-    """Tool `number` with that many kinds of request. Consecutive numbers have different themes."""
+def draw_tool(number: int, kinds: int, confirmed: Confirmation = "flag") -> Tool:
+    """Tool `number` with that many kinds of request. Consecutive numbers have different themes.
+
+    The form of confirmations changes nothing else of a tool.
+    """
     rng = random.Random(f"tool/{number}")
     theme = THEMES[(number - 1) % len(THEMES)]
     program = rng.choice(theme.programs)
@@ -104,6 +124,8 @@ def draw_tool(number: int, kinds: int) -> Tool:
     confirmation = rng.choice(CONFIRMATIONS)
     commands = [_draw_command(kind, nouns, styles, names, confirmation, rng) for kind in KINDS]
     chosen = rng.sample(commands, len(commands))[:kinds]
+    if confirmed == "second_call":
+        chosen = [_confirmed_by_call(command) for command in chosen]
     return Tool(program, theme, tuple(chosen), _RARE)
 
 
@@ -127,6 +149,15 @@ def _draw_command(
     if places:  # the target before the source, and both before the thing
         parameters.reverse()
     return Command(kind, nouns[kind.noun], verb, tuple(parameters), confirmation if kind.confirmed else None)
+
+
+def _confirmed_by_call(command: Command) -> Command:
+    """The command with a second one in place of its flag: the flag's name as the verb, and the same parameters."""
+    if command.confirmation is None:
+        return command
+    kind = replace(command.kind, name=f"{command.kind.name}_confirmation")
+    confirming = Command(kind, command.noun, command.confirmation, command.parameters)
+    return replace(command, confirmation=None, confirmed_by=confirming)
 
 
 def is_former(word: str) -> bool:

@@ -7,7 +7,7 @@ expressions are those of Rust's regex crate: no look-around, no back-references.
 
 from collections.abc import Collection, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,7 +49,8 @@ class Constraints:
         from llguidance.hf import from_tokenizer
 
         try:
-            self._tokens: Any = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(stops))
+            # it refuses a tokenizer that is not a fast one itself
+            self._tokens: Any = from_tokenizer(cast(Any, tokenizer), n_vocab=vocabulary, eos_token=sorted(stops))
         except ValueError as error:
             raise PolicyError(
                 f"llguidance cannot read this model's tokenizer ({error}): set extract.constrained to off"

@@ -22,8 +22,9 @@ from oel_core.policies.openai.client import ApiClient, ServerRefusal
 from oel_core.policies.openai.managed_server import server_for
 from oel_core.policies.openai.probe import TOO_LONG, Abilities, chat_body, extras, probe
 from oel_core.policies.text.chat import Chat, checkpoint_name
+from oel_core.policies.text.plain_tools import call_line
 from oel_core.text.visible import well_formed
-from oel_core.types import IdSource, StopReason
+from oel_core.types import IdSource, StopReason, ToolCall
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class OpenAIPolicy(InFlightPolicy):
             if not all(0 <= token < 2**31 for token in (*exact, *read)):
                 raise ValueError("a token id is out of range")
             return Completion(self.chat.text(exact), read, exact, reason, answer=self.chat.answer(read, exact))
-        text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
+        text = choice["text"] if "text" in choice else said_by(choice["message"])
         if not isinstance(text, str):
             raise TypeError(f"the response is a {type(text).__name__}, not text")
         text, apart = well_formed(text), _has_separate_thinking(choice)
@@ -196,6 +197,13 @@ def _check_shape(request: Request, completion: Completion, server: str) -> None:
         raise ConfigError(
             f"{server} does not constrain answers to a regular expression as vLLM does: set extract.constrained to off"
         )
+
+
+def said_by(message: Any) -> Any:
+    """The content of a message, and the tool calls that a server has parsed from it, one line of JSON each."""
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    lines = [call_line(ToolCall(name=call["name"], arguments=call["arguments"])) for call in calls]
+    return "\n".join([*filter(None, [message["content"]]), *lines]) if lines else message["content"] or ""
 
 
 def _has_separate_thinking(choice: Any) -> bool:

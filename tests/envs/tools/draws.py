@@ -14,6 +14,7 @@ from oel_core.envs.tools.tool import Tool, draw_tool
 SHARES: tuple[Share, ...] = ("train", "validation", "held_out")
 surfaces = st.sampled_from(sorted(SURFACES)).map(SURFACES.__getitem__)
 tools = st.integers(1, 10_000).map(lambda number: draw_tool(number, len(KINDS)))
+confirmed_by_call = st.integers(1, 10_000).map(lambda number: draw_tool(number, len(KINDS), "second_call"))
 
 
 @st.composite

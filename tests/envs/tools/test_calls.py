@@ -2,9 +2,11 @@
 
 import json
 import random
+import re
 import shlex
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,13 +15,13 @@ from hypothesis import strategies as st
 from oel_core.envs.tools.cli_surface import CommandLine
 from oel_core.envs.tools.env import SURFACES
 from oel_core.envs.tools.json_surface import FunctionCalls
-from oel_core.envs.tools.kinds import KINDS
+from oel_core.envs.tools.kinds import KINDS, Kind
 from oel_core.envs.tools.requests import Request, draw_request
 from oel_core.envs.tools.surface import CallError, Surface
 from oel_core.envs.tools.tool import Call, Tool, draw_tool
 from oel_core.envs.tools.vocabulary import FORMER_CONFIRMATION
 from oel_core.testing.environments import HOSTILE
-from tests.envs.tools.draws import requests, surfaces, tools
+from tests.envs.tools.draws import confirmed_by_call, requests, surfaces, tools
 
 CLI, JSON = CommandLine(), FunctionCalls()
 
@@ -155,6 +157,63 @@ def test_numbers_as_strings_and_strings_as_numbers_are_refused() -> None:
     for wrong in (str(asked["arguments"][amount]), float(asked["arguments"][amount]), True, None, -1):
         with pytest.raises(CallError, match=amount):
             JSON.read(tool, json.dumps({**asked, "arguments": {**asked["arguments"], amount: wrong}}))
+
+
+@settings(deadline=None)
+@given(confirmed_by_call, surfaces, st.sampled_from(["close", "block"]))
+def test_a_confirmation_is_a_call_with_the_same_arguments(tool: Tool, surface: Surface, kind: str) -> None:
+    first, second = request_of(tool, kind).calls
+    assert understood(surface, tool, surface.write(tool, first)) == first
+    assert understood(surface, tool, surface.write(tool, second)) == second
+    assert first != second
+    assert first.arguments == second.arguments
+
+
+def test_usage_tells_no_command_that_only_confirms() -> None:
+    for number in range(1, 40):
+        tool = draw_tool(number, len(KINDS), "second_call")
+        for command in filter(None, (command.confirmed_by for command in tool.commands)):
+            with pytest.raises(CallError) as caught:
+                CLI.read(tool, f"{tool.program} {command.noun} nothing")
+            assert command.verb not in re.findall("[a-z]+", caught.value.usage)
+            for surface in (JSON, SURFACES["gateway"], SURFACES["functions"]):
+                with pytest.raises(CallError) as caught:
+                    surface.read(tool, '{"name": "nothing", "arguments": {}}')
+                assert f"_{command.verb}" not in caught.value.usage
+
+
+@settings(deadline=None)
+@given(tools, st.sampled_from(KINDS))
+def test_a_gateway_passes_on_what_the_function_would_be_given(tool: Tool, kind: Kind) -> None:
+    call = request_of(tool, kind.name).call
+    inner = json.loads(JSON.write(tool, call))
+    outer = json.loads(SURFACES["gateway"].write(tool, call))
+    assert outer == {"name": tool.program, "arguments": {"function": inner["name"], "arguments": inner["arguments"]}}
+    gateway = SURFACES["gateway"]
+    for wrong in (inner, {**outer, "name": inner["name"]}, {**outer, "arguments": inner["arguments"]}):
+        with pytest.raises(CallError, match=r"no such function|no call of"):
+            gateway.read(tool, json.dumps(wrong))
+
+
+def test_the_page_shows_calls_that_its_tool_understands() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "tool-world.md").read_text(encoding="utf-8")
+    flag, second = draw_tool(1, len(KINDS)), draw_tool(1, len(KINDS), "second_call")
+    lines = re.findall(r"->  (store .*)", page)
+    assert [
+        line for line in lines if understood(CLI, flag, line) is None and understood(CLI, second, line) is None
+    ] == []
+    assert len(lines) == 5
+    rows = re.findall(r"^\| `(json|gateway|cli)` \|.*\| `([^`]*)` \|$", page, re.MULTILINE)
+    calls = {understood(SURFACES[name], flag, written) for name, written in rows}
+    assert len(rows) == 3
+    assert calls == {flag.call("refund", {"case": "F460", "amount": 7250})}
+
+
+def test_llamas_name_for_arguments() -> None:
+    tool = draw_tool(2, len(KINDS))
+    call = request_of(tool, "note").call
+    written = JSON.write(tool, call).replace('"arguments"', '"parameters"')
+    assert understood(JSON, tool, f"<|python_tag|>{written}") == call
 
 
 def test_a_tool_call_in_the_models_own_markup() -> None:

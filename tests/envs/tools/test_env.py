@@ -1,14 +1,16 @@
 """An episode of the tool world: what is told when, and what comes only after something else was done right."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from oel_core.envs import make_env
-from oel_core.envs.base import EnvSpec
+from oel_core.envs import check_spec, make_env
+from oel_core.envs.base import EnvSpec, FunctionCalling, Step
 from oel_core.envs.shares import layout_share
-from oel_core.envs.tools.env import ToolEnv
+from oel_core.envs.tools.env import SURFACES, ToolEnv
 from oel_core.envs.tools.requests import draw_kinds
 from oel_core.errors import ConfigError
 from oel_core.rollouts.planning import plan_episodes
@@ -34,15 +36,22 @@ def wrong(env: ToolEnv) -> str:
     return env.surface.write(env.tool, other.requests[0].call)
 
 
-@pytest.mark.parametrize("surface", ["cli", "json"])
+@pytest.mark.parametrize("surface", SURFACES)
 @pytest.mark.parametrize("feedback", ["thumbs", "error", "usage", "correction"])
-def test_the_contract(surface: str, feedback: str) -> None:
-    options = {"surface": surface, "feedback": feedback, "attempts": 3, "requests": 2}
+@pytest.mark.parametrize("confirmation", ["flag", "second_call"])
+def test_the_contract(surface: str, feedback: str, confirmation: str) -> None:
+    options = {
+        "surface": surface,
+        "feedback": feedback,
+        "confirmation": confirmation,
+        "attempts": 3,
+        "requests": 2,
+    }
     env = episode(**options)
     check_environment(lambda seed: episode(seed, **options), [right(env), wrong(env)])
 
 
-@pytest.mark.parametrize("surface", ["cli", "json"])
+@pytest.mark.parametrize("surface", SURFACES)
 def test_the_right_call_passes_in_one_turn(surface: str) -> None:
     env = episode(surface=surface)
     action = env.parse(f"Sure:\n```\n{right(env)}\n```")
@@ -68,6 +77,88 @@ def test_feedback_tells_as_much_as_the_option_says(mode: str) -> None:
     assert env.feedback(truncated=False) == FEEDBACK[mode].format(right=right(env))
     if mode != "correction":
         assert right(env) not in env.feedback(truncated=False) + step.observation
+
+
+def to_confirm(**options: object) -> ToolEnv:
+    """An episode whose request needs two calls."""
+    drawn = (episode(seed, confirmation="second_call", **options) for seed in range(200))
+    return next(env for env in drawn if len(env.requests[0].calls) == 2)
+
+
+def calls(env: ToolEnv, request: int = 0) -> list[str]:
+    return [env.surface.write(env.tool, call) for call in env.requests[request].calls]
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_a_request_is_served_when_its_call_is_confirmed(surface: str) -> None:
+    env = to_confirm(surface=surface)
+    first, second = calls(env)
+    step = env.step(first)
+    assert step == Step(f"Waiting for a confirmation.\nRequest: {env.requests[0].text}", 0.0, False)
+    assert env.step(second) == Step("Done.", 1.0, True)
+    assert env.feedback(truncated=False).startswith("Success")
+
+
+def test_what_is_not_the_confirmation_is_a_wrong_call_and_leaves_it_pending() -> None:
+    env = to_confirm(attempts=4, feedback="error")
+    first, second = calls(env)
+    assert "nothing like that to confirm" in env.step(second).observation
+    env.step(first)
+    assert "it waits for a confirmation" in env.step(first).observation
+    assert "not what was asked for" in env.step(wrong(env)).observation
+    assert env.step(second).reward == 1.0
+
+
+def test_another_call_that_waits_for_its_confirmation_is_not_said_to_be_done() -> None:
+    env = to_confirm(attempts=2, feedback="error")
+    others = (episode(seed, confirmation="second_call").requests[0] for seed in range(500))
+    other = next(one for one in others if len(one.calls) == 2 and one.call != env.requests[0].call)
+    said = env.step(env.surface.write(env.tool, other.call)).observation
+    assert "that waits for a confirmation, but it is not what was asked for" in said
+
+
+def test_corrections_and_truths_have_both_calls() -> None:
+    env = to_confirm()
+    both = ", then ".join(calls(env))
+    env.step(wrong(env))
+    assert env.feedback(truncated=False).endswith(f"The right calls were: {both}")
+    confirmed = [line for line in env.truths().splitlines() if ", then " in line]
+    assert len(confirmed) == sum(command.confirmed_by is not None for command in env.tool.commands)
+
+
+def test_a_confirmation_belongs_to_its_request() -> None:
+    """The one that was pending does not count for the next request."""
+    envs = (episode(seed, confirmation="second_call", requests=3, attempts=1) for seed in range(300))
+    env = next(env for env in envs if [len(one.calls) for one in env.requests][:2] == [2, 2])
+    for request in range(3):
+        for call in calls(env, request):
+            step = env.step(call)
+    assert step.terminated
+    assert env.feedback(truncated=False).startswith("Success")
+
+
+@pytest.mark.parametrize(
+    ("options", "turns"), [({"requests": 3}, 2), ({"confirmation": "second_call", "kinds": 12}, 1)], ids=str
+)
+def test_too_few_turns_for_what_is_asked_are_refused_before_play(options: dict[str, object], turns: int) -> None:
+    spec = EnvSpec("tools", options, max_turns=turns)
+    for use in (lambda: check_spec(spec), lambda: make_env(spec, 1)):
+        with pytest.raises(ConfigError, match=rf"max_turns is {turns}: raise environment\.max_turns"):
+            use()
+    check_spec(replace(spec, max_turns=turns + 1))
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_an_action_is_a_call_of_a_declared_function(surface: str) -> None:
+    env = episode(surface=surface)
+    assert isinstance(env, FunctionCalling)
+    assert (env.functions == ()) == (surface in ("cli", "json"))
+    if env.functions:
+        action = env.parse(f"<tool_call>\n{right(env)}\n</tool_call>")
+        assert action is not None
+        call = env.as_call(action)
+        assert call.name in {function.name for function in env.functions}
+        assert json.loads(call.arguments) == json.loads(right(env))["arguments"]
 
 
 def test_usage_leads_to_the_command_step_by_step() -> None:

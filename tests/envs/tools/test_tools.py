@@ -1,6 +1,7 @@
 """The draw of tools: stable, different, and hidden from what players read."""
 
 import itertools
+import json
 import random
 import re
 from functools import cache
@@ -10,12 +11,19 @@ from hypothesis import strategies as st
 
 from oel_core.envs.base import EnvSpec
 from oel_core.envs.tools.conventions import CONVENTIONS
-from oel_core.envs.tools.env import ToolEnv
+from oel_core.envs.tools.env import PENDING, ToolEnv
 from oel_core.envs.tools.kinds import KINDS, SLOT_TYPES
 from oel_core.envs.tools.requests import _FRAMES, draw_request
 from oel_core.envs.tools.tool import draw_tool
 from oel_core.envs.tools.values import draw_value
-from oel_core.envs.tools.vocabulary import CONFIRMATIONS, FORMER_OPTIONS, OPTIONS, THEMES, VERBS
+from oel_core.envs.tools.vocabulary import (
+    CONFIRMATIONS,
+    FORMER_CONFIRMATION,
+    FORMER_OPTIONS,
+    OPTIONS,
+    THEMES,
+    VERBS,
+)
 from tests.envs.tools.draws import SHARES
 
 
@@ -47,14 +55,43 @@ def test_no_word_that_a_tool_may_use_occurs_in_any_request() -> None:
         assert {word for pool in pools for word in pool} & (everything_asked() | spoken | set(theme.programs)) == set()
 
 
-@settings(deadline=None)
-@given(st.integers(1, 10_000), st.sampled_from(["cli", "json"]), st.integers(0, 2**32 - 1))
-def test_no_hidden_word_is_shown_before_feedback(number: int, surface: str, seed: int) -> None:
-    env = ToolEnv(EnvSpec("tools", {"tool": number, "surface": surface, "attempts": 2, "requests": 2}), seed)
-    shown = [env.instructions, env.intro, env.start(), env.step(None).observation]
-    shown.append(env.extraction_task)
+def shown_before_feedback(env: ToolEnv) -> str:
+    """Everything that a player or an extractor reads before an episode has feedback."""
+    shown = [env.instructions, env.intro, env.start(), env.step(None).observation, PENDING, env.extraction_task]
     shown += [part for one in env.extraction_examples for part in (one.episode.replace("## End", ""), one.answer)]
-    assert set(env.tool.hidden_words()) & words_of(" ".join(shown)) == set()
+    shown += [f"{function.name} {function.description} {function.parameters}" for function in env.functions]
+    return " ".join(shown)
+
+
+confirmations = st.sampled_from(["flag", "second_call"])
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10_000), st.sampled_from(["cli", "json", "gateway"]), confirmations, st.integers(0, 2**32 - 1))
+def test_no_hidden_word_is_shown_before_feedback(number: int, surface: str, confirmation: str, seed: int) -> None:
+    options = {"tool": number, "surface": surface, "attempts": 2, "requests": 2, "confirmation": confirmation}
+    env = ToolEnv(EnvSpec("tools", options), seed)
+    assert set(env.tool.hidden_words()) & words_of(shown_before_feedback(env).replace("_", " ")) == set()
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10_000), confirmations, st.integers(0, 2**32 - 1))
+def test_declared_functions_show_names_and_no_convention(number: int, confirmation: str, seed: int) -> None:
+    options = {"tool": number, "surface": "functions", "requests": 2, "confirmation": confirmation, "kinds": len(KINDS)}
+    env = ToolEnv(EnvSpec("tools", options), seed)
+    assert {*CONFIRMATIONS, FORMER_CONFIRMATION} & words_of(shown_before_feedback(env).replace("_", " ")) == set()
+    assert [function.name for function in env.functions] == [f"{c.noun}_{c.verb}" for c in env.tool.commands]
+    for function, command in zip(env.functions, env.tool.commands, strict=True):
+        assert function.description == ""
+        schema = json.loads(function.parameters)
+        assert schema.keys() == {"type", "properties", "required"}
+        assert set(schema["properties"]) == {parameter.name for parameter in command.parameters}
+        assert all(
+            schema["properties"][parameter.name] == {"type": "integer" if parameter.convention.integer else "string"}
+            for parameter in command.parameters
+        )
+        defaults = {parameter.name for parameter in command.parameters if parameter.default is not None}
+        assert set(schema["required"]) == set(schema["properties"]) - defaults
 
 
 def test_a_tool_is_the_same_every_time_and_unlike_its_neighbours() -> None:
@@ -83,6 +120,20 @@ def test_every_convention_and_style_is_drawn_by_some_tool() -> None:
         True,
         False,
     }
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10_000))
+def test_however_it_wants_commands_confirmed_a_tool_is_the_same(number: int) -> None:
+    flag, call = draw_tool(number, len(KINDS)), draw_tool(number, len(KINDS), "second_call")
+    for one, other in zip(flag.commands, call.commands, strict=True):
+        assert (one.kind, one.noun, one.verb, one.parameters) == (other.kind, other.noun, other.verb, other.parameters)
+        assert other.confirmation is None
+        assert (one.confirmation is None) == (other.confirmed_by is None)
+        if other.confirmed_by is not None:
+            assert (other.confirmed_by.noun, other.confirmed_by.verb) == (one.noun, one.confirmation)
+    names = [(command.noun, command.verb) for command in call.every_command]
+    assert len(set(names)) == len(names) == len(call.commands) + 2
 
 
 def test_words_of_a_command_are_unambiguous() -> None:

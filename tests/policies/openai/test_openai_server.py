@@ -12,7 +12,7 @@ from oel_core.config.sampling import Sampling
 from oel_core.errors import ConfigError, OelError, PolicyError, PromptTooLongError
 from oel_core.policies import check_backend
 from oel_core.policies.base import Request, StreamingPolicy
-from oel_core.policies.openai.policy import OpenAIPolicy
+from oel_core.policies.openai.policy import OpenAIPolicy, said_by
 from oel_core.types import IdSource, Message, StopReason
 from tests.fakes import tiny_model_folder
 from tests.policies.openai.fake_server import MODEL, PLAYER, FakeServer, Reply, ask, hang, running
@@ -77,6 +77,16 @@ def test_text_only_is_recorded_as_such(opened: Any, strict: bool) -> None:
         one = policy.generate([ask("a")], SAMPLING)[0]
     assert (one.text, one.id_source, len(one.response_ids)) == ("né", IdSource.RETOKENISED, 3)
     assert list(one.prompt_ids) == PLAYER.chat.prompt_ids(ask("a").messages)
+
+
+def test_calls_that_a_server_read_out_of_the_text_are_lines_of_json_again() -> None:
+    function = {"name": "goods_move", "arguments": '{"dst": "ath"}'}
+    message = {"content": None, "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+    line = '{"name": "goods_move", "arguments": {"dst": "ath"}}'
+    assert said_by(message) == line
+    assert said_by({**message, "content": "Sure."}) == f"Sure.\n{line}"
+    assert said_by({"content": None, "tool_calls": None}) == ""
+    assert said_by({"content": "  a "}) == "  a "
 
 
 def test_thinking_that_a_server_gives_apart_is_no_part_of_the_answer(opened: Any) -> None:
