@@ -12,7 +12,7 @@ from oel_core.config.serving import ServeConfig
 from oel_core.errors import ArtifactError, BusyError, ConfigError, ServiceError
 from oel_core.serving.api.access import TOKEN, token_of
 from oel_core.serving.api.limits import Rate
-from oel_core.serving.api.server import listening
+from oel_core.serving.api.server import bound
 from oel_core.serving.errors import ApiError
 from tests.serving.running import PROJECT, Player, config_for, eventually, playing, serving
 
@@ -90,9 +90,10 @@ def test_two_gateways_do_not_share_an_inbox(tmp_path: Path, player: Player) -> N
 
 
 def test_an_address_that_is_taken_is_said(tmp_path: Path) -> None:
-    first = listening(ServeConfig(port=0))
+    first = bound(ServeConfig(port=0))
+    first.listen()
     with pytest.raises(ServiceError, match="cannot listen on"):
-        listening(ServeConfig(port=first.getsockname()[1]))
+        bound(ServeConfig(port=first.getsockname()[1]))
     first.close()
 
 

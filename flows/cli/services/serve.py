@@ -29,7 +29,7 @@ def serve(
     from oel_core.models.threads import use_threads
     from oel_core.runs.folder import RunFolder
     from oel_core.serving.api.access import TOKEN, token_of
-    from oel_core.serving.api.server import address, listening
+    from oel_core.serving.api.server import BACKLOG, address, bound
     from oel_core.serving.api.server import run as run_server
     from oel_core.serving.gateway import open_gateway
 
@@ -42,8 +42,9 @@ def serve(
     for chatty in ("httpx", "alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     use_threads(config.model)
-    with open_gateway(folder.name, config, _champion_of(folder, config), token) as gateway:
-        at = listening(config.serve)
+    at = bound(config.serve)
+    with open_gateway(folder.name, config, champion_of(folder, config), token) as gateway:
+        at.listen(BACKLOG)
         kept = f"${config.serve.token_env}" if config.serve.token_env else str(folder.path / TOKEN)
         values = {
             "project": folder.name,
@@ -79,7 +80,7 @@ def _settings_of(root: Path, run: str) -> Path:
     return find_run(root, run).path / CONFIG
 
 
-def _champion_of(folder: "RunFolder", config: "OelConfig") -> "Lookup":
+def champion_of(folder: "RunFolder", config: "OelConfig") -> "Lookup":
     """Asks the registry for the champion; before the first one that is the preset's model."""
     from flows.services.client import use_tracking
     from oel_core.models.checkpoints import model_digest

@@ -13,8 +13,8 @@ from oel_core.errors import ServiceError
 BACKLOG = 2048
 
 
-def listening(config: ServeConfig) -> socket.socket:
-    """A socket of the configured address, to which clients can connect already.
+def bound(config: ServeConfig) -> socket.socket:
+    """A socket of the configured address, which does not listen yet.
 
     Raises:
         ServiceError: the address is not this machine's, or taken.
@@ -26,7 +26,6 @@ def listening(config: ServeConfig) -> socket.socket:
         found = socket.socket(family, kind, protocol)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
-        found.listen(BACKLOG)
     except OSError as error:
         raise ServiceError(
             f"cannot listen on {config.host} port {config.port} ({error.strerror}): set serve.port or serve.host"

@@ -189,11 +189,6 @@ class Journal:
                 (forget_before,),
             )
 
-    def open_chains(self) -> int:
-        """Conversations that are not in the inbox yet."""
-        (count,) = self._database.execute("select count(*) from chain where not landed").fetchone()
-        return int(count)
-
     def close(self) -> None:
         """Ends the connection. Needs no transaction."""
         self._database.close()
