@@ -2,7 +2,9 @@
 
 import re
 
+from oel_core.gate.ledger import read_ledger
 from oel_core.gate.promotion import Verdict
+from oel_core.gate.trial_text import TRIALS, budget_text, trial_rows, trial_text
 from oel_core.gate.verdict_text import CHECKS, COMPARED, NOTE, check_rows, compared_rows, title
 from oel_core.runs.folder import RunFolder
 from oel_core.text.markdown import escaped, table
@@ -26,5 +28,15 @@ def gate_markdown(run: RunFolder, verdict: Verdict, detail: str) -> str:
         table(CHECKS, check_rows(verdict)),
         table(COMPARED, compared_rows(verdict)),
         NOTE,
+        *_budget(run, verdict),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _budget(run: RunFolder, verdict: Verdict) -> list[str]:
+    """The trial and the project's error budget; nothing for a verdict without a trial."""
+    if verdict.trial is None:
+        return []
+    ledger = read_ledger(run)
+    left = budget_text(ledger, verdict.settings.sequential.error_budget)
+    return ["## Error budget", trial_text(verdict), table(TRIALS, trial_rows(ledger)), left]

@@ -274,6 +274,8 @@ def verdict_tags(verdict: Verdict) -> dict[str, str]:
         "oel.gate.probability": f"{held_out.probability:.4f}",
         "oel.gate.won_lost": f"{held_out.won} {held_out.lost}",
     }
+    if verdict.trial is not None:
+        tags |= {"oel.gate.trial": str(verdict.trial.number), "oel.gate.level": f"{verdict.trial.level:.3g}"}
     for check in verdict.checks:
         name = check.name.replace("/", ".")
         tags[f"oel.gate.check.{name}"] = f"{'ok' if check.passed else 'REFUSED'}: {check.value:.4f}, {check.bound}"

@@ -77,14 +77,15 @@ def sequential(
 
 def project_by_trials(rng: np.random.Generator, worse: float) -> tuple[int, int]:
     """False promotions and episodes of a project whose every candidate is worse by `worse` than its champion."""
-    rate, promotions, episodes = RATE, 0, 0
+    rate, episodes = RATE, 0
+    promoted: list[int] = []
     for number in range(1, ROUNDS + 1):
-        promoted, pairs = sequential(
-            rng, rate, max(0.0, rate - worse), level(number, promotions, SETTINGS.error_budget)
-        )
-        promotions, episodes = promotions + promoted, episodes + 2 * pairs
-        rate -= worse * promoted
-    return promotions, episodes
+        now = level(number, promoted, SETTINGS.error_budget)
+        shown, pairs = sequential(rng, rate, max(0.0, rate - worse), now)
+        promoted += [number] * shown
+        episodes += 2 * pairs
+        rate -= worse * shown
+    return len(promoted), episodes
 
 
 def project_by_bootstrap(rng: np.random.Generator, worse: float, size: int) -> tuple[int, int]:
@@ -164,7 +165,7 @@ def not_worse() -> None:
             share, pairs = tried(0.8, 0.8 + change, SETTINGS.level, tolerance)
             row(
                 f"{tolerance:g}",
-                f"{100 * change:+.0f}",
+                f"{100 * change:.0f}",
                 f"{np.mean(measured >= -tolerance):.0%}",
                 f"{share:.0%}",
                 f"{pairs:.0f}",

@@ -14,6 +14,7 @@ from flows import next_round as module
 from flows.next_round import next_round
 from oel_core.config.run import OelConfig, dump_config, parse_config
 from oel_core.errors import DistillationError, ExtractionError, PolicyError
+from oel_core.gate.ledger import read_ledger
 from oel_core.gate.promotion import Verdict, judge
 from oel_core.projects.review import Decision, decide
 from oel_core.projects.settings import Asked, settings_changes
@@ -184,3 +185,24 @@ def test_a_round_that_nobody_has_decided_about_stays_open(
     again = triggered(asked, tmp_path, "one")
     assert (again.outcome, run.rounds()) == ("failed", [0, 1])
     assert states()[-2:] == [("Failed", "FAILED")] * 2
+
+
+def test_a_round_by_trial_that_is_killed_at_its_end_counts_one_trial(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = {"test": "sequential", "sequential": {"block_episodes": 4, "most_episodes": 8}}
+    config, run = changed(short_config(model, rounds=1), gate=trial), RunFolder(tmp_path / "project")
+
+    def kill(*arguments: object, **options: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "create_markdown_artifact", kill)
+        with pytest.raises(Killed):
+            triggered(config, tmp_path, "killed")
+    ended = triggered(None, tmp_path, "killed")
+    assert ended.outcome == "refused"
+    (found,) = read_ledger(run).trials
+    assert (found.candidate, found.champion, found.promoted) == (1, 0, False)
+    version = registry_of(settings(tmp_path), run).version_of_round(1)
+    assert version.tags["oel.gate.trial"] == "1"

@@ -12,6 +12,7 @@ from oel_core.config.knowledge import ReviewConfig
 from oel_core.config.operation import GateConfig
 from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ArtifactError
+from oel_core.gate.ledger import close_trial, open_trial
 from oel_core.gate.promotion import judge
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
@@ -297,6 +298,14 @@ def test_a_verdict_is_shown_with_every_condition_and_comparison(run: RunFolder) 
     for cell in ("at least 0.95 of the draws are better by more than 0.125", "ood/other_symbols", "+54.7", "15.6%"):
         assert cell in text
     assert "unreadable" not in text
+
+
+def test_trials_are_shown_with_the_error_budget_that_is_left(run: RunFolder) -> None:
+    assert "Error budget of the gate" not in read(render(run)).text
+    close_trial(run, open_trial(run, 1, "d", 0, 0.05), promoted=False, evidence=0.0, episodes=64)
+    text = read(render(run)).text
+    for said in ("Error budget of the gate", "refuse", "1 trial, 0 promoted", "the next trial has level 0.0042"):
+        assert said in text
 
 
 def test_a_damaged_verdict_is_an_error_that_names_the_file(run: RunFolder) -> None:

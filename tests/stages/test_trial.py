@@ -222,6 +222,22 @@ def test_a_kill_at_any_moment_changes_no_verdict_and_counts_no_trial_twice(run: 
         assert again.answers <= models.answers - dies_at + 4 * 2, "at most the batch that was being answered"
 
 
+def test_a_storm_of_kills_ends_with_the_same_verdict(run: RunFolder, tmp_path: Path) -> None:
+    whole = decided(run, Models(BETTER))
+    (run.path / "gate_trials.json").unlink()
+    run.stage_path(2, STAGE).rename(tmp_path / "before")
+    kills = 0
+    while not run.has(2, STAGE):
+        try:
+            decided(run, Models(BETTER, dies_at=12))
+        except Killed:
+            kills += 1
+        assert len(read_ledger(run).trials) == 1
+        assert kills < 500
+    assert read_verdict(run, 2) == whole
+    assert kills > 5
+
+
 def test_a_kill_between_the_ledger_and_the_verdict_is_gone_on_from(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

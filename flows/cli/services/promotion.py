@@ -72,12 +72,15 @@ def _judge(folder: "RunFolder", version: "Version", champion: "Version | None") 
 
 
 def _show_verdict(verdict: "Verdict", as_json: bool) -> None:
+    from oel_core.gate.trial_text import trial_text
     from oel_core.gate.verdict_text import CHECKS, check_rows
 
     if as_json:
         print_json([{"promote": verdict.promote, "refused": list(verdict.refusals)} | verdict.model_dump(mode="json")])
         return
     print_table("", CHECKS, check_rows(verdict))
+    if verdict.trial is not None:
+        _say(trial_text(verdict))
     if not verdict.promote:
         _say(f"Refused: {', '.join(verdict.refusals)}. Overrule it with --force --reason '...'")
 
@@ -89,11 +92,11 @@ def rollback(run: RunName, reason: Reason = "", root: Root = RUNS, as_json: AsJs
 
 
 def history(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
-    """Show every change of the champion, and the verdict on every version."""
+    """Show every change of the champion, the verdict on every version, and the trials of the error budget."""
     folder, registry = _open(root, run)
     versions, moves = registry.versions(), registry.history()
     if as_json:
-        print_json([*_version_rows(folder, versions), *_move_rows(moves, versions)])
+        print_json([*_version_rows(folder, versions), *_move_rows(moves, versions), *_trial_rows(folder)])
         return
     rows = [
         (
@@ -121,6 +124,18 @@ def history(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
         for move in moves
     ]
     print_table("", ("move", "when", "what", "from", "to", "by", "why"), changes)
+    _show_trials(folder)
+
+
+def _show_trials(folder: "RunFolder") -> None:
+    """The error budget of a project whose candidates are tested by trials."""
+    from oel_core.gate.ledger import read_ledger
+    from oel_core.gate.trial_text import TRIALS, budget_text, trial_rows
+
+    ledger = read_ledger(folder)
+    if ledger.trials:
+        print_table("", TRIALS, trial_rows(ledger))
+        _say(budget_text(ledger, folder.config().gate.sequential.error_budget))
 
 
 def _version_rows(folder: "RunFolder", versions: "list[Version]") -> "list[dict[str, Any]]":
@@ -145,6 +160,13 @@ def _move_rows(moves: "list[Move]", versions: "list[Version]") -> "list[dict[str
         {"kind": "move", "champion_round": rounds.get(move.champion or "", 0)} | move.model_dump(mode="json")
         for move in moves
     ]
+
+
+def _trial_rows(folder: "RunFolder") -> "list[dict[str, Any]]":
+    """A row for each trial of the gate's error budget; evidence as its natural logarithm."""
+    from oel_core.gate.ledger import read_ledger
+
+    return [{"kind": "trial"} | trial.model_dump(mode="json") for trial in read_ledger(folder).trials]
 
 
 def _open(root: "Path", run: str) -> "tuple[RunFolder, Registry]":

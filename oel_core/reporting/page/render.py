@@ -8,7 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from oel_core.config.run import OelConfig, dump_config
-from oel_core.gate import verdict_text
+from oel_core.gate import trial_text, verdict_text
+from oel_core.gate.ledger import read_ledger
 from oel_core.reporting.findings.champions import Reign, reigns
 from oel_core.reporting.findings.curves import charts
 from oel_core.reporting.findings.gather import (
@@ -64,6 +65,8 @@ def render(run: RunFolder) -> str:
         "pairs": episode_pairs(run, measured[-1].number if measured else 0),
         "gates": gates(run),
         "verdict": verdict_text,
+        "trial_text": trial_text.trial_text,
+        **_budget(config, run),
         "selected": tables.selected,
         "settings": dump_config(config),
         "versions": versions(),
@@ -71,6 +74,14 @@ def render(run: RunFolder) -> str:
         **_tables(found, measured, reigned),
     }
     return _environment().get_template(PAGE).render(context)
+
+
+def _budget(config: OelConfig, run: RunFolder) -> dict[str, Any]:
+    """The trials of the gate's error budget; None where there was none."""
+    ledger = read_ledger(run)
+    rows = tables.Table(trial_text.TRIALS, trial_text.trial_rows(ledger))
+    left = trial_text.budget_text(ledger, config.gate.sequential.error_budget)
+    return {"trials": rows if ledger.trials else None, "budget": left}
 
 
 def _assessed(config: OelConfig, run: RunFolder, found: list[RoundView]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from flows.cli.app import call
 from flows.cli.runs.run import where
 from oel_core.config import run as config
 from oel_core.config.run import load_config
+from oel_core.gate.ledger import close_trial, open_trial
 from oel_core.runs.folder import LEASE, adopt_config, open_run
 from oel_core.runs.lease import read_lease
 from oel_core.study.plan import make_plan
@@ -241,6 +242,18 @@ def test_a_history_without_a_promotion_has_the_rounds_and_one_with_versions_name
         (1, "1", ["candidate", "champion"]),
     ]
     assert [(row["champion"], row["champion_round"]) for row in rows if row["kind"] == "move"] == [("1", 1)]
+    assert "trial" not in {row["kind"] for row in rows}
+
+
+def test_a_history_has_the_trials_of_the_error_budget(oel: Oel, tmp_path: Path) -> None:
+    run = open_run(tmp_path, "lake")
+    adopt_config(run, load_config("quickstart"))
+    close_trial(run, open_trial(run, 1, "d", 0, 0.05), promoted=False, evidence=0.0, episodes=64)
+    code, out, _ = oel("history", "lake", "--root", tmp_path)
+    assert (code, "1 trial, 0 promoted" in out, "the base model" in out) == (0, True, True)
+    rows = [json.loads(line) for line in oel("history", "lake", "--root", tmp_path, "--json")[1].splitlines()]
+    (trial,) = [row for row in rows if row["kind"] == "trial"]
+    assert (trial["number"], trial["candidate"], trial["promoted"], trial["level"]) == (1, 1, False, 0.0125)
 
 
 def test_the_files_of_a_run_are_named_so_that_a_shell_finds_them(
