@@ -80,6 +80,8 @@ def test_free_text_is_one_stripped_item_without_thinking(output: str) -> None:
 def test_free_text_keeps_everything_after_the_thinking() -> None:
     assert get_format("free_text").parse("<think>a</think>\n one \n two \n") == ["one \n two"]
     assert get_format("free_text").parse("<think>all of it </think>  ") == []
+    assert get_format("free_text").parse("<think></think><think>") == []
+    assert get_format("free_text").parse("<think>a</think><think>b</think>c") == ["c"]
 
 
 @pytest.mark.parametrize("before", ["", "<think>hm</think>\n"])

@@ -7,8 +7,13 @@ INSTRUCTIONS = "Write it down briefly and plainly, without retelling the episode
 
 
 def parse(output: str) -> list[str]:
-    """The text after the thinking as one item; no item if it is empty."""
+    """The text after the thinking as one item; no item if it is empty.
+
+    Text that begins with thinking again is read like an output, since it would be when the item is parsed once more.
+    """
     visible = answer_in(output).strip()
+    while (rest := answer_in(visible).strip()) != visible:
+        visible = rest
     return [visible] if visible else []
 
 

@@ -11,6 +11,7 @@ import torch
 from transformers import Qwen3ForCausalLM
 
 from oel_core.config.run import DistillConfig
+from oel_core.config.stability import StabilityConfig
 from oel_core.distillation.stability.backtracks import BacktrackLog
 from oel_core.distillation.stability.repetition import repetition_rate
 from oel_core.distillation.stability.signals import Signal, advice, find_breaches, signals
@@ -253,6 +254,25 @@ def test_a_signal_that_comes_back_starts_anew():
     history = [step_record(number, kl=kl) for number, kl in enumerate((0.5, -1.0, 0.5, -1.0), start=1)]
     (breach,) = find_breaches(signals(DistillConfig(), VOCABULARY), history)
     assert [record.step for record in breach.records] == [4]
+
+
+TRIAL_KL = (0.72, 0.86, 0.37, 0.01, -0.03, -0.03, -0.04)
+TRIAL_ENTROPY = (1.0, 10.7)
+"""Qwen2.5-Coder-0.5B (151,936 tokens) diverging under `reverse_kl_top_k` (k 64, LoRA of rank 32, rate 2e-4), recorded
+without stability bounds: the divergence of its steps, and the student's entropy in the first and last one."""
+
+
+def test_the_divergences_of_a_real_collapse_are_enough_to_stop_it() -> None:
+    """Even without the entropies and masses between, which were not recorded."""
+    watched = signals(DistillConfig(objective="reverse_kl_top_k", learning_rate=2e-4), 151_936)
+    history = [step_record(number, kl=kl) for number, kl in enumerate(TRIAL_KL, start=1)]
+    lasting = StabilityConfig().patience
+    found = [find_breaches(watched, history[:steps]) for steps in range(1, len(history) + 1)]
+    stopped = next(n for n, breaches in enumerate(found, 1) if any(len(one.records) >= lasting for one in breaches))
+    left = next(n for n, breaches in enumerate(found, 1) if breaches)
+    assert (left, stopped) == (5, 6)
+    first, last = (step_record(number, entropy=entropy) for number, entropy in enumerate(TRIAL_ENTROPY, start=1))
+    assert [breach.signal.field for breach in find_breaches(watched, [first, last])] == ["entropy"]
 
 
 @pytest.mark.numeric
