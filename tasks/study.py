@@ -13,7 +13,7 @@ from oel_core.study.arms import ARMS
 from oel_core.study.plan import Job, StudyPlan
 from oel_core.study.results import StudyResult, gather
 from oel_core.study.tables import all_rows
-from oel_core.study.work import Watch, perform
+from oel_core.study.work import Callbacks, perform
 from oel_core.study.writing import write_results
 from tasks.base import STAGE_OPTIONS
 from tasks.progress import progress
@@ -35,7 +35,7 @@ def study_run(folder: Path, job: Job, place: str, tracking: TrackingSettings) ->
     def on_step(round: Round, step: StepRecord) -> None:
         publish_step(target_of(tracker, job, round), step)
 
-    watch = Watch(
+    callbacks = Callbacks(
         progress=lambda label: progress(f"{place} {label}"),
         finished=finished,
         step=on_step,
@@ -43,7 +43,7 @@ def study_run(folder: Path, job: Job, place: str, tracking: TrackingSettings) ->
     )
     with tracker.running(job.name):
         tracker.log_params(job.name, _params(job))
-        perform(folder, job, watch)
+        perform(folder, job, callbacks)
 
 
 def _params(job: Job) -> dict[str, object]:

@@ -62,15 +62,11 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[Override]) -> No
 
 
 def _value(kind: Any, text: str, source: str) -> Any:
-    if _takes_text_only(kind):
+    kinds = [one for one in alternatives(kind) if one is not NoneType]
+    if kinds and all(_is_text(one) for one in kinds):
         is_null = text in NULL and NoneType in alternatives(kind)
         return None if is_null else _unquoted(text)
     return parse_yaml(text, source).values
-
-
-def _takes_text_only(kind: Any) -> bool:
-    kinds = [one for one in alternatives(kind) if one is not NoneType]
-    return bool(kinds) and all(_is_text(one) for one in kinds)
 
 
 def _is_text(kind: Any) -> bool:

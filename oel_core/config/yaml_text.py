@@ -182,7 +182,9 @@ class _Reader:
                 raise self._refused(event, f"{shown} is not text: put it in quotes if it is meant")
             here = (*place, key)
             if key in values:
-                raise self._refused(event, f"{_dotted(here)} is given twice, first in line {self.lines[here]}")
+                raise self._refused(
+                    event, f"{'.'.join(map(str, here))} is given twice, first in line {self.lines[here]}"
+                )
             self.lines[here] = _line(event)
             values[key] = self._value(next(self._events), here)
         return values
@@ -252,10 +254,6 @@ def _shown_tag(tag: str) -> str:
 
 def _line(event: yaml.Event) -> int:
     return event.start_mark.line + 1 if event.start_mark is not None else 1
-
-
-def _dotted(place: Place) -> str:
-    return ".".join(map(str, place))
 
 
 class _Dumper(yaml.SafeDumper):

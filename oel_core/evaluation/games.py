@@ -14,7 +14,7 @@ from oel_core.errors import ConfigError
 from oel_core.evaluation.base import EpisodeSuite, held_out
 from oel_core.evaluation.options import parse_options
 from oel_core.prompts.extraction.base import CountTokens, transcript
-from oel_core.rollouts.playing import EpisodePlan, KnowledgeFor
+from oel_core.rollouts.playing import EpisodePlan
 from oel_core.types import Trajectory
 
 Arm = Literal["plain", "in_context", "raw"]
@@ -45,16 +45,12 @@ def make_games(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
     if chosen.arm == "in_context":
         plays = replace(plays, injection=config.knowledge.injection)
     name = "games" if chosen.arm == "plain" else f"games_{chosen.arm}"
-    return EpisodeSuite(name, plays, in_turn(chosen.texts) if chosen.texts else None)
-
-
-def in_turn(texts: Sequence[str]) -> KnowledgeFor:
-    """Episode i gets text i modulo their number."""
+    texts = chosen.texts
 
     def text_of(plan: EpisodePlan, environment: Environment) -> str:
         return texts[plan.index % len(texts)]
 
-    return text_of
+    return EpisodeSuite(name, plays, text_of if texts else None)
 
 
 def raw_episodes(

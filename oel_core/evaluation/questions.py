@@ -105,7 +105,9 @@ class Asking:
         found = {episode.id: episode for episode in done}
         waiting = unfinished(plans, set(found), policy)
         answered = (
-            self._stream(policy, waiting) if isinstance(policy, StreamingPolicy) else self._in_groups(policy, waiting)
+            self._stream(policy, waiting)
+            if isinstance(policy, StreamingPolicy)
+            else (episode for group in groups(waiting, policy.batch_size) for episode in self._ask(policy, group))
         )
         for episode in answered:
             if episode.id not in found:
@@ -145,10 +147,6 @@ class Asking:
                     yield self._episode(policy, completed.item, completed.answer, completed.seconds)
         finally:
             pending.cancel()
-
-    def _in_groups(self, policy: Policy, plans: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
-        for group in groups(plans, policy.batch_size):
-            yield from self._ask(policy, group)
 
     def _ask(self, policy: Policy, group: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
         """Responses to one batch. Questions that do not fit the model fail; the others continue."""

@@ -4,7 +4,7 @@ Validation is for selection, held-out episodes are for reporting only. All texts
 their scores are paired.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,20 +96,16 @@ def score_texts(
         return texts[plan.id]
 
     played = play_into(path, config, policy, waiting, on_progress, knowledge=knowledge)
-    scores = _scores(policy, texts, played)
+    by_text: dict[str, list[Trajectory]] = {}
+    for episode in played:
+        by_text.setdefault(texts[episode.id], []).append(episode)
+    scores = {text: score_of(policy, episodes) for text, episodes in by_text.items()}
     return {candidate.label: scores[candidate.text] for candidate in candidates}
 
 
 def _plan_for(plan: EpisodePlan, candidate: Candidate) -> EpisodePlan:
     name = f"r{plan.round:02d}-{plan.split.value}-{candidate.label}-e{plan.index:04d}"
     return replace(plan, id=name, replica=candidate.replica)
-
-
-def _scores(policy: Policy, texts: Mapping[str, str], played: Sequence[Trajectory]) -> dict[str, Score]:
-    found: dict[str, list[Trajectory]] = {}
-    for episode in played:
-        found.setdefault(texts[episode.id], []).append(episode)
-    return {text: score_of(policy, episodes) for text, episodes in found.items()}
 
 
 def score_of(policy: Policy, episodes: Sequence[Trajectory]) -> Score:

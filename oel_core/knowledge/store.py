@@ -76,7 +76,9 @@ def merge(
         key = item_key(item.text)
         if key in position:
             duplicates += 1
-            merged[position[key]] = _with_sources(merged[position[key]], item.sources)
+            kept = merged[position[key]]
+            sources = tuple(dict.fromkeys((*kept.sources, *item.sources)))
+            merged[position[key]] = kept.model_copy(update={"sources": sources})
         elif key and _fits(item.text, max_tokens, form, count_tokens):
             position[key] = len(merged)
             merged.append(item)
@@ -109,10 +111,6 @@ def _fits(text: str, max_tokens: int, form: ExtractionFormat, count: CountTokens
 def _stripped(item: ExperienceItem) -> ExperienceItem:
     text = item.text.strip()
     return item if text == item.text else item.model_copy(update={"text": text})
-
-
-def _with_sources(item: ExperienceItem, sources: Sequence[str]) -> ExperienceItem:
-    return item.model_copy(update={"sources": tuple(dict.fromkeys((*item.sources, *sources)))})
 
 
 def _cut(

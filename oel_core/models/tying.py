@@ -15,11 +15,6 @@ _ADVICE = (
 )
 
 
-def tied_message(module: str, other: str) -> str:
-    """Error message: `module` cannot have an adapter because it shares its weights with `other`."""
-    return f"{module} shares its weights with {other}: {_ADVICE}"
-
-
 def find_tied_adapter(model: nn.Module) -> str | None:
     """An error message where an adapter of a peft model is on tied weights, else None."""
     users: dict[int, list[str]] = {}
@@ -29,7 +24,7 @@ def find_tied_adapter(model: nn.Module) -> str | None:
         adapted = [name for name in modules if name.endswith(_WRAPPED)]
         others = [name for name in modules if name != adapted[0]] if adapted else []
         if others:
-            return tied_message(_plain(adapted[0]), _plain(others[0]))
+            return f"{_plain(adapted[0])} shares its weights with {_plain(others[0])}: {_ADVICE}"
     return None
 
 

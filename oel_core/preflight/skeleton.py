@@ -30,7 +30,8 @@ def preset_skeleton(name: str, like: str = "quickstart") -> str:
     lines = [HEAD.format(name=name).rstrip("\n")]
     for section, fields in FIRST.items():
         model: BaseModel = getattr(config, section) if section else config
-        lines += ["", f"# {_first_line(type(model).__doc__)}", f"{section}:"] if section else []
+        summary = (type(model).__doc__ or "").strip().split("\n", 1)[0]
+        lines += ["", f"# {summary}", f"{section}:"] if section else []
         for field in fields:
             value = name if field == "description" else model.model_dump(mode="json", exclude_defaults=True).get(field)
             lines += _setting(model, field, value, "  " if section else "")
@@ -45,7 +46,3 @@ def _setting(model: BaseModel, field: str, value: Any, indent: str) -> list[str]
     text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, sort_keys=False).removesuffix("\n...\n").strip()
     comment = [f"{indent}# {' '.join(about.split())}"] if about else []
     return [*comment, f"{indent}{'# ' if value is None else ''}{field}: {text}"]
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().split("\n", 1)[0]

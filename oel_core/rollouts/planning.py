@@ -41,11 +41,6 @@ class EpisodePlan:
         return asdict(self)
 
 
-def share_of(split: Split) -> str:
-    """The share of layouts that a split uses."""
-    return "train" if split in (Split.EXTRACT, Split.DISTILL) else split.value
-
-
 def layout_of(spec: EnvSpec, seed: int) -> str:
     """The layout key of a seed, cached for the process. Creates an environment.
 
@@ -75,7 +70,8 @@ def count_layouts(spec: EnvSpec, plans: Iterable[EpisodePlan]) -> int:
 
 def _belongs(spec: EnvSpec, seed: int, split: Split) -> bool:
     try:
-        return layout_share(layout_of(spec, seed)) == share_of(split)
+        share = "train" if split in (Split.EXTRACT, Split.DISTILL) else split.value
+        return layout_share(layout_of(spec, seed)) == share
     except EnvironmentError_:
         return False
 

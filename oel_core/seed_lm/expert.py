@@ -107,11 +107,8 @@ def choose_target(facts: Facts, view: View, rng: random.Random) -> Cell | None:
         wanted = view.cells(rng.choice(unknown))
     else:
         return None
-    return min(wanted, key=lambda cell: (_apart(view.player, cell), cell))
-
-
-def _apart(one: Cell, other: Cell) -> int:
-    return abs(one.row - other.row) + abs(one.column - other.column)
+    row, column = view.player.row, view.player.column
+    return min(wanted, key=lambda cell: (abs(cell.row - row) + abs(cell.column - column), cell))
 
 
 def choose_move(facts: Facts, view: View, target: Cell | None, rng: random.Random) -> str:

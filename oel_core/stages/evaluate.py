@@ -67,7 +67,8 @@ def evaluate(round: Round, part: str, context: StageContext = DEFAULT_CONTEXT) -
             policy = context.load(path, model_settings(suite, config.model))
         else:
             policy = context.load(path, config.model)
-            suite = _games(round, part, policy)
+            arm = "plain" if part == "held_out" else part
+            suite = make_suite("games", {"arm": arm, "texts": _texts(round, part, policy)}, config)
         return run_suite(suite, policy, folder, context.on_progress)
 
     inputs = {"policy": measured.model_digest(), **_inputs(round, part)}
@@ -84,11 +85,6 @@ def _inputs(round: Round, part: str) -> dict[str, str]:
     if part == "in_context":
         return {"knowledge": round.distilled_stage().digest()}
     return {"collect": round.stage("collect").digest()} if part == "raw" else {}
-
-
-def _games(round: Round, part: str, policy: Policy) -> Suite:
-    options = {"arm": "plain" if part == "held_out" else part, "texts": _texts(round, part, policy)}
-    return make_suite("games", options, round.config)
 
 
 def _texts(round: Round, part: str, policy: Policy) -> tuple[str, ...]:

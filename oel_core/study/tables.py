@@ -66,11 +66,6 @@ def round_places(result: StudyResult, part: str = HELD_OUT) -> list[Place]:
     return [Place(str(index), REFERENCE, index, part) for index in range(result.rounds + 1)]
 
 
-def suite_parts(result: StudyResult) -> list[str]:
-    """Out-of-distribution parts with results."""
-    return sorted({cell.part for cell in result.cells if cell.part.startswith("ood/")})
-
-
 def all_rows(result: StudyResult) -> dict[str, list[Row]]:
     """Name of the comparison → its rows; without comparisons that have results of the reference only."""
     found = {comparison.name: rows_of(result, comparison.places) for comparison in COMPARISONS}
@@ -233,7 +228,7 @@ def _rounds(result: StudyResult) -> str:
 def _suites(result: StudyResult) -> list[str]:
     """Out-of-distribution suites: every arm after round 1, and the reference's other rounds."""
     found = []
-    for part in suite_parts(result):
+    for part in sorted({cell.part for cell in result.cells if cell.part.startswith("ood/")}):
         places = [Place("base model", REFERENCE, 0, part)]
         places += [Place(f"{name}, round 1", name, 1, part) for name in result.arms]
         places += [

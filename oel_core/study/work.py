@@ -23,7 +23,7 @@ def ignore(*arguments: object) -> None:
 
 
 @dataclass(frozen=True)
-class Watch:
+class Callbacks:
     """Callbacks of a run, and the policy loader."""
 
     progress: Callable[[str], Progress] = field(default=lambda label: silent)
@@ -37,36 +37,31 @@ class Watch:
     load: LoadPolicy = load_policy
 
 
-def open_job(folder: Path, job: Job) -> SharingFolder:
-    """The run folder of a job, created if missing."""
-    return SharingFolder(open_run(folder / RUNS, job.name).path, job.donors)
-
-
-def perform(folder: Path, job: Job, watch: Watch) -> None:
+def perform(folder: Path, job: Job, callbacks: Callbacks) -> None:
     """Executes a run. Finished stages are skipped, a donor's stages with the same key are reused.
 
     Raises:
         ArtifactError: a stage was made with other settings; the message lists them.
         ExtractionError, DistillationError: the collected episodes give this arm no training data.
     """
-    run = open_job(folder, job)
+    run = SharingFolder(open_run(folder / RUNS, job.name).path, job.donors)
     with run.locked():
         adopt_config(run, job.config)
         set_run_threads(run.path, job.config.model)
         for number in job.rounds:
-            _work(job, Round(job.config, run, number), watch)
+            _work(job, Round(job.config, run, number), callbacks)
 
 
-def _work(job: Job, round: Round, watch: Watch) -> None:
+def _work(job: Job, round: Round, callbacks: Callbacks) -> None:
     """Executes one round, or its stages up to the knowledge files."""
     stages = knowledge_stages(job.config) if job.knowledge_only and round.number else []
     if not job.knowledge_only:
         stages = round_stages(round)
     for stage in stages:
         context = StageContext(
-            load=watch.load,
-            on_progress=watch.progress(f"{job.title}, round {round.number}: {stage.label}"),
-            on_step=partial(watch.step, round),
-            free_memory=watch.before_training,
+            load=callbacks.load,
+            on_progress=callbacks.progress(f"{job.title}, round {round.number}: {stage.label}"),
+            on_step=partial(callbacks.step, round),
+            free_memory=callbacks.before_training,
         )
-        watch.finished(round, stage.name, stage.work(round, context))
+        callbacks.finished(round, stage.name, stage.work(round, context))

@@ -233,13 +233,11 @@ class Tracker:
             source = f"{root}/{checkpoint.name}" if copied else checkpoint.resolve().as_uri()
             tags: Mapping[str, Any] = {"round": name, "digest": digest, "run": self.run.name}
             version = self.client.create_model_version(model, source, run_id, tags=dict(tags))
-        newest = max((int(found.tags.get("round", 0)) for found in self._own_versions(model)), default=0)
+        versions = self.client.search_model_versions(f"name = '{model}' and tags.run = '{self.run.name}'")
+        newest = max((int(found.tags.get("round", 0)) for found in versions), default=0)
         if int(name) >= newest:
             self.client.set_registered_model_alias(model, CANDIDATE, version.version)
         return str(version.version)
-
-    def _own_versions(self, model: str) -> list[Any]:
-        return list(self.client.search_model_versions(f"name = '{model}' and tags.run = '{self.run.name}'"))
 
     def ensure_model(self, model: str) -> None:
         """Creates the registered model if it does not exist."""

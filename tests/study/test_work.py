@@ -14,7 +14,7 @@ from oel_core.runs.manifest import Manifest
 from oel_core.study.plan import RUNS, StudyPlan, jobs
 from oel_core.study.results import StudyResult, gather
 from oel_core.study.sharing import shared_stages
-from oel_core.study.work import Watch, perform
+from oel_core.study.work import Callbacks, perform
 from oel_core.types import Trajectory
 from tests.study.builders import fake_distill, load_scripted, tiny_plan
 
@@ -41,7 +41,7 @@ def run_all(folder: Path, plan: StudyPlan, *, killed_after: int | None = None) -
             raise Killed
 
     for job in jobs(plan, folder):
-        perform(folder, job, Watch(finished=finished, load=load_scripted))
+        perform(folder, job, Callbacks(finished=finished, load=load_scripted))
     return gather(plan, folder, {})
 
 

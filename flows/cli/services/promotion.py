@@ -114,7 +114,7 @@ def history(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
     changes = [
         (
             str(move.number),
-            _time(move.at),
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(move.at)),
             move.action,
             _name(move.replaced, rounds),
             _name(move.champion, rounds),
@@ -192,10 +192,6 @@ def _report(registry: "Registry", move: "Move", as_json: bool) -> None:
 
 def _name(version: str | None, rounds: dict[str, int]) -> str:
     return "the preset's model" if version is None else f"version {version} (round {rounds.get(version, '?')})"
-
-
-def _time(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _say(line: str) -> None:

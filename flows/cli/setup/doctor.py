@@ -34,7 +34,16 @@ class Finding(NamedTuple):
 
 def doctor(root: Root = RUNS, as_json: AsJson = False) -> None:
     """Check versions, GPU, writable paths and ports, and list what each missing extra would add."""
-    findings = [_python(), *map(_package, PACKAGES), _gpu(), _writable(root), *_ports(), *_extras(), _seed_model()]
+    python = f"{platform.python_version()} on {platform.system()}, {os.cpu_count()} cores"
+    findings = [
+        Finding("python", True, python),
+        *map(_package, PACKAGES),
+        _gpu(),
+        _writable(root),
+        *_ports(),
+        *_extras(),
+        _seed_model(),
+    ]
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -45,10 +54,6 @@ def doctor(root: Root = RUNS, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
     if not as_json:
         out.print("Everything a run needs is here.")
-
-
-def _python() -> Finding:
-    return Finding("python", True, f"{platform.python_version()} on {platform.system()}, {os.cpu_count()} cores")
 
 
 def _package(name: str) -> Finding:

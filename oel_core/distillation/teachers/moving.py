@@ -92,11 +92,11 @@ class EmaAdapter(_MovingTeacher, FrozenAdapter):
     def __init__(self, student: Any, prefixes: Prefixes, config: DistillConfig, max_length: int | None = None) -> None:
         super().__init__(student, prefixes, config, max_length)
         own = dict(student.named_parameters())
-        pairs = {name: (weight, own[self._own_name(name)].data) for name, weight in _trainable(student).items()}
+        pairs = {}
+        for name, weight in _trainable(student).items():
+            copied = ".".join(self.name if part == ADAPTER else part for part in name.split("."))
+            pairs[name] = (weight, own[copied].data)
         self._average = MovingAverage(pairs, config.ema_decay)
-
-    def _own_name(self, name: str) -> str:
-        return ".".join(self.name if part == ADAPTER else part for part in name.split("."))
 
 
 class Live(BaseTeacher):

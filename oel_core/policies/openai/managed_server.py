@@ -202,12 +202,8 @@ def server_for(path: str, config: ModelConfig) -> ManagedServer:
     with _lock:
         held = _running.get(key)
         if held is None or not held.process.alive:
-            _end_all()
+            for server in _running.values():
+                server.close()
+            _running.clear()
             held = _running[key] = ManagedServer.start(base, arguments, config)
         return held
-
-
-def _end_all() -> None:
-    for server in _running.values():
-        server.close()
-    _running.clear()

@@ -37,7 +37,8 @@ def chance(value: float) -> str:
 def answers(found: Assessment) -> Sequence[Answer]:
     """Is the newest round better? Is that statistically significant? Which round should be served?"""
     newest = found.rounds[-1]
-    return [_better(newest), _beyond_chance(newest), _serve(found)]
+    serve = Answer("Which round to serve?", name(found.serve).capitalize(), _reasons(found))
+    return [_better(newest), _beyond_chance(newest), serve]
 
 
 def _better(newest: RoundChange) -> Answer:
@@ -94,10 +95,6 @@ def _chance_of(change: Change) -> str:
     if change.finding == "equal":
         return f"{split}; anything from {points_interval(found.low, found.high)} points fits the data."
     return f"{split}."
-
-
-def _serve(found: Assessment) -> Answer:
-    return Answer("Which round to serve?", name(found.serve).capitalize(), _reasons(found))
 
 
 def _reasons(found: Assessment) -> list[str]:
