@@ -138,8 +138,9 @@ def status(root: Root = RUNS, as_json: AsJson = False) -> None:
 def _holding(one: "Holder") -> str:
     if one.state == "alive":
         return f"{one.run}: {one.holder}"
-    left = "ended without letting go" if one.state == "dead" else f"no heartbeat for {_age(time.time() - one.silent_s)}"
-    return f"{one.run}: nobody works on it ({left}: {one.holder}); the next run or trigger takes over"
+    silent = f"no heartbeat for {_age(time.time() - one.silent_s)}"
+    why = "exited without releasing the lease" if one.state == "dead" else silent
+    return f"{one.run}: not in use ({why}: {one.holder}); the next run or trigger takes over"
 
 
 def _age(since: float | None) -> str:

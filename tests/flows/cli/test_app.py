@@ -277,7 +277,7 @@ def test_status_tells_a_dead_holder_from_one_that_works(oel: Oel, tmp_path: Path
     assert lease is not None
     gone = lease.holder.model_copy(update={"born": "7"})
     (run.path / LEASE).write_text(lease.model_copy(update={"holder": gone}).model_dump_json())
-    assert "lake: nobody works on it (ended without letting go" in oel("status", "--root", tmp_path)[1]
+    assert "lake: not in use (exited without releasing the lease" in oel("status", "--root", tmp_path)[1]
     assert json.loads(oel("status", "--root", tmp_path, "--json")[1])["state"] == "dead"
 
 
