@@ -13,7 +13,7 @@ from oel_core.rounds import round as rounds
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
 from oel_core.study.plan import RUNS, Job, jobs
-from oel_core.study.work import Watch, perform
+from oel_core.study.work import Callbacks, perform
 from tasks import study
 from tasks.tracking.client import LOOP, Tracker
 from tasks.tracking.publishing import publish
@@ -62,7 +62,7 @@ def test_rounds_of_a_study_share_their_arms_run_and_leave_the_parent_alone(own: 
 
 def test_rounds_of_a_loop_have_runs_of_their_own_and_rows_in_its_table(own: Job, tmp_path: Path) -> None:
     settings = TrackingSettings().resolved(tmp_path, "run")
-    perform(tmp_path, own, Watch(load=load_scripted))
+    perform(tmp_path, own, Callbacks(load=load_scripted))
     run = RunFolder(tmp_path / RUNS / own.name)
     tracker = Tracker(settings, run)
     for number in own.rounds:
