@@ -1,4 +1,4 @@
-"""Small records for tests, every field said."""
+"""Small records for tests, with every field set."""
 
 from collections.abc import Sequence
 from typing import Any

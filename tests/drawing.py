@@ -1,5 +1,5 @@
-"""Which tokens a right implementation may draw. Rounding moves the borders between tokens, so the answers of two code
-paths are not compared with each other: each is held against the model's own logits for what it has written so far.
+"""Which tokens a correct implementation may sample. Rounding moves the borders between tokens, so the answers of two
+code paths are not compared with each other: each is held against the model's own logits for what it has written so far.
 """
 
 import math

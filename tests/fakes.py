@@ -1,4 +1,4 @@
-"""Stand-ins that tests share: a world that needs no game engine and a Qwen3 model of a few thousand random weights."""
+"""Shared fakes: an environment without a game engine, and a Qwen3 model with a few thousand random weights."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Strategies for lines that look like records and are not: what a person, a bug or a broken disk makes of them."""
+"""Hypothesis strategies for lines that resemble records: edited, buggy or damaged ones."""
 
 import json
 from collections.abc import Sequence

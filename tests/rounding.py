@@ -1,4 +1,4 @@
-"""How far apart two right implementations may lie: bounds from the number format and the lengths of sums, never from
+"""Tolerances between two correct implementations: bounds from the number format and the lengths of sums, never from
 what one machine printed. Where a test is about logic, `in_float64` leaves no room in which a fault could hide.
 """
 

@@ -1,4 +1,4 @@
-"""The library in a few calls."""
+"""The façade."""
 
 import subprocess
 import sys

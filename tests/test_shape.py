@@ -1,4 +1,4 @@
-"""Functions fit a screen, and a folder's files fit a glance."""
+"""Limits on the length of functions and the number of files per folder."""
 
 import ast
 from collections.abc import Iterator

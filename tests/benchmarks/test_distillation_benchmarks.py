@@ -1,4 +1,4 @@
-"""Each benchmark's code at tiny sizes, so that it cannot rot; what is measured there means nothing."""
+"""Every benchmark's code runs at tiny sizes; its figures have no meaning there."""
 
 import json
 from dataclasses import replace

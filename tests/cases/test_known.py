@@ -1,4 +1,4 @@
-"""What a recorded session says about the right answers of its turns."""
+"""Right answers from recorded sessions."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Scorers by name: what passes, what fails, and what cannot be scored."""
+"""Scorers by name: passes, failures, and cases that cannot be scored."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The suite `cases` beyond the contract of suites: which cases are asked, what decides, and frozen sets."""
+"""The suite `cases`: selection of cases, scoring, and frozen sets."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Secrets in addresses: refused in settings, and never in anything that is shown."""
+"""Secrets in URLs: rejected in settings, and never displayed."""
 
 import pytest
 

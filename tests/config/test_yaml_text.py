@@ -1,4 +1,4 @@
-"""The YAML that is read: version 1.2's core schema, each key once, bounded, and every refusal with its line."""
+"""The YAML reader: version 1.2's core schema, unique keys, limits, and errors with lines."""
 
 from itertools import pairwise
 from pathlib import Path

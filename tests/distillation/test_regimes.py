@@ -1,4 +1,4 @@
-"""Regimes: whose responses are learnt from, and what is minimised on them."""
+"""Regimes: the source of the responses, and the loss."""
 
 import pytest
 import torch

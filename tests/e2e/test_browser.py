@@ -1,4 +1,4 @@
-"""The web pages in a real browser, as a person uses them: a run started, watched, cancelled; runs compared; a report.
+"""The web pages in a real browser: a run is started, watched, cancelled; runs are compared; a report is opened.
 
 `OEL_SCREENSHOTS=docs/images` makes the documents' pictures again; `OEL_QUICKSTART` names a finished run whose report is
 opened besides the one made here.

@@ -1,4 +1,4 @@
-"""The real servers, worker and flows: every deployment, promotion, killed and cancelled flow runs, a clean end."""
+"""Real servers, workers and flows: every deployment, promotion, killed and cancelled flow runs, shutdown."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Cache entries are whole or absent."""
+"""Cache entries are complete or absent."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The move of a response is its last bracketed one."""
+"""Parsing of moves in the grid games."""
 
 import json
 from pathlib import Path

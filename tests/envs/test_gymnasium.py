@@ -1,4 +1,4 @@
-"""A Gymnasium environment is played through its adapter like any other."""
+"""The Gymnasium adapter."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""The lake: what its symbols do, and that nothing it says gives their meaning away."""
+"""The lake: effects of its symbols, and that no text reveals their meaning."""
 
 import random
 

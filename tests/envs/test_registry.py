@@ -1,4 +1,4 @@
-"""Names and options that cannot be used are refused before anything is made."""
+"""Invalid names and options are rejected before an environment is created."""
 
 import subprocess
 import sys

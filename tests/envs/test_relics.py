@@ -1,4 +1,4 @@
-"""The relics: what their letters do, and that the story told without TextWorld is the one that TextWorld tells."""
+"""The relics: effects of their letters, and that `Story` renders the same text as TextWorld."""
 
 import random
 import re

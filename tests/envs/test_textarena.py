@@ -1,4 +1,4 @@
-"""TextArena's games as they are, minus their rules."""
+"""TextArena's games without their rules."""
 
 import re
 from collections import deque

@@ -1,4 +1,4 @@
-"""TextWorld's own games, minus their objective."""
+"""TextWorld's games without their objective."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An environment of verifiers is played through its adapter as verifiers itself would roll it out."""
+"""The verifiers adapter against verifiers' own rollouts."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""Cross-game suites play another world than the run's."""
+"""Cross-game suites."""
 
 from typing import Any
 

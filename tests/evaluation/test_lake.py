@@ -1,4 +1,4 @@
-"""The lake suites tell a model that follows its prompt from one that learnt letters by heart."""
+"""The lake suites distinguish a model that follows its prompt from one that memorised letters."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Asking single questions: thinking is not scored, subsets nest, one bad prompt spoils only itself."""
+"""Question suites: thinking is not scored, subsets are nested, one invalid prompt fails alone."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future

@@ -1,4 +1,4 @@
-"""The suites of the tool world tell who follows what is in context from who learnt one tool by heart."""
+"""The tool suites distinguish a model that follows its prompt from one that memorised a tool."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The temporary API: it ends with whoever started it, and what happens when it does not come up."""
+"""The temporary API: ends with its parent, and errors at start-up."""
 
 import os
 import signal

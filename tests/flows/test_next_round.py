@@ -1,4 +1,4 @@
-"""The recurring round in one process: killed between its verdict and its end, and in a project that changes."""
+"""The recurring round in one process: kills between verdict and end, and changing projects."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A paused flow run goes on by the form, by `oel review` in another process, and by its timeout."""
+"""A paused flow run is resumed by the form, by `oel review` in another process, and by its timeout."""
 
 import time
 from collections.abc import Callable, Iterator

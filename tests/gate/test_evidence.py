@@ -1,4 +1,4 @@
-"""The e-process: what no stopping rule may break, and what it is worth."""
+"""The e-process: validity under any stopping rule, and power."""
 
 import math
 from random import Random

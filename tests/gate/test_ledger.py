@@ -1,4 +1,4 @@
-"""The error budget: what its levels add up to, and that no kill loses a trial or counts one twice."""
+"""The error budget: the sum of its levels, and that a kill neither loses a trial nor counts it twice."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""The gate's arithmetic: known cases, and what must hold for any outcomes."""
+"""The gate's arithmetic: known cases and properties."""
 
 from collections.abc import Sequence
 

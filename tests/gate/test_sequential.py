@@ -1,4 +1,4 @@
-"""The conditions of a sequential trial, and when it ends."""
+"""The conditions of a sequential trial, and its end."""
 
 import math
 from collections.abc import Sequence

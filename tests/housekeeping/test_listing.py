@@ -1,4 +1,4 @@
-"""The list of runs: what state each is in, and that files with two names count once."""
+"""The list of runs: states, and that hard links count once."""
 
 import os
 from pathlib import Path

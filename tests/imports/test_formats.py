@@ -1,4 +1,4 @@
-"""Every log format: its example log gives what its golden file says, and no line whatever ends in a traceback."""
+"""Every log format: golden files, and no input ends in a traceback."""
 
 import json
 from pathlib import Path

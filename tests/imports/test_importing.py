@@ -1,4 +1,4 @@
-"""Imports as a whole: nothing twice, nothing half-written, nothing private."""
+"""Imports: idempotent, atomic, and without private data."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Sessions out of calls that each repeat the conversation so far."""
+"""Sessions are reconstructed from calls that each repeat the conversation so far."""
 
 from collections.abc import Iterable
 

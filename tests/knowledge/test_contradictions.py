@@ -1,4 +1,4 @@
-"""Items that begin alike and go on differently."""
+"""Contradictions: items with the same subject and different statements."""
 
 import pytest
 from hypothesis import given

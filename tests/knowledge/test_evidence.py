@@ -1,4 +1,4 @@
-"""Items that quote what their episode does not have."""
+"""Evidence: items with quotations that their episode does not contain."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Reading episodes into knowledge: provenance, order, resuming, and what goes wrong."""
+"""Extraction: provenance, order, resuming, and errors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Choosing files by score and drawing among them."""
+"""Selection of knowledge files by score, and sampling among them."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Merging under a cap, and the pair of files: what a run trusts its knowledge for."""
+"""The knowledge store: merging under a cap, and the pair of files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What counts as a checkpoint folder, and what its digest covers."""
+"""Validation of checkpoint folders, and what their digest covers."""
 
 import json
 import shutil

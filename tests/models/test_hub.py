@@ -1,4 +1,4 @@
-"""The hub is asked once whether it answers, before a client that retries for a minute is."""
+"""The hub is checked once before a client that retries for a minute."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The choice of threads, what a run keeps of it, and what is said when it goes on otherwise."""
+"""The number of threads: choice, record in the run, and warning when a resumed run has another."""
 
 import os
 import subprocess

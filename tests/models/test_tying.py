@@ -1,4 +1,4 @@
-"""An adapter on weights that two modules share is refused wherever one could come from; all others merge exactly."""
+"""Adapters on tied weights are rejected at every entry point; all others merge exactly."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Policies are loaded once, and never from a checkpoint that has changed."""
+"""Policies are loaded once, and again if the checkpoint has changed."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Drawing tokens, against plain implementations and against what a distribution demands."""
+"""Token sampling against plain implementations and against expected frequencies."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The scripted policy keeps the same promises as a model."""
+"""The scripted policy satisfies the policy contract."""
 
 from oel_core.config.sampling import Sampling
 from oel_core.policies.base import Request

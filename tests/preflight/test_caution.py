@@ -1,4 +1,4 @@
-"""Settings that are known to come apart are named before a run starts, and only these."""
+"""Settings that are known to be unstable are named before a run starts, and only these."""
 
 import json
 from pathlib import Path

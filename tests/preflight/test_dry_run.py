@@ -1,4 +1,4 @@
-"""The dry run: what it finds out, what it misses, and that it never loads weights."""
+"""The dry run: estimates, missing requirements, and that it never loads weights."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sizes from configurations against real models, and the formulas of a run's needs against hand counts."""
+"""Sizes from configurations against real models, and estimates against hand counts."""
 
 import json
 import subprocess

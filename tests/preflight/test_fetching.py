@@ -1,4 +1,4 @@
-"""Fetched models: nothing unknown is opened, nothing half-made is left, and a made one is not made again."""
+"""Fetched models: digests are verified, partial folders are removed, and a finished model is reused."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""The JSON Schema of presets takes what the configuration takes, and refuses what it refuses."""
+"""The JSON Schema of presets accepts and rejects what the configuration does."""
 
 from typing import Any
 

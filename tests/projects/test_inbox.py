@@ -1,4 +1,4 @@
-"""The inbox: every episode once, nothing bad taken, nothing torn, and a round's share of it."""
+"""The inbox: every episode is used once, invalid and incomplete lines are left out, and shares are assigned."""
 
 import json
 from collections import Counter

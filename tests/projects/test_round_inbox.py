@@ -1,4 +1,4 @@
-"""An inbox over many triggers: what cannot be used is said once and kept, and never stands in a project's way."""
+"""An inbox over many triggers: unusable lines are reported once, kept, and never block a project."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A project's settings: known to it, changed by name alone, every change on record."""
+"""A project's settings: stored, changed by name only, with every change recorded."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Triggers and round starts: what begins a round, what goes on with one, what is too early."""
+"""Triggers and round starts: starting, resuming, and too little experience."""
 
 import time
 from pathlib import Path

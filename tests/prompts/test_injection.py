@@ -1,4 +1,4 @@
-"""Step-wise injection: which lines a step is given."""
+"""Step-wise injection: the lines selected for a step."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The student's and the teacher's prompts: what may differ between them, and what must not."""
+"""Student and teacher prompts: allowed differences."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The verdict in words on made cases: better, equal, worse, too little data, a loss out of distribution."""
+"""The verdict as text: better, equal, worse, too little data, a loss out of distribution."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Charts: round ticks, well-formed SVG, and nothing where there is nothing."""
+"""Charts: round ticks, well-formed SVG, empty without data."""
 
 import math
 from xml.etree import ElementTree

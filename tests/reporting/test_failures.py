@@ -1,4 +1,4 @@
-"""What ended a lost episode."""
+"""Kinds of lost episodes."""
 
 import pytest
 

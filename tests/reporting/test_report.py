@@ -1,4 +1,4 @@
-"""The report: everything is in it, nothing hostile is live in it, and it loads nothing."""
+"""The report: complete, with hostile text escaped, and self-contained."""
 
 import json
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""Playing: what is recorded, what the policy is shown, and how failures stay in their episode."""
+"""Playing: records, prompts, and failures that end only their own episode."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Playing with a policy that answers one by one: nobody waits, and the order of answers decides nothing."""
+"""Playing with a streaming policy: no waiting for others, and results independent of completion order."""
 
 import threading
 import time

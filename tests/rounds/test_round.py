@@ -1,4 +1,4 @@
-"""What a round starts from, whose knowledge it goes on from, and where its stages lie."""
+"""A round's start model, previous knowledge, and stage folders."""
 
 from pathlib import Path
 

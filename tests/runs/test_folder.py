@@ -1,4 +1,4 @@
-"""A run's folder: finished stages are skipped, killed ones go on, contradictions are named."""
+"""The run folder: finished stages are skipped, killed ones resume, changed settings are reported."""
 
 import contextlib
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Servers do not outlive who started them, however that one ends."""
+"""Servers end with their parent, however it ends."""
 
 import os
 import signal

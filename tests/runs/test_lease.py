@@ -1,4 +1,4 @@
-"""The lease: one holder, dead ones replaced at once, foreign ones watched, clocks not asked."""
+"""The lease: one holder, dead holders are replaced at once, remote ones are observed, clocks do not matter."""
 
 import multiprocessing
 import os

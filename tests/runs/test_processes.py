@@ -1,4 +1,4 @@
-"""Processes by more than their id, and ending whole groups."""
+"""Identification of processes, and termination of process groups."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The seed model's corpus: it teaches skills, and it must not teach what the deployment's symbols mean."""
+"""The seed model's corpus: skills, but not the meaning of the deployment's symbols."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""The relics' part of the corpus: skills without the deployment's meanings, in the lake's form, token by token."""
+"""The relics' part of the corpus: skills, without the deployment's meanings."""
 
 import itertools
 import random

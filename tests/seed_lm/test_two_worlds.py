@@ -1,4 +1,4 @@
-"""The shipped two-world model: it belongs to this code, and it has the skills that the loop needs among relics."""
+"""The embedded two-world model: matches this code, and has the skills for the relics."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The shipped model: it belongs to this code, and it has the skills that the loop needs."""
+"""The embedded model: matches this code, and has the skills that the loop needs."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The gate on what lies in a run folder: measurements that may be compared, and those that may not."""
+"""The gate on a run folder: comparable and incomparable evaluations."""
 
 from pathlib import Path
 

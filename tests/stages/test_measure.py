@@ -1,4 +1,4 @@
-"""Measuring a model outside a run: kept as it comes, gone on with, and never mixed with another measurement."""
+"""Evaluation outside a run: resumable, and never mixed with another evaluation."""
 
 from pathlib import Path
 from typing import Any

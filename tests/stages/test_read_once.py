@@ -1,4 +1,4 @@
-"""Items are screened and merged while they are extracted and never again; episodes are parsed once a stage."""
+"""Items are screened and merged once, during extraction; episodes are parsed once per stage."""
 
 from collections import Counter
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Review: what is shown, what a decision changes, and what the following stages and rounds read."""
+"""Review: the displayed items, the effect of a decision, and the inputs of later stages and rounds."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Scoring and choosing knowledge files: who is chosen, what distillation then draws, and that kills change nothing."""
+"""Selection: the selected files, their sampling in distillation, and resuming after kills."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Collection from a server that fails in the middle: what was finished stays, and going on plays only the rest."""
+"""Collection from a failing server: finished episodes are kept, and a resumed stage plays only the others."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Knowledge that was not extracted: raw episodes and another run's files; and what is refused."""
+"""Other knowledge sources: raw episodes and another run's files."""
 
 from pathlib import Path
 from typing import Any

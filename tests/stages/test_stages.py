@@ -1,4 +1,4 @@
-"""The stages with players that are rules: what each leaves on disk, and that kills change nothing."""
+"""The stages with scripted policies: outputs, and resuming after kills."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a world tells a player and the extractor: its own texts, or those of the preset."""
+"""Texts for player and extractor: the environment's, or the preset's."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The runs of a study with players that are rules: what is made once, and that kills repeat nothing."""
+"""The runs of a study with scripted policies: shared stages, and resuming after kills."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The shipped contracts pass what keeps them and name what breaks them."""
+"""The shipped contract checks accept valid components and name violations."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Rates, differences and intervals look the same on every page."""
+"""Formatting of rates, differences and intervals."""
 
 from oel_core.text.figures import interval, mean, percent, points, points_interval, rate_with_interval
 

@@ -1,4 +1,4 @@
-"""Untrusted text: what it can do to a terminal, to a Markdown page, to JSON and to a file. Nothing."""
+"""Untrusted text has no effect on a terminal, a Markdown page, JSON or a file."""
 
 import json
 import unicodedata

@@ -1,4 +1,4 @@
-"""Samples of a step: what is drawn, what is refused, and that a second run draws the same."""
+"""Samples of a step: random choices, validation, and reproducibility."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Two processes are one: same losses, same weights, same resume, errors handed on, nobody left behind."""
+"""Two processes equal one: losses, weights, resuming; errors are passed on and no process remains."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""How a step is divided among processes."""
+"""The division of a step among processes."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Attention by matrix products, a block of queries at a time."""
+"""Attention by matrix products over blocks of queries."""
 
 import pytest
 import torch

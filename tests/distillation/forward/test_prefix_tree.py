@@ -1,4 +1,4 @@
-"""Packed rows: every sequence is there, at its positions, and sees what it would see alone."""
+"""Packed rows: every sequence is present, at its positions, and attends to the same tokens as alone."""
 
 import numpy as np
 from hypothesis import given, settings

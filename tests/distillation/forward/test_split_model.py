@@ -1,4 +1,4 @@
-"""Models that cannot be cut between decoder and vocabulary are refused by name."""
+"""Models without a separate decoder and output projection are rejected."""
 
 import pytest
 from torch import nn

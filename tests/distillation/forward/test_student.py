@@ -1,4 +1,4 @@
-"""Micro-batches: what counts towards their tokens, and that they are filled up to the budget."""
+"""Micro-batches: which tokens count, and that batches are filled up to the budget."""
 
 from itertools import pairwise
 

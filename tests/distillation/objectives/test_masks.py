@@ -1,4 +1,4 @@
-"""Masks: what is left out of the loss, and steps of which nothing is left."""
+"""Loss masks, and fully masked steps."""
 
 from dataclasses import replace
 

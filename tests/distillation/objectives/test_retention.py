@@ -1,4 +1,4 @@
-"""Retention terms: exact against the obvious computation, with the effect that each exists for, and resumable."""
+"""Retention terms: exact against the plain computation, effective, and resumable."""
 
 import json
 import math

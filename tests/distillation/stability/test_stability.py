@@ -1,4 +1,4 @@
-"""A distillation that leaves its bounds: which signals tell, that it stops in time, and that going back is exact."""
+"""Stability bounds: which metrics leave them, early stopping, and exact rollback."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Teachers that move: what they are after each step, that nothing old is read, and that they resume."""
+"""Moving teachers: weights after each step, no stale cache, and resuming."""
 
 import logging
 

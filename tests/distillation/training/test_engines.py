@@ -1,4 +1,4 @@
-"""Rollouts by an engine, with one that answers from nothing but the files that it is handed."""
+"""Rollouts by an engine, with a fake one that only reads the weight files."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a step says about itself and about the knowledge files that were drawn in it."""
+"""Step records, and statistics by knowledge file."""
 
 from oel_core.distillation.training.step_records import ReplicaKl, StepRecord, kl_by_replica
 from tests.builders import step_record

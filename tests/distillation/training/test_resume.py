@@ -1,4 +1,4 @@
-"""Checkpoint folders: published whole, pruned, and damage is named."""
+"""Training checkpoints: atomic, pruned, and validated when loaded."""
 
 import pytest
 import torch

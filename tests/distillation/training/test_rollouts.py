@@ -1,4 +1,4 @@
-"""Responses to a step's prompts: what one batch read is not read again by the next."""
+"""Rollouts of a step: KV caches are reused between batches."""
 
 import random
 

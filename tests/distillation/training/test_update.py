@@ -1,4 +1,4 @@
-"""The update against the obvious implementation, for every layout, and what it refuses."""
+"""The update against the plain implementation, for every layout, and its errors."""
 
 import pytest
 import torch

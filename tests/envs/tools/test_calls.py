@@ -1,4 +1,4 @@
-"""Calls: the right one of any tool passes however it is written, a near miss does not, and no text raises."""
+"""Calls: the right one passes in any notation, near misses fail, and no text raises."""
 
 import json
 import random

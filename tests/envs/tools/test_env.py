@@ -1,4 +1,4 @@
-"""An episode of the tool world: what is told when, and what comes only after something else was done right."""
+"""Episodes of the tool world: feedback, and the order of requests."""
 
 import json
 from collections import Counter

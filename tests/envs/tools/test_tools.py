@@ -1,4 +1,4 @@
-"""The draw of tools: stable, different, and hidden from what players read."""
+"""Generated tools: stable, different, and hidden from players."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Untrusted code gives values or an error, and reaches nothing else."""
+"""Untrusted code returns values or an error, and has no access to anything else."""
 
 from pathlib import Path
 

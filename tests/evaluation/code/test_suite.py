@@ -1,4 +1,4 @@
-"""The suite of small functions: right answers pass, wrong ones say what they gave."""
+"""The suite of small functions: right answers pass, wrong ones report their values."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The `oel` command: exit codes, messages, and how little it takes to start."""
+"""The `oel` command: exit codes, messages, and start-up imports."""
 
 import errno
 import json

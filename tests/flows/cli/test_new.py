@@ -1,4 +1,4 @@
-"""What `oel new` writes works as it is: the environment keeps the contract and is played, the preset loads."""
+"""Files of `oel new` work unchanged: the environment satisfies the contract and is played, the preset loads."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Pages for Prefect and MLflow with hostile texts in every place: shown, and no structure of the page."""
+"""Pages for Prefect and MLflow with hostile texts in every field: displayed as text."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A suite's report as a person reads it."""
+"""The report of a suite as text."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Progress in a flow run's log: enough to watch, not so much that it buries."""
+"""Progress lines in a flow run's log."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Tables and knowledge diffs as text."""
+"""Tables and knowledge diffs as Markdown."""
 
 from flows.pages.round import diff_markdown, table
 from oel_core.knowledge.store import KnowledgeDiff

@@ -1,4 +1,4 @@
-"""A server that is away is waited for; any other failure is one."""
+"""Outages of the Prefect server are waited for; other errors are raised."""
 
 import httpx
 import pytest

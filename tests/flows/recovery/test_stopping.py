@@ -1,4 +1,4 @@
-"""SIGTERM is noticed at once, though others set handlers and the main thread is busy."""
+"""SIGTERM is handled at once, also with other handlers and a busy main thread."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Detached services without any real server: started, found dead, restarted, ended with everything they started."""
+"""Detached services, without real servers: start, crash detection, restart, termination of process groups."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""How the servers are called: on loopback, on free ports, data under one root, no password in sight."""
+"""The servers' command lines: loopback, free ports, data under one root, no passwords."""
 
 import socket
 from collections.abc import Iterator

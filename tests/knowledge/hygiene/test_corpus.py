@@ -1,4 +1,4 @@
-"""The corpus of attacks: every one is flagged for its reason, and nothing harmless is.
+"""The corpus of attacks: each is flagged for its reason, and no harmless text is.
 
 `{-}` in a vector stands for nothing: it keeps scanners of repositories from taking made-up keys for real ones.
 """

@@ -1,4 +1,4 @@
-"""Control tokens of chat templates are found in items, however veiled, and can be made harmless for a server."""
+"""Control tokens of chat templates are detected in items, also obfuscated, and can be defused."""
 
 import pytest
 

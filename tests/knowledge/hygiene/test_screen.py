@@ -1,4 +1,4 @@
-"""What becomes of flagged items, near-duplicates, and whole stages with hygiene on."""
+"""Flagged items, near-duplicates, and stages with hygiene enabled."""
 
 import string
 

@@ -1,4 +1,4 @@
-"""The decode loop against transformers' own `generate`, and against itself in other batches."""
+"""The decode loop against transformers' `generate`, and across batch compositions."""
 
 import itertools
 import random

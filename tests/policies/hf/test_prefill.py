@@ -1,4 +1,4 @@
-"""Prompts read from cached prefixes against prompts read from their first token on."""
+"""Prefill from cached prefixes against prefill of whole prompts."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence

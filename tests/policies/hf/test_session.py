@@ -1,4 +1,4 @@
-"""Episodes whose turns share keys and values: the same bytes after a kill, whatever the policy held before it."""
+"""Sessions with a shared KV cache: the same bytes after a kill, whatever was cached before."""
 
 import json
 from collections.abc import Iterator

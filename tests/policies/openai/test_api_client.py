@@ -1,4 +1,4 @@
-"""Waiting well: Retry-After, back-off, and the pace of departures."""
+"""Waiting: Retry-After, back-off, and the rate limit."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The server that a run starts itself, with a stand-in for `vllm serve`; the real one is in `test_vllm_real`."""
+"""The managed server, with a fake `vllm serve`; the real one is in `test_vllm_real`."""
 
 import sys
 from pathlib import Path

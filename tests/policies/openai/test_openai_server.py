@@ -1,4 +1,4 @@
-"""The policy behind a server: exact records where the server can, and one clear end for every fault."""
+"""The policy for OpenAI-compatible servers: exact records where supported, and one error for every fault."""
 
 import time
 from collections.abc import Iterator

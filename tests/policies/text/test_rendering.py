@@ -1,4 +1,4 @@
-"""What becomes of a conversation in templates that cut, refuse or leave out a part of it."""
+"""Conversations in templates that truncate, reject or omit a part."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Control tokens in a message's text never become structure, and other texts have the ids they always had."""
+"""Control tokens in a message's text are encoded as text; the ids of other texts are unchanged."""
 
 import os
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Thinking is told from the answer by token ids, so that an answer may quote its markers."""
+"""Thinking is separated from the answer by token ids, so that an answer may quote its markers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tools, calls and results in chat templates: natively where a template knows them, as plain text elsewhere."""
+"""Tools, calls and results in chat templates: natively where supported, as plain text elsewhere."""
 
 import json
 

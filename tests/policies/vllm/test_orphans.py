@@ -1,4 +1,4 @@
-"""What a killed process leaves behind is ended; what ends in order, and services, are left alone."""
+"""Orphaned workers are terminated; processes that end normally, and services, are not."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What can be said of the vLLM policy without vLLM; with it: `test_vllm_real`."""
+"""The vLLM policy without vLLM; with it: `test_vllm_real`."""
 
 from collections.abc import Iterator
 from pathlib import Path

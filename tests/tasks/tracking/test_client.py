@@ -1,4 +1,4 @@
-"""Tracking in a real MLflow database: the same runs again after a kill, nothing twice, failures marked."""
+"""Tracking in a real MLflow database: runs are found again after a kill, no duplicates, failures are marked."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Texts of users, models and servers in a real tracking database: as they are, but with nothing hidden in them."""
+"""Untrusted texts in a real tracking database: unchanged except for hidden characters."""
 
 import contextlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The champion in a real MLflow registry: promoted, rolled back, and whole after a kill between any two writes."""
+"""The champion in a real MLflow registry: promotion, rollback, and consistency after a kill between any two writes."""
 
 import multiprocessing
 import os

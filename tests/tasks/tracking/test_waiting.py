@@ -1,4 +1,4 @@
-"""A database that is away is waited for; any other failure is one, and nothing is made twice."""
+"""Retries while the tracking database is unavailable: only then, and without duplicates."""
 
 import pytest
 from mlflow.exceptions import MlflowException
