@@ -37,7 +37,7 @@ def use_local_services(root: Path, *, verbose: bool) -> None:
     errors.
 
     Raises:
-        ConfigError: this root is tracked in PostgreSQL, and nobody says where; or as `require_root`.
+        ConfigError: this root is tracked in PostgreSQL, and its address is not known; or as `require_root`.
     """
     require_root(root)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")

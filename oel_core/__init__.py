@@ -8,7 +8,7 @@
     checkpoint = oel.distill("quickstart", more, [knowledge], "out")
     print(oel.evaluate("quickstart").pass_rate, oel.evaluate("quickstart", policy=checkpoint).pass_rate)
 
-Paper: Ye et al., "Online Experiential Learning for Language Models", arXiv 2603.16856. Nothing in here knows of
+Paper: Ye et al., "Online Experiential Learning for Language Models", arXiv 2603.16856. Nothing in here imports
 Prefect or MLflow; `tasks` and `flows` build on it, never the other way round.
 
 Importing this package makes the threads of OpenMP sleep while they wait, before torch loads it: beside other work,

@@ -65,7 +65,7 @@ class IdSource(StrEnum):
     """Source of a turn's token ids."""
 
     SAMPLED = "sampled"
-    """They are what the model read and drew."""
+    """The ids that the model read and sampled."""
     RETOKENISED = "retokenised"
     """A server gave text only; the ids are a local tokenizer's reading of it, without the end token."""
 

@@ -55,7 +55,7 @@ def review_lines(entry: ReviewItem) -> list[str]:
 
 
 def contradiction_lines(found: ReviewList) -> list[str]:
-    """A sentence for each group of items that begin alike and go on differently."""
+    """A sentence for each group of items with the same subject and different statements."""
     return [
         f"Items {', '.join(map(str, group))} say different things about the same: they may contradict each other."
         for group in found.contradictions

@@ -13,7 +13,7 @@ def require_loopback(host: str, *, expose: bool) -> None:
     if expose or is_loopback(host):
         return
     raise ConfigError(
-        f"--host {host} can be reached from other machines, and the servers ask nobody who they are: anyone who "
+        f"--host {host} can be reached from other machines, and the servers have no authentication: anyone who "
         "reaches them can run flows here. Use 127.0.0.1 and an SSH tunnel, or say --expose to do it all the same"
     )
 

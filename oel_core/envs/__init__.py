@@ -130,7 +130,7 @@ def describe_envs() -> list[EnvInfo]:
 def _own_task(name: str) -> str:
     task = getattr(_load(name), "extraction_task", None)
     if not isinstance(task, str) or not task.strip():
-        raise ConfigError(f"environment '{name}': its class has no text extraction_task, which the extractor is told")
+        raise ConfigError(f"environment '{name}': its class has no text extraction_task, which the extractor needs")
     return task
 
 

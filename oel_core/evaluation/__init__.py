@@ -20,7 +20,7 @@ from oel_core.text.nearest import nearest
 __all__ = ["Suite", "check_suites", "make_suite", "model_settings", "suite_names"]
 
 FACTORY = "suite"
-"""The option that says which suite a label of one's own stands for."""
+"""The option that names the suite of a user-defined label."""
 
 
 def suite_names() -> list[str]:

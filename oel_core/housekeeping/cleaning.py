@@ -89,7 +89,7 @@ def remove_run(run: RunFolder) -> None:
                 path.unlink()
     for name in locks:
         (run.path / name).unlink(missing_ok=True)
-    with suppress(OSError):  # somebody else has begun a run of that name meanwhile
+    with suppress(OSError):  # another process has created a run of that name meanwhile
         run.path.rmdir()
 
 

@@ -91,5 +91,5 @@ def _files(path: Path) -> Iterator[tuple[tuple[int, int], int, float]]:
                 info = os.lstat(os.path.join(folder, name))
             except FileNotFoundError:
                 continue
-            shown = not name.startswith(".")  # locks change whenever somebody looks
+            shown = not name.startswith(".")  # locks change with every command
             yield (info.st_dev, info.st_ino), info.st_size, info.st_mtime if shown else 0.0

@@ -1,4 +1,4 @@
-"""Items that begin alike and go on differently: "'X' is done with: a" beside "'X' is done with: b"."""
+"""Items with the same subject and different statements: "'X' is done with: a" beside "'X' is done with: b"."""
 
 from collections.abc import Sequence
 

@@ -80,7 +80,7 @@ def extract_replicas(
 
     Args:
         trajectories: replica → its episodes, in the order they are read.
-        task: what the extractor is told about the world (`oel_core.envs.extraction_task`).
+        task: the extractor's task (`oel_core.envs.extraction_task`).
         examples: demonstrations that every prompt begins with (`oel_core.envs.extraction_examples`).
         shape: regular expression that answers are kept within (`oel_core.envs.answer_shape`); None: any text.
         previous: replica → knowledge to start from; a replica that is not there starts from nothing.

@@ -106,7 +106,7 @@ def set_run_threads(run: Path, model: ModelConfig) -> list[str]:
     if changed:
         logging.getLogger(__name__).warning(
             "%s is resumed with other arithmetic than it began with (%s): finished stages are reused, but bytes and "
-            "losses from here on may differ from an uninterrupted run's. To go on alike: %s",
+            "losses from here on may differ from an uninterrupted run's. To resume with the same arithmetic: %s",
             run,
             ", ".join(changed),
             _advice(before, now),
@@ -115,11 +115,11 @@ def set_run_threads(run: Path, model: ModelConfig) -> list[str]:
 
 
 def _advice(before: Arithmetic, now: Arithmetic) -> str:
-    told = []
+    changes = []
     if before.threads != now.threads:
-        told.append(f"{VARIABLE}={before.threads}, or unset it and set model.threads={before.threads}")
+        changes.append(f"{VARIABLE}={before.threads}, or unset it and set model.threads={before.threads}")
     if before.capability != now.capability:
-        told.append(f"ATEN_CPU_CAPABILITY={before.capability.lower()}, where the processor has it")
+        changes.append(f"ATEN_CPU_CAPABILITY={before.capability.lower()}, where the processor has it")
     if before.torch != now.torch:
-        told.append(f"torch {before.torch}")
-    return "; ".join(told)
+        changes.append(f"torch {before.torch}")
+    return "; ".join(changes)

@@ -60,7 +60,7 @@ class InFlightPolicy(ABC):
     def __init__(self, name: str, chat: Chat, loop: BackgroundLoop, batch_size: int) -> None:
         self.name, self.batch_size, self.closed = name, batch_size, False
         self.failure: PolicyError | None = None
-        """Why it was closed, if it closed itself: whoever asks next, maybe before that answer is read, is told too."""
+        """Why it closed itself, if it did; later requests fail with this reason too."""
         self.chat, self._loop = chat, loop
 
     @property

@@ -42,7 +42,7 @@ def invert(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """
     cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1]
-    # rounding may lift uniform * total to total, which lies outside every entry
+    # rounding may lift uniform * total to total, which is outside every entry
     target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0].clamp(max=weights.shape[-1] - 1)
 

@@ -66,7 +66,7 @@ class ReviewList:
     gone: tuple[tuple[int, ExperienceItem], ...]
     """(replica, item) of items that the previous round had and this one lacks."""
     contradictions: tuple[tuple[int, ...], ...]
-    """Numbers of items, of any replica, that begin alike and go on differently."""
+    """Numbers of items, of any replica, with the same subject and different statements."""
 
 
 def review_list(round: Round) -> ReviewList:

@@ -130,7 +130,7 @@ def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, requir
     number = last_begun(run) + 1
     if number > MOST_ROUNDS:
         raise ConfigError(
-            f"{run.path} has {MOST_ROUNDS} rounds, and there are no seeds for more: go on under a new name with "
+            f"{run.path} has {MOST_ROUNDS} rounds, and there are no seeds for more: continue under a new name with "
             "model.path set to the champion's checkpoint"
         )
     start = RoundStart(parent=champion, knowledge=_knowledge(config, run, number, champion), trigger=trigger)

@@ -32,7 +32,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except ArtifactError:
-        raise  # told by what was called within
+        raise  # already explained by the inner call
     except Exception as error:
         if not is_full(error):
             raise

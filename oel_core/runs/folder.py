@@ -232,7 +232,7 @@ def open_run(root: Path, name: str) -> RunFolder:
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)  # somebody else may open the same run at this moment
+        probe.unlink(missing_ok=True)  # another process may open the same run at this moment
     except OSError as error:
         raise ConfigError(f"cannot write {run.path} ({error.strerror}): choose another --root") from error
     return run

@@ -1,8 +1,8 @@
-"""The embedded model: a model organism for the learning loop, small enough to ship, to train and to watch.
+"""The embedded model: a model organism for the learning loop, small enough to ship, to train and to inspect.
 
-It has the real Qwen3 architecture and three skills: act on knowledge in the prompt, act without knowledge (it has to
-guess), and write an experience item from an episode. What symbols mean is drawn anew in every training episode, so
-its weights cannot know what a deployment's symbols mean; it has to learn that from experience, as the loop teaches.
+It has the real Qwen3 architecture and three skills: act on knowledge in the prompt, act without knowledge (by
+guessing), and write an experience item from an episode. The meaning of symbols is sampled anew in every training
+episode, so its weights cannot contain a deployment's meanings; it has to learn them from experience.
 """
 
 from pathlib import Path

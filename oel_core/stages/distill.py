@@ -37,7 +37,7 @@ def distill(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     Raises:
         ArtifactError: prompts or knowledge are missing, corrupt or over the cap, or made with other settings.
         ExtractionError: a knowledge file is empty and `knowledge.allow_empty` is not set.
-        DistillationError: training cannot start or cannot go on.
+        DistillationError: training cannot start or continue.
     """
     inputs = {
         "policy": round.start_digest(),

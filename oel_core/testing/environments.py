@@ -95,7 +95,7 @@ def _instructions_and_task_are_texts(
     for name, text in texts.items():
         assert isinstance(text, str), f"{name} is {text!r}, not a text of the class"
         assert text.strip() == text, f"{name} begins or ends with white space"
-    assert texts["extraction_task"], "extraction_task is empty: the extractor is told nothing about the world"
+    assert texts["extraction_task"], "extraction_task is empty: the extractor has no task"
     assert environment.instructions == other.instructions, f"seeds {seeds} have different instructions"
 
 

@@ -1,4 +1,4 @@
-"""A whole small environment: the file that `oel new env` starts an environment of one's own from."""
+"""A complete small environment: the template of `oel new env`."""
 
 import random
 import re
@@ -24,7 +24,7 @@ class SkeletonEnv:
     Options = SkeletonOptions
     # The beginning of every prompt: what is asked for and how an action is written. The same for every seed.
     instructions = HIDDEN_RULES
-    # What the extractor is told about this kind of world, and what is worth knowing there.
+    # The task of the extractor: what this kind of environment is, and what is worth learning about it.
     extraction_task = LEARN_RULES
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:

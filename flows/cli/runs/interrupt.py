@@ -22,7 +22,7 @@ def leaving_at_once(run: RunFolder, exit_code: int) -> Iterator[None]:
     """Exits with `exit_code` on SIGINT or SIGTERM within the block."""
 
     def leave(number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
-        err.print("\nInterrupted. Run the same command again to go on.", style="red")
+        err.print("\nInterrupted. Run the same command again to resume.", style="red")
         run_within_timeout(lambda: mark_run_killed(run), lambda: mark_run_cancelled(run))
         from flows.local import kill_temporary_server
 

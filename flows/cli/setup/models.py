@@ -44,5 +44,5 @@ def fetch(
     if as_json:
         print_json([{"model": name, "folder": str(folder)}])
         return
-    out.print(f"{name} lies in {folder}", highlight=False, soft_wrap=True)
+    out.print(f"{name} is in {folder}", highlight=False, soft_wrap=True)
     out.print(f"Use it as model.path={name}, or run the preset {MODELS[name].preset}", highlight=False, soft_wrap=True)

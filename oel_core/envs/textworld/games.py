@@ -193,7 +193,7 @@ class TreasureHunter(TextWorldGame):
 
 
 class Cooking(TextWorldGame):
-    """TextWorld's cooking game: its recipe lies somewhere in its world."""
+    """TextWorld's cooking game: its recipe is somewhere in its world."""
 
     Options = CookingOptions
 

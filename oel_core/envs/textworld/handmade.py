@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 Fact = tuple[int, int | None]
-"""(thing, room): the thing lies in that room; (thing, None): the player carries it. Both count from 0."""
+"""(thing, room): the thing is in that room; (thing, None): the player carries it. Both count from 0."""
 
 
 @dataclass(frozen=True)

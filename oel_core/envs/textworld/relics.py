@@ -1,7 +1,7 @@
 """The relics: a small TextWorld family in which one has to find out what may be taken, and in which order.
 
 Four rooms in a ring, and relics that lie about in them, each named by a letter. Some are cursed and lose the game when
-taken; one is the key; one is the treasure, which wins for whoever carries the key and loses without it. What a letter
+taken; one is the key; one is the treasure, which wins with the key and loses without it. What a letter
 means is never said; the player reads what TextWorld says about rooms and things, and at the end what happened.
 
 This module draws the worlds and renders them as TextWorld does, without TextWorld: `Story` gives the observations of

@@ -223,7 +223,7 @@ def _messages(name: str, context: str) -> tuple[Message, ...]:
     chat = json.loads(context)
     if chat["open"] or chat["messages"][-1]["role"] != "user":
         raise ConfigError(
-            f"lm-eval task {name} begins the answer itself (gen_prefix): chat policies cannot go on from it"
+            f"lm-eval task {name} begins the answer itself (gen_prefix): chat policies cannot continue it"
         )
     return tuple(Message(role=message["role"], content=message["content"]) for message in chat["messages"])
 

@@ -72,7 +72,7 @@ def private_data(text: str) -> Iterator[Found]:
             yield Found(Check.SECRET, "a token that looks random", match.start(), match.end())
 
 
-def blotted(text: str, found: Iterator[Found] | list[Found]) -> str:
+def redacted(text: str, found: Iterator[Found] | list[Found]) -> str:
     """The text with secrets and personal data replaced by their kind."""
     places = sorted((place for place in found if place.check is not Check.LINK), key=lambda place: place.start)
     parts, at = [], 0

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from oel_core.config.knowledge import Check, HygieneConfig
 from oel_core.knowledge.hygiene.instructions import instruction_reasons
-from oel_core.knowledge.hygiene.private import blotted, private_data
+from oel_core.knowledge.hygiene.private import private_data, redacted
 from oel_core.knowledge.hygiene.records import Flag, FlaggedItem
 from oel_core.knowledge.hygiene.shape import foreign_script, hidden_text, near_duplicate, repetitive, too_long
 from oel_core.knowledge.hygiene.text import without_marker
@@ -84,7 +84,7 @@ def _flagged(
 ) -> FlaggedItem:
     return FlaggedItem(
         replica=replica,
-        text=blotted(line, private_data(line)),
+        text=redacted(line, private_data(line)),
         flags=flags,
         dropped=config.policy == "drop",
         sources=item.sources,

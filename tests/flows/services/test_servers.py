@@ -44,7 +44,7 @@ def test_the_command_refuses_them_before_anything_starts(
 ) -> None:
     monkeypatch.delenv("OEL_POSTGRES", raising=False)
     assert call(["up", "--root", str(tmp_path / "root"), "--host", "0.0.0.0"]) == 2
-    assert "ask nobody who they are" in capfd.readouterr().err
+    assert "no authentication" in capfd.readouterr().err
     assert not (tmp_path / "root").exists()
 
 

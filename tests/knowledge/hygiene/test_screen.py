@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from oel_core.config.knowledge import Check, HygieneConfig
 from oel_core.knowledge.hygiene import inspect, screen
-from oel_core.knowledge.hygiene.private import blotted, iban, looks_random, luhn, private_data
+from oel_core.knowledge.hygiene.private import iban, looks_random, luhn, private_data, redacted
 from oel_core.knowledge.hygiene.shape import near_duplicate, repetitive
 from oel_core.knowledge.store import empty, merge
 from oel_core.prompts.extraction import get_format
@@ -88,7 +88,7 @@ def test_free_text_loses_its_bad_lines_only_unless_only_the_whole_is_bad() -> No
     assert flagged[0].text == split
 
 
-def test_what_is_kept_of_a_secret_is_blotted_out() -> None:
+def test_what_is_kept_of_a_secret_is_redacted() -> None:
     secret = "AKIA" + "IOSFODNN7EXAMPLE"
     _, flagged = screen([item(f"{MARK} use {secret} or jane@example.com")], [], DROP, 0)
     assert flagged[0].text == f"{MARK} use [an AWS key id] or [an e-mail address]"
@@ -106,7 +106,7 @@ def test_any_text_can_be_inspected_and_blotting_is_stable(text: str) -> None:
     inspect(text, DROP)
     found = list(private_data(text))
     assert all(0 <= place.start < place.end <= len(text) for place in found)
-    assert blotted(text, []) == text
+    assert redacted(text, []) == text
 
 
 @given(st.lists(st.integers(0, 9), min_size=12, max_size=18))
