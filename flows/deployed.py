@@ -23,7 +23,16 @@ from flows.links import report_place
 from flows.next_round import next_round
 from flows.pages.outcome import outcome_details, outcome_line, outcome_state
 from flows.pages.round import outcome_key, outcome_markdown
-from flows.parameters import Preset, WhenBusy, asked_of, lease_timeout_s, resolve, resolve_for, run_root, trigger_id
+from flows.parameters import (
+    Preset,
+    WhenBusy,
+    lease_timeout_s,
+    requested_settings,
+    resolve,
+    resolve_for,
+    run_root,
+    trigger_id,
+)
 from flows.recovery.outages import through_outages
 from flows.recovery.stopping import under_worker
 from oel_core.projects.triggers import Trigger, finished_trigger
@@ -77,11 +86,13 @@ def deployed_next_round(
         when_busy: If another round of the project is running: refuse, or queue until it has finished.
         trigger: Id of this request; the same id again gives the same outcome. Empty: the flow run's own.
     """
-    asked, root = asked_of(preset, preset_file, overrides), run_root()
+    requested, root = requested_settings(preset, preset_file, overrides), run_root()
     run = RunFolder(root / project)
     with under_worker(root, project):
         id, wait_s = trigger_id(trigger), lease_timeout_s(when_busy)
-        found = through_outages(lambda: _came_of(run, id, lambda: next_round(asked, project, id, root, wait_s=wait_s)))
+        found = through_outages(
+            lambda: _outcome_of(run, id, lambda: next_round(requested, project, id, root, wait_s=wait_s))
+        )
         page = through_outages(lambda: outcome_markdown(run, found, report_place(run, load_settings())))
         line = escaped(outcome_line(found))
         through_outages(lambda: create_markdown_artifact(page, key=outcome_key(run), description=line))
@@ -106,7 +117,7 @@ def _set(state: State[None]) -> None:
         client.set_flow_run_state(UUID(str(flow_run.id)), state, force=True)
 
 
-def _came_of(run: RunFolder, id: str, work: Callable[[], Trigger]) -> Trigger:
+def _outcome_of(run: RunFolder, id: str, work: Callable[[], Trigger]) -> Trigger:
     """The result of the work; if it raised and its round has ended because of that, the round's outcome."""
     try:
         return work()

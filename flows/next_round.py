@@ -33,7 +33,7 @@ from oel_core.preflight.check import check
 from oel_core.projects.admission import Admission
 from oel_core.projects.round_failure import happened_before
 from oel_core.projects.round_inbox import set_aside
-from oel_core.projects.settings import Asked, asked_config, change_of, keep_config
+from oel_core.projects.settings import RequestedSettings, change_of, keep_config, requested_config
 from oel_core.projects.triggers import Outcome, Trigger, begin, end, finished_trigger, join, open_round, undecided
 from oel_core.reporting import REPORT_FILE
 from oel_core.rounds.round import Round
@@ -48,7 +48,7 @@ from tasks.tracking.settings import TrackingSettings, load_settings
 
 
 def next_round(
-    asked: Asked,
+    requested: RequestedSettings,
     name: str,
     trigger: str,
     root: Path = Path("runs"),
@@ -57,11 +57,11 @@ def next_round(
 ) -> Trigger:
     """Runs the project's next round, or resumes the open one, and returns the trigger with its outcome.
 
-    The settings are the project's, updated by `asked`; the update is stored in the project.
+    The settings are the project's, updated by `requested`; the update is stored in the project.
     `wait_s`: timeout for acquiring the project's lease, seconds.
     """
     settings = tracking or load_settings()
-    state: State[Any] = next_round_flow(asked, name, trigger, root, settings, wait_s, return_state=True)
+    state: State[Any] = next_round_flow(requested, name, trigger, root, settings, wait_s, return_state=True)
     found: Trigger | BaseException = state.result(raise_on_failure=False)
     if isinstance(found, BaseException):
         raise found
@@ -70,17 +70,17 @@ def next_round(
 
 @flow(name="next-round", flow_run_name="{name} next round")
 def next_round_flow(
-    asked: Asked, name: str, trigger: str, root: Path, settings: TrackingSettings, wait_s: float
+    requested: RequestedSettings, name: str, trigger: str, root: Path, settings: TrackingSettings, wait_s: float
 ) -> State[Trigger]:
     """See `next_round`; the final state's name and type depend on the outcome."""
-    found = _next_round(asked, name, trigger, root, settings, wait_s)
+    found = _next_round(requested, name, trigger, root, settings, wait_s)
     return outcome_state(found, data=found)
 
 
 def _next_round(
-    asked: Asked, name: str, trigger: str, root: Path, settings: TrackingSettings, wait_s: float
+    requested: RequestedSettings, name: str, trigger: str, root: Path, settings: TrackingSettings, wait_s: float
 ) -> Trigger:
-    check(asked_config(RunFolder(root / name), asked))
+    check(requested_config(RunFolder(root / name), requested))
     run = open_run(root, name)
     with run.leased(f"next-round, trigger {trigger}", wait_s=wait_s):
         take_over(run, str(flow_run.id))
@@ -90,8 +90,8 @@ def _next_round(
             if _lacks_report(run, over):
                 report(run, settings)
             return over
-        config = asked_config(run, asked)
-        change = change_of(run, config, asked, trigger)
+        config = requested_config(run, requested)
+        change = change_of(run, config, requested, trigger)
         current = open_round(run)
         if current is None:
             if change is not None:
@@ -131,7 +131,7 @@ def _finish(round: Round, trigger: str, settings: TrackingSettings) -> Trigger:
     except Exception as error:
         if _ends_round(round, error):
             aside = set_aside(round, str(error))
-            _end(round, trigger, "failed", "\n".join([_what(error), *aside]), settings)
+            _end(round, trigger, "failed", "\n".join([_message(error), *aside]), settings)
         raise
     create_markdown_artifact(
         gate_markdown(run, verdict, detail),
@@ -161,7 +161,7 @@ def _ends_round(round: Round, error: Exception) -> bool:
     return happened_before(round, error)
 
 
-def _what(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """The error message, with the type for errors of other packages."""
     return str(error) if isinstance(error, OelError) else f"{type(error).__name__}: {error}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect.runtime import flow_run
 
 from oel_core.config.run import OelConfig, load_config, preset_names
-from oel_core.projects.settings import Asked, asked_config
+from oel_core.projects.settings import RequestedSettings, requested_config
 from oel_core.runs.folder import RunFolder, require_run_name
 
 Preset = Enum("Preset", {name: name for name in preset_names()}, type=str)  # type: ignore[misc]
@@ -31,9 +31,11 @@ def resolve(preset: Enum, preset_file: str | None, overrides: Sequence[str]) -> 
     return load_config(preset_file or str(preset.value), overrides)
 
 
-def asked_of(preset: Enum | None, preset_file: str | None, overrides: Sequence[str]) -> Asked:
+def requested_settings(preset: Enum | None, preset_file: str | None, overrides: Sequence[str]) -> RequestedSettings:
     """The settings requested in a project's form; a file takes precedence over a preset."""
-    return Asked(preset=preset_file or (str(preset.value) if preset is not None else None), overrides=tuple(overrides))
+    return RequestedSettings(
+        preset=preset_file or (str(preset.value) if preset is not None else None), overrides=tuple(overrides)
+    )
 
 
 def resolve_for(
@@ -41,7 +43,7 @@ def resolve_for(
 ) -> OelConfig:
     """The project's configuration with the form's changes, which are not stored in the project."""
     require_run_name(project)
-    return asked_config(RunFolder(root / project), asked_of(preset, preset_file, overrides))
+    return requested_config(RunFolder(root / project), requested_settings(preset, preset_file, overrides))
 
 
 def run_root() -> Path:

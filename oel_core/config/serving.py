@@ -1,6 +1,6 @@
 """Settings of the policy backends, a section for each except plain transformers, and of `oel serve`.
 
-Results depend on `model.backend`, the checkpoint, and the fields in `DECIDING`; the other fields affect speed and
+Results depend on `model.backend`, the checkpoint, and the fields in `RESULT_FIELDS`; the other fields affect speed and
 location only, so a run can be resumed after changing them.
 """
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from oel_core.config.section import Count, CountOrZero, Section, Share, Text
 from oel_core.config.urls import check_base_url
 
-DECIDING = ("model.openai.model", "model.openai.api", "model.openai.managed", "model.openai.tokenizer")
+RESULT_FIELDS = ("model.openai.model", "model.openai.api", "model.openai.managed", "model.openai.tokenizer")
 """Dotted paths of the settings below that decide what a stage writes."""
 _SPREAD = ("distill.processes", "distill.sharding", "model.threads")
 """How many processes and threads share the work changes its result by rounding only."""
@@ -108,6 +108,6 @@ class ServeConfig(Section):
     """Seconds between two looks at the registry for another champion."""
 
 
-def decides(path: str) -> bool:
+def affects_results(path: str) -> bool:
     """Whether the setting at a dotted path affects results."""
-    return path in DECIDING or not path.startswith(("model.vllm.", "model.openai.", "serve.", _BOUNDS, *_SPREAD))
+    return path in RESULT_FIELDS or not path.startswith(("model.vllm.", "model.openai.", "serve.", _BOUNDS, *_SPREAD))

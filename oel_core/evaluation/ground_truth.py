@@ -22,7 +22,7 @@ class GroundTruthOptions(Section):
 
 
 @runtime_checkable
-class Truthful(Protocol):
+class HasGroundTruth(Protocol):
     """An environment that can state its hidden facts."""
 
     def truths(self) -> str:
@@ -49,6 +49,6 @@ def make_ground_truth_suite(
 
 def ground_truth(plan: EpisodePlan, environment: Environment) -> str:
     """Ground-truth knowledge of the episode. EnvironmentError_ if the environment cannot state it."""
-    if not isinstance(environment, Truthful):
+    if not isinstance(environment, HasGroundTruth):
         raise EnvironmentError_(f"episode {plan.id}: the environment has no truths()")
     return environment.truths()

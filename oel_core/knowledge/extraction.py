@@ -45,7 +45,7 @@ class _Replica:
         return self.states[-1].knowledge
 
 
-class _Asked(NamedTuple):
+class _EpisodeRequest(NamedTuple):
     """One episode of one replica within a batch."""
 
     replica: _Replica
@@ -126,11 +126,11 @@ def _start(
     return _Replica(replica, episodes, tuple(done), [KnowledgeState(knowledge=knowledge)])
 
 
-def _batches(replicas: Sequence[_Replica], with_previous: bool, size: int) -> Iterator[list[_Asked]]:
+def _batches(replicas: Sequence[_Replica], with_previous: bool, size: int) -> Iterator[list[_EpisodeRequest]]:
     """Episodes that may be processed together: always the same batches, whatever is already done."""
     longest = max((len(replica.trajectories) for replica in replicas), default=0)
     steps = [
-        [_Asked(replica, index) for replica in replicas if index < len(replica.trajectories)]
+        [_EpisodeRequest(replica, index) for replica in replicas if index < len(replica.trajectories)]
         for index in range(longest)
     ]
     waves = steps if with_previous else [[asked for step in steps for asked in step]]
@@ -156,7 +156,7 @@ class _Reader:
     def form(self) -> ExtractionFormat:
         return get_format(self.config.format)
 
-    def answer(self, batch: Sequence[_Asked]) -> list[RawOutput]:
+    def answer(self, batch: Sequence[_EpisodeRequest]) -> list[RawOutput]:
         """The rows of one batch. If a row is missing, the whole batch is repeated, so that it gives the same bytes."""
         missing = [asked for asked in batch if asked.row is None]
         wanted = batch if missing and self.policy.reproducible else missing
@@ -164,7 +164,7 @@ class _Reader:
         answers = dict(zip(readable, self._ask([self._request(asked) for asked in readable]), strict=True))
         return [asked.row or self._row(asked.episode, answers.get(asked)) for asked in batch]
 
-    def _request(self, asked: _Asked) -> Request:
+    def _request(self, asked: _EpisodeRequest) -> Request:
         known = asked.replica.knowledge.text if self.config.with_previous else None
         return Request(
             messages=extraction_messages(
@@ -206,7 +206,7 @@ class _Reader:
     def _items(self, row: RawOutput) -> list[str]:
         """Items of an output, without one that was truncated at the token cap."""
         cut = row.stop_reason is StopReason.LENGTH
-        return self.form.parse(self.form.finished(row.said) if cut else row.said)
+        return self.form.parse(self.form.finished(row.output_text) if cut else row.output_text)
 
     def _rejected(self, row: RawOutput, episode: Trajectory) -> tuple[RejectedItem, ...]:
         if self.config.evidence == "off":
@@ -219,9 +219,9 @@ class _Reader:
         return [text for text in self._items(row) if text not in rejected]
 
     def _dropped(self, row: RawOutput) -> Dropped | None:
-        if row.stop_reason is StopReason.LENGTH and not answer_in(row.said).strip():
+        if row.stop_reason is StopReason.LENGTH and not answer_in(row.output_text).strip():
             return Dropped.UNFINISHED_THINKING
-        return Dropped.UNFINISHED_ITEM if self.form.parse(row.said) != self._items(row) else None
+        return Dropped.UNFINISHED_ITEM if self.form.parse(row.output_text) != self._items(row) else None
 
     def absorb(self, replica: _Replica, row: RawOutput) -> None:
         """Parses a row's output and merges the items that pass the hygiene checks, since the next prompt may contain

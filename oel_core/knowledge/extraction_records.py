@@ -48,7 +48,7 @@ class RawOutput(Record):
     """Why the extractor failed: the prompt is too long for it."""
 
     @property
-    def said(self) -> str:
+    def output_text(self) -> str:
         """The text that items are parsed from."""
         return self.output if self.answer is None else self.answer
 

@@ -39,7 +39,7 @@ class Decision(Record):
     """Seconds since 1970, UTC."""
 
 
-class Asked(Record):
+class ReviewRequest(Record):
     """Time at which a round first requested its review."""
 
     asked_at: float
@@ -142,6 +142,6 @@ def ask(round: Round) -> float:
     """Time of the round's first request for review, seconds since 1970; recorded on the first call."""
     path = round.path / ASKED
     if not path.exists():
-        write_atomic(path, Asked(asked_at=time.time()).model_dump_json().encode())
-    asked = read_record(path, Asked)
+        write_atomic(path, ReviewRequest(asked_at=time.time()).model_dump_json().encode())
+    asked = read_record(path, ReviewRequest)
     return asked.asked_at

@@ -18,7 +18,7 @@ COUNTED = ("rounds",)
 """Fields that increase automatically with a project's rounds."""
 
 
-class Asked(Record):
+class RequestedSettings(Record):
     """The settings that a trigger requests."""
 
     preset: str | None = None
@@ -40,7 +40,7 @@ class SettingsChange(Record):
     """Seconds since 1970, UTC."""
 
 
-def asked_config(run: RunFolder, asked: Asked) -> OelConfig:
+def requested_config(run: RunFolder, requested: RequestedSettings) -> OelConfig:
     """The project's configuration, or the requested preset, with the overrides applied.
 
     The default preset of a new project is `quickstart`.
@@ -49,17 +49,19 @@ def asked_config(run: RunFolder, asked: Asked) -> OelConfig:
         ConfigError: as `load_config`, which names the project's `config.yaml` like any other file.
     """
     own = run.path / CONFIG
-    return load_config(asked.preset or (str(own) if own.is_file() else NEW_PROJECT), asked.overrides)
+    return load_config(requested.preset or (str(own) if own.is_file() else NEW_PROJECT), requested.overrides)
 
 
-def change_of(run: RunFolder, config: OelConfig, asked: Asked, trigger: str) -> SettingsChange | None:
+def change_of(run: RunFolder, config: OelConfig, requested: RequestedSettings, trigger: str) -> SettingsChange | None:
     """The change from the project's configuration to `config`; None where they are equal."""
     if not (run.path / CONFIG).is_file():
-        preset = asked.preset or NEW_PROJECT
-        return SettingsChange(trigger=trigger, preset=preset, changes=asked.overrides, at=time.time())
+        preset = requested.preset or NEW_PROJECT
+        return SettingsChange(trigger=trigger, preset=preset, changes=requested.overrides, at=time.time())
     old, new = (flatten(one.model_dump(mode="json", exclude=set(COUNTED))) for one in (run.config(), config))
     changes = tuple(differences(old, new))
-    return SettingsChange(trigger=trigger, preset=asked.preset, changes=changes, at=time.time()) if changes else None
+    return (
+        SettingsChange(trigger=trigger, preset=requested.preset, changes=changes, at=time.time()) if changes else None
+    )
 
 
 def keep_config(run: RunFolder, config: OelConfig, change: SettingsChange | None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from oel_core import __version__
 from oel_core.config.run import OelConfig, dump_config, read_config
-from oel_core.config.serving import decides
+from oel_core.config.serving import affects_results
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.plugins.builtin import foreign_components
 from oel_core.runs.arithmetic import arithmetic
@@ -195,7 +195,7 @@ def stage_key(
 
 
 def _settings(config: OelConfig) -> dict[str, Any]:
-    return {path: value for path, value in flatten(config.model_dump(mode="json")).items() if decides(path)}
+    return {path: value for path, value in flatten(config.model_dump(mode="json")).items() if affects_results(path)}
 
 
 def require_run_name(name: str) -> None:

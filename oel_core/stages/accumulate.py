@@ -98,12 +98,12 @@ def _require_content(round: Round, knowledge: list[Knowledge]) -> None:
         return
     raise ExtractionError(
         f"round {round.number}: the knowledge of replica {', '.join(map(str, blank))} is empty. "
-        f"{_way_out(round, blank[0])}, or set knowledge.allow_empty=true if distilling without "
+        f"{_advice(round, blank[0])}, or set knowledge.allow_empty=true if distilling without "
         "knowledge is wanted"
     )
 
 
-def _way_out(round: Round, replica: int) -> str:
+def _advice(round: Round, replica: int) -> str:
     source = round.config.knowledge.source
     if source.use == "raw":
         return f"No episode of it fits into {round.config.knowledge_cap} tokens: raise knowledge.source.raw_max_tokens"

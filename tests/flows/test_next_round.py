@@ -17,7 +17,7 @@ from oel_core.errors import DistillationError, ExtractionError, PolicyError
 from oel_core.gate.ledger import read_ledger
 from oel_core.gate.promotion import Verdict, judge
 from oel_core.projects.review import Decision, decide
-from oel_core.projects.settings import Asked, settings_changes
+from oel_core.projects.settings import RequestedSettings, settings_changes
 from oel_core.projects.triggers import Trigger, outcome_of, read_trigger
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
@@ -72,8 +72,8 @@ def triggered(config: OelConfig | None, root: Path, id: str, *overrides: str) ->
     path = root / "named.yaml"
     if config is not None:
         path.write_text(dump_config(config))
-    asked = Asked(preset=str(path) if config is not None else None, overrides=overrides)
-    return next_round(asked, "project", id, root, settings(root))
+    requested = RequestedSettings(preset=str(path) if config is not None else None, overrides=overrides)
+    return next_round(requested, "project", id, root, settings(root))
 
 
 def states() -> list[tuple[str, str]]:
@@ -168,21 +168,21 @@ def test_a_round_that_nobody_has_decided_about_stays_open(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = short_config(model, rounds=1), RunFolder(tmp_path / "project")
-    asked = changed(config, review={"mode": "required"})
+    requested = changed(config, review={"mode": "required"})
     monkeypatch.setattr("flows.learning_round.wait_for_review", lambda *arguments: None)  # the time is over
-    found = triggered(asked, tmp_path, "one")
+    found = triggered(requested, tmp_path, "one")
     assert (found.outcome, found.round, found.over) == ("undecided", 1, False)
     assert "waits for review" in found.detail
     assert states()[-1] == ("AwaitingReview", "CANCELLED")
     assert read_trigger(run, "one") == found
     assert outcome_of(run, 1) is None
-    decide(Round(asked, run, 1), Decision(decision="reject", author="ann", via="oel review", decided_at=1.0))
+    decide(Round(requested, run, 1), Decision(decision="reject", author="ann", via="oel review", decided_at=1.0))
     with pytest.raises(ExtractionError, match=r"rejected by ann\. The next trigger begins another round"):
-        triggered(asked, tmp_path, "two")
+        triggered(requested, tmp_path, "two")
     ended = outcome_of(run, 1)
     assert ended is not None
     assert ended.outcome == "failed"
-    again = triggered(asked, tmp_path, "one")
+    again = triggered(requested, tmp_path, "one")
     assert (again.outcome, run.rounds()) == ("failed", [0, 1])
     assert states()[-2:] == [("Failed", "FAILED")] * 2
 

@@ -6,7 +6,14 @@ import pytest
 
 from oel_core.config.run import OelConfig, load_config
 from oel_core.errors import ConfigError
-from oel_core.projects.settings import Asked, asked_config, change_lines, change_of, keep_config, settings_changes
+from oel_core.projects.settings import (
+    RequestedSettings,
+    change_lines,
+    change_of,
+    keep_config,
+    requested_config,
+    settings_changes,
+)
 from oel_core.runs.folder import CONFIG, RunFolder, open_run
 
 
@@ -24,9 +31,9 @@ def preset(tmp_path: Path) -> str:
 
 def triggered(run: RunFolder, id: str, preset: str | None = None, *overrides: str) -> OelConfig:
     """As a trigger does it."""
-    asked = Asked(preset=preset, overrides=overrides)
-    config = asked_config(run, asked)
-    keep_config(run, config, change_of(run, config, asked, id))
+    requested = RequestedSettings(preset=preset, overrides=overrides)
+    config = requested_config(run, requested)
+    keep_config(run, config, change_of(run, config, requested, id))
     return config
 
 
@@ -65,15 +72,15 @@ def test_rounds_that_grow_are_no_change(run: RunFolder, preset: str) -> None:
     made = triggered(run, "one", preset)
     keep_config(run, made, None)
     grown = made.model_copy(update={"rounds": 7})
-    assert change_of(run, grown, Asked(), "two") is None
+    assert change_of(run, grown, RequestedSettings(), "two") is None
 
 
 def test_what_a_kill_left_half_noted_is_noted_once(run: RunFolder, preset: str) -> None:
-    asked = Asked(preset=preset)
-    config = asked_config(run, asked)
-    keep_config(run, config, change_of(run, config, asked, "one"))
+    requested = RequestedSettings(preset=preset)
+    config = requested_config(run, requested)
+    keep_config(run, config, change_of(run, config, requested, "one"))
     (run.path / CONFIG).unlink()  # as if the kill had come between the two writes
-    keep_config(run, config, change_of(run, config, asked, "one"))
+    keep_config(run, config, change_of(run, config, requested, "one"))
     assert len(settings_changes(run)) == 1
     assert run.config() == config
 

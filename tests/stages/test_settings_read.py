@@ -15,7 +15,7 @@ import pytest
 from oel_core import envs
 from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.config.sampling import Sampling
-from oel_core.config.serving import decides
+from oel_core.config.serving import affects_results
 from oel_core.policies.base import Completion, Policy, Request
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.projects.inbox import INBOX, Received
@@ -126,7 +126,7 @@ class Found:
         name = "evaluate/ood" if stage.startswith("evaluate/ood/") else stage
         self.read[name] |= read
         self.declared[name] |= key.config.keys()
-        self.undeclared[name] |= {path for path in read if decides(path) and not covered(path, key.sections)}
+        self.undeclared[name] |= {path for path in read if affects_results(path) and not covered(path, key.sections)}
 
     def unread(self, stage: str) -> set[str]:
         return {path for path in self.declared[stage] if not covered(path, self.read[stage])}

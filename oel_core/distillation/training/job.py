@@ -9,7 +9,7 @@ import torch
 
 from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import DistillConfig, ModelConfig
-from oel_core.config.serving import decides
+from oel_core.config.serving import affects_results
 from oel_core.distillation.data.context import drop_long_prompts, write_left_out
 from oel_core.distillation.data.dataset import Step, build_steps, check_context, max_sequence_length
 from oel_core.distillation.data.replay import add_replay, digest_replay
@@ -79,7 +79,7 @@ class Job(Record):
         """Records the inputs on the first call; raises where a resumed distillation has other inputs."""
         settings = {"model": self.model.model_dump(mode="json", exclude={"path", "device"})}
         settings["distill"] = self.config.model_dump(mode="json", exclude={"processes", "sharding"})
-        inputs = {path: value for path, value in flatten(settings).items() if decides(path)} | {
+        inputs = {path: value for path, value in flatten(settings).items() if affects_results(path)} | {
             "seed": self.seed,
             "start": model_digest(self.start),
             "prompts": digest_bytes(b"\n".join(map(jsonl_bytes, self.steps))),

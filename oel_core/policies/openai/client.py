@@ -41,9 +41,9 @@ RETRIED = frozenset({408, 425, 429})
 class ServerRefusal(PolicyError):
     """A 4xx response that a retry cannot fix."""
 
-    def __init__(self, status: int, said: str, where: str) -> None:
-        self.status, self.said = status, said
-        super().__init__(f"{where} answered {status}: {said}")
+    def __init__(self, status: int, text: str, where: str) -> None:
+        self.status, self.text = status, text
+        super().__init__(f"{where} answered {status}: {text}")
 
 
 class _RetryableError(Exception):

@@ -158,7 +158,7 @@ class OpenAIPolicy(InFlightPolicy):
         return Completion(text, tuple(prompt), ids, reason, IdSource.RETOKENISED, answer)
 
     def _explained(self, error: ServerRefusal) -> PolicyError | ConfigError:
-        if error.status in (400, 413, 422) and TOO_LONG.search(error.said):
+        if error.status in (400, 413, 422) and TOO_LONG.search(error.text):
             return PromptTooLongError({0: f"{error}: lower max_tokens, the knowledge cap or play.history_turns"})
         if error.status in (401, 403, 404):
             return ConfigError(f"{error}; model {self.abilities.model} was served and allowed when this run began")
@@ -232,8 +232,8 @@ async def _load_adapter(client: ApiClient, abilities: Abilities, path: str) -> t
     try:
         await client.post_text("/load_lora_adapter", {"lora_name": name, "lora_path": str(source.resolve())})
     except ServerRefusal as error:
-        if "already" not in error.said:
-            raise ConfigError(f"{refused} (it says {error.status}: {error.said})") from error
+        if "already" not in error.text:
+            raise ConfigError(f"{refused} (it says {error.status}: {error.text})") from error
     return checkpoint_name(path), Abilities(**{**vars(abilities), "model": name})
 
 

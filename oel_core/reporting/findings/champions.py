@@ -8,8 +8,8 @@ from oel_core.runs.round_start import parent_of
 
 
 @dataclass(frozen=True)
-class Reign:
-    """The outcome of one recurring round. A manual change appears as the parent of the next round."""
+class RoundOutcome:
+    """The outcome of one recurring round. A manual change of the champion appears as the parent of the next round."""
 
     round: int
     parent: int
@@ -22,11 +22,11 @@ class Reign:
     """Seconds since 1970, UTC."""
 
 
-def reigns(run: RunFolder) -> list[Reign]:
+def round_outcomes(run: RunFolder) -> list[RoundOutcome]:
     """Every round that a trigger ended, in order; an empty list for a run without a gate."""
     ended = [(index, outcome_of(run, index)) for index in run.rounds()]
     return [
-        Reign(index, parent_of(run, index), over.outcome, over.champion or 0, over.detail, over.at)
+        RoundOutcome(index, parent_of(run, index), over.outcome, over.champion or 0, over.detail, over.at)
         for index, over in ended
         if over is not None
     ]

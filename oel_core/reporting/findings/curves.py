@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from oel_core.reporting.findings.champions import Reign
+from oel_core.reporting.findings.champions import RoundOutcome
 from oel_core.reporting.findings.gather import RoundView
 from oel_core.reporting.findings.standings import HELD_OUT
 from oel_core.reporting.page.charts import Chart, Point, Series
@@ -19,10 +19,10 @@ SHARES = {
 }
 
 
-def charts(found: Sequence[RoundView], reigns: Sequence[Reign]) -> dict[str, Chart]:
+def charts(found: Sequence[RoundView], outcomes: Sequence[RoundOutcome]) -> dict[str, Chart]:
     """Name → chart; charts without data are empty."""
     suites = sorted({part for view in found for part in view.reports if part.startswith("ood/")})
-    rates = [_by_round(found, *arm) for arm in ARMS.items()] + ([_champion(found, reigns)] if reigns else [])
+    rates = [_by_round(found, *arm) for arm in ARMS.items()] + ([_champion(found, outcomes)] if outcomes else [])
     cut = [_field(found, "truncation_rate", "cut"), _field(found, "invalid_rate", "invalid")]
     return {
         "pass_rate": Chart("Pass rate by round, 95% Wilson intervals", "round", rates, True),
@@ -60,10 +60,10 @@ def _by_round(found: Sequence[RoundView], part: str, name: str) -> Series:
     return Series(name, [Point(number, report.pass_rate, *report.ci95) for number, report in reports])
 
 
-def _champion(found: Sequence[RoundView], reigns: Sequence[Reign]) -> Series:
+def _champion(found: Sequence[RoundView], outcomes: Sequence[RoundOutcome]) -> Series:
     """The champion's pass rate after each round."""
     rates = {view.number: view.summary.pass_rate for view in found}
-    known = [(one.round, rates.get(one.champion)) for one in reigns]
+    known = [(one.round, rates.get(one.champion)) for one in outcomes]
     return Series("champion after the round", [Point(number, rate) for number, rate in known if rate is not None])
 
 

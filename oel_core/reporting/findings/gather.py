@@ -10,7 +10,7 @@ from oel_core.distillation.training.step_records import StepRecord, read_steps
 from oel_core.gate.promotion import Verdict
 from oel_core.knowledge.selection_records import SCORES, Selection
 from oel_core.reporting.findings.assessment import Assessment, assess
-from oel_core.reporting.findings.champions import reigns
+from oel_core.reporting.findings.champions import round_outcomes
 from oel_core.reporting.findings.efforts import Effort, effort
 from oel_core.reporting.findings.failures import failures
 from oel_core.reporting.findings.standings import HELD_OUT, left_out, standings
@@ -93,7 +93,7 @@ def _manifests(run: RunFolder, number: int) -> Iterator[Manifest]:
 def assessed(config: OelConfig, run: RunFolder, found: Sequence[RoundView]) -> tuple[Assessment | None, list[int]]:
     """The assessment, if there is something to compare, and the rounds left out because of different settings."""
     reports = {view.number: view.reports for view in found}
-    compared, decided = standings(run, reports), reigns(run)
+    compared, decided = standings(run, reports), round_outcomes(run)
     assessment = assess(
         compared,
         {standing.round: parent_of(run, standing.round) for standing in compared},

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from oel_core.config.run import OelConfig, dump_config
 from oel_core.gate import trial_text, verdict_text
 from oel_core.gate.ledger import read_ledger
-from oel_core.reporting.findings.champions import Reign, reigns
+from oel_core.reporting.findings.champions import RoundOutcome, round_outcomes
 from oel_core.reporting.findings.curves import charts
 from oel_core.reporting.findings.gather import (
     RoundView,
@@ -51,7 +51,7 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
 def render(run: RunFolder) -> str:
     """The report's HTML."""
     config = run.config()
-    found, reigned = rounds(config, run), reigns(run)
+    found, recurring = rounds(config, run), round_outcomes(run)
     measured = [view for view in found if HELD_OUT in view.reports]
     finished = last_finished(run)
     context: dict[str, Any] = {
@@ -60,7 +60,7 @@ def render(run: RunFolder) -> str:
         "finished": tables.moment(finished) if finished else None,
         "rounds": found,
         "measured": measured,
-        "charts": {name: (chart.title, draw(chart)) for name, chart in charts(found, reigned).items()},
+        "charts": {name: (chart.title, draw(chart)) for name, chart in charts(found, recurring).items()},
         "learned": learned(config, run),
         "pairs": episode_pairs(run, measured[-1].number if measured else 0),
         "gates": gates(run),
@@ -71,7 +71,7 @@ def render(run: RunFolder) -> str:
         "settings": dump_config(config),
         "versions": versions(),
         **_assessed(config, run, found),
-        **_tables(found, measured, reigned),
+        **_tables(found, measured, recurring),
     }
     return _environment().get_template(PAGE).render(context)
 
@@ -94,12 +94,12 @@ def _assessed(config: OelConfig, run: RunFolder, found: list[RoundView]) -> dict
     }
 
 
-def _tables(found: list[RoundView], measured: list[RoundView], reigned: list[Reign]) -> dict[str, Any]:
+def _tables(found: list[RoundView], measured: list[RoundView], recurring: list[RoundOutcome]) -> dict[str, Any]:
     return {
         "reached": tables.measured(found),
         "failed": tables.failed(measured) if measured else None,
         "efforts": tables.efforts(found),
-        "champions": tables.champions(reigned) if reigned else None,
+        "champions": tables.champions(recurring) if recurring else None,
     }
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from oel_core.knowledge.selection_records import Selection
 from oel_core.reporting.findings.assessment import Assessment, Change
-from oel_core.reporting.findings.champions import Reign
+from oel_core.reporting.findings.champions import RoundOutcome
 from oel_core.reporting.findings.failures import KINDS
 from oel_core.reporting.findings.gather import RoundView
 from oel_core.reporting.findings.standings import HELD_OUT
@@ -114,7 +114,7 @@ def _effort(view: RoundView) -> list[str]:
     ]
 
 
-def champions(found: Sequence[Reign]) -> Table:
+def champions(found: Sequence[RoundOutcome]) -> Table:
     """The champion after each recurring round."""
     head = ("round", "started from", "outcome", "champion after it", "decided", "why")
     return Table(
