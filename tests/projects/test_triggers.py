@@ -197,7 +197,7 @@ def test_a_kill_before_the_round_exists_loses_no_experience(run: RunFolder, tmp_
 
 def test_there_are_as_many_rounds_as_seeds(run: RunFolder) -> None:
     finish(run, 63, "gate")
-    with pytest.raises(ConfigError, match=r"63 rounds.*go on under a new name"):
+    with pytest.raises(ConfigError, match=r"63 rounds.*continue under a new name"):
         begin(OelConfig(), run, "one", champion=0)
 
 
