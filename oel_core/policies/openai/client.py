@@ -28,7 +28,6 @@ from oel_core.errors import PolicyError
 from oel_core.text.visible import visible_line
 
 Result = TypeVar("Result")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 BACKOFF = wait_exponential(FIRST_WAIT_S / 2, LONGEST_WAIT_S / 2) + wait_random_exponential(
     FIRST_WAIT_S / 2, LONGEST_WAIT_S / 2
@@ -149,7 +148,7 @@ class ApiClient:
             headers=headers,
             timeout=httpx.Timeout(config.timeout_s, pool=None),
             limits=httpx.Limits(max_connections=config.concurrency + 1, max_keepalive_connections=config.concurrency),
-            trust_env=httpx.URL(base_url).host not in LOOPBACK,
+            trust_env=not is_local(base_url),
         )
 
     async def get(self, path: str) -> Any:
@@ -232,3 +231,8 @@ class ApiClient:
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
+
+
+def is_local(url: str) -> bool:
+    """Whether the address is a loopback address."""
+    return httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
