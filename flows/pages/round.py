@@ -109,7 +109,8 @@ def table(rows: Sequence[RoundSummary]) -> str:
 
 def columns(rows: Sequence[RoundSummary]) -> list[str]:
     """Headings; one column for each out-of-distribution suite that any row has."""
-    fixed = ["round", "pass rate", "95% interval", "in context", "raw", "resp. tokens", "know. tokens"]
+    start = ["start model"] if _has_start(rows) else []
+    fixed = ["round", "pass rate", "95% interval", *start, "in context", "raw", "resp. tokens", "know. tokens"]
     return [*fixed, *(f"ood {suite}" for suite in _suites(rows))]
 
 
@@ -119,12 +120,18 @@ def cells(row: RoundSummary, rows: Sequence[RoundSummary]) -> list[str]:
         str(row.round),
         percent(row.pass_rate),
         interval(row.ci95),
+        *([percent(row.start_pass_rate)] if _has_start(rows) else []),
         percent(row.in_context_pass_rate),
         percent(row.raw_pass_rate),
         mean(row.response_tokens),
         mean(row.knowledge_tokens),
         *(percent(row.ood.get(suite)) for suite in _suites(rows)),
     ]
+
+
+def _has_start(rows: Sequence[RoundSummary]) -> bool:
+    """Whether rounds were measured on cases of their own, where the start model has a rate in each."""
+    return any(row.start_pass_rate is not None for row in rows)
 
 
 def _suites(rows: Sequence[RoundSummary]) -> list[str]:

@@ -47,8 +47,8 @@ class CasesOptions(Section):
     """Null is `evaluate.cases.scorer` with its options."""
     options: Options = Field(default_factory=dict)
     """Of the scorer that is named here."""
-    thinking: bool = False
-    """Let the model think before it answers."""
+    thinking: bool | None = None
+    """Let the model think before it answers; null is `model.thinking`."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def make_cases(options: Mapping[str, Any], config: OelConfig) -> Cases:
         settings=settings,
         seed=config.seed,
         injection=config.knowledge.injection if chosen.arm == "in_context" else InjectionConfig(),
-        thinking=chosen.thinking,
+        thinking=config.model.thinking if chosen.thinking is None else chosen.thinking,
     )
 
 

@@ -1,14 +1,16 @@
 """Settings of recurring operation: when a round is worth starting, what recorded sessions are measured on, and when a
 round's model may become the champion."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from oel_core.config.names import ScorerName
 from oel_core.config.sampling import Sampling
 from oel_core.config.section import Count, Options, Section, Share
 
+MOST_RESERVED = 0.5
+"""Share of an inbox that is not trained on, at most."""
 Tolerance = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
@@ -56,7 +58,15 @@ class CasesConfig(Section):
     """Recorded answers with a verdict, at least, on which that agreement is measured."""
     episodes: Count = 128
     """Most cases that a round's models answer, one a session; new ones first, then those of the rounds before."""
+    arms: tuple[Literal["in_context", "raw"], ...] = ("in_context", "raw")
+    """What is measured besides the round's start model and its result."""
     sampling: Sampling = Sampling(top_p=0.8, top_k=20)
+
+    @model_validator(mode="after")
+    def _something_is_trained_on(self) -> Self:
+        if self.held_out + self.validation > MOST_RESERVED:
+            raise ValueError(f"held_out and validation add up to more than {MOST_RESERVED}: most has to be trained on")
+        return self
 
 
 class GateConfig(Section):

@@ -157,6 +157,8 @@ class GameSuite(Section):
 class EvaluateConfig(Section):
     """Evaluation after each round."""
 
+    held_out: Literal["games", "cases"] = "games"
+    """What the models of every round and its arms are measured on: episodes of the run's own world, or cases."""
     games: GameSuite = GameSuite()
     cases: CasesConfig = CasesConfig()
     ood: dict[Label, Options] = Field(default_factory=dict)

@@ -29,6 +29,7 @@ __all__ = [
     "extraction_task",
     "make_env",
     "options_model",
+    "playable",
     "prepare_envs",
 ]
 
@@ -70,6 +71,11 @@ def check_spec(spec: EnvSpec) -> None:
     if options is not None:
         parse_options(options, spec)
     getattr(_load(spec.name), "check", lambda spec: None)(spec)
+
+
+def playable(name: str) -> bool:
+    """Whether episodes can be played: recorded conversations can only be read. ConfigError for an unknown name."""
+    return bool(getattr(_load(name), "playable", True))
 
 
 def extraction_task(config: OelConfig) -> str:

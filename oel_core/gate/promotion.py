@@ -148,6 +148,7 @@ def judge(gate: GateConfig, candidate: Standing, champion: Standing, base: Stand
     )
     ood = {name: _against_the_better(gate, name, candidate, (champion, base), seed) for name in champion.ood}
     checks = (
+        *_decidable(candidate.held_out.report),
         *_better(gate, held_out),
         *(_not_worse(gate, name, found) for name, found in ood.items()),
         *_lengths(gate, candidate.held_out.report, champion.held_out.report),
@@ -162,6 +163,11 @@ def judge(gate: GateConfig, candidate: Standing, champion: Standing, base: Stand
         settings=gate,
         seed=seed,
     )
+
+
+def _decidable(report: EvalReport) -> list[Check]:
+    """A failed condition where nothing says reliably whether an answer is right: then a candidate is only held back."""
+    return [Check(name="scorer", passed=False, value=0.0, bound=report.undecided)] if report.undecided else []
 
 
 def _better(gate: GateConfig, held_out: Comparison) -> tuple[Check, Check]:

@@ -20,6 +20,7 @@ ENVIRONMENTS: Final = Registry(
         "textworld_custom": "oel_core.envs.textworld.games:CustomGame",
         "textworld_relics": "oel_core.envs.textworld.relics_game:Relics",
         "tools": "oel_core.envs.tools.env:ToolEnv",
+        "recorded": "oel_core.envs.recorded:Recorded",
     },
 )
 """Classes called with `(EnvSpec, seed)`; see `oel_core.envs.base.Environment`."""
@@ -139,5 +140,6 @@ def foreign_components(settings: Mapping[str, Any]) -> dict[str, str]:
                 named[path] = (SUITES, value)
             elif parts[2] in SUITES.names():
                 named[".".join(parts[:3])] = (SUITES, parts[2])
-    found = {path: registry.identity(str(name)) for path, (registry, name) in named.items()}
+    chosen = {path: component for path, component in named.items() if component[1] is not None}
+    found = {path: registry.identity(str(name)) for path, (registry, name) in chosen.items()}
     return {path: identity for path, identity in found.items() if identity is not None}

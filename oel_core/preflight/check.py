@@ -1,9 +1,10 @@
 """Fast validation of a configuration against this installation, before a run starts."""
 
+from oel_core.cases.suite import scorer_of
 from oel_core.config.run import ModelConfig, OelConfig
 from oel_core.config.student_rollouts import rollout_model
 from oel_core.distillation.data.replay import read_replay
-from oel_core.envs import answer_shape, check_spec
+from oel_core.envs import answer_shape, check_spec, playable
 from oel_core.envs.base import env_spec
 from oel_core.errors import ConfigError
 from oel_core.evaluation import check_suites
@@ -30,11 +31,39 @@ def check(config: OelConfig) -> None:
     check_constraint(config)
     check_suites(config)
     _require_known_tolerances(config)
-    require_validation(config)
+    check_measuring(config)
     resolve_model(config.model.path)
     check_adapter(config.model)
     check_engines(config)
     check_replay(config)
+
+
+def check_measuring(config: OelConfig) -> None:
+    """Validates that what the settings ask for can be measured.
+
+    Raises:
+        ConfigError: the environment cannot be played but is to be, the cases have no inbox to come from, the scorer or
+            an option of it is wrong, or knowledge is to be scored and there is nothing to score it on.
+    """
+    on_cases = config.evaluate.held_out == "cases"
+    if not on_cases and not playable(config.environment.name):
+        raise ConfigError(
+            f"environment '{config.environment.name}' cannot be played: set evaluate.held_out to cases, which measures "
+            "on recorded sessions"
+        )
+    if not on_cases:
+        require_validation(config)
+        return
+    if config.experience.inbox is None:
+        raise ConfigError("evaluate.held_out is cases: set experience.inbox, from whose sessions the cases come")
+    scorer_of(config.evaluate.cases)
+    scored = config.knowledge.selection.use != "all" or config.knowledge.saturation.every is not None
+    if scored and (config.evaluate.cases.scorer is None or not config.evaluate.cases.validation):
+        raise ConfigError(
+            "knowledge.selection and knowledge.saturation score knowledge on validation cases: set "
+            "evaluate.cases.scorer and evaluate.cases.validation, or knowledge.selection.use=all and "
+            "knowledge.saturation.every=null"
+        )
 
 
 def check_adapter(model: ModelConfig) -> None:

@@ -101,30 +101,43 @@ def _distillation(config: OelConfig) -> _Calls:
     )
 
 
+def _questions(count: int, knowledge: int, response: int) -> _Calls:
+    prompt = OBSERVATION_TOKENS + knowledge
+    return _Calls(count, prompt, count * prompt, response, count)
+
+
 def _suite(config: OelConfig, name: str, options: Mapping[str, Any]) -> _Calls:
     """An out-of-distribution suite; 128 episodes where its size is unknown."""
     count = options.get("episodes") or options.get("subset")
     if name in QUESTIONS:
         questions, tokens = QUESTIONS[name]
         response = int((options.get("sampling") or {}).get("max_tokens", tokens))
-        asked = int(count or questions)
-        return _Calls(asked, OBSERVATION_TOKENS, asked * OBSERVATION_TOKENS, response, asked)
+        return _questions(int(count or questions), 0, response)
     response = config.evaluate.games.sampling.max_tokens
     turns = int(options.get("max_turns") or config.environment.max_turns)
     return _episodes(config, int(count or 128), turns, 0, response)
 
 
 def _evaluations(config: OelConfig, round_index: int) -> list[_Calls]:
+    suites = [_suite(config, name, options) for name, options in config.evaluate.ood.items()]
+    known = config.knowledge_cap
+    if config.evaluate.held_out == "cases":
+        cases = config.evaluate.cases
+        asked = _questions(cases.episodes, 0, cases.sampling.max_tokens)
+        told = _questions(cases.episodes, known, cases.sampling.max_tokens)
+        return [asked, *([asked, *[told] * len(cases.arms)] if round_index else []), *suites]
     games, turns = config.evaluate.games, config.environment.max_turns
     arms = len(games.arms) if round_index else 0
-    known = config.knowledge_cap
     own = _episodes(config, games.episodes, turns, 0, games.sampling.max_tokens)
     taught = [_episodes(config, games.episodes, turns, known, games.sampling.max_tokens)] * arms
-    return [own, *taught, *(_suite(config, name, options) for name, options in config.evaluate.ood.items())]
+    return [own, *taught, *suites]
 
 
 def _scoring(config: OelConfig, texts: int, episodes: int) -> list[_Calls]:
     """Validation episodes with each of `texts` knowledge texts in the prompt, and once without."""
+    if config.evaluate.held_out == "cases":
+        response = config.evaluate.cases.sampling.max_tokens
+        return [_questions(episodes, 0, response), _questions(texts * episodes, config.knowledge_cap, response)]
     turns, response = config.environment.max_turns, config.play.sampling.max_tokens
     return [
         _episodes(config, episodes, turns, 0, response),

@@ -9,15 +9,17 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from oel_core.cases.frozen import CASES
 from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError, ConfigError
-from oel_core.projects.inbox import INBOX, NewExperience, Require, accept_all
+from oel_core.projects.inbox import INBOX, NewExperience, Received, Require, accept_all
 from oel_core.projects.quarantine import left_out_lines
+from oel_core.projects.round_cases import set_apart
 from oel_core.projects.round_inbox import read_inbox, write_read_to
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.jsonl import jsonl_bytes
-from oel_core.runs.manifest import read_optional
+from oel_core.runs.manifest import digest_file, read_optional
 from oel_core.runs.round_start import RoundStart, last_begun, read_start, write_start
 from oel_core.types import Record
 
@@ -25,6 +27,8 @@ Outcome = Literal["begun", "undecided", "waiting", "unusable", "promoted", "refu
 OPEN: tuple[Outcome, ...] = ("begun", "undecided")
 """Outcomes after which the same trigger continues."""
 OUTCOME, TRIGGERS = "outcome.json", "triggers"
+LEAST_TRAINED = 2
+"""Episodes of a round: one for knowledge, one whose prompts are distilled."""
 MOST_ROUNDS = 63
 
 
@@ -141,11 +145,26 @@ def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, requir
             return _too_few(
                 run, trigger, champion, found, f"{have} of {need} new episodes in {config.experience.inbox}"
             )
-        write_atomic(run.path / round_name(number) / INBOX, jsonl_bytes(found.received))
-        start = start.model_copy(update={"inbox_episodes": have, "inbox_read_to": found.read_to})
+        trained, cases = _divided(config, run, number, found.received)
+        if len(trained) < LEAST_TRAINED:
+            short = f"{len(trained)} of {have} new episodes can be trained on, the others are or join cases"
+            return _too_few(run, trigger, champion, found, short)
+        write_atomic(run.path / round_name(number) / INBOX, jsonl_bytes(trained))
+        start = start.model_copy(update={"inbox_episodes": len(trained), "inbox_read_to": found.read_to})
+        start = start.model_copy(update={"cases": cases})
         start = start.model_copy(update={"inbox_left_out": tuple(left_out_lines(found.left_out))})
     write_start(run, number, start)
     return join(run, trigger, number)
+
+
+def _divided(
+    config: OelConfig, run: RunFolder, number: int, received: list[Received]
+) -> tuple[list[Received], str | None]:
+    """The episodes to train on, and the digest of the round's set of cases where the project measures on cases."""
+    if config.evaluate.held_out != "cases":
+        return received, None
+    trained = set_apart(config, run, number, received)
+    return trained, digest_file(run.path / round_name(number) / CASES)
 
 
 def _too_few(run: RunFolder, trigger: str, champion: int, found: NewExperience, have: str) -> Trigger:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from oel_core.cases.frozen import CASES
 from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError
 from oel_core.models.checkpoints import model_digest
@@ -13,8 +14,8 @@ from oel_core.rounds.knowledge import ACCUMULATE, REVIEW, SELECT, DistilledKnowl
 from oel_core.rounds.stage_folder import StageFolder
 from oel_core.runs.folder import RunFolder, Work, round_name, stage_key
 from oel_core.runs.jsonl import read_jsonl
-from oel_core.runs.manifest import Manifest, StageKey, freed_files, read_record
-from oel_core.runs.round_start import knowledge_before, parent_of
+from oel_core.runs.manifest import Manifest, StageKey, digest_file, freed_files, read_record
+from oel_core.runs.round_start import knowledge_before, parent_of, read_start
 from oel_core.types import EvalReport, Knowledge, Split, Trajectory
 
 
@@ -74,6 +75,24 @@ class Round:
     def model_digest(self) -> str:
         """Digest of `model`, as an input of later stages; available also after the weights were removed."""
         return model_digest(self.config.model.path) if self.number == 0 else self.stage("distill").digest()
+
+    def cases(self) -> Path:
+        """The round's frozen set of cases; the base model has that of the first round with one.
+
+        Raises:
+            ArtifactError: there is none, or it was changed since the round began.
+        """
+        numbers = [self.number] if self.number else self.run.rounds()
+        path = next((path for number in numbers if (path := self.at(number).path / CASES).exists()), None)
+        if path is None:
+            raise ArtifactError(
+                f"{self.path} has no {CASES}: cases are set apart when `oel trigger next-round` begins a round with an "
+                "inbox; or set evaluate.held_out to games"
+            )
+        start = read_start(self.run, int(path.parent.name.removeprefix("round_")))
+        if start is not None and start.cases != digest_file(path):
+            raise ArtifactError(f"{path} was changed after its round began: restore it from a copy")
+        return path
 
     def start_model(self) -> str:
         """The model that the round starts from. Errors as `model`."""

@@ -1,5 +1,7 @@
 """Summary of each round from the files of a run, for tables, artifacts and tracking."""
 
+from pydantic import Field
+
 from oel_core.rounds.knowledge import ACCUMULATE
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
@@ -15,6 +17,8 @@ class RoundSummary(Record):
     """Without knowledge, on held-out episodes."""
     ci95: tuple[float, float] | None
     """Wilson interval of the pass rate."""
+    start_pass_rate: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of the round's start model without knowledge, on the round's own cases; None where rounds share episodes."""
     in_context_pass_rate: float | None
     """Of the round's start model with the round's knowledge in the prompt."""
     raw_pass_rate: float | None
@@ -29,13 +33,14 @@ class RoundSummary(Record):
 
 def summarise_round(round: Round) -> RoundSummary:
     """The summary of one round, from its finished stages."""
-    own, in_context, raw = (round.report(part) for part in ("held_out", "in_context", "raw"))
+    own, start, in_context, raw = (round.report(part) for part in ("held_out", "start", "in_context", "raw"))
     suites = [round.report(f"ood/{suite}") for suite in round.config.evaluate.ood]
     accumulated = round.stage(ACCUMULATE)
     return RoundSummary(
         round=round.number,
         pass_rate=own.pass_rate if own else None,
         ci95=own.ci95 if own else None,
+        start_pass_rate=start.pass_rate if start else None,
         in_context_pass_rate=in_context.pass_rate if in_context else None,
         raw_pass_rate=raw.pass_rate if raw else None,
         response_tokens=own.response_tokens if own else None,

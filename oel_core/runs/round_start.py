@@ -28,6 +28,8 @@ class RoundStart(Record):
     """Episodes taken from the inbox; None if the round plays its own."""
     inbox_read_to: dict[str, int] = Field(default_factory=dict)
     """File of the inbox → bytes of it read by this round and earlier ones."""
+    cases: str | None = None
+    """Digest of the round's frozen set of cases; None if it has none."""
     inbox_left_out: tuple[str, ...] = ()
     """Problems of inbox lines that the round does not use, each with its number of lines."""
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oel_core.config.run import OelConfig
+from oel_core.envs import playable
 from oel_core.envs.base import env_spec
+from oel_core.errors import ConfigError
 from oel_core.projects.inbox import INBOX, SOURCES, Received, assign_episodes
 from oel_core.rollouts.playing import EpisodePlan, plan_episodes
 from oel_core.rollouts.recording import play_into
@@ -29,7 +31,7 @@ def collect(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Plays K·N episodes for extraction and T·(episodes a step) for consolidation, or takes them from the inbox.
 
     Raises:
-        ConfigError: the environment is not registered or its options are wrong.
+        ConfigError: the environment is not registered, its options are wrong, or it cannot be played.
         PolicyError: the model cannot be loaded.
         ArtifactError: the stage was made with other settings or another policy.
     """
@@ -39,6 +41,12 @@ def collect(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         inputs |= {"inbox": digest_file(round.path / INBOX)}
         sections = (*SECTIONS, *INBOX_SECTIONS)
         return round.perform("collect", sections, inputs, lambda folder: _counts(_take_inbox(round, folder)))
+
+    if not playable(round.config.environment.name):
+        raise ConfigError(
+            f"environment '{round.config.environment.name}' cannot be played: set experience.inbox, and begin rounds "
+            "with `oel trigger next-round`"
+        )
 
     def work(folder: Path) -> dict[str, float]:
         plans = extraction_plans(round.config, round.number) + consolidation_plans(round.config, round.number)

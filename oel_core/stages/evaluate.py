@@ -2,34 +2,40 @@
 
 `held_out` and `ood/<suite>` evaluate the round's new model without knowledge. `in_context` and `raw` evaluate the
 round's start model with the round's knowledge or its raw episodes in the prompt. Round 0 is the base model. All rounds
-and arms play the same held-out episodes.
+and arms play the same held-out episodes. Cases are the round's own, so there `start` evaluates its start model too.
 """
 
 from pathlib import Path
+from typing import Any
 
 from oel_core.config.run import OelConfig
-from oel_core.errors import ConfigError
+from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation import Suite, make_suite, model_settings
 from oel_core.evaluation.games import raw_knowledge
 from oel_core.policies.base import Policy
 from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, REPORT, StageContext
 from oel_core.rounds.round import Round
+from oel_core.rounds.stage_folder import StageFolder
 from oel_core.runs.files import write_atomic
 from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
-from oel_core.runs.manifest import Manifest
+from oel_core.runs.manifest import Manifest, digest_file
 from oel_core.runs.progress import Progress
 from oel_core.types import Trajectory
 
 GAMES = ("seed", "model", "environment", "play.history_turns", "evaluate.games.episodes", "evaluate.games.sampling")
+SCORING = ("seed", "model", "evaluate.cases.scorer", "evaluate.cases.options", "evaluate.cases.sampling")
+CASES = (*SCORING, "evaluate.cases.episodes", "evaluate.cases.judge_kappa", "evaluate.cases.judge_rated")
 RAW = (
-    *GAMES,
     "collect",
     "extract.use_after",
     "extract.turns_shown",
     "knowledge.max_tokens",
     "knowledge.source.raw_max_tokens",
 )
-IN_CONTEXT = (*GAMES, "knowledge.selection", "knowledge.injection")
+IN_CONTEXT = ("knowledge.selection", "knowledge.injection")
+START = "start"
+BEFORE = (START, "in_context", "raw")
+"""Parts that evaluate the round's start model."""
 
 
 def own_parts(config: OelConfig) -> list[str]:
@@ -39,8 +45,30 @@ def own_parts(config: OelConfig) -> list[str]:
 
 def parts(config: OelConfig, round_index: int) -> list[str]:
     """The parts of a round's evaluation, in order: those with the start model first."""
-    arms = list(config.evaluate.games.arms) if round_index else []
+    if not round_index:
+        return own_parts(config)
+    arms = [START, *config.evaluate.cases.arms] if _on_cases(config) else list(config.evaluate.games.arms)
     return [*arms, *own_parts(config)]
+
+
+def _on_cases(config: OelConfig) -> bool:
+    return config.evaluate.held_out == "cases"
+
+
+def measurement(candidate: Round, number: int, part: str) -> StageFolder:
+    """Where the model of round `number` was measured on what the candidate was measured on.
+
+    Raises:
+        ArtifactError: these are cases of the candidate's round, on which only its start model was measured besides.
+    """
+    if part != "held_out" or not _on_cases(candidate.config) or number == candidate.number:
+        return candidate.at(number).stage(stage_name(part))
+    if number != candidate.parent.number:
+        raise ArtifactError(
+            f"round {number} was not measured on the cases of round {candidate.number}, which started from round "
+            f"{candidate.parent.number}: only these two can be compared"
+        )
+    return candidate.stage(stage_name(START))
 
 
 def stage_name(part: str) -> str:
@@ -57,7 +85,7 @@ def evaluate(round: Round, part: str, context: StageContext = DEFAULT_CONTEXT) -
     config, known = round.config, parts(round.config, round.number)
     if part not in known:
         raise ConfigError(f"round {round.number} has no evaluation '{part}': it has {', '.join(known)}")
-    measured = round.parent if part in ("in_context", "raw") else round
+    measured = round.parent if part in BEFORE else round
 
     def work(folder: Path) -> dict[str, float]:
         path = measured.model()
@@ -67,24 +95,38 @@ def evaluate(round: Round, part: str, context: StageContext = DEFAULT_CONTEXT) -
             policy = context.load(path, model_settings(suite, config.model))
         else:
             policy = context.load(path, config.model)
-            arm = "plain" if part == "held_out" else part
-            suite = make_suite("games", {"arm": arm, "texts": _texts(round, part, policy)}, config)
+            suite = _held_out(round, part, policy)
         return run_suite(suite, policy, folder, context.on_progress)
 
     inputs = {"policy": measured.model_digest(), **_inputs(round, part)}
-    return round.perform(stage_name(part), _sections(part), inputs, work)
+    return round.perform(stage_name(part), _sections(config, part), inputs, work)
 
 
-def _sections(part: str) -> tuple[str, ...]:
+def _sections(config: OelConfig, part: str) -> tuple[str, ...]:
     if part.startswith("ood/"):
-        return (*GAMES, f"evaluate.{part.replace('/', '.')}")
-    return {"raw": RAW, "in_context": IN_CONTEXT}.get(part, GAMES)
+        name = part.removeprefix("ood/")
+        cases = config.evaluate.ood[name].get("suite", name) == "cases"
+        return (*GAMES, f"evaluate.{part.replace('/', '.')}", *(("evaluate.cases",) if cases else ()))
+    more = {"raw": RAW, "in_context": IN_CONTEXT}.get(part, ())
+    return (*CASES, *more) if _on_cases(config) else (*GAMES, *more)
 
 
 def _inputs(round: Round, part: str) -> dict[str, str]:
+    found = {}
+    if _on_cases(round.config) and not part.startswith("ood/"):
+        found["cases"] = digest_file(round.cases())
     if part == "in_context":
-        return {"knowledge": round.distilled_stage().digest()}
-    return {"collect": round.stage("collect").digest()} if part == "raw" else {}
+        found["knowledge"] = round.distilled_stage().digest()
+    return found | ({"collect": round.stage("collect").digest()} if part == "raw" else {})
+
+
+def _held_out(round: Round, part: str, policy: Policy) -> Suite:
+    """The suite that every model of the round is measured on, in the part's arm."""
+    arm = "plain" if part in ("held_out", START) else part
+    options: dict[str, Any] = {"arm": arm, "texts": _texts(round, part, policy)}
+    if _on_cases(round.config):
+        options["file"] = str(round.cases())
+    return make_suite(round.config.evaluate.held_out, options, round.config)
 
 
 def _texts(round: Round, part: str, policy: Policy) -> tuple[str, ...]:
@@ -94,7 +136,8 @@ def _texts(round: Round, part: str, policy: Policy) -> tuple[str, ...]:
     """
     config = round.config
     if part == "in_context":
-        return round.knowledge().texts(config.evaluate.games.episodes, config.seed)
+        suite = config.evaluate.cases if _on_cases(config) else config.evaluate.games
+        return round.knowledge().texts(suite.episodes, config.seed)
     if part != "raw":
         return ()
     cap, shown, count = config.raw_cap, config.extract.turns_shown, policy.count_tokens

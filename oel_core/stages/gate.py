@@ -14,12 +14,13 @@ from oel_core.errors import ArtifactError
 from oel_core.gate.promotion import Measured, Standing, Verdict, judge
 from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, REPORT, StageContext
 from oel_core.rounds.round import Round
+from oel_core.rounds.stage_folder import StageFolder
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest, differences, read_record
 from oel_core.seeds import derive_seed
-from oel_core.stages.evaluate import own_parts, stage_name
+from oel_core.stages.evaluate import measurement, own_parts, stage_name
 from oel_core.stages.trial import trial
 from oel_core.text.invalid import described
 from oel_core.types import EvalReport, Trajectory
@@ -65,8 +66,9 @@ def decide(candidate: Round, champion: int, settings: GateConfig) -> Verdict:
         ArtifactError: as `gate`.
     """
     _require_comparable(candidate, champion)
-    sides = (_standing(candidate.at(number)) for number in (candidate.number, champion, 0))
-    return judge(settings, *sides, seed=_seed(candidate, champion))
+    tried, beaten = (_standing(candidate, number) for number in (candidate.number, champion))
+    base = Standing(0, beaten.held_out, _suites(candidate.at(0)))
+    return judge(settings, tried, beaten, base, seed=_seed(candidate, champion))
 
 
 def _by_bootstrap(
@@ -77,6 +79,8 @@ def _by_bootstrap(
 
 def _by_trial(candidate: Round, champion: int, settings: GateConfig, folder: Path, context: StageContext) -> Verdict:
     _require_comparable(candidate, champion)
+    if _measured(measurement(candidate, candidate.number, "held_out")).report.undecided:
+        return decide(candidate, champion, settings)  # it cannot be promoted, so it costs no error budget
     return trial(candidate, champion, settings, folder, _seed(candidate, champion), context)
 
 
@@ -86,8 +90,8 @@ JUDGES: Final[Mapping[str, Judge]] = {"bootstrap": _by_bootstrap, "sequential": 
 
 def _judged(round: Round, champion: int, stage: str, context: StageContext) -> Manifest:
     inputs = {
-        f"{name}/{part}": measured.stage(stage_name(part)).digest()
-        for name, measured in (("candidate", round), ("champion", round.at(champion)))
+        f"{name}/{part}": measurement(round, number, part).digest()
+        for name, number in (("candidate", round.number), ("champion", champion))
         for part in own_parts(round.config)
     }
 
@@ -135,7 +139,7 @@ def _require_comparable(candidate: Round, champion: int) -> None:
 
 def _require_same_settings(part: str, candidate: Round, other: Round) -> None:
     """Both evaluations must have the same settings, sampling included, besides equal seeds."""
-    stages = [round.stage(stage_name(part)) for round in (other, candidate)]
+    stages = [measurement(candidate, round.number, part) for round in (other, candidate)]
     keys = [stage.manifest().key.config for stage in stages]
     changes = differences(*keys)
     if changes:
@@ -146,13 +150,15 @@ def _require_same_settings(part: str, candidate: Round, other: Round) -> None:
         )
 
 
-def _standing(round: Round) -> Standing:
-    ood = {suite: _measured(round, f"ood/{suite}") for suite in round.config.evaluate.ood}
-    return Standing(round.number, _measured(round, "held_out"), ood)
+def _standing(candidate: Round, number: int) -> Standing:
+    return Standing(number, _measured(measurement(candidate, number, "held_out")), _suites(candidate.at(number)))
 
 
-def _measured(round: Round, part: str) -> Measured:
-    stage = round.stage(stage_name(part))
+def _suites(round: Round) -> dict[str, Measured]:
+    return {suite: _measured(round.stage(stage_name(f"ood/{suite}"))) for suite in round.config.evaluate.ood}
+
+
+def _measured(stage: StageFolder) -> Measured:
     stage.manifest()
     report = read_record(stage.path / REPORT, EvalReport)
     return Measured(report, list(read_jsonl(stage.path / EPISODES, Trajectory)))

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
-from oel_core.evaluation.validation import candidate, score_texts, validation_layouts
+from oel_core.evaluation.validation import candidate
 from oel_core.knowledge.selection_records import Score
 from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext
 from oel_core.rounds.round import Round
@@ -18,10 +18,11 @@ from oel_core.runs.manifest import Manifest
 from oel_core.stages import accumulate
 from oel_core.stages.extract import STAGE as EXTRACTED
 from oel_core.stages.extract import read_states
+from oel_core.stages.scoring import score_candidates, scoring_inputs, scoring_sections
 from oel_core.types import Record
 
 STAGE, CURVE = "saturation", "curve.json"
-SECTIONS = ("seed", "model", "environment", "play", *accumulate.SECTIONS, "knowledge.saturation", "knowledge.injection")
+SECTIONS = (*accumulate.SECTIONS, "knowledge.saturation", "knowledge.injection")
 
 
 class CurvePoint(Record):
@@ -72,12 +73,12 @@ def saturation(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifes
         }
         candidates = {place: candidate(state, place[0]) for place, state in states.items()}
         episodes, path = config.knowledge.saturation.episodes, folder / EPISODES
-        scores = score_texts(
-            config, policy, list(candidates.values()), round.number, episodes, path, context.on_progress
+        scores, layouts = score_candidates(
+            round, policy, list(candidates.values()), episodes, path, context.on_progress
         )
         curve = SaturationCurve(
             used_after=config.use_after,
-            layouts=validation_layouts(config, round.number, episodes),
+            layouts=layouts,
             points=tuple(
                 CurvePoint(episodes=n, replica=k, tokens=state.tokens, score=scores[candidates[n, k].label])
                 for (n, k), state in states.items()
@@ -86,7 +87,7 @@ def saturation(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifes
         write_atomic(folder / CURVE, (curve.model_dump_json(indent=1) + "\n").encode())
         return {f"pass_rate_after_{n}": rate for n, rate in curve.means()}
 
-    return round.perform(STAGE, SECTIONS, inputs, work)
+    return round.perform(STAGE, (*scoring_sections(config), *SECTIONS), inputs | scoring_inputs(round), work)
 
 
 def points(config: OelConfig) -> list[int]:

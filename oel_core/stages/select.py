@@ -7,7 +7,7 @@ The files of `accumulate` are not modified.
 from pathlib import Path
 
 from oel_core.errors import ConfigError
-from oel_core.evaluation.validation import Candidate, candidate, score_texts, validation_layouts
+from oel_core.evaluation.validation import Candidate, candidate
 from oel_core.knowledge.selection import Choice, Scored, choose
 from oel_core.knowledge.selection_records import SCORES, FileScore, Score, Selection
 from oel_core.knowledge.store import write_knowledge
@@ -16,10 +16,11 @@ from oel_core.rounds.knowledge import MERGED_SECTIONS
 from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
 from oel_core.runs.manifest import Manifest
+from oel_core.stages.scoring import score_candidates, scoring_inputs, scoring_sections
 from oel_core.types import Knowledge
 
 STAGE = "select"
-SECTIONS = ("seed", "model", "environment", "play", *MERGED_SECTIONS, "knowledge.selection", "knowledge.injection")
+SECTIONS = (*MERGED_SECTIONS, "knowledge.selection", "knowledge.injection")
 
 
 def select(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
@@ -40,12 +41,12 @@ def select(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         candidates = {entry.replica: candidate(entry) for entry in knowledge}
         everything = [Candidate("none", 0, ""), *candidates.values()]
         path = folder / EPISODES
-        scores = score_texts(config, policy, everything, round.number, settings.episodes, path, context.on_progress)
+        scores, layouts = score_candidates(round, policy, everything, settings.episodes, path, context.on_progress)
         rated = {replica: scores[found.label] for replica, found in candidates.items()}
         choice = choose([Scored(e.replica, rated[e.replica].pass_rate, e.tokens) for e in knowledge], settings)
         selection = Selection(
             use=settings.use,
-            layouts=validation_layouts(config, round.number, settings.episodes),
+            layouts=layouts,
             without=scores["none"],
             files=tuple(_file_score(entry, rated[entry.replica], choice) for entry in knowledge),
         )
@@ -56,7 +57,7 @@ def select(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         write_atomic(folder / SCORES, (selection.model_dump_json(indent=1) + "\n").encode())
         return _counts(selection)
 
-    return round.perform(STAGE, SECTIONS, inputs, work)
+    return round.perform(STAGE, (*scoring_sections(config), *SECTIONS), inputs | scoring_inputs(round), work)
 
 
 def _file_score(knowledge: Knowledge, score: Score, choice: Choice) -> FileScore:

@@ -1,7 +1,8 @@
 """The blocks of a sequential trial: new held-out episodes, which the candidate and the models beside it play.
 
 Every trial has episodes of its own: the place of a seed has the candidate's round and the champion's in it. Suites
-whose questions are fixed cannot be drawn anew; they are one block, the round's evaluations.
+whose questions are fixed cannot be drawn anew; they are one block, the round's evaluations. So are cases, of which
+those count that the round itself has set apart.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from oel_core.cases.frozen import read_cases
 from oel_core.config.operation import SequentialConfig
 from oel_core.evaluation import Suite, make_suite
 from oel_core.evaluation.base import HeldOutPlay
@@ -17,7 +19,7 @@ from oel_core.rounds.context import EPISODES, StageContext
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import round_name
 from oel_core.runs.jsonl import JsonlWriter, read_jsonl, recover_jsonl
-from oel_core.stages.evaluate import stage_name
+from oel_core.stages.evaluate import measurement
 from oel_core.types import Trajectory
 
 
@@ -59,10 +61,11 @@ class Blocks:
         return {number: self._play(number, drawn) for number in (models if block % 2 else models[::-1])}
 
     @cached_property
-    def _suite(self) -> Suite:
+    def _suite(self) -> Suite | None:
+        """None for cases, which are questions of the round's own."""
         config = self.candidate.config
         if self.part == "held_out":
-            return make_suite("games", {"arm": "plain"}, config)
+            return None if config.evaluate.held_out == "cases" else make_suite("games", {"arm": "plain"}, config)
         suite = self.part.removeprefix("ood/")
         return make_suite(suite, config.evaluate.ood[suite], config)
 
@@ -84,9 +87,15 @@ class Blocks:
             return drawn.run(policy, knowledge=knowledge, done=done, on_episode=writer.append)
 
     def _evaluated(self, number: int) -> list[Trajectory]:
-        stage = self.candidate.at(number).stage(stage_name(self.part))
+        stage = measurement(self.candidate, number, self.part)
         stage.manifest()
-        return list(read_jsonl(stage.path / EPISODES, Trajectory))
+        episodes = list(read_jsonl(stage.path / EPISODES, Trajectory))
+        return self._new(episodes) if self.part == "held_out" else episodes
+
+    def _new(self, episodes: Sequence[Trajectory]) -> list[Trajectory]:
+        """The cases that no trial before has asked: the level of a trial holds for new ones only."""
+        new = {case.id for case in read_cases(self.candidate.cases()) if case.round == self.candidate.number}
+        return [episode for episode in episodes if episode.id in new]
 
 
 def _in_order(done: Iterable[Trajectory], drawn: HeldOutPlay) -> list[Trajectory]:

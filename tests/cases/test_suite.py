@@ -21,6 +21,7 @@ from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import digest_file
 from oel_core.runs.progress import silent
 from oel_core.types import Message, Split, Trajectory
+from tests.benchmarks import cases_gate
 from tests.cases.sessions import case
 
 
@@ -215,3 +216,10 @@ def test_knowledge_cannot_be_scored_without_scorer_or_cases() -> None:
         ConfigError, match=r"there are none that the scorer can score: raise evaluate\.cases\.validation"
     ):
         validation_cases(config(scorer="exact"), [case(0, "yes")], 8)
+
+
+def test_a_model_is_seldom_promoted_over_itself(tmp_path: Path) -> None:
+    """A/A through suite, scorer and gate; one in a million tries of 40 has more than 11 false promotions at 5%."""
+    file = Path(frozen(tmp_path, *(case(n, "right") for n in range(cases_gate.CASES))))
+    found = cases_gate.false_promotions(file, cases_gate.WORLDS["every case 50%"], promotions=40)
+    assert max(found) <= 11

@@ -20,6 +20,7 @@ from oel_core.policies.base import Completion, Policy, Request
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.projects.inbox import INBOX, Received
 from oel_core.projects.review import Decision, decide
+from oel_core.projects.triggers import begin
 from oel_core.rounds.context import StageContext
 from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
@@ -30,14 +31,17 @@ from oel_core.runs.round_start import RoundStart, write_start
 from oel_core.seeds import derive_seed
 from oel_core.stages.gate import gate
 from oel_core.stages.round import Stage, round_stages
-from oel_core.types import Message, Split
+from oel_core.types import Feedback, Message, Split, Trajectory
 from tasks.stages import TASKS
 from tests.fakes import tiny_model_folder
 from tests.stages.recorder import Recorder
 
 WHICH_CAP = {"knowledge.source.use": "which cap knowledge files are checked against; accumulate declares it"}
 RAW_CAP = {"knowledge.source.raw_max_tokens": "only a cap that files are checked against; accumulate declares it"}
-PARTS = {"evaluate.games.arms": "which arms a round has, not what one of them gives"}
+SUITE = {"evaluate.held_out": "chooses which settings the key declares: of cases others than of games"}
+GAMES_ARMS = {"evaluate.games.arms": "which arms a round has, not what one of them gives"}
+CASES_ARMS = {"evaluate.cases.arms": "as evaluate.games.arms"}
+PARTS = SUITE | GAMES_ARMS | CASES_ARMS
 UNDECLARED: dict[str, dict[str, str]] = {
     "collect": {"knowledge.injection": "no prompt of it carries knowledge"},
     "extract": WHICH_CAP,
@@ -48,10 +52,12 @@ UNDECLARED: dict[str, dict[str, str]] = {
         "knowledge.carry_over": "which items a reviewer is shown as new",
         "model.path": "its tokenizer counts; accumulate, whose digest is an input, declares it",
     },
-    "select": WHICH_CAP,
+    "saturation": SUITE,
+    "select": WHICH_CAP | SUITE,
     "distill": WHICH_CAP | RAW_CAP,
     "evaluate/held_out": PARTS,
-    "evaluate/ood": PARTS,
+    "evaluate/start": SUITE | CASES_ARMS,
+    "evaluate/ood": SUITE | GAMES_ARMS,
     "evaluate/raw": PARTS,
     "evaluate/in_context": WHICH_CAP
     | RAW_CAP
@@ -60,12 +66,14 @@ UNDECLARED: dict[str, dict[str, str]] = {
         "knowledge.max_tokens": "only a cap that files are checked against; accumulate declares it",
         "review.mode": "chooses the stage whose digest is an input",
     },
-    "gate": {
+    "gate": SUITE
+    | {
         "gate": "once decided, a verdict stays: later changes are for later rounds",
         "seed": "as gate; the measurements, whose digests are inputs, declare it",
     },
 }
 """Stage → setting or section that it reads without declaring it, and why finished work stays right all the same."""
+JUDGED = dict.fromkeys(("evaluate.cases.judge_kappa", "evaluate.cases.judge_rated"), "read where the scorer is a judge")
 MODEL = {"model": "read by what loads a policy, which a scripted one replaces"}
 EMPTY = {"knowledge.allow_empty": "read only where a replica's knowledge is empty"}
 WHOLE = {"knowledge.selection": "declared whole; of a selection that was made only its kind is read"}
@@ -84,9 +92,10 @@ UNREAD: dict[str, dict[str, str]] = {
     },
     "select": MODEL | {"collect.replicas": "known from the knowledge files"},
     "distill": WHOLE,
-    "evaluate/held_out": MODEL,
-    "evaluate/raw": MODEL,
-    "evaluate/in_context": MODEL | WHOLE,
+    "evaluate/held_out": MODEL | JUDGED,
+    "evaluate/start": MODEL | JUDGED,
+    "evaluate/raw": MODEL | JUDGED,
+    "evaluate/in_context": MODEL | WHOLE | JUDGED,
     "evaluate/ood": MODEL
     | {
         "evaluate.games": "a suite may read any of the settings of games; these two do not read all",
@@ -208,6 +217,33 @@ def take_inbox(root: Path, config: OelConfig, recorder: Recorder, found: Found) 
     perform(round, round_stages(round)[:1], recorder, found)
 
 
+def measure_cases(root: Path, config: OelConfig, recorder: Recorder, found: Found) -> None:
+    """A round that is measured on cases: episodes that another run played, with the right answer of every turn."""
+    played = Round(config, open_run(root, "run0"), 1).trajectories(Split.DISTILL)
+    inbox = root / "sessions"
+    inbox.mkdir()
+    write_atomic(inbox / "a.jsonl", jsonl_bytes(answered(played[0], number) for number in range(20)))
+    values = config.model_dump(mode="json")
+    values["experience"] |= {"inbox": str(inbox), "min_episodes": 20}
+    values["knowledge"]["selection"] = {"use": "best", "episodes": 2}
+    values["evaluate"] |= {"held_out": "cases", "ood": {}}
+    values["evaluate"]["cases"] |= {"scorer": "contains", "held_out": 0.2, "validation": 0.2}
+    measured, run = parse_config(values, "test"), open_run(root, "cases")
+    begin(measured, run, "t", 0)
+    for number in (0, 1):
+        round = Round(recorder.watch(measured), run, number)
+        perform(round, round_stages(round), recorder, found)
+    perform(round, [Stage("gate", "gate", lambda round, context: gate(round))], recorder, found)
+
+
+def answered(episode: Trajectory, number: int) -> Trajectory:
+    """The episode as somebody else's, about something else."""
+    given = (Feedback(source="human", expected="I go [right]"),)
+    asked = Message(role="user", content=" ".join(f"word{number}{place}" for place in range(6)))
+    turns = [turn.model_copy(update={"messages": (turn.messages[0], asked), "given": given}) for turn in episode.turns]
+    return episode.model_copy(update={"id": f"s{number}", "turns": tuple(turns)})
+
+
 @pytest.fixture
 def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Found:
     monkeypatch.setitem(envs.REGISTRY, "corridor", "tests.fakes:CorridorEnv")
@@ -226,12 +262,14 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Found:
             perform(round, round_stages(round), recorder, found)
         perform(round, [Stage("gate", "gate", lambda round, context: gate(round))], recorder, found)
     take_inbox(tmp_path, recorder.watch(config), recorder, found)
+    measure_cases(tmp_path, next(configurations(tiny_model_folder(tmp_path / "again"), knowledge)), recorder, found)
     return found
 
 
 def test_stages_read_what_their_keys_declare_and_declare_what_they_read(found: Found) -> None:
     unread = {stage: found.unread(stage) for stage in found.declared}
     assert unexplained(found.undeclared, UNDECLARED) == {}
+    print(unexplained(unread, UNREAD))
     assert unexplained(unread, UNREAD) == {}
     assert out_of_date(found.undeclared, UNDECLARED) == {}
     assert out_of_date(unread, UNREAD) == {}

@@ -66,7 +66,7 @@ def rounds(config: OelConfig, run: RunFolder) -> list[RoundView]:
 
 def _round(round: Round) -> RoundView:
     run, number, distilled = round.run, round.number, round.stage("distill")
-    parts = ["held_out", "in_context", "raw", *(f"ood/{suite}" for suite in round.config.evaluate.ood)]
+    parts = ["held_out", "start", "in_context", "raw", *(f"ood/{suite}" for suite in round.config.evaluate.ood)]
     reports = {part: found for part in parts if (found := round.report(part)) is not None}
     steps = read_steps(distilled.path / STEPS) if distilled.finished else []
     return RoundView(

@@ -40,11 +40,11 @@ def _standing(run: RunFolder, index: int, reports: dict[str, EvalReport]) -> Sta
 
 
 def _alike(run: RunFolder, index: int, part: str, reports: dict[str, EvalReport]) -> bool:
-    """Whether the part was measured with the base model's settings; equal seeds are not enough."""
+    """Whether the part was measured with the base model's settings and on its cases; equal seeds are not enough."""
     if part not in reports or not run.has(0, stage_name(part)):
         return False
-    first, other = (run.manifest(number, stage_name(part)).key.config for number in (0, index))
-    return first == other
+    first, other = (run.manifest(number, stage_name(part)).key for number in (0, index))
+    return first.config == other.config and first.inputs.get("cases") == other.inputs.get("cases")
 
 
 def _measured(run: RunFolder, index: int, part: str, reports: dict[str, EvalReport]) -> Measured:

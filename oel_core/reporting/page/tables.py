@@ -42,17 +42,20 @@ def moment(at: float) -> str:
 def measured(found: Sequence[RoundView]) -> Table:
     """The results of every round."""
     suites = sorted({suite for view in found for suite in view.summary.ood})
-    fixed = ("round", "pass rate", "95% interval", "in context", "raw", "response tokens", "episode tokens", "cut")
-    head = [*fixed, "knowledge tokens", *(f"ood {suite}" for suite in suites)]
-    return Table(head, [_measured(view, suites) for view in found])
+    start = ["start model"] if any(view.summary.start_pass_rate is not None for view in found) else []
+    rates = ("round", "pass rate", "95% interval", *start, "in context", "raw")
+    lengths = ("response tokens", "episode tokens", "cut", "knowledge tokens")
+    head = [*rates, *lengths, *(f"ood {suite}" for suite in suites)]
+    return Table(head, [_measured(view, suites, bool(start)) for view in found])
 
 
-def _measured(view: RoundView, suites: Sequence[str]) -> list[str]:
+def _measured(view: RoundView, suites: Sequence[str], start: bool) -> list[str]:
     row, own = view.summary, view.reports.get(HELD_OUT)
     return [
         str(view.number),
         percent(row.pass_rate),
         interval(row.ci95),
+        *([percent(row.start_pass_rate)] if start else []),
         percent(row.in_context_pass_rate),
         percent(row.raw_pass_rate),
         mean(row.response_tokens),

@@ -1,0 +1,73 @@
+"""The sessions of a project's inbox that a round sets apart as cases, and the round's frozen set.
+
+`reserved.jsonl` in a round's folder holds the sessions that are not trained on, `cases.jsonl` the set on which the
+round's models are measured. Both are written before the round is registered, so a kill makes them anew.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from oel_core.cases.case import Case
+from oel_core.cases.division import Place, Placed, divide
+from oel_core.cases.frozen import CASES, read_cases, rotated, write_cases
+from oel_core.cases.known import cases_of
+from oel_core.config.run import OelConfig
+from oel_core.projects.inbox import INBOX, Received
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, round_name
+from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
+from oel_core.types import Record
+
+RESERVED = "reserved.jsonl"
+
+
+class Reserved(Record):
+    """A line of `reserved.jsonl`: a session that no round trains on."""
+
+    place: Literal["held_out", "validation", "aside"]
+    """`aside`: it joins what is trained on with what is measured on, so it is used for neither."""
+    received: Received
+
+
+def set_apart(config: OelConfig, run: RunFolder, number: int, received: Sequence[Received]) -> list[Received]:
+    """Writes the round's reserved sessions and its set of cases; returns the sessions to train on.
+
+    Raises:
+        ArtifactError: a file of an earlier round is damaged.
+    """
+    settings = config.evaluate.cases
+    episodes = [one.episode for one in received]
+    places = divide(episodes, _earlier(run, number), settings, config.seed)
+    dealt = list(zip(received, places, strict=True))
+    new = [case for one, place in dealt for case in _cases(one, place, number)]
+    most = max(settings.episodes, config.knowledge.selection.episodes, config.knowledge.saturation.episodes)
+    folder = run.path / round_name(number)
+    reserved = [Reserved(place=place, received=one) for one, place in dealt if place != "training"]
+    write_atomic(folder / RESERVED, jsonl_bytes(reserved))
+    write_cases(folder / CASES, rotated(new, _latest(run, number), most))
+    return [one for one, place in dealt if place == "training"]
+
+
+def _cases(one: Received, place: Place, number: int) -> list[Case]:
+    if place not in ("held_out", "validation"):
+        return []
+    return cases_of(one.episode, one.episode.session or one.episode.id, place, number)
+
+
+def _earlier(run: RunFolder, number: int) -> Iterator[Placed]:
+    """Every session of the rounds before: an inbox that was read without cases was trained on."""
+    for index in (index for index in run.rounds() if 0 < index < number):
+        folder = run.path / round_name(index)
+        if (folder / INBOX).exists():
+            for trained in read_jsonl(folder / INBOX, Received):
+                yield Placed.of(trained.episode, "training")
+        if (folder / RESERVED).exists():
+            for kept in read_jsonl(folder / RESERVED, Reserved):
+                yield Placed.of(kept.received.episode, kept.place)
+
+
+def _latest(run: RunFolder, number: int) -> list[Case]:
+    """The newest set of the rounds before."""
+    paths = [run.path / round_name(index) / CASES for index in run.rounds() if index < number]
+    found = [path for path in paths if path.exists()]
+    return read_cases(found[-1]) if found else []

@@ -1,0 +1,44 @@
+"""Scoring knowledge in context, on validation episodes of the run's own world or on validation cases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from oel_core.cases import validation as cases
+from oel_core.cases.frozen import read_cases
+from oel_core.config.run import OelConfig
+from oel_core.evaluation import validation as games
+from oel_core.evaluation.validation import Candidate
+from oel_core.knowledge.selection_records import Score
+from oel_core.policies.base import Policy
+from oel_core.rounds.round import Round
+from oel_core.runs.manifest import digest_file
+from oel_core.runs.progress import Progress
+from oel_core.stages.evaluate import SCORING
+
+GAMES = ("environment", "play")
+
+
+def scoring_sections(config: OelConfig) -> tuple[str, ...]:
+    """The settings that scores depend on."""
+    return SCORING if config.evaluate.held_out == "cases" else ("seed", "model", *GAMES)
+
+
+def scoring_inputs(round: Round) -> dict[str, str]:
+    """The set of cases, where there is one, as an input of the stage."""
+    return {"cases": digest_file(round.cases())} if round.config.evaluate.held_out == "cases" else {}
+
+
+def score_candidates(
+    round: Round, policy: Policy, candidates: Sequence[Candidate], episodes: int, path: Path, on_progress: Progress
+) -> tuple[dict[str, Score], int]:
+    """Label → score of every candidate, and how many different boards or sessions they were scored on.
+
+    Raises:
+        ConfigError: there is nothing to score on.
+    """
+    config, number = round.config, round.number
+    if config.evaluate.held_out == "cases":
+        asked = cases.validation_cases(config, read_cases(round.cases()), episodes)
+        return cases.score_texts(config, policy, candidates, asked, number, path, on_progress), len(asked)
+    scores = games.score_texts(config, policy, candidates, number, episodes, path, on_progress)
+    return scores, games.validation_layouts(config, number, episodes)
