@@ -112,6 +112,7 @@ benchmarks: setup
 	$(BIN)/python -m tests.benchmarks.distillation_growth
 	$(BIN)/python -m tests.benchmarks.layouts
 	$(BIN)/python -m tests.benchmarks.exactness
+	$(BIN)/python -m tests.benchmarks.gateway
 
 lint: setup
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ CONTENT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def gateway(chats: Chats, config: ServeConfig, token: str) -> FastAPI:
-    """The application. It starts the recorder and loads the champion when it starts, and ends both when it ends."""
+    """The application. While it runs, the recorder writes and the registry is asked for another champion."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

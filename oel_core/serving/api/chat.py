@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -63,7 +62,7 @@ class Chats:
         """Returns when the answered call is on the disk, or has waited long enough for it."""
         try:
             call = recorded_call(request, answer, reply)
-        except LineError as error:
+        except ValueError as error:  # the answer is given all the same
             self.metrics.calls.labels("not_recordable").inc()
             log.warning("an answer is not recorded: %s", error)
             return
@@ -87,7 +86,6 @@ class Answering:
     """On the event loop's clock."""
     first: Piece | Answer | None = None
     held: AsyncExitStack = field(default_factory=AsyncExitStack)
-    began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.reply = Reply(self.chats.project, self.serving.champion.version)
@@ -132,7 +130,7 @@ class Answering:
 
 
 def recorded_call(request: ChatRequest, answer: Answer, reply: Reply) -> Call:
-    """What is recorded of an answered request. Raises LineError: nothing can be learned from it."""
+    """What is recorded of an answered request. Raises ValueError: nothing can be learned from it."""
     if request.not_recorded is not None:
         raise LineError("messages", request.not_recorded)
     response = chat_log.message({**answer.message, "role": "assistant"}, "response")

@@ -10,10 +10,10 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from oel_core.errors import OelError
 from oel_core.imports.privacy import Masking, Privacy
@@ -51,7 +51,7 @@ class Counting(Protocol):
 
 
 @dataclass
-class _Spoken:
+class _PendingCall:
     """A call on its way to the disk."""
 
     call: Call
@@ -61,7 +61,7 @@ class _Spoken:
 
 
 @dataclass
-class _Rated:
+class _PendingFeedback:
     given: Given
     done: Future[bool | None] = field(default_factory=Future)
 
@@ -74,8 +74,8 @@ class Recorder:
     ) -> None:
         self._journal, self._handover, self._idle_s, self._counts = journal, handover, idle_s, counts
         self._masking, self._privacy = masking, privacy
-        self._inbound: queue.SimpleQueue[_Spoken | _Rated | None] = queue.SimpleQueue()
-        self._waiting: deque[_Spoken] = deque()
+        self._inbound: queue.SimpleQueue[_PendingCall | _PendingFeedback | None] = queue.SimpleQueue()
+        self._waiting: deque[_PendingCall] = deque()
         self._next_sweep = 0.0
         self._closing = False
         self.healthy = True
@@ -88,7 +88,7 @@ class Recorder:
 
     def record(self, call: Call) -> Future[bool]:
         """Takes a call. The future says whether it is on the disk; false: not yet, or not ever."""
-        spoken = _Spoken(call)
+        spoken = _PendingCall(call)
         if self._thread.is_alive():
             self._inbound.put(spoken)
         else:
@@ -98,7 +98,7 @@ class Recorder:
 
     def rate(self, given: Given) -> Future[bool | None]:
         """Takes feedback; see `Journal.rate`. The future raises what the disk said where it was not written."""
-        rated = _Rated(given)
+        rated = _PendingFeedback(given)
         if self._thread.is_alive():
             self._inbound.put(rated)
         else:
@@ -121,16 +121,29 @@ class Recorder:
         except Exception:
             log.exception("the recorder has ended by an error: conversations are not recorded any more")
             self.healthy = False
-        if self._waiting:
-            self._lose(len(self._waiting))
+        self._give_up()
         self._journal.close()
 
-    def _next_batch(self) -> list[_Spoken | _Rated]:
+    def _give_up(self) -> None:
+        """Counts what is not written at the end, and lets nobody wait for it."""
+        with suppress(queue.Empty):
+            while True:
+                found = self._inbound.get_nowait()
+                if isinstance(found, _PendingCall):
+                    self._waiting.append(found)
+                elif found is not None:
+                    found.done.set_exception(OSError("the recorder has ended"))
+        if self._waiting:
+            self._lose(len(self._waiting))
+        for one in self._waiting:
+            _settle(one.done, False)
+
+    def _next_batch(self) -> list[_PendingCall | _PendingFeedback]:
         """Waits for something to do, at most until the next attempt or sweep is due."""
-        patience = RETRY_S if self._waiting else max(0.0, self._next_sweep - time.monotonic())
-        batch: list[_Spoken | _Rated] = []
+        timeout_s = RETRY_S if self._waiting else max(0.0, self._next_sweep - time.monotonic())
+        batch: list[_PendingCall | _PendingFeedback] = []
         try:
-            found = self._inbound.get(timeout=patience) if patience else self._inbound.get_nowait()
+            found = self._inbound.get(timeout=timeout_s) if timeout_s else self._inbound.get_nowait()
             while True:
                 if found is None:
                     self._closing = True
@@ -143,18 +156,18 @@ class Recorder:
             pass
         return batch
 
-    def _write(self, batch: list[_Spoken | _Rated]) -> None:
+    def _write(self, batch: list[_PendingCall | _PendingFeedback]) -> None:
         """One transaction for everything that can be written."""
-        fresh = [one for one in batch if isinstance(one, _Spoken) and self._prepare(one)]
-        rated = [one for one in batch if isinstance(one, _Rated)]
+        fresh = [one for one in batch if isinstance(one, _PendingCall) and self._prepare(one)]
+        self._waiting += fresh
+        rated = [one for one in batch if isinstance(one, _PendingFeedback)]
         given = [self._masked(one.given) for one in rated]
-        calls = [*self._waiting, *fresh]
-        if not calls and not rated:
+        if not self._waiting and not rated:
             return
         now = time.time()
         try:
             with self._journal.transaction():
-                for one in calls:
+                for one in self._waiting:
                     assert one.ready is not None
                     call, talk, private = one.ready
                     self._journal.add(call, talk, now, private=private)
@@ -162,9 +175,9 @@ class Recorder:
         except FAILURES as error:
             self._failed(fresh, rated, error)
             return
-        self._waiting.clear()
         self._recovered()
-        self._counts.recorded(len(calls))
+        self._counts.recorded(len(self._waiting))
+        self._waiting.clear()
         for one in fresh:
             _settle(one.done, True)
         for one_rated, answer in zip(rated, answers, strict=True):
@@ -177,7 +190,7 @@ class Recorder:
         ids = {"session": self._masking.id(given.session), "user": self._masking.id(given.user)}
         return given.model_copy(update={"feedback": feedback, **ids})
 
-    def _prepare(self, one: _Spoken) -> bool:
+    def _prepare(self, one: _PendingCall) -> bool:
         """Masks a call; one that cannot be written down is lost, and the others are not lost with it."""
         try:
             talk = conversation(one.call)
@@ -193,11 +206,10 @@ class Recorder:
         one.ready = (call, talk, self._privacy is Privacy.DROP and call != plain)
         return True
 
-    def _failed(self, fresh: list[_Spoken], rated: list[_Rated], error: Exception) -> None:
+    def _failed(self, fresh: list[_PendingCall], rated: list[_PendingFeedback], error: Exception) -> None:
         if self.healthy:
             log.error("conversations are not recorded: %s. Answers go on; the recorder tries again", error)
         self.healthy = False
-        self._waiting += fresh
         over = len(self._waiting) - WAITING
         if over > 0:
             for _ in range(over):
@@ -206,9 +218,9 @@ class Recorder:
         self._counts.failed(len(self._waiting))
         for one in fresh:
             _settle(one.done, False)
-        for given in rated:
-            if given.done.set_running_or_notify_cancel():
-                given.done.set_exception(error)
+        for one_rated in rated:
+            if one_rated.done.set_running_or_notify_cancel():
+                one_rated.done.set_exception(error)
 
     def _recovered(self) -> None:
         if not self.healthy:
@@ -232,11 +244,7 @@ class Recorder:
                 self._next_sweep = 0.0
 
 
-Answer = bool | None
-
-
-def _settle(done: "Future[bool] | Future[bool | None]", answer: Answer) -> None:
-    """Gives the answer to whoever still waits for it."""
-    settle: Callable[[Answer], None] = done.set_result  # type: ignore[assignment]
-    if done.set_running_or_notify_cancel():
-        settle(answer)
+def _settle(done: Future[Any], value: bool | None) -> None:
+    """Gives the value to whoever still waits for it."""
+    if not done.done() and done.set_running_or_notify_cancel():
+        done.set_result(value)
