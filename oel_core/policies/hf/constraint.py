@@ -1,8 +1,8 @@
-"""Decoding constrained to a regular expression, token by token. The only module that imports llguidance.
+"""Constrained decoding to a regular expression. The only module that imports llguidance.
 
-llguidance (MIT, https://github.com/guidance-ai/llguidance) runs the expression over the bytes of the vocabulary's
-tokens, so a response matches whatever the weights are, and no token need end where a part of the expression does. Its
-expressions are those of Rust's regex crate: no look-around, no back-references.
+llguidance (MIT, https://github.com/guidance-ai/llguidance) matches the expression against the bytes of the tokens, so
+token boundaries need not coincide with parts of the expression. Its syntax is that of Rust's regex crate: no
+look-around, no back-references.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,13 +19,13 @@ INSTALL = "pip install 'oel[constrained]'"
 
 
 def check_installed() -> None:
-    """Raises PolicyError that says what to do when llguidance is not installed. Imports nothing."""
+    """Raises PolicyError with the command to install llguidance if it is missing. Imports nothing."""
     if find_spec("llguidance") is None:
         raise PolicyError(f"extract.constrained needs llguidance: {INSTALL}, or set it to off")
 
 
 def check_shape(shape: str) -> None:
-    """Raises ConfigError for an expression that llguidance refuses, PolicyError where it is not installed."""
+    """Raises ConfigError for an expression that llguidance rejects, PolicyError if it is not installed."""
     check_installed()
     from llguidance import LLMatcher
 
@@ -35,21 +35,21 @@ def check_shape(shape: str) -> None:
 
 
 class Constraints:
-    """A `Constraint` for each batch, of one model's vocabulary.
+    """Creates the `Constraint` of each batch for one model.
 
     Args:
-        tokenizer: the model's, a fast one.
-        stops: token ids that end a response; they are allowed where the expression may end.
+        tokenizer: the model's fast tokenizer.
+        stops: token ids that end a response; allowed once the expression matches.
         vocabulary: V, the width of the logits.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Collection[int], vocabulary: int) -> None:
-        """Raises PolicyError where llguidance is not installed, or does not know this kind of tokenizer."""
+        """Raises PolicyError if llguidance is not installed or does not support the tokenizer."""
         check_installed()
         from llguidance.hf import from_tokenizer
 
         try:
-            # it refuses a tokenizer that is not a fast one itself
+            # it rejects slow tokenizers itself
             self._tokens: Any = from_tokenizer(cast(Any, tokenizer), n_vocab=vocabulary, eos_token=sorted(stops))
         except ValueError as error:
             raise PolicyError(
@@ -57,7 +57,7 @@ class Constraints:
             ) from error
 
     def begin(self, shapes: Sequence[str | None]) -> "Constraint | None":
-        """The state of a batch before its first token; None where no row has a shape. Raises as `check_shape`."""
+        """The state of a batch before its first token; None if no row has a shape. Raises as `check_shape`."""
         if not any(shape is not None for shape in shapes):
             return None
         for shape in {shape for shape in shapes if shape is not None}:
@@ -66,11 +66,11 @@ class Constraints:
 
 
 class Constraint:
-    """What each row of a batch may draw next.
+    """The tokens that each row of a batch may be continued with.
 
     Args:
-        tokens: llguidance's view of the vocabulary.
-        shapes: a regular expression for each row, None for one that may draw anything.
+        tokens: llguidance's tokenizer.
+        shapes: a regular expression per row, None for an unconstrained row.
     """
 
     def __init__(self, tokens: Any, shapes: Sequence[str | None]) -> None:
@@ -82,14 +82,14 @@ class Constraint:
         self._words = -(-tokens.vocab_size // 32)
 
     def masked(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """The logits with -inf at every token that would leave the shape.
+        """The logits with -inf for every token that the shape does not allow next.
 
         Args:
-            logits: next tokens, (len(rows), vocabulary).
-            rows: position of each among the batch's shapes.
+            logits: of the next token, (len(rows), vocabulary).
+            rows: index of each row in the batch.
 
         Raises:
-            PolicyError: the vocabulary has no token with which a response could go on within its shape.
+            PolicyError: the vocabulary has no token that continues a response within its shape.
         """
         bits = np.full((len(rows), self._words), -1, dtype="<i4")
         for index, row in enumerate(rows):
@@ -102,10 +102,10 @@ class Constraint:
         return logits.masked_fill(torch.from_numpy(allowed == 0).to(logits.device), float("-inf"))
 
     def advance(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
-        """Takes the token that each row has drawn; an end token frees its row.
+        """Updates the state by the token sampled for each row; after an end token a row is unconstrained.
 
         Raises:
-            PolicyError: llguidance gives up, as on an expression whose automaton grows too large.
+            PolicyError: llguidance fails, for example because the expression's automaton grows too large.
         """
         for row, token in zip(rows, tokens, strict=True):
             matcher = self._matchers[row]
@@ -119,7 +119,7 @@ class Constraint:
 
 
 def _check_going(matcher: Any) -> None:
-    """Raises PolicyError where llguidance has given up: it then allows an end token, which would break the shape."""
+    """Raises PolicyError if llguidance has failed: its mask then allows an end token, which may violate the shape."""
     if matcher.is_error():
         raise PolicyError(
             f"extract.constrained: llguidance cannot go on with an answer ({matcher.stop_reason()}). The model's "

@@ -159,9 +159,9 @@ def _sample(
     """As `sample_tokens`, within the constraint. Shapes: rows (live,), positions of the live rows in the batch."""
     if constraint is None:
         return sample_tokens(logits, uniform, sampling)
-    places = rows.tolist()
-    token = sample_tokens(constraint.masked(logits, places), uniform, sampling)
-    constraint.advance(places, token.tolist())
+    token = sample_tokens(constraint.masked(logits, rows.tolist()), uniform, sampling)
+    finite = logits[:, 0].isfinite()  # of other rows any token may be sampled; the caller raises
+    constraint.advance(rows[finite].tolist(), token[finite].tolist())
     return token
 
 

@@ -154,6 +154,15 @@ def test_a_vocabulary_that_cannot_go_on_is_named() -> None:
         begun.masked(torch.zeros(1, 3), [0])
 
 
+def test_logits_that_are_not_finite_are_named_as_without_a_shape() -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("nan"))
+    broken = TransformersPolicy(model, byte_tokenizer(), CONFIG, "broken")
+    with pytest.raises(PolicyError, match="not finite"):
+        broken.generate([ask("x", 0, "yes|no")], Sampling(temperature=0, max_tokens=3))
+
+
 def test_a_slow_tokenizer_is_refused() -> None:
     with pytest.raises(PolicyError, match=r"cannot read this model's tokenizer .*: set extract\.constrained to off"):
         Constraints(KINDS["bytes"](), [1], 300)
