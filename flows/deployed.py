@@ -19,7 +19,6 @@ from pydantic import Field
 from flows.collect_only import collect_only
 from flows.evaluate_model import Suite, evaluate_model
 from flows.learning_loop import learning_loop
-from flows.links import report_place
 from flows.next_round import next_round
 from flows.pages.outcome import outcome_details, outcome_line, outcome_state
 from flows.pages.round import outcome_key, outcome_markdown
@@ -35,6 +34,7 @@ from flows.parameters import (
 )
 from flows.recovery.outages import through_outages
 from flows.recovery.stopping import under_worker
+from flows.services.links import report_place
 from oel_core.projects.triggers import Trigger, finished_trigger
 from oel_core.rounds.summary import RoundSummary
 from oel_core.runs.folder import RunFolder

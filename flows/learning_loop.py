@@ -8,9 +8,9 @@ from prefect.runtime import flow_run
 
 from flows.evaluate_round import evaluate_round
 from flows.learning_round import learning_round
-from flows.links import report_place
 from flows.pages.round import report_key, report_markdown
 from flows.recovery.abandoned import take_over
+from flows.services.links import report_place
 from oel_core.config.run import OelConfig
 from oel_core.models.threads import set_run_threads
 from oel_core.preflight.check import check

@@ -90,22 +90,35 @@ def _next_round(
             if _lacks_report(run, over):
                 report(run, settings)
             return over
-        config = requested_config(run, requested)
-        change = change_of(run, config, requested, trigger)
-        current = open_round(run)
-        if current is None:
-            if change is not None:
-                keep_config(run, config, change)
-            begun = _begin(config, run, trigger, champion.round if champion else 0)
-        else:
-            begun = join(run, trigger, current)
+        begun, config = begin_or_join(requested, run, trigger, champion.round if champion else 0)
         if begun.round is None:
             return begun
-        config = config.model_copy(update={"rounds": begun.round})
-        check_stages(run, config, since=begun.round)  # of a round that is open only what goes with its stages is kept
-        keep_config(run, config, change)
-        set_run_threads(run.path, config.model)
         return _finish(Round(config, run, begun.round), trigger, settings)
+
+
+def begin_or_join(
+    requested: RequestedSettings, run: RunFolder, trigger: str, champion: int
+) -> tuple[Trigger, OelConfig]:
+    """The trigger's round, begun from the champion or open already, with its configuration. Requires the lease.
+
+    A trigger without a round has ended: there is too little new experience.
+    """
+    config = requested_config(run, requested)
+    change = change_of(run, config, requested, trigger)
+    current = open_round(run)
+    if current is None:
+        if change is not None:
+            keep_config(run, config, change)
+        begun = _begin(config, run, trigger, champion)
+    else:
+        begun = join(run, trigger, current)
+    if begun.round is None:
+        return begun, config
+    config = config.model_copy(update={"rounds": begun.round})
+    check_stages(run, config, since=begun.round)  # of a round that is open only what goes with its stages is kept
+    keep_config(run, config, change)
+    set_run_threads(run.path, config.model)
+    return begun, config
 
 
 def _begin(config: OelConfig, run: RunFolder, trigger: str, champion: int) -> Trigger:

@@ -38,6 +38,7 @@ def _task(kind: str) -> Task[..., Manifest]:
 
 
 collect = _task("collect")
+receive = _task("receive")
 extract = _task("extract")
 accumulate = _task("accumulate")
 review = _task("review")
@@ -46,5 +47,8 @@ select = _task("select")
 distill = _task("distill")
 evaluate = _task("evaluate")
 
-TASKS = {entry.name: entry for entry in (collect, extract, accumulate, review, saturation, select, distill, evaluate)}
+TASKS = {
+    entry.name: entry
+    for entry in (collect, receive, extract, accumulate, review, saturation, select, distill, evaluate)
+}
 """Kind of stage → its task."""

@@ -31,6 +31,7 @@ ROOMS = (
     "projects",
     "imports",
     "serving",
+    "bundles",
     "gate",
     "preflight",
     "stages",

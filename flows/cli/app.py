@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.bundles import bundle
+from flows.cli.bundles import gather as gathering
 from flows.cli.help import GroupedCommands, example
 from flows.cli.knowledge import report, review
 from flows.cli.knowledge import show as knowledge
@@ -56,6 +58,7 @@ _add(PROJECTS, "init", init.init, "oel init lake --preset tiny")
 _add(PROJECTS, "import", import_logs.import_, "oel import openai-chat calls.jsonl --into runs/inbox --env shop")
 _add(PROJECTS, "serve", serve.serve, "oel serve lake --port 8010")
 _add(PROJECTS, "cases", cases.cases, "oel cases shop")
+_add(PROJECTS, "gather", gathering.gather, "oel gather lake --preset quickstart")
 _add(PROJECTS, "promote", promotion.promote, "oel promote lake --round 2")
 _add(PROJECTS, "rollback", promotion.rollback, "oel rollback lake --reason 'too slow'")
 _add(PROJECTS, "history", promotion.history, "oel history lake --json")
@@ -71,6 +74,7 @@ _add(HERE, "presets", configs.presets, "oel presets --json")
 _add(HERE, "envs", configs.envs, "oel envs")
 _add(HERE, "doctor", doctor.doctor, "oel doctor --root runs")
 app.add_typer(knowledge.app, name="knowledge", rich_help_panel=LOOK)
+app.add_typer(bundle.app, name="bundle", rich_help_panel=PROJECTS)
 app.add_typer(configs.app, name="config", rich_help_panel=HERE)
 app.add_typer(new.app, name="new", rich_help_panel=HERE)
 app.add_typer(models.app, name="models", rich_help_panel=HERE)

@@ -15,8 +15,16 @@ Tolerance = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
+class SynthesisConfig(Section):
+    """Prompts that the round's start model writes from knowledge, for a bundle without prompts."""
+
+    prompts: Count = 256
+    """How many are asked for; answers that are no usable prompt are left out and counted."""
+    sampling: Sampling = Sampling(temperature=1.0, max_tokens=256)
+
+
 class ExperienceConfig(Section):
-    """Where a recurring round's experience comes from."""
+    """Where a round's experience comes from."""
 
     inbox: str | None = None
     """Folder of JSONL trajectories from the deployment, appended to or added; null: every round plays its own."""
@@ -24,6 +32,11 @@ class ExperienceConfig(Section):
     """New episodes in the inbox that make a round worth starting."""
     extract_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of the inbox's episodes that are read for knowledge; the others' prompts are distilled."""
+    bundle: str | None = None
+    """File of `oel bundle make` with knowledge and prompts, in place of an environment; null: no bundle."""
+    bundle_digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """What the bundle's digest must be, as `oel bundle make` printed it; null: any."""
+    synthesis: SynthesisConfig = SynthesisConfig()
 
 
 class SequentialConfig(Section):

@@ -238,6 +238,27 @@ class OelConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _bundle_needs_no_environment(self) -> Self:
+        if self.experience.bundle is None:
+            return self
+        clashes = [
+            name
+            for name, wanted in (
+                ("experience.inbox", self.experience.inbox is not None),
+                ("knowledge.source.use", self.knowledge.source.use != "extracted"),
+                ("knowledge.selection.use", self.knowledge.selection.use != "all"),
+                ("knowledge.saturation.every", self.knowledge.saturation.every is not None),
+                ("distill.regime=sft", self.distill.regime == "sft"),
+            )
+            if wanted
+        ]
+        if clashes:
+            raise ValueError(f"experience.bundle has no episodes, which {', '.join(clashes)} needs: leave that out")
+        if self.rounds != 1:
+            raise ValueError(f"experience.bundle is for one round, but rounds is {self.rounds}: set it to 1")
+        return self
+
 
 def preset_names() -> list[str]:
     """Names of the built-in presets."""

@@ -44,7 +44,7 @@ def list_runs(root: Path) -> list[RunEntry]:
 def entry_of(path: Path) -> RunEntry:
     """The entry of one folder, without loading its contents."""
     run, sizes = RunFolder(path), list(_files(path))
-    done = [index for index in run.rounds() if index and run.has(index, "evaluate/held_out")]
+    done = [index for index in run.rounds() if index and _is_done(run, index)]
     project = (path / TRIGGERS).is_dir() or (path / PRESET).is_file()
     kind: Literal["run", "project", "study"] = "project" if project else "run"
     if (path / PLAN).is_file():
@@ -63,6 +63,11 @@ def entry_of(path: Path) -> RunEntry:
         bytes=sum({inode: size for inode, size, _ in sizes}.values()),
         changed=max((changed for _, _, changed in sizes if changed), default=path.stat().st_mtime),
     )
+
+
+def _is_done(run: RunFolder, index: int) -> bool:
+    """Whether a round was measured or, with a bundle, which has no environment, distilled."""
+    return run.has(index, "evaluate/held_out") or (run.has(index, "receive") and run.has(index, "distill"))
 
 
 def size_of(path: Path) -> int:

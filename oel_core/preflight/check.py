@@ -1,5 +1,6 @@
 """Fast validation of a configuration against this installation, before a run starts."""
 
+from oel_core.bundles.received import bundle_of
 from oel_core.cases.suite import scorer_of
 from oel_core.config.run import ModelConfig, OelConfig
 from oel_core.config.student_rollouts import rollout_model
@@ -21,21 +22,30 @@ def check(config: OelConfig) -> None:
     Raises:
         ConfigError: the environment, a suite or an option of one does not exist, the gate tolerates losses on a suite
             that is not measured, or knowledge is to be scored on validation episodes and the environment has none.
+        ConfigError, ArtifactError: as `bundle_of`, where there is a bundle; its environment is not looked at then.
         ArtifactError, PolicyError: the starting model is a folder that is no checkpoint, or has no weights.
         PolicyError, ConfigError: as `check_engines` and `check_constraint`.
         ConfigError: as `check_adapter`.
         ArtifactError, DistillationError: as `check_replay`.
     """
-    check_spec(env_spec(config))
+    check_experience(config)
     get_format(config.extract.format)
     check_constraint(config)
     check_suites(config)
     _require_known_tolerances(config)
-    check_measuring(config)
     resolve_model(config.model.path)
     check_adapter(config.model)
     check_engines(config)
     check_replay(config)
+
+
+def check_experience(config: OelConfig) -> None:
+    """Validates where experience comes from: the environment, or a bundle in its place. Raises as `check`."""
+    if config.experience.bundle is not None:
+        bundle_of(config)
+        return
+    check_spec(env_spec(config))
+    check_measuring(config)
 
 
 def check_measuring(config: OelConfig) -> None:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oel_core.config.run import OelConfig
-from oel_core.envs import check_spec
-from oel_core.envs.base import env_spec
 from oel_core.errors import ConfigError, OelError
 from oel_core.evaluation import make_suite
 from oel_core.models.architectures import KNOWN, Architecture, known_architecture, read_architecture
@@ -23,7 +21,7 @@ from oel_core.models.checkpoints import (
 )
 from oel_core.models.hub import HUB_TIMEOUT_S, cached_file, hub_answers
 from oel_core.preflight.caution import find_cautions
-from oel_core.preflight.check import check_adapter, check_constraint, check_engines, check_replay
+from oel_core.preflight.check import check_adapter, check_constraint, check_engines, check_experience, check_replay
 from oel_core.preflight.estimate import StageNeed, estimate, trained_parameters, transient_disk
 
 GIB = 2**30
@@ -71,9 +69,9 @@ def dry_run(config: OelConfig, root: Path) -> DryRun:
     """Checks the requirements of `oel run`.
 
     Raises:
-        ConfigError: the environment or its options do not exist.
+        ConfigError, ArtifactError: as `check_experience`.
     """
-    check_spec(env_spec(config))
+    check_experience(config)
     architecture, source = find_architecture(config.model.path)
     stages, machine = tuple(estimate(config, architecture)), inspect_machine(config, root)
     disk = sum(stage.disk * stage.rounds for stage in stages) + transient_disk(config, architecture)

@@ -120,6 +120,8 @@ def _suite(config: OelConfig, name: str, options: Mapping[str, Any]) -> _Calls:
 
 def _evaluations(config: OelConfig, round_index: int) -> list[_Calls]:
     suites = [_suite(config, name, options) for name, options in config.evaluate.ood.items()]
+    if config.experience.bundle is not None:
+        return suites
     known = config.knowledge_cap
     if config.evaluate.held_out == "cases":
         cases = config.evaluate.cases
@@ -267,24 +269,36 @@ def estimate(config: OelConfig, architecture: Architecture | None) -> list[Stage
             sum(map(_records, kinds)) if records else 0,
         )
 
+    student = _distillation(config)
+    memory = None if architecture is None else _distillation_memory(config, architecture, student)
+    training = StageNeed(
+        "distill",
+        config.rounds,
+        student.count,
+        student.prompts,
+        student.count * student.response,
+        memory,
+        _checkpoint(config, architecture),
+    )
+    measured = _evaluations(config, 0)
+    return [
+        *([generating("evaluate the base model", 1, *measured)] if measured else []),
+        *(generating(stage, config.rounds, *calls) for stage, calls in _learning(config).items()),
+        training,
+        *([generating("evaluate", config.rounds, *_evaluations(config, 1))] if measured else []),
+    ]
+
+
+def _learning(config: OelConfig) -> dict[str, list[_Calls]]:
+    """The stages that generate before the distillation; with a bundle all that may be generated are prompts."""
+    if config.experience.bundle is not None:
+        count, response = config.experience.synthesis.prompts, config.experience.synthesis.sampling.max_tokens
+        return {"receive": [_Calls(count, OBSERVATION_TOKENS, count * OBSERVATION_TOKENS, response, count)]}
     played = config.collect.replicas * config.collect.extraction_episodes
     played += config.distill.steps * config.distill.episodes_per_step
     turns, response = config.environment.max_turns, config.play.sampling.max_tokens
-    student = _distillation(config)
-    memory = None if architecture is None else _distillation_memory(config, architecture, student)
-    return [
-        generating("evaluate the base model", 1, *_evaluations(config, 0)),
-        generating("collect", config.rounds, _episodes(config, played, turns, 0, response)),
-        generating("extract", config.rounds, _extraction(config)),
-        *(generating(stage, config.rounds, *calls) for stage, calls in _validation(config).items()),
-        StageNeed(
-            "distill",
-            config.rounds,
-            student.count,
-            student.prompts,
-            student.count * student.response,
-            memory,
-            _checkpoint(config, architecture),
-        ),
-        generating("evaluate", config.rounds, *_evaluations(config, 1)),
-    ]
+    return {
+        "collect": [_episodes(config, played, turns, 0, response)],
+        "extract": [_extraction(config)],
+        **_validation(config),
+    }

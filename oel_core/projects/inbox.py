@@ -15,7 +15,7 @@ from pydantic import Field
 from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError
 from oel_core.projects.quarantine import LeftOut
-from oel_core.rollouts.planning import EpisodePlan
+from oel_core.rollouts.planning import EpisodePlan, episode_id
 from oel_core.runs.jsonl import LineError, parse_line
 from oel_core.seeds import derive_seed
 from oel_core.types import INSTRUCTING, Message, Record, Split, Trajectory
@@ -181,7 +181,7 @@ def _repeated(pool: list[Received], count: int, rng: random.Random) -> list[Rece
 def _renamed(
     each: Received, split: Split, round_index: int, replica: int, index: int
 ) -> tuple[Trajectory, EpisodeSource]:
-    id = f"r{round_index:02d}-{split.value}-k{replica:02d}-e{index:04d}"
+    id = episode_id(split, round_index, replica, index)
     plan = EpisodePlan(id, each.episode.seed, split, round_index, replica, index)
     source = EpisodeSource(id=id, source=each.episode.id, file=each.file, line=each.line)
     return each.episode.model_copy(update=plan.coordinates()), source

@@ -41,6 +41,11 @@ class EpisodePlan:
         return asdict(self)
 
 
+def episode_id(split: Split, round_index: int, replica: int, index: int) -> str:
+    """What names an episode within its run."""
+    return f"r{round_index:02d}-{split.value}-k{replica:02d}-e{index:04d}"
+
+
 def layout_of(spec: EnvSpec, seed: int) -> str:
     """The layout key of a seed, cached for the process. Creates an environment.
 
@@ -122,8 +127,7 @@ def plan_episodes(
         ConfigError: a coordinate has no seed (`seeding`), or the world has too few layouts to be split.
     """
     seeds = _seeds(spec, loop_seed, split, round_index, replica, count, split_by_layout, seeding)
-    prefix = f"r{round_index:02d}-{split.value}-k{replica:02d}"
     return [
-        EpisodePlan(f"{prefix}-e{index:04d}", seed, split, round_index, replica, index)
+        EpisodePlan(episode_id(split, round_index, replica, index), seed, split, round_index, replica, index)
         for index, seed in enumerate(seeds)
     ]

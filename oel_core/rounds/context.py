@@ -15,6 +15,7 @@ LoadPolicy = Callable[[str, ModelConfig], Policy]
 OnStep = Callable[[StepRecord], None]
 
 TRAJECTORIES, EPISODES, CHECKPOINT, REPORT = "trajectories.jsonl", "episodes.jsonl", "checkpoint", "report.json"
+PROMPTS = "prompts.jsonl"
 
 
 def ignore_step(step: StepRecord) -> None:

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain, count, groupby, islice
 from random import Random
 
 from oel_core.config.run import OelConfig
 from oel_core.distillation.data.dataset import sample_id
 from oel_core.errors import DistillationError
+from oel_core.rollouts.planning import episode_id
 from oel_core.seeds import derive_seed
-from oel_core.types import PartialRollout, Trajectory
+from oel_core.types import PartialRollout, Split, Trajectory
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,25 @@ def plan_prompts(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -
     if config.distill.regime == "sft":
         return successes(config, episodes, seed)
     return Prompts(partial_rollouts(config, episodes))
+
+
+def deal_prompts(config: OelConfig, prompts: Sequence[PartialRollout], round_index: int, seed: int) -> Prompts:
+    """Prompts without episodes, step by step, as many episodes a step as are collected for one.
+
+    The first pass takes the episodes in their order; where there are too few, each further pass is in a random order.
+    Ids become those of collected episodes: the same prompts are trained on as where they were collected.
+    """
+    episodes = [list(group) for _, group in groupby(prompts, key=lambda prompt: prompt.trajectory_id)]
+    if not episodes:
+        raise DistillationError("the bundle gave no prompts, so there is nothing to distil on")
+    passes = (Random(derive_seed(seed, "pass", n)).sample(episodes, len(episodes)) for n in count(1))
+    order = chain(episodes, chain.from_iterable(passes))
+    size = config.distill.episodes_per_step
+    steps: list[list[PartialRollout]] = [[] for _ in range(config.distill.steps)]
+    for index, episode in enumerate(islice(order, len(steps) * size)):
+        id = episode_id(Split.DISTILL, round_index, 0, index)
+        steps[index // size] += [prompt.model_copy(update={"trajectory_id": id}) for prompt in episode]
+    return Prompts(steps)
 
 
 def partial_rollouts(config: OelConfig, episodes: Sequence[Trajectory]) -> list[list[PartialRollout]]:

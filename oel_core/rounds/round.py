@@ -9,14 +9,17 @@ from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError
 from oel_core.models.checkpoints import model_digest
 from oel_core.policies.base import Policy
-from oel_core.rounds.context import CHECKPOINT, REPORT, TRAJECTORIES, StageContext
+from oel_core.rounds.context import CHECKPOINT, PROMPTS, REPORT, TRAJECTORIES, StageContext
 from oel_core.rounds.knowledge import ACCUMULATE, REVIEW, SELECT, DistilledKnowledge, load_distilled, load_files
 from oel_core.rounds.stage_folder import StageFolder
 from oel_core.runs.folder import RunFolder, Work, round_name, stage_key
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest, StageKey, digest_file, freed_files, read_record
 from oel_core.runs.round_start import knowledge_before, parent_of, read_start
-from oel_core.types import EvalReport, Knowledge, Split, Trajectory
+from oel_core.types import EvalReport, Knowledge, PartialRollout, Split, Trajectory
+
+COLLECT, RECEIVE = "collect", "receive"
+"""The stages that give a round its prompts: from episodes, or from a bundle."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,17 @@ class Round:
 
     def trajectories(self, split: Split) -> list[Trajectory]:
         """The episodes that the round collected for `split`, ordered by replica and index."""
-        path = self.stage("collect").path / TRAJECTORIES
+        path = self.stage(COLLECT).path / TRAJECTORIES
         chosen = [episode for episode in read_jsonl(path, Trajectory) if episode.split is split]
         return sorted(chosen, key=lambda episode: (episode.replica, episode.index))
+
+    def prompts_stage(self) -> StageFolder:
+        """The stage with the prompts that are distilled."""
+        return self.stage(COLLECT if self.config.experience.bundle is None else RECEIVE)
+
+    def received_prompts(self) -> list[PartialRollout]:
+        """The prompts of the round's bundle, episode by episode. ArtifactError: the file is missing or corrupt."""
+        return list(read_jsonl(self.stage(RECEIVE).path / PROMPTS, PartialRollout))
 
     def extraction_episodes(self) -> dict[int, list[Trajectory]]:
         """The episodes that each replica's knowledge is extracted from, in order."""

@@ -50,11 +50,19 @@ def summarise_round(round: Round) -> RoundSummary:
 
 
 def summarise_run(run: RunFolder) -> list[RoundSummary]:
-    """Rows of all rounds whose own pass rate is known, from the base model on.
+    """Rows of all rounds that were measured, from the base model on; with a bundle, of those that are there.
 
     Raises:
         ArtifactError: the folder is not a run, or a report in it is damaged.
     """
     config = run.config()
     rounds = [Round(config, run, number) for number in range(config.rounds + 1)]
-    return [summarise_round(round) for round in rounds if round.stage("evaluate/held_out").finished]
+    return [summarise_round(round) for round in rounds if is_measured(round)]
+
+
+def is_measured(round: Round) -> bool:
+    """Whether all is known that a round can be judged by; with a bundle that is its suites, if it has any."""
+    if round.config.experience.bundle is None:
+        return round.stage("evaluate/held_out").finished
+    suites = [round.stage(f"evaluate/ood/{suite}").finished for suite in round.config.evaluate.ood]
+    return all(suites) and (round.number == 0 or round.stage("distill").finished)

@@ -1,21 +1,25 @@
 """Accumulate: writes each replica's knowledge file from the knowledge after its first `use_after` episodes.
 
-`knowledge.source` replaces it by other texts (`oel_core.rounds.sources`).
+`knowledge.source` replaces it by other texts (`oel_core.rounds.sources`), a bundle by its own.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from oel_core.bundles.received import bundle_source
+from oel_core.bundles.records import BundleKnowledge, BundleManifest
 from oel_core.errors import ExtractionError
 from oel_core.knowledge.hygiene import FlaggedItem
 from oel_core.knowledge.store import write_knowledge
 from oel_core.knowledge.support import count_support, with_support
+from oel_core.policies.base import Policy
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
-from oel_core.rounds.round import Round
+from oel_core.rounds.round import RECEIVE, Round
 from oel_core.rounds.sources import folder_digest, folder_source, raw_source
 from oel_core.runs.files import write_atomic
-from oel_core.runs.jsonl import jsonl_bytes
-from oel_core.runs.manifest import Manifest
+from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
+from oel_core.runs.manifest import Manifest, read_record
+from oel_core.stages.exchange.receive import BUNDLE, KNOWLEDGE
 from oel_core.stages.extract import RAW, read_states, replica_path
 from oel_core.stages.extract import STAGE as EXTRACTED
 from oel_core.types import Knowledge
@@ -67,6 +71,8 @@ def accumulate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifes
 
 def _inputs(round: Round) -> dict[str, str]:
     source = round.config.knowledge.source.use
+    if round.config.experience.bundle is not None:
+        return {RECEIVE: round.stage(RECEIVE).digest()}
     if source == "raw":
         return {"collect": round.stage("collect").digest()}
     if source == "folder":
@@ -77,6 +83,9 @@ def _inputs(round: Round) -> dict[str, str]:
 def _sources(round: Round, context: StageContext) -> Iterator[tuple[Knowledge, list[FlaggedItem]]]:
     """Every replica's knowledge in order, with what was flagged in its new items."""
     source = round.config.knowledge.source.use
+    if round.config.experience.bundle is not None:
+        yield from _received(round, round.start_policy(context))
+        return
     if source == "extracted":
         used = [states[: round.config.use_after + 1] for states in read_states(round).values()]
         support = count_support(item for states in used for state in states for item in state.knowledge.items)
@@ -92,6 +101,13 @@ def _sources(round: Round, context: StageContext) -> Iterator[tuple[Knowledge, l
         yield folder_source(round, replica, policy)
 
 
+def _received(round: Round, policy: Policy) -> Iterator[tuple[Knowledge, list[FlaggedItem]]]:
+    folder = round.stage(RECEIVE).path
+    model = read_record(folder / BUNDLE, BundleManifest).start_model
+    for entry in read_jsonl(folder / KNOWLEDGE, BundleKnowledge):
+        yield bundle_source(round, entry, model, policy)
+
+
 def _require_content(round: Round, knowledge: list[Knowledge]) -> None:
     blank = [entry.replica for entry in knowledge if not entry.text.strip()]
     if not blank or round.config.knowledge.allow_empty:
@@ -105,6 +121,8 @@ def _require_content(round: Round, knowledge: list[Knowledge]) -> None:
 
 def _advice(round: Round, replica: int) -> str:
     source = round.config.knowledge.source
+    if round.config.experience.bundle is not None:
+        return "Ask the bundle's maker for knowledge"
     if source.use == "raw":
         return f"No episode of it fits into {round.config.knowledge_cap} tokens: raise knowledge.source.raw_max_tokens"
     if source.use == "folder":

@@ -10,7 +10,7 @@ from oel_core.distillation.training.step_records import StepRecord
 from oel_core.errors import ArtifactError
 from oel_core.preflight.caution import find_cautions
 from oel_core.rounds.context import CHECKPOINT, DEFAULT_CONTEXT, StageContext
-from oel_core.rounds.prompts import plan_prompts
+from oel_core.rounds.prompts import Prompts, deal_prompts, plan_prompts
 from oel_core.rounds.round import Round
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest
@@ -28,7 +28,7 @@ SECTIONS = (
     "knowledge.injection",
     "review.mode",
 )
-STEPS = "steps.jsonl"
+STAGE, STEPS = "distill", "steps.jsonl"
 
 
 def distill(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
@@ -39,15 +39,20 @@ def distill(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         ExtractionError: a knowledge file is empty and `knowledge.allow_empty` is not set.
         DistillationError: training cannot start or continue.
     """
+    return round.perform(STAGE, SECTIONS, inputs_of(round), lambda folder: _train(round, folder, context))
+
+
+def inputs_of(round: Round) -> dict[str, str]:
+    """What a round's distillation depends on beside its settings. ArtifactError: an earlier stage has not finished."""
     inputs = {
         "policy": round.start_digest(),
-        "collect": round.stage("collect").digest(),
+        round.prompts_stage().name: round.prompts_stage().digest(),
         "knowledge": round.distilled_stage().digest(),
     }
+    if round.config.experience.bundle is not None:  # so that its maker can tell what was trained on it
+        inputs["bundle"] = round.prompts_stage().manifest().key.inputs["bundle"]
     replay = round.config.distill.retention.replay
-    if replay is not None:
-        inputs["replay"] = digest_replay(replay)
-    return round.perform("distill", SECTIONS, inputs, lambda folder: _train(round, folder, context))
+    return inputs if replay is None else inputs | {"replay": digest_replay(replay)}
 
 
 def _train(round: Round, folder: Path, context: StageContext) -> dict[str, float]:
@@ -64,7 +69,7 @@ def _train(round: Round, folder: Path, context: StageContext) -> dict[str, float
         logger.warning("%s", caution)
     distilled = round.knowledge()
     seed = derive_seed("distill", config.seed, round.number)
-    prompts = plan_prompts(config, round.trajectories(Split.DISTILL), seed)
+    prompts = _prompts(round, seed)
     checkpoint = training.distill(
         model=config.model,
         start=round.start_model(),
@@ -82,6 +87,12 @@ def _train(round: Round, folder: Path, context: StageContext) -> dict[str, float
     if checkpoint != folder / CHECKPOINT:
         raise ArtifactError(f"distillation left its checkpoint in {checkpoint}, not in {folder / CHECKPOINT}")
     return _counts(list(read_jsonl(folder / STEPS, StepRecord)), count_left_out(folder))
+
+
+def _prompts(round: Round, seed: int) -> Prompts:
+    if round.config.experience.bundle is not None:
+        return deal_prompts(round.config, round.received_prompts(), round.number, seed)
+    return plan_prompts(round.config, round.trajectories(Split.DISTILL), seed)
 
 
 def _counts(steps: Sequence[StepRecord], left_out: int) -> dict[str, float]:

@@ -39,13 +39,14 @@ BEFORE = (START, "in_context", "raw")
 
 
 def own_parts(config: OelConfig) -> list[str]:
-    """The parts that evaluate the round's new model, without knowledge."""
-    return ["held_out", *(f"ood/{suite}" for suite in config.evaluate.ood)]
+    """The parts that evaluate the round's new model, without knowledge. A bundle's rounds have no environment."""
+    held_out = ["held_out"] if config.experience.bundle is None else []
+    return [*held_out, *(f"ood/{suite}" for suite in config.evaluate.ood)]
 
 
 def parts(config: OelConfig, round_index: int) -> list[str]:
     """The parts of a round's evaluation, in order: those with the start model first."""
-    if not round_index:
+    if not round_index or config.experience.bundle is not None:
         return own_parts(config)
     arms = [START, *config.evaluate.cases.arms] if _on_cases(config) else list(config.evaluate.games.arms)
     return [*arms, *own_parts(config)]

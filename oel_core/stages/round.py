@@ -1,7 +1,8 @@
 """The stages of a round in order; no other module defines this order.
 
 `collect → extract → accumulate → review → saturation → select → distill → evaluate`, without the stages that the
-configuration disables. Round 0 is the base model and is only evaluated.
+configuration disables; with a bundle `receive` stands in place of the first two. Round 0 is the base model and is only
+evaluated.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,12 +11,13 @@ from functools import partial
 
 from oel_core.config.run import OelConfig
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
-from oel_core.rounds.round import Round
+from oel_core.rounds.round import COLLECT, RECEIVE, Round
 from oel_core.runs.manifest import Manifest
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
 from oel_core.stages.distill import distill
 from oel_core.stages.evaluate import evaluate, parts, stage_name
+from oel_core.stages.exchange.receive import receive
 from oel_core.stages.extract import extract
 from oel_core.stages.review import review
 from oel_core.stages.saturation import saturation
@@ -41,8 +43,10 @@ class Stage:
 
 
 def knowledge_stages(config: OelConfig) -> list[Stage]:
-    """From episodes to knowledge files."""
-    stages = [Stage("collect", "play episodes", collect)]
+    """From episodes, or a bundle, to knowledge files."""
+    if config.experience.bundle is not None:
+        return [Stage(RECEIVE, "take the bundle over", receive), Stage("accumulate", "merge knowledge", accumulate)]
+    stages = [Stage(COLLECT, "play episodes", collect)]
     if config.knowledge.source.use == "extracted":
         stages.append(Stage("extract", "extract", extract))
     stages.append(Stage("accumulate", "merge knowledge", accumulate))

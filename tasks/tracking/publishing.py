@@ -16,6 +16,7 @@ from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest, read_record
 from oel_core.stages.accumulate import FLAGGED
 from oel_core.stages.distill import STEPS
+from oel_core.stages.exchange.receive import BUNDLE
 from oel_core.stages.review import REVIEW
 from oel_core.stages.saturation import CURVE, SaturationCurve
 from oel_core.types import EvalReport, Trajectory
@@ -56,6 +57,10 @@ def step_rows(step: StepRecord, at: int) -> Iterable[tuple[str, float, int]]:
 def _collected(target: Target, round: Round, stage: str) -> None:
     target.tracker.log_dataset(target.name, experience(round, stage))
     _transcripts(target, round.stage(stage).path / TRAJECTORIES, stage)
+
+
+def _received(target: Target, round: Round, stage: str) -> None:
+    target.log_file(round.stage(stage).path / BUNDLE, stage)
 
 
 def _accumulated(target: Target, round: Round, stage: str) -> None:
@@ -117,6 +122,7 @@ def own_figures(report: EvalReport) -> list[tuple[str, float]]:
 
 KINDS: dict[str, Publish] = {
     "collect": _collected,
+    "receive": _received,
     "accumulate": _accumulated,
     "review": _reviewed,
     "select": _selected,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from oel_core import envs
+from oel_core.bundles.making import make_bundle
 from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.config.sampling import Sampling
 from oel_core.config.serving import affects_results
@@ -42,10 +43,17 @@ SUITE = {"evaluate.held_out": "chooses which settings the key declares: of cases
 GAMES_ARMS = {"evaluate.games.arms": "which arms a round has, not what one of them gives"}
 CASES_ARMS = {"evaluate.cases.arms": "as evaluate.games.arms"}
 PARTS = SUITE | GAMES_ARMS | CASES_ARMS
+WHERE_FROM = {"experience.bundle": "which stage has the prompts or knowledge; its digest is an input"}
 UNDECLARED: dict[str, dict[str, str]] = {
     "collect": {"knowledge.injection": "no prompt of it carries knowledge"},
     "extract": WHICH_CAP,
-    "accumulate": {"knowledge.source.folder": "the digest of the folder's files is an input"},
+    "receive": {
+        "experience.bundle": "the bundle's digest is an input",
+        "experience.bundle_digest": "only what that digest must be",
+        "collect.replicas": "only what the bundle's number of files must be",
+        "model": "declared where it writes prompts from knowledge; else only compared with the bundle's",
+    },
+    "accumulate": {"knowledge.source.folder": "the digest of the folder's files is an input"} | WHERE_FROM,
     "review": WHICH_CAP
     | {
         "knowledge.max_tokens": "only a cap that files are checked against; accumulate declares it",
@@ -54,19 +62,21 @@ UNDECLARED: dict[str, dict[str, str]] = {
     },
     "saturation": SUITE,
     "select": WHICH_CAP | SUITE,
-    "distill": WHICH_CAP | RAW_CAP,
-    "evaluate/held_out": PARTS,
-    "evaluate/start": SUITE | CASES_ARMS,
-    "evaluate/ood": SUITE | GAMES_ARMS,
-    "evaluate/raw": PARTS,
+    "distill": WHICH_CAP | RAW_CAP | WHERE_FROM,
+    "evaluate/held_out": PARTS | WHERE_FROM,
+    "evaluate/start": SUITE | CASES_ARMS | WHERE_FROM,
+    "evaluate/ood": SUITE | GAMES_ARMS | WHERE_FROM,
+    "evaluate/raw": PARTS | WHERE_FROM,
     "evaluate/in_context": WHICH_CAP
     | RAW_CAP
     | PARTS
+    | WHERE_FROM
     | {
         "knowledge.max_tokens": "only a cap that files are checked against; accumulate declares it",
         "review.mode": "chooses the stage whose digest is an input",
     },
     "gate": SUITE
+    | WHERE_FROM
     | {
         "gate": "once decided, a verdict stays: later changes are for later rounds",
         "seed": "as gate; the measurements, whose digests are inputs, declare it",
@@ -79,6 +89,7 @@ EMPTY = {"knowledge.allow_empty": "read only where a replica's knowledge is empt
 WHOLE = {"knowledge.selection": "declared whole; of a selection that was made only its kind is read"}
 UNREAD: dict[str, dict[str, str]] = {
     "collect": MODEL,
+    "receive": MODEL,
     "extract": MODEL | {"collect.extraction_episodes": "known from the collected episodes"},
     "accumulate": EMPTY,
     "review": EMPTY | {"review.mode": "without it there is no such stage"},
@@ -105,6 +116,8 @@ UNREAD: dict[str, dict[str, str]] = {
 
 
 def player(messages: tuple[Message, ...], seed: int) -> str:
+    if "You write examples" in messages[0].content:
+        return f"Where is the goal, {seed % 1000}?"
     if "study one finished episode" in messages[0].content:
         return f"- EXPERIENCE ITEM: the goal is to the right, note {seed % 1000}"
     return f"I go [{'right' if derive_seed('player', seed) % 2 else 'left'}]"
@@ -193,6 +206,18 @@ def configurations(model: Path, knowledge: Path) -> Iterator[OelConfig]:
     yield parse_config(shared | {"knowledge": taken_over}, "test")
 
 
+def from_bundles(root: Path, config: OelConfig) -> Iterator[OelConfig]:
+    """Rounds of bundles, with prompts and without, that the first run made."""
+    for name, knowledge_only in (("whole", False), ("knowledge", True)):
+        path = root / f"{name}.zip"
+        made = make_bundle(Round(config, open_run(root, "run0"), 1), path, knowledge_only=knowledge_only)
+        experience = {"bundle": str(path), "synthesis": {"prompts": 3}}
+        changed = {"rounds": 1, "experience": experience, "knowledge": {"hygiene": {"policy": "flag"}}}
+        kept = config.model_dump(mode="json", exclude={"knowledge", "review", "experience"})
+        kept["collect"]["replicas"] = made.manifest.replicas
+        yield parse_config(kept | changed, "test")
+
+
 def perform(round: Round, stages: list[Stage], recorder: Recorder, found: Found) -> None:
     for stage in stages:
         if stage.kind == "review":
@@ -261,6 +286,10 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Found:
             round = Round(recorder.watch(config), open_run(tmp_path, f"run{number}"), index)
             perform(round, round_stages(round), recorder, found)
         perform(round, [Stage("gate", "gate", lambda round, context: gate(round))], recorder, found)
+    for number, received in enumerate(from_bundles(tmp_path, next(configurations(tmp_path / "tiny", knowledge)))):
+        for index in (0, 1):
+            round = Round(recorder.watch(received), open_run(tmp_path, f"bundle{number}"), index)
+            perform(round, round_stages(round), recorder, found)
     take_inbox(tmp_path, recorder.watch(config), recorder, found)
     measure_cases(tmp_path, next(configurations(tiny_model_folder(tmp_path / "again"), knowledge)), recorder, found)
     return found

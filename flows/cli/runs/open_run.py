@@ -61,8 +61,8 @@ def _place(folder: "RunFolder", page: Page) -> str:
 
 
 def _mlflow_page(folder: "RunFolder") -> str:
-    from flows.links import all_runs, mlflow_server
     from flows.services.client import use_tracking
+    from flows.services.links import all_runs, mlflow_server
     from oel_core.errors import ConfigError
     from tasks.tracking.settings import load_settings
 

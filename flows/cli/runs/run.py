@@ -24,6 +24,10 @@ def run(
     preset: PresetName = "quickstart",
     rounds: Annotated[int | None, typer.Option(help="Total number of rounds; a larger number resumes.")] = None,
     overrides: Overrides = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle of `oel bundle make` to distil, in place of an environment; one round.")
+    ] = None,
+    bundle_digest: Annotated[str | None, typer.Option(help="What the bundle's digest must be.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the preset's name if not given.")] = None,
     root: Root = RUNS,
     as_json: AsJson = False,
@@ -36,7 +40,7 @@ def run(
     from oel_core.config.run import load_config
 
     extra = [f"rounds={rounds}"] if rounds is not None else []
-    config = load_config(preset, [*(overrides or ()), *extra])
+    config = load_config(preset, [*_settings_of(bundle, bundle_digest), *(overrides or ()), *extra])
     if dry:
         show_needs(preset, config, root, as_json)
         return
@@ -54,6 +58,28 @@ def run(
     _show(rows, as_json)
     if not as_json:
         where(folder)
+
+
+def _settings_of(bundle: Path | None, digest: str | None) -> list[str]:
+    """The settings of a round that distils a bundle, as overrides; what needs an environment is off."""
+    from oel_core.bundles.reading import Bundle
+    from oel_core.errors import ConfigError
+
+    if bundle is None:
+        if digest is not None:
+            raise ConfigError("--bundle-digest says what a bundle must be: name it with --bundle")
+        return []
+    found = Bundle.open(bundle, digest)
+    return [
+        "rounds=1",
+        "knowledge.source.use=extracted",
+        "knowledge.selection.use=all",
+        "knowledge.saturation.every=null",
+        "experience.inbox=null",
+        f"collect.replicas={found.manifest.replicas}",
+        f"experience.bundle={bundle.resolve()}",
+        f"experience.bundle_digest={found.digest}",
+    ]
 
 
 def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
@@ -97,7 +123,7 @@ def _show(rows: "Sequence[RoundSummary]", as_json: bool) -> None:
 
 def where(folder: "RunFolder") -> None:
     """Prints the paths of a run."""
-    from flows.links import all_runs, mlflow_server
+    from flows.services.links import all_runs, mlflow_server
     from oel_core.config.urls import without_secrets
     from tasks.tracking.settings import load_settings
 

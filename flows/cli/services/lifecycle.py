@@ -60,7 +60,7 @@ def up(
 
 
 def _show_addresses(root: Path, settings: "UpSettings") -> None:
-    from flows.links import all_runs
+    from flows.services.links import all_runs
 
     where = root.resolve()
     _say(f"UI       {settings.prefect_url}")

@@ -1,0 +1,110 @@
+"""One zip archive: written with the same bytes for the same files, read without trusting it.
+
+Nothing is ever unpacked by a name that the archive gives; members are read by the names that a bundle can have.
+"""
+
+import hashlib
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from oel_core.bundles.records import MANIFEST, PROMPTS, README
+from oel_core.errors import ArtifactError
+from oel_core.runs.files import sync_folder, writing
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The oldest time that a zip archive can say."""
+MEMBER = re.compile(rf"{re.escape(MANIFEST)}|{re.escape(README)}|{re.escape(PROMPTS)}|knowledge_\d{{2,4}}\.(?:md|json)")
+MOST_BYTES = {MANIFEST: 2**22, README: 2**20, PROMPTS: 2**33}
+"""Most bytes of a member, unpacked."""
+MOST_KNOWLEDGE = 2**26
+"""The same for a knowledge file, and for one line of prompts."""
+
+
+def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the archive under its name when it is whole.
+
+    Raises:
+        ArtifactError: another file has the name, or the disk is full.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with writing(path):
+            _fill(partial, files)
+            if path.exists() and not (path.is_file() and path.read_bytes() == partial.read_bytes()):
+                raise ArtifactError(f"{path} is there already and is something else: delete it, or name another --out")
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _fill(path: Path, files: Mapping[str, bytes]) -> None:
+    with path.open("wb") as raw:
+        with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            for name, data in sorted(files.items()):
+                entry = zipfile.ZipInfo(name, EPOCH)
+                entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
+                archive.writestr(entry, data)
+        raw.flush()
+        os.fsync(raw.fileno())
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive, if all of its members can be a bundle's.
+
+    Raises:
+        ArtifactError: it cannot be read, is no zip archive, is damaged, or holds something else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _require_members(path, archive)
+            yield archive
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror or error}): name a bundle") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ArtifactError(f"{path} is no whole zip archive ({error}): copy the bundle again") from error
+
+
+def _require_members(path: Path, archive: zipfile.ZipFile) -> None:
+    names = [entry.filename for entry in archive.infolist()]
+    for entry in archive.infolist():
+        name = entry.filename
+        shown = ascii(name[:100])
+        if MEMBER.fullmatch(name) is None:
+            raise ArtifactError(
+                f"{path} holds {shown}, which is no part of a bundle: the training side takes knowledge and prompts "
+                "only. Make it with `oel bundle make`"
+            )
+        most = MOST_BYTES.get(name, MOST_KNOWLEDGE)
+        if names.count(name) > 1 or entry.flag_bits & 1 or entry.file_size > most:
+            raise ArtifactError(f"{path}: {shown} is there twice, encrypted, or larger than {most} bytes")
+    if MANIFEST not in names:
+        raise ArtifactError(f"{path} has no {MANIFEST}: it is no bundle. Make one with `oel bundle make`")
+
+
+def sha256_of(archive: zipfile.ZipFile, name: str) -> str:
+    """The digest of a member, read in blocks."""
+    with archive.open(name) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
+
+
+def lines_of(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
+    """The lines of a member, one at a time.
+
+    Raises:
+        ArtifactError: one is longer than `MOST_KNOWLEDGE`, or the last one has no line end.
+    """
+    with archive.open(name) as file:
+        number = 0
+        while line := file.readline(MOST_KNOWLEDGE):
+            number += 1
+            if not line.endswith(b"\n"):
+                raise ArtifactError(f"{path}: {name}, line {number} has no end within {MOST_KNOWLEDGE} bytes")
+            yield line
