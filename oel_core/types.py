@@ -226,6 +226,8 @@ class Trajectory(Record):
     """Of a recorded conversation: a pseudonym of the source's id for it; empty where it has none."""
     user: str = Field(default="", exclude_if=_nothing)
     """Of a recorded conversation: a pseudonym of the person who asked; empty where the source does not say."""
+    at: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of a recorded conversation: when its last call was made, seconds since 1970, UTC; None where nothing says so."""
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:

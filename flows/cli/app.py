@@ -14,7 +14,7 @@ from flows.cli.knowledge import report, review
 from flows.cli.knowledge import show as knowledge
 from flows.cli.runs import abandon, cancel, evaluate, list_runs, logs, open_run, study
 from flows.cli.runs import run as runs
-from flows.cli.services import cases, deployments, import_logs, init, promotion, serve
+from flows.cli.services import cases, deployments, forget, import_logs, init, promotion, serve
 from flows.cli.services import lifecycle as services
 from flows.cli.setup import configs, doctor, models, new, probe, seed_lm
 from flows.cli.shared import VisibleRecord, echo, err
@@ -59,6 +59,7 @@ _add(PROJECTS, "import", import_logs.import_, "oel import openai-chat calls.json
 _add(PROJECTS, "serve", serve.serve, "oel serve lake --port 8010")
 _add(PROJECTS, "cases", cases.cases, "oel cases shop")
 _add(PROJECTS, "gather", gathering.gather, "oel gather lake --preset quickstart")
+_add(PROJECTS, "forget", forget.forget, "oel forget user-17 --inbox runs/inbox --yes")
 _add(PROJECTS, "promote", promotion.promote, "oel promote lake --round 2")
 _add(PROJECTS, "rollback", promotion.rollback, "oel rollback lake --reason 'too slow'")
 _add(PROJECTS, "history", promotion.history, "oel history lake --json")

@@ -42,6 +42,7 @@ def episode(session: Session, id: str, env: str, index: int, top_score: float) -
         feedback=described((None if one.whole else turn, one) for turn, one in given),
         session=session.calls[-1].session,
         user=session.calls[-1].user,
+        at=session.calls[-1].at,
     )
 
 

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -44,6 +45,14 @@ class EpisodeSource(Record):
     line: int = Field(ge=1)
 
 
+class ForgottenEpisode(Record):
+    """What stands in place of an episode that was removed; whoever reads the inbox passes over it."""
+
+    forgotten: Literal[True] = True
+    id: str
+    """Of the episode: whoever writes to the inbox looks for it there."""
+
+
 @dataclass(frozen=True)
 class NewExperience:
     """The part of an inbox that no round has read yet."""
@@ -61,6 +70,13 @@ Require = Callable[[Trajectory], None]
 
 def accept_all(episode: Trajectory) -> None:
     """The default `require`: accepts every valid episode."""
+
+
+def _is_forgotten(line: bytes) -> bool:
+    try:
+        return line.startswith(b'{"forgotten"') and parse_line(line, ForgottenEpisode).forgotten
+    except LineError:
+        return False
 
 
 def new_experience(folder: Path, read_to: Mapping[str, int], env: str, require: Require = accept_all) -> NewExperience:
@@ -99,6 +115,8 @@ def _read(path: Path, env: str, require: Require, found: NewExperience) -> None:
             if not line.endswith(b"\n"):
                 break
             begin += len(line)
+            if _is_forgotten(line):
+                continue
             _take(line, name, number, env, require, found)
     found.read_to[name] = begin
 

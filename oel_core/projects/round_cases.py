@@ -55,15 +55,17 @@ def _cases(one: Received, place: Place, number: int) -> list[Case]:
 
 
 def _earlier(run: RunFolder, number: int) -> Iterator[Placed]:
-    """Every session of the rounds before: an inbox that was read without cases was trained on."""
+    """Every session of the rounds before but forgotten ones: an inbox that was read without cases was trained on."""
     for index in (index for index in run.rounds() if 0 < index < number):
         folder = run.path / round_name(index)
         if (folder / INBOX).exists():
             for trained in read_jsonl(folder / INBOX, Received):
-                yield Placed.of(trained.episode, "training")
+                if trained.episode.turns:
+                    yield Placed.of(trained.episode, "training")
         if (folder / RESERVED).exists():
             for kept in read_jsonl(folder / RESERVED, Reserved):
-                yield Placed.of(kept.received.episode, kept.place)
+                if kept.received.episode.turns:
+                    yield Placed.of(kept.received.episode, kept.place)
 
 
 def _latest(run: RunFolder, number: int) -> list[Case]:

@@ -29,6 +29,7 @@ from oel_core.runs.manifest import (
     Manifest,
     OutputFile,
     StageKey,
+    altered_files,
     chosen_settings,
     digest_file,
     flatten,
@@ -322,9 +323,10 @@ def _with_settings(key: StageKey, settings: Mapping[str, Any]) -> StageKey:
 def verify_outputs(folder: Path, manifest: Manifest) -> None:
     """Raises ArtifactError if a finished file is missing or changed. Weights are compared by size only.
 
-    For a JSONL file the error names the bad line if there is one. Files that `oel clean` removed are not checked.
+    For a JSONL file the error names the bad line if there is one. Files that `oel clean` removed are not checked; of
+    those that `oel forget` changed the digest is the one since.
     """
-    freed = freed_files(folder)
+    freed, altered = freed_files(folder), altered_files(folder)
     for name, entry in manifest.outputs.items():
         path = folder / name
         if name in freed and not path.exists():
@@ -332,7 +334,7 @@ def verify_outputs(folder: Path, manifest: Manifest) -> None:
         if not path.is_file():
             raise ArtifactError(f"{path} is missing: restore it, or delete {folder} and run again")
         same_size = path.stat().st_size == entry.bytes
-        if same_size and (path.suffix in WEIGHTS or digest_file(path) == entry.digest):
+        if same_size and (path.suffix in WEIGHTS or digest_file(path) == altered.get(name, entry.digest)):
             continue
         if path.suffix == ".jsonl":
             require_json_lines(path)

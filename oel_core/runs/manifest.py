@@ -15,7 +15,7 @@ from oel_core.types import Record, Values
 
 SCHEMA_VERSION = 1
 ABSENT = "(absent)"
-FREED = "freed.json"
+FREED, ALTERED = "freed.json", "altered.json"
 
 R = TypeVar("R", bound=Record)
 
@@ -117,6 +117,25 @@ def freed_files(folder: Path) -> tuple[str, ...]:
 def record_freed(folder: Path, freed: Freed) -> None:
     """Records the outputs to be removed. Call it before removing them, so that a kill in between is no loss."""
     write_atomic(folder / FREED, freed.model_dump_json(indent=1).encode())
+
+
+class Altered(Record):
+    """`altered.json` in a stage's folder: outputs from which recorded conversations were removed."""
+
+    files: dict[str, str]
+    """Relative to the folder → digest after the removal."""
+
+
+def altered_files(folder: Path) -> dict[str, str]:
+    """Outputs of the stage in `folder` that were changed on purpose, and their digests since."""
+    found = read_optional(folder / ALTERED, Altered)
+    return {} if found is None else found.files
+
+
+def note_altered(folder: Path, files: Mapping[str, str]) -> None:
+    """Records outputs that were changed on purpose."""
+    altered = Altered(files={**altered_files(folder), **files})
+    write_atomic(folder / ALTERED, altered.model_dump_json(indent=1).encode())
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ def test_the_commands_print_what_the_document_says(
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     consoles = [block.text for block in blocks(ROOT / "docs" / "deployment.md") if block.kind == "console"]
-    assert len(consoles) == 2
+    assert len(consoles) == 4
     for text in consoles:
         command, _, said = text.removeprefix(PROMPT).partition("\n")
         assert call(shlex.split(command)[1:]) == 0

@@ -145,7 +145,7 @@ def test_whatever_bytes_are_in_an_inbox_every_line_is_taken_or_left_out(tmp_path
     data = b"".join(each + b"\n" for each in lines)
     (tmp_path / "a.jsonl").write_bytes(data)
     found = new_experience(tmp_path, {}, "corridor")
-    assert len(found.received) + len(found.left_out) == data.count(b"\n")
+    assert len(found.received) + len(found.left_out) == data.count(b"\n")  # a removed one needs its exact form
     assert found.read_to == {"a.jsonl": len(data)}
     jsonl_bytes([*found.received, *found.left_out])
 

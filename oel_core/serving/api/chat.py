@@ -140,6 +140,7 @@ def recorded_call(request: ChatRequest, answer: Answer, reply: Reply) -> Call:
         id=reply.id,
         session=request.session,
         user=request.user,
+        at=time.time(),
         messages=request.messages,
         response=response,
         model=reply.fingerprint,

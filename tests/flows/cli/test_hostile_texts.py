@@ -66,6 +66,8 @@ MENTION = [
     "deploy --pool {text}",
     "models fetch {text}",
     "import {text} {preset} --into {preset} --env {text}",
+    "forget {text}",
+    "forget --older-than {text}",
     "up --host {text}",
     "down",
 ]

@@ -1,0 +1,73 @@
+"""`forget_in_inbox` and `forget_in_run`: recorded conversations removed from one folder, under its lock."""
+
+from pathlib import Path
+
+from oel_core.errors import ArtifactError
+from oel_core.housekeeping.forgetting.erasure import erase, finish
+from oel_core.housekeeping.forgetting.provenance import Learned, learned_items, resting_rounds
+from oel_core.housekeeping.forgetting.search import Found, in_inbox, in_run
+from oel_core.housekeeping.forgetting.wanted import Wanted
+from oel_core.imports.importing import LOCK
+from oel_core.projects.triggers import open_round
+from oel_core.runs.folder import RunFolder
+from oel_core.runs.locks import exclusive
+from oel_core.types import Record
+
+
+class Report(Record):
+    """What one folder has of the conversations."""
+
+    folder: str
+    episodes: int
+    copies: int
+    """Copies of lines that had been left out."""
+    undated: int
+    """Episodes that stay because nothing says when they were."""
+    items: tuple[Learned, ...] = ()
+    models: tuple[int, ...] = ()
+    """Rounds whose models rest on them; they stay."""
+
+
+def forget_in_inbox(inbox: Path, wanted: Wanted, *, remove: bool) -> Report:
+    """Looks for the conversations in an inbox and, if asked, removes them.
+
+    Raises:
+        ArtifactError: there is no such folder, or a file cannot be written.
+        BusyError: an import writes into it.
+    """
+    if not inbox.is_dir():
+        raise ArtifactError(f"{inbox} is not a folder: name an inbox")
+    with exclusive(inbox / LOCK):
+        finish(inbox)
+        found = in_inbox(inbox, wanted)
+        if remove:
+            erase(inbox, found.edits, found.episodes)
+    return _report(inbox, found)
+
+
+def forget_in_run(run: RunFolder, wanted: Wanted, *, remove: bool) -> Report:
+    """Looks for the conversations in a run's rounds and, if asked, removes them.
+
+    Raises:
+        ArtifactError: a round that has them is open, or a file cannot be read or written.
+        BusyError: somebody works on the run.
+    """
+    with run.leased("oel forget"):
+        finish(run.path)
+        found = in_run(run, wanted)
+        items = learned_items(run, {id for ids in found.ids.values() for id in ids}) if found.ids else []
+        models = resting_rounds(run, found.ids, items)
+        if remove and found.edits:
+            index = open_round(run)
+            if index is not None:
+                raise ArtifactError(
+                    f"round {index} of {run.path} is open and may still learn from them: let it finish, or end it with "
+                    f"`oel abandon {run.name} {index}`, and run the same command again"
+                )
+            erase(run.path, found.edits, found.episodes)
+    return _report(run.path, found).model_copy(update={"items": tuple(items), "models": tuple(models)})
+
+
+def _report(folder: Path, found: Found) -> Report:
+    copies = len(found.edits) - found.episodes
+    return Report(folder=str(folder), episodes=found.episodes, copies=copies, undated=found.undated)
