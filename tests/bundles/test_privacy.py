@@ -16,7 +16,7 @@ from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.projects.triggers import begin
 from oel_core.rounds.context import StageContext
 from oel_core.rounds.round import Round
-from oel_core.runs.folder import open_run
+from oel_core.runs.folder import adopt_config, open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.round import Stage, knowledge_stages, round_stages
 from oel_core.types import Message, Trajectory
@@ -96,6 +96,7 @@ def gathered(root: Path, model: Path, inbox: Path) -> Round:
 
 def run_published(round: Round, stages: list[Stage], tracking: TrackingSettings) -> None:
     """Runs stages as the flows do, with their results in MLflow."""
+    adopt_config(round.run, round.config)
     tracker = tracker_of(tracking, round.run)
     tracker.log_config(round.config)
     with tracker.running(LOOP), tracker.running(str(round.number)):
