@@ -80,8 +80,9 @@ def trial(round: Round, champion: int, gate: GateConfig, folder: Path, seed: int
 def _parts(round: Round, champion: int, gate: GateConfig, opened: Trial) -> Iterator[Part]:
     """The deployment's world against the champion; every suite against the champion and the base model, so that small
     losses do not add up over rounds."""
-    most_tokens = round.config.evaluate.games.sampling.max_tokens
-    yield Part(HELD_OUT, {champion: held_out_conditions(gate, opened.level, most_tokens)})
+    measured = round.config.evaluate
+    sampling = measured.cases.sampling if measured.held_out == "cases" else measured.games.sampling
+    yield Part(HELD_OUT, {champion: held_out_conditions(gate, opened.level, sampling.max_tokens)})
     for suite in round.config.evaluate.ood:
         beside = {0: not_worse(gate, suite, "the base model")}
         if champion:
