@@ -1,5 +1,6 @@
 """The gateway before a model's server: requests go through, and answers are recorded with the server's token ids."""
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from oel_core.serving.api.server import BACKLOG, address, bound
 from oel_core.types import IdSource
 from tests.fakes import byte_tokenizer, tiny_model_folder
 from tests.serving.model_server import MODEL, ModelServer
-from tests.serving.running import PROJECT, Served, config_for, handed_over, serving
+from tests.serving.running import PROJECT, Served, config_for, eventually, handed_over, serving
 
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "stock", "parameters": {"type": "object"}}}]
 
@@ -148,6 +149,31 @@ def test_a_client_that_leaves_takes_its_request_back(tmp_path: Path) -> None:
         assert served.metric('oel_requests_total{outcome="left"}') == 2
         assert served.metric("oel_requests_running") == 0
     assert [episode.turns[0].messages[0].content for episode in handed_over(tmp_path / "inbox")] == ["bye"]
+
+
+def adapter(folder: Path, base: Path, weights: bytes) -> str:
+    """An adapter folder whose weights nobody reads."""
+    folder.mkdir()
+    values = {"peft_type": "LORA", "base_model_name_or_path": str(base), "r": 4, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(values))
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    return str(folder)
+
+
+def test_champions_are_loaded_into_the_server_as_adapters_under_names_of_their_own(tmp_path: Path) -> None:
+    server = ModelServer()
+    with before(server, tmp_path) as served:
+        names = []
+        for number in (1, 2):
+            path = adapter(tmp_path / f"round{number}", tmp_path / "tiny", b"weights %d" % number)
+            served.registry[0] = path
+            version = f"{PROJECT}-{path}"
+            eventually(lambda version=version: served.http.get("/healthz").json()["version"] == version)
+            answer = served.ask("hello")
+            assert answer.system_fingerprint == version
+            names.append(answer.choices[0].message.content.removesuffix(": hello"))
+    assert server.adapters == {name: str(tmp_path / f"round{n}") for n, name in enumerate(names, start=1)}
+    assert len(set(names)) == 2
 
 
 def test_a_server_that_is_gone_is_503_and_the_gateway_goes_on(tmp_path: Path) -> None:
