@@ -68,6 +68,12 @@ MENTION = [
     "import {text} {preset} --into {preset} --env {text}",
     "forget {text}",
     "forget --older-than {text}",
+    "bundle make {text} --out {text}",
+    "bundle show {text}",
+    "bundle adopt lake {text}",
+    "cases {text}",
+    "gather {text}",
+    "serve {text}",
     "up --host {text}",
     "down",
 ]
