@@ -51,6 +51,7 @@ MENTION = [
     "report lake",
     "open lake --print",
     "clean",
+    "cases lake",
     "promote lake",
     "rollback lake --reason {text}",
     "cancel {text}",
