@@ -275,6 +275,28 @@ def test_the_divergences_of_a_real_collapse_are_enough_to_stop_it() -> None:
     assert [breach.signal.field for breach in find_breaches(watched, [first, last])] == ["entropy"]
 
 
+RECORDED = (
+    {"kl": 0.4481, "entropy": 1.3293, "student_mass": 0.9542, "teacher_mass": 0.8774, "truncation_rate": 0.0},
+    {"kl": 0.4205, "entropy": 3.4191, "student_mass": 0.8010, "teacher_mass": 0.7929, "truncation_rate": 0.0},
+    {"kl": 0.1885, "entropy": 6.1587, "student_mass": 0.5194, "teacher_mass": 0.6142, "truncation_rate": 0.125},
+    {"kl": -0.0114, "entropy": 9.2234, "student_mass": 0.1927, "teacher_mass": 0.3563, "truncation_rate": 0.875},
+)
+"""The same setting again (docs/real-models.md)."""
+
+
+def test_a_recorded_collapse_is_found_in_the_step_that_the_page_says() -> None:
+    watched = signals(DistillConfig(objective="reverse_kl_top_k", learning_rate=2e-4), 151_936)
+    history = [step_record(number, **values) for number, values in enumerate(RECORDED, start=1)]
+    found = [find_breaches(watched, history[:steps]) for steps in range(1, len(history) + 1)]
+    assert [{breach.signal.field for breach in breaches} for breaches in found] == [
+        *(set(), set(), {"entropy"}),
+        {"kl", "entropy", "student_mass", "teacher_mass", "truncation_rate"},
+    ]
+    assert [len(breach.records) for breach in found[3] if breach.signal.field == "entropy"] == [
+        StabilityConfig().patience
+    ]
+
+
 @pytest.mark.numeric
 def test_the_mass_is_that_of_the_top_k(start, tmp_path):
     """All of the vocabulary has all of it, on both sides."""
