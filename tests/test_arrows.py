@@ -58,6 +58,7 @@ ONE_HOME = {
     "langdetect": "oel_core/evaluation/harness/lm_eval.py",
     "nltk": "oel_core/evaluation/harness/punkt.py",
     "punkt": "oel_core/evaluation/harness/punkt.py",
+    "presidio_analyzer": "oel_core/imports/presidio.py",
     "matplotlib": "oel_core/study/plots.py",
 }
 SOURCES = sorted(path for top in ("oel_core", "tasks", "flows", "deployments") for path in (ROOT / top).rglob("*.py"))

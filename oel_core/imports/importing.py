@@ -14,6 +14,7 @@ from oel_core.imports.entries import Entry, entries, files_of, grouped
 from oel_core.imports.episode import episode
 from oel_core.imports.index import Index, key_of
 from oel_core.imports.left_out import Refusals
+from oel_core.imports.presidio import Find, finder, nothing
 from oel_core.imports.privacy import Masking, Privacy, read_names, salt_of
 from oel_core.imports.records import Call, GroupedLines, LogFormat, Rating, Session
 from oel_core.imports.stitching import Spool
@@ -45,6 +46,8 @@ class Import:
     """The best score that the source gives."""
     names: Path | None = None
     """A file of names that are masked too, one a line."""
+    pii: str | None = None
+    """A spaCy model with which Presidio looks for names of people, places and more."""
 
 
 @dataclass
@@ -83,13 +86,14 @@ def import_logs(work: Import, say: Say = silent) -> Imported:
     """
     form: LogFormat = LOG_FORMATS.load(work.format)
     paths = files_of(work.source)
+    find = finder(work.pii) if work.pii is not None else nothing
     work.inbox.mkdir(parents=True, exist_ok=True)
     with exclusive(work.inbox / LOCK), writing(work.inbox):
-        return _import(work, form, paths, say)
+        return _import(work, form, paths, find, say)
 
 
-def _import(work: Import, form: LogFormat, paths: list[Path], say: Say) -> Imported:
-    done, masking = Imported(), Masking(salt_of(work.inbox), read_names(work.names))
+def _import(work: Import, form: LogFormat, paths: list[Path], find: Find, say: Say) -> Imported:
+    done, masking = Imported(), Masking(salt_of(work.inbox), read_names(work.names), find)
     stem = f"{work.format.replace(':', '-')}-{re.sub(r'[^A-Za-z0-9._-]+', '-', work.source.stem)[:60]}"
     with closing(Index(work.inbox)) as index, closing(Spool()) as spool:
         with Refusals(work.inbox, stem, masking, work.privacy) as refusals:

@@ -19,6 +19,7 @@ from typing import Any
 from oel_core.config.knowledge import Check
 from oel_core.errors import ConfigError
 from oel_core.imports.fields import decoded
+from oel_core.imports.presidio import OTHER, PERSON, PLACE, Find, nothing
 from oel_core.imports.records import Call, Feedback, Session
 from oel_core.knowledge.hygiene.private import Found, private_data
 from oel_core.types import Message, Tool, ToolCall
@@ -31,6 +32,9 @@ _WORDS = {
     "a payment card number": "card",
     "a bank account number": "account",
     NAME: "name",
+    PERSON: "person",
+    PLACE: "place",
+    OTHER: "data",
 }
 PSEUDONYM = re.compile(rf"<({'|'.join([*_WORDS.values(), 'secret'])})-[0-9a-f]{{8}}>")
 """What stands in a text in place of private data; its group is the kind."""
@@ -78,9 +82,14 @@ def read_names(path: Path | None) -> tuple[str, ...]:
 class Masking:
     """Replaces private data in texts by pseudonyms such as `<email-3f2a91c0>`."""
 
-    def __init__(self, salt: bytes, names: Sequence[str] = ()) -> None:
-        """`names`: words that no pattern knows, such as names of people; capitals and spacing do not matter."""
-        self._salt = salt
+    def __init__(self, salt: bytes, names: Sequence[str] = (), find: Find = nothing) -> None:
+        """What is looked for beside what the patterns know.
+
+        Args:
+            names: words, such as names of people; capitals and spacing do not matter.
+            find: finds more in a text, but is not asked about ids and names of functions.
+        """
+        self._salt, self._find = salt, find
         self._names = _pattern(names)
         self.text = lru_cache(maxsize=4096)(self._text)  # every call repeats the conversation so far
 
@@ -140,7 +149,7 @@ class Masking:
 
     def _values(self, value: Any, key: str) -> Any:
         if isinstance(value, dict):
-            return {self._masked(name, 0): self._values(each, name) for name, each in value.items()}
+            return {self._masked(name, 0, more=False): self._values(each, name) for name, each in value.items()}
         if isinstance(value, list):
             return [self._values(each, key) for each in value]
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
@@ -152,12 +161,16 @@ class Masking:
 
     def _name(self, name: str) -> str:
         """An id or a name, which may look random without being a secret and has no room for brackets."""
-        return name if not self._places(name, _RANDOM) else self._masked(name, 0).translate({60: "", 62: ""})
+        found = self._places(name, _RANDOM, more=False)
+        return name if not found else self._masked(name, 0, more=False).translate({60: "", 62: ""})
 
-    def _masked(self, text: str, start: int) -> str:
-        """What follows `start`; what stands before it only says what the text is."""
+    def _masked(self, text: str, start: int, *, more: bool = True) -> str:
+        """What follows `start`; what stands before it only says what the text is.
+
+        Without `more` only what the patterns and the list know: names of fields are no names of people.
+        """
         parts, at = [], start
-        for place in self._places(text):
+        for place in self._places(text, more=more):
             begin = max(place.start, start)
             if place.end <= at:
                 continue
@@ -170,11 +183,12 @@ class Masking:
         digest = hmac.new(self._salt, same.encode(), hashlib.sha256).hexdigest()[:8]
         return f"<{_WORDS.get(what, 'secret')}-{digest}>"
 
-    def _places(self, text: str, but: str = "") -> list[Found]:
+    def _places(self, text: str, but: str = "", *, more: bool) -> list[Found]:
         """Private data and listed names by where they begin, of those that begin together the longest first."""
         named = (Found(Check.PERSONAL_DATA, NAME, match.start(), match.end()) for match in self._names.finditer(text))
         found = [one for one in private_data(text) if one.check is not Check.LINK and one.what != but]
-        return sorted([*found, *named], key=lambda one: (one.start, -one.end))
+        further = self._find(text) if more else ()
+        return sorted([*found, *named, *further], key=lambda one: (one.start, -one.end))
 
 
 def _pattern(names: Sequence[str]) -> re.Pattern[str]:

@@ -24,6 +24,12 @@ def import_(
     privacy: Annotated[
         Privacy, typer.Option(help="Secrets and personal data: replace by pseudonyms, drop the session, or keep.")
     ] = Privacy.MASK,
+    pii: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Look for names of people and places too: a spaCy model for Presidio (extra pii)."
+        ),
+    ] = None,
     names: Annotated[
         Path | None, typer.Option("--names", help="Text file with names of people, one a line, to treat as private.")
     ] = None,
@@ -37,7 +43,7 @@ def import_(
     if not 0 < top_score < float("inf"):
         raise ConfigError(f"--top-score is {top_score}: the best score is a number above 0")
     with _progress() as say:
-        done = import_logs(Import(format, path, into, env, privacy, top_score, names), say)
+        done = import_logs(Import(format, path, into, env, privacy, top_score, names, pii), say)
     if as_json:
         print_json([vars(done)])
         return
