@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.services import links
 from flows.pages.round import report_markdown
+from flows.services import links
 from flows.services.process import Started, state_path
 from flows.services.servers import MLFLOW, UpSettings, write_settings
 from oel_core.config.run import OelConfig
