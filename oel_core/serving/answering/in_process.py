@@ -93,13 +93,13 @@ class _Seen:
 
     def __call__(self, token: int) -> bool:
         """Whether the response ends here: a stop string has come, or nobody waits for it any more."""
-        if self._writing is None:
+        if self._left.is_set() or self._writing is None:
             return self._left.is_set()
         thought, said = self._writing.add(token)
         delta = {name: text for name, text in (("reasoning_content", thought), ("content", said)) if text}
         if delta:
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, Piece(delta))
-        return self._writing.stopped or self._left.is_set()
+        return self._writing.stopped
 
     def end(self) -> None:
         """No further token comes."""
