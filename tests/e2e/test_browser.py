@@ -113,7 +113,7 @@ def test_a_round_is_started_watched_and_read_in_the_ui(page: Any, services: Serv
     page.get_by_role("link", name="next-round").first.click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").click()
-    page.get_by_text("Name of the run folder whose rounds grow.").wait_for()
+    page.get_by_text("Name of the project, a run folder under the run root.").wait_for()
     page.locator("textarea").first.fill("by-hand")
     page.get_by_role("button", name="Add item").click()
     page.locator("textarea").nth(1).fill("distill.steps=4")
