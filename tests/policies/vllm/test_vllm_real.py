@@ -11,11 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import regex
 import torch
 
 from oel_core import envs
@@ -30,7 +28,6 @@ from oel_core.policies import load_policy, release
 from oel_core.policies.base import Completion, Request, StreamingPolicy
 from oel_core.policies.hf.policy import TransformersPolicy
 from oel_core.policies.vllm.orphans import descendants
-from oel_core.prompts.extraction.itemised import shape
 from oel_core.rollouts.playing import plan_episodes, play_episodes
 from oel_core.rounds.context import StageContext
 from oel_core.rounds.round import Round
@@ -111,14 +108,6 @@ def test_a_seed_decides_the_draw_and_the_cap_ends_it(config: ModelConfig, reques
     capped = policy.generate(requests, Sampling(temperature=0, max_tokens=2))
     assert StopReason.LENGTH in {one.stop_reason for one in capped}
     assert capped == TransformersPolicy.load(SEED_LM, CONFIG).generate(requests, Sampling(temperature=0, max_tokens=2))
-
-
-def test_answers_are_kept_within_a_shape(config: ModelConfig, requests: list[Request]) -> None:
-    wanted = shape("[a-z]{1,4} -> [a-z]{1,4}")
-    asked = [replace(request, shape=wanted) for request in requests]
-    answers = load_policy(SEED_LM, config).generate(asked, Sampling(temperature=1.2, max_tokens=48))
-    assert all(regex.fullmatch(wanted, one.text, partial=one.stop_reason is StopReason.LENGTH) for one in answers)
-    assert any(one.text for one in answers)
 
 
 def test_episodes_are_played(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
