@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from oel_core.cases.case import Case, RightAnswer
-from oel_core.types import Feedback, IdSource, Message, Split, StopReason, Trajectory, Turn
+from oel_core.types import Feedback, IdSource, Message, StopReason, Trajectory, Turn
+from tests.builders import episode
 
 
 def said(number: int) -> str:
@@ -29,25 +30,8 @@ def session(
         history.append(Message(role="assistant", content=answer))
     if given:
         found[-1] = found[-1].model_copy(update={"given": tuple(given)})
-    return Trajectory(
-        id=id,
-        env="recorded",
-        seed=0,
-        split=Split.EXTRACT,
-        round=0,
-        replica=0,
-        index=0,
-        policy="shop-1",
-        knowledge_digest=None,
-        intro="",
-        turns=tuple(found),
-        terminated=True,
-        truncated=False,
-        reward=0.0,
-        feedback="",
-        session=session,
-        user=user,
-    )
+    recording = {"env": "recorded", "round": 0, "policy": "shop-1", "intro": "", "session": session, "user": user}
+    return episode(id, turns=found, feedback="").model_copy(update=recording)
 
 
 def recorded(messages: Sequence[Message], answer: str) -> Turn:

@@ -9,7 +9,8 @@ from oel_core.distillation.data.dataset import Sample
 from oel_core.policies.hf.decoding import sample_responses
 from oel_core.policies.hf.prefix_cache import CachedSequence, PrefillCache, default_capacity
 
-Prefilled = Callable[[], Sequence[CachedSequence]]
+ReadPrefixes = Callable[[], Sequence[CachedSequence]]
+"""Prefills what prompts begin with, when a sampler asks for it."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Sampler:
     prefix_cache_tokens: int | None = field(default=None, kw_only=True)
     """As `model.prefix_cache_tokens`."""
 
-    def roll_out(self, model: Any, samples: Sequence[Sample], prefilled: Prefilled = tuple) -> list[Rollout]:
+    def roll_out(self, model: Any, samples: Sequence[Sample], prefilled: ReadPrefixes = tuple) -> list[Rollout]:
         """As the function `roll_out`.
 
         Args:

@@ -27,7 +27,7 @@ from oel_core.config.run import DistillConfig, ModelConfig
 from oel_core.config.sampling import Sampling
 from oel_core.config.student_rollouts import rollout_model
 from oel_core.distillation.data.dataset import Sample
-from oel_core.distillation.training.rollouts import Prefilled, Rollout, Sampler, Tokens
+from oel_core.distillation.training.rollouts import ReadPrefixes, Rollout, Sampler, Tokens
 from oel_core.errors import ConfigError, PolicyError, PromptTooLongError, ServiceError
 from oel_core.models.adapters import is_lora
 from oel_core.models.saving import current_weights, write_weights
@@ -164,7 +164,7 @@ class EngineSampler(Sampler):
 
     engine: StudentEngine
 
-    def roll_out(self, model: Any, samples: Sequence[Sample], prefilled: Prefilled = tuple) -> list[Rollout]:
+    def roll_out(self, model: Any, samples: Sequence[Sample], prefilled: ReadPrefixes = tuple) -> list[Rollout]:
         """As `Sampler.roll_out`; the engine caches prefixes itself. Raises as `StudentEngine.generate`."""
         prompts, seeds = [sample.prompt for sample in samples], [sample.seed for sample in samples]
         responses = self.engine.generate(model, prompts, seeds, self.sampling)
