@@ -4,7 +4,7 @@ Nothing is ever unpacked by a name that the archive gives; members are read by t
 """
 
 import hashlib
-import os
+import io
 import re
 import zipfile
 import zlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from oel_core.bundles.records import MANIFEST, PROMPTS, README
 from oel_core.errors import ArtifactError
-from oel_core.runs.files import sync_folder, writing
+from oel_core.runs.files import write_atomic, writing
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The oldest time that a zip archive can say."""
@@ -31,28 +31,21 @@ def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         ArtifactError: another file has the name, or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with writing(path):
-            _fill(partial, files)
-            if path.exists() and not (path.is_file() and path.read_bytes() == partial.read_bytes()):
-                raise ArtifactError(f"{path} is there already and is something else: delete it, or name another --out")
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    packed = _packed(files)
+    if path.exists() and not (path.is_file() and path.read_bytes() == packed):
+        raise ArtifactError(f"{path} is there already and is something else: delete it, or name another --out")
+    with writing(path):
+        write_atomic(path, packed)
 
 
-def _fill(path: Path, files: Mapping[str, bytes]) -> None:
-    with path.open("wb") as raw:
-        with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-            for name, data in sorted(files.items()):
-                entry = zipfile.ZipInfo(name, EPOCH)
-                entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
-                archive.writestr(entry, data)
-        raw.flush()
-        os.fsync(raw.fileno())
+def _packed(files: Mapping[str, bytes]) -> bytes:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name, data in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
+            archive.writestr(entry, data)
+    return raw.getvalue()
 
 
 @contextmanager

@@ -1,10 +1,8 @@
 """`make_bundle`: a round's knowledge and prompts as one archive, without what must not leave the machine."""
 
 import hashlib
-import hmac
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from oel_core import __version__
@@ -38,23 +36,13 @@ from oel_core.types import ExperienceItem, Knowledge, Split
 FOREIGN = "other"
 
 
-@dataclass(frozen=True)
-class Secrecy:
-    """What hides private data and ids. The salt stays in the inbox's folder, or the run's where it has no inbox."""
+def _masking(round: Round, names: Sequence[str]) -> Masking:
+    """What hides private data and ids, with the pseudonyms of the round's inbox.
 
-    masking: Masking
-    salt: bytes
-
-    @classmethod
-    def of(cls, round: Round, names: Sequence[str]) -> "Secrecy":
-        """The one of a round, whose pseudonyms are those of its inbox."""
-        inbox = round.config.experience.inbox
-        salt = salt_of(round.run.path if inbox is None else Path(inbox))
-        return cls(Masking(salt, names), salt)
-
-    def keyed(self, id: str) -> str:
-        """A digest of an id that only who has the salt can find again."""
-        return hmac.new(self.salt, id.encode(), hashlib.sha256).hexdigest()[:16]
+    The salt stays in the inbox's folder, or the run's where it has no inbox.
+    """
+    inbox = round.config.experience.inbox
+    return Masking(salt_of(round.run.path if inbox is None else Path(inbox)), names)
 
 
 def make_bundle(round: Round, path: Path, *, knowledge_only: bool = False, names: Sequence[str] = ()) -> Bundle:
@@ -72,9 +60,9 @@ def make_bundle(round: Round, path: Path, *, knowledge_only: bool = False, names
     """
     require_sharable(round.config)
     round.distilled_stage().manifest()  # says which stage has not finished
-    secrecy, knowledge = Secrecy.of(round, names), round.knowledge().knowledge
-    files = dict(_knowledge(round, knowledge, secrecy))
-    prompts = [] if knowledge_only else list(_prompts(round, secrecy))
+    masking, knowledge = _masking(round, names), round.knowledge().knowledge
+    files = dict(_knowledge(round, knowledge, masking))
+    prompts = [] if knowledge_only else list(_prompts(round, masking))
     if prompts:
         files[PROMPTS] = jsonl_bytes(prompts)
     manifest = _manifest(round, knowledge, files, prompts)
@@ -109,10 +97,10 @@ def require_sharable(config: OelConfig) -> None:
         raise ConfigError("knowledge.selection.use is weighted, and a bundle has no weights: set it to top_m or all")
 
 
-def _knowledge(round: Round, knowledge: Sequence[Knowledge], secrecy: Secrecy) -> Iterator[tuple[str, bytes]]:
+def _knowledge(round: Round, knowledge: Sequence[Knowledge], masking: Masking) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the knowledge files."""
     for replica, entry in enumerate(knowledge):
-        items = tuple(_item(round, item, secrecy) for item in entry.items)
+        items = tuple(_item(round, item, masking) for item in entry.items)
         text = "\n".join(item.text for item in items)
         wrong = recorded_text(text)
         if wrong:
@@ -123,21 +111,21 @@ def _knowledge(round: Round, knowledge: Sequence[Knowledge], secrecy: Secrecy) -
         yield sidecar.name, (record.model_dump_json(indent=1) + "\n").encode()
 
 
-def _item(round: Round, item: ExperienceItem, secrecy: Secrecy) -> BundleItem:
+def _item(round: Round, item: ExperienceItem, masking: Masking) -> BundleItem:
     return BundleItem(
-        text=secrecy.masking.text(item.text),
-        sources=tuple(secrecy.keyed(f"{round.run.name}/{source}") for source in item.sources),
+        text=masking.text(item.text),
+        sources=tuple(masking.id(f"{round.run.name}/{source}") for source in item.sources),
         format=item.format if item.format in FORMATS.builtin else FOREIGN,
         support=item.support,
     )
 
 
-def _prompts(round: Round, secrecy: Secrecy) -> Iterator[BundlePrompt]:
+def _prompts(round: Round, masking: Masking) -> Iterator[BundlePrompt]:
     """The prompts of the episodes that are for distillation, in the order in which steps take them."""
     episodes = [episode for episode in round.trajectories(Split.DISTILL) if episode.turns]
     for number, episode in enumerate(episodes):
         for prompt in prompts_of(episode):
-            messages = tuple(map(secrecy.masking.message, prompt.messages))
+            messages = tuple(map(masking.message, prompt.messages))
             wrong = next(filter(None, (recorded_text(message.content) for message in messages)), None)
             if wrong:
                 raise ArtifactError(
