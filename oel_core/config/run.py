@@ -122,6 +122,9 @@ class ExtractionExample(Section):
 class ExtractConfig(Section):
     """How knowledge items are extracted from episodes."""
 
+    model: Literal["policy", "base"] = "policy"
+    """Which weights extract: those of the round's start, as in the paper, or those of `model.path` in every round.
+    Distillation on short responses can cost a small model its ability to extract."""
     format: FormatName = "itemised"
     task: Text | None = None
     """The extractor's task: what the environment is and what is worth learning; null is the environment's own."""

@@ -109,6 +109,18 @@ class Round:
         """The policy that the round starts from, loaded."""
         return context.load(self.start_model(), self.config.model)
 
+    def extractor(self) -> str:
+        """The model that extracts the round's knowledge. Errors as `model`."""
+        return self._extracting().model()
+
+    def extractor_digest(self) -> str:
+        """Digest of `extractor`, as an input of the extraction."""
+        return self._extracting().model_digest()
+
+    def _extracting(self) -> "Round":
+        """The round whose result model extracts this round's knowledge."""
+        return self.at(0) if self.config.extract.model == "base" else self.parent
+
     def trajectories(self, split: Split) -> list[Trajectory]:
         """The episodes that the round collected for `split`, ordered by replica and index."""
         path = self.stage(COLLECT).path / TRAJECTORIES

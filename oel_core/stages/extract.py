@@ -1,4 +1,4 @@
-"""Extract: the start policy is prompted with every replica's episodes and generates experience items.
+"""Extract: a model (`extract.model`) is prompted with every replica's episodes and generates experience items.
 
 Replicas are processed in parallel, each with its own folder. `raw.jsonl` there (one line per episode, appended as it is
 generated) suffices to resume after a kill; the other files are derived from it at the end. `states.jsonl` has the
@@ -67,7 +67,7 @@ def extract(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         ExtractionError: no episode of a replica yielded a completion.
     """
     inputs = {
-        "policy": round.start_digest(),
+        "policy": round.extractor_digest(),
         "collect": round.stage("collect").digest(),
         **round.previous_input(),
     }
@@ -96,7 +96,7 @@ def _read_episodes(round: Round, folder: Path, context: StageContext) -> dict[in
             context.on_progress(read, total)
 
         return extract_replicas(
-            round.start_policy(context),
+            context.load(round.extractor(), config.model),
             episodes,
             _within(config.extract, min(map(len, episodes.values()))),
             task=extraction_task(config),

@@ -41,6 +41,14 @@ def test_a_round_starts_from_the_one_before_it_or_from_the_champion(tmp_path: Pa
     assert third.start_model() == third.config.model.path
 
 
+def test_knowledge_is_extracted_by_the_rounds_start_or_by_the_base_model(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, "run")
+    policy, base = (Round(config(extract={"model": model}), run, 3) for model in ("policy", "base"))
+    assert (policy.extractor(), policy.extractor_digest()) == (policy.start_model(), policy.start_digest())
+    assert (base.extractor(), base.extractor_digest()) == (base.config.model.path, base.at(0).model_digest())
+    assert base.extractor_digest() != base.start_digest()
+
+
 def test_a_stage_says_whether_it_has_finished(tmp_path: Path) -> None:
     round = Round(config(), finished_run(tmp_path, "run", rounds=1), 1)
     assert round.stage("distill").path == round.path / "distill"
