@@ -15,7 +15,7 @@ from oel_core.distillation.teachers.shared_prefix import find_prefixes
 from oel_core.distillation.training.rollouts import Rollout
 from oel_core.distillation.training.update import accumulate_gradients
 from tests.benchmarks.contender import Update, gradients, synchronise
-from tests.benchmarks.workload import Corpus, Workload, load_random_model
+from tests.benchmarks.workload import Corpus, Workload, load_workload_model
 
 
 def as_rollouts(corpus: Corpus) -> list[Rollout]:
@@ -44,11 +44,11 @@ class Ours:
             top_k=workload.top_k, temperature=workload.temperature, learning_rate=5e-6, student_layout=layout
         )
         self.rollouts = as_rollouts(corpus)
-        self.model = load_random_model(folder, workload)
+        self.model = load_workload_model(folder, workload)
         if not workload.train_head:
             self.model.get_output_embeddings().requires_grad_(False)
         prefixes = find_prefixes([Step(1, tuple(rollout.sample for rollout in self.rollouts))])
-        dtype = torch.bfloat16 if workload.mixed else torch.float32
+        dtype = torch.bfloat16 if workload.mixed else self.model.dtype
         self.teacher = FrozenCopy(self.model, dtype, prefixes, self._config)
         self.student = Student(self.model, self._config)
         self.model.train()

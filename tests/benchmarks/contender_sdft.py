@@ -19,7 +19,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 from trl.experimental.sdft import SDFTConfig, SDFTTrainer
 
 from tests.benchmarks.contender import StepClock, Update, gradients
-from tests.benchmarks.workload import Corpus, Workload, as_text, load_random_model, word_tokenizer
+from tests.benchmarks.workload import Corpus, Workload, as_text, load_workload_model, word_tokenizer
 
 
 class FixedResponses(SDFTTrainer):
@@ -92,7 +92,7 @@ class Sdft:
             {"prompt": as_text(text.prompt), "privileged_context": as_text(corpus.knowledge[text.file])}
             for text in corpus.texts
         ]
-        model = load_random_model(folder, workload)
+        model = load_workload_model(folder, workload)
         if not workload.train_head:
             model.get_output_embeddings().requires_grad_(False)
         self._clock = StepClock()

@@ -21,7 +21,7 @@ from tests.benchmarks.floor import floor_seconds, floor_seconds_in_context, forw
 from tests.benchmarks.measure import Spread, machine, spread
 from tests.benchmarks.plain import PlainResult, plain_update, relative_difference
 from tests.benchmarks.report import DEFAULT_FOLDER, Line, Plot, draw, publish, table
-from tests.benchmarks.workload import Corpus, Workload, draw_corpus, load_random_model, save_random_model
+from tests.benchmarks.workload import Corpus, Workload, draw_corpus, load_workload_model, save_workload_model
 
 NAME = "distillation_speed"
 KNOWLEDGE = (2_048, 8_192)
@@ -83,7 +83,7 @@ def _relative(found: float, expected: float) -> float:
 
 
 def _plain(workload: Workload, corpus: Corpus, folder: Path) -> PlainResult:
-    student, teacher = (load_random_model(folder, workload) for _ in range(2))
+    student, teacher = (load_workload_model(folder, workload) for _ in range(2))
     return plain_update(student, teacher, workload, corpus)
 
 
@@ -104,13 +104,13 @@ def measure(workload: Workload, repeats: int) -> SpeedRow:
     """One knowledge length, all contenders."""
     with tempfile.TemporaryDirectory() as place:
         folder, corpus = Path(place), draw_corpus(workload)
-        save_random_model(workload, folder)
+        save_workload_model(workload, folder)
         _say(f"knowledge {workload.knowledge}: the plain implementation, then {repeats} turns")
         plain = _plain(workload, corpus, folder)
         ours, peer = Ours(workload, corpus, folder), Sdft(workload, corpus, folder)
         loss, gradients = ours.gradient()
         peers, cold, kept = _take_turns(peer, ours, repeats)
-        model = load_random_model(folder, workload)
+        model = load_workload_model(folder, workload)
         short = forward_speed(model, workload, workload.own_length, repeats)
         long = forward_speed(model, workload, workload.knowledge + workload.own_length, repeats)
     return SpeedRow(

@@ -16,7 +16,7 @@ from tests.benchmarks.contender_ours import Ours
 from tests.benchmarks.measure import machine
 from tests.benchmarks.plain import PlainResult, plain_update, relative_difference
 from tests.benchmarks.report import DEFAULT_FOLDER, publish, table
-from tests.benchmarks.workload import Corpus, Workload, draw_corpus, load_random_model, save_random_model
+from tests.benchmarks.workload import Corpus, Workload, draw_corpus, load_workload_model, save_workload_model
 
 NAME = "exactness"
 
@@ -48,7 +48,7 @@ class ExactnessRow:
 
 
 def _plain(workload: Workload, corpus: Corpus, folder: Path, *, double: bool) -> PlainResult:
-    student, teacher = (load_random_model(folder, workload) for _ in range(2))
+    student, teacher = (load_workload_model(folder, workload) for _ in range(2))
     if double:
         student, teacher = student.double(), teacher.double()
     return plain_update(student, teacher, workload, corpus)
@@ -64,7 +64,7 @@ def measure(workload: Workload) -> ExactnessRow:
     """One row."""
     with tempfile.TemporaryDirectory() as place:
         folder, corpus = Path(place), draw_corpus(workload)
-        save_random_model(workload, folder)
+        save_workload_model(workload, folder)
         plain, double = (_plain(workload, corpus, folder, double=double) for double in (False, True))
         loss, gradients = Ours(workload, corpus, folder).gradient()
     return ExactnessRow(

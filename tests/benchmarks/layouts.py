@@ -20,7 +20,7 @@ from oel_core.distillation.forward import prefix_tree
 from tests.benchmarks.contender_ours import Ours
 from tests.benchmarks.measure import Spread, machine, spread
 from tests.benchmarks.report import DEFAULT_FOLDER, publish, table
-from tests.benchmarks.workload import FIRST_WORD, Corpus, Text, Workload, save_random_model
+from tests.benchmarks.workload import FIRST_WORD, Corpus, Text, Workload, save_workload_model
 
 NAME = "layouts"
 LAYOUTS = ("padded", "packed", "packed, prefixes shared")
@@ -87,7 +87,7 @@ def measure(workload: Workload, shape: Episodes, repeats: int) -> list[LayoutRow
         corpus = draw_turns(shape, workload)
         longest = max(len(text.prompt) + len(text.response) for text in corpus.texts)
         sized = replace(workload, samples=len(corpus.texts), prompt=longest, response=shape.response, files=1)
-        save_random_model(sized, Path(place))
+        save_workload_model(sized, Path(place))
         contenders = {layout: Ours(sized, corpus, Path(place), layout.partition(",")[0]) for layout in LAYOUTS}
         seconds: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
         losses, tokens = {}, {}

@@ -20,7 +20,7 @@ import torch
 from tests.benchmarks.contender import Contender, Update
 from tests.benchmarks.contender_ours import Ours
 from tests.benchmarks.measure import peak_memory
-from tests.benchmarks.workload import ModelShape, Workload, draw_corpus, save_random_model
+from tests.benchmarks.workload import ModelShape, Workload, draw_corpus, save_workload_model
 
 CONTENDERS = ("ours", "ours-kept", "sdft")
 
@@ -54,7 +54,7 @@ class _Recorded:
 
 def _build(name: str, workload: Workload, folder: Path) -> _Recorded:
     corpus = draw_corpus(workload)
-    save_random_model(workload, folder)
+    save_workload_model(workload, folder)
     if name == "sdft":
         from tests.benchmarks.contender_sdft import Sdft
 

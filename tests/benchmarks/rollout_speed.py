@@ -40,7 +40,7 @@ from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.policies.text.chat import Chat, base_of
 from oel_core.rollouts.playing import plan_episodes, play_episodes
 from oel_core.types import Split, Trajectory
-from tests.benchmarks.workload import ModelShape, Workload, load_random_model, save_random_model
+from tests.benchmarks.workload import ModelShape, Workload, load_workload_model, save_workload_model
 
 QUICKSTART = load_config("quickstart")
 WORLD = env_spec(QUICKSTART)
@@ -204,8 +204,8 @@ def small_language_model() -> Any:
     """SmolLM2-135M's sizes, random weights. It never ends an answer by itself."""
     shape = ModelShape(hidden=576, layers=30, heads=9, kv_heads=3, head_dim=64, intermediate=1536, vocabulary=49_152)
     with TemporaryDirectory() as folder:
-        save_random_model(Workload(shape=shape), Path(folder))
-        model = load_random_model(Path(folder), Workload(shape=shape)).eval()
+        save_workload_model(Workload(shape=shape), Path(folder))
+        model = load_workload_model(Path(folder), Workload(shape=shape)).eval()
     model.generation_config.eos_token_id = None
     return model
 

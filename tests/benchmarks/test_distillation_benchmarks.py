@@ -7,14 +7,18 @@ from functools import partial
 import pytest
 import torch
 
+from oel_core.config.run import ModelConfig
+from oel_core.models.checkpoints import SEED_LM
 from tests.benchmarks import (
     distillation_gpu,
     distillation_growth,
     distillation_memory,
+    distillation_pretrained,
     distillation_speed,
     exactness,
     layouts,
     plain,
+    policy_rates,
     probe,
 )
 from tests.benchmarks.floor import floor_tokens
@@ -24,8 +28,9 @@ from tests.benchmarks.workload import (
     Workload,
     as_text,
     draw_corpus,
-    load_random_model,
-    save_random_model,
+    load_workload_model,
+    pretrained_workload,
+    save_workload_model,
     word_tokenizer,
 )
 from tests.rounding import chain, rounding
@@ -37,7 +42,7 @@ TINY = Workload(shape=SHAPE, samples=4, prompt=6, response=4, knowledge=20, file
 @pytest.fixture
 def _same_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes run here: a fresh process would import TRL again for seconds."""
-    for benchmark in (distillation_memory, distillation_growth, distillation_gpu):
+    for benchmark in (distillation_memory, distillation_growth, distillation_gpu, distillation_pretrained):
         monkeypatch.setattr(benchmark, "measure_apart", probe.measure_here)
 
 
@@ -49,8 +54,8 @@ def read(folder, name):
 def reference(tmp_path_factory):
     """The plain update of `TINY`."""
     folder = tmp_path_factory.mktemp("reference")
-    save_random_model(TINY, folder)
-    student, teacher = (load_random_model(folder, TINY) for _ in range(2))
+    save_workload_model(TINY, folder)
+    student, teacher = (load_workload_model(folder, TINY) for _ in range(2))
     return plain.plain_update(student, teacher, TINY, draw_corpus(TINY))
 
 
@@ -58,9 +63,9 @@ def reference(tmp_path_factory):
 def terms(tmp_path_factory):
     """Numbers that are added up on the way to one weight's gradient."""
     folder = tmp_path_factory.mktemp("terms")
-    save_random_model(TINY, folder)
+    save_workload_model(TINY, folder)
     longest = TINY.knowledge + TINY.own_length
-    return chain(load_random_model(folder, TINY), longest, TINY.samples * longest)
+    return chain(load_workload_model(folder, TINY), longest, TINY.samples * longest)
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +173,24 @@ def test_known_devices():
     assert peak_flops("NVIDIA H100 PCIe") == 756e12
     assert peak_flops("some other device") is None
     assert peak_flops("NVIDIA L40S") == 362e12
+
+
+@pytest.mark.usefixtures("_same_process")
+def test_a_checkpoints_own_weights_are_measured(tmp_path):
+    (tmp_path / "model").mkdir()
+    save_workload_model(TINY, tmp_path / "model")
+    sizes = {
+        name: getattr(TINY, name) for name in ("samples", "prompt", "response", "files", "top_k", "peer_micro_batch")
+    }
+    workload = pretrained_workload(str(tmp_path / "model"), **sizes)
+    assert workload.shape.vocabulary == SHAPE.vocabulary
+    rows = distillation_pretrained.run(workload, [10, 20], 1, tmp_path)
+    assert [(row.contender, row.workload.knowledge) for row in rows] == [
+        (name, length) for length in (10, 20) for name in probe.CONTENDERS
+    ]
+    assert len(read(tmp_path, distillation_pretrained.NAME)["rows"]) == 6
+
+
+def test_rates_of_a_policy_have_a_line_for_each_number_of_rows():
+    lines = policy_rates.run(SEED_LM, ModelConfig(path=SEED_LM), rows=[1, 2], prompt=8, repeats=1).splitlines()
+    assert [line.split("|")[1].strip() for line in lines] == ["rows", "---", "1", "2"]

@@ -1,4 +1,4 @@
-"""What every distillation benchmark runs on: a Qwen3-shaped model of random weights and samples of random tokens."""
+"""What every distillation benchmark runs on: samples of random tokens, and a model, by default of random weights."""
 
 import random
 from collections.abc import Sequence
@@ -58,6 +58,10 @@ class Workload:
     device: str = "cpu"
     mixed: bool = False
     """float32 weights, bfloat16 maths."""
+    model: str = ""
+    """Folder of a checkpoint whose weights are used; empty: random weights of `shape`."""
+    dtype: str = "float32"
+    """Of the weights."""
     temperature: float = 0.7
     seed: int = 0
 
@@ -103,8 +107,12 @@ def draw_corpus(workload: Workload) -> Corpus:
     return Corpus(texts, knowledge)
 
 
-def save_random_model(workload: Workload, folder: Path) -> None:
-    """Writes a checkpoint with random weights that `from_pretrained` loads."""
+def save_workload_model(workload: Workload, folder: Path) -> None:
+    """Puts the workload's checkpoint into `folder`: links to that of `workload.model`, or random Qwen3 weights."""
+    if workload.model:
+        for file in Path(workload.model).resolve().iterdir():
+            (folder / file.name).symlink_to(file)
+        return
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     shape = workload.shape
@@ -128,12 +136,30 @@ def save_random_model(workload: Workload, folder: Path) -> None:
         Qwen3ForCausalLM(config).save_pretrained(folder)
 
 
-def load_random_model(folder: Path, workload: Workload) -> Any:
-    """The model that `save_random_model` wrote, float32, on the workload's device."""
+def load_workload_model(folder: Path, workload: Workload) -> Any:
+    """The model that `save_workload_model` put there, on the workload's device."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    dtype = getattr(torch, workload.dtype)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
     return model.to(workload.device)
+
+
+def pretrained_workload(model: str, **values: Any) -> Workload:
+    """A workload on a checkpoint's own weights; tokens are drawn from its vocabulary. `values` as of `Workload`."""
+    from transformers import AutoConfig
+
+    sizes = AutoConfig.from_pretrained(model)
+    shape = ModelShape(
+        sizes.hidden_size,
+        sizes.num_hidden_layers,
+        sizes.num_attention_heads,
+        sizes.num_key_value_heads,
+        sizes.hidden_size // sizes.num_attention_heads,
+        sizes.intermediate_size,
+        sizes.vocab_size,
+    )
+    return Workload(shape=shape, model=model, **values)
 
 
 def as_text(ids: Sequence[int]) -> str:
