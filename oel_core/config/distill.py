@@ -28,6 +28,9 @@ class RetentionConfig(Section):
 
     in_context_weight: float = Field(default=0.0, ge=0)
     """Weight of KL(student with knowledge || round-start model with knowledge), mean per response token; 0: off."""
+    in_context_files: Count | None = None
+    """Knowledge files of each step whose rollouts that term is computed on, sampled by the seed; null: all. The
+    student's forward and backward include the knowledge, once for all rollouts of a file in a micro-batch."""
     replay: ReplayConfig | None = None
     top_turns: Share | None = None
     """Share of a step's turns that is trained on: those with the largest divergence, balanced over trajectories."""

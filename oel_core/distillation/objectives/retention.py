@@ -6,6 +6,7 @@ zero where the two agree. A sum over the top-k is not: its gradient there pushes
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from oel_core.distillation.teachers.shared_prefix import Prefixes
 from oel_core.distillation.training.rollouts import Rollout, Sampler
 from oel_core.distillation.training.update import Scores
 from oel_core.models.adapters import is_lora
+from oel_core.seeds import derive_seed
 
 
 class ReferenceAdapter(FrozenAdapter):
@@ -90,8 +92,10 @@ class Retention:
         """
         settings, terms = self._config.retention, {}
         if settings.in_context_weight:
-            prompts = [replace(one.sample, prompt=one.sample.teacher_prompt) for one in rollouts]
-            in_context = [replace(one, sample=sample) for one, sample in zip(rollouts, prompts, strict=True)]
+            in_context = [
+                replace(one, sample=replace(one.sample, prompt=one.sample.teacher_prompt))
+                for one in of_some_files(rollouts, settings.in_context_files)
+            ]
             terms["in_context"] = self._term(in_context, settings.in_context_weight)
         if settings.replay is not None:
             model = self._student.split.model
@@ -107,3 +111,12 @@ class Retention:
                 self._student, self._reference, rollouts, self._config, weight=share, objective=self._objective
             ),
         )
+
+
+def of_some_files(rollouts: Sequence[Rollout], files: int | None) -> list[Rollout]:
+    """The rollouts of `files` knowledge files, sampled by the seed of the first rollout; all for None."""
+    present = sorted({one.sample.knowledge_index for one in rollouts})
+    if files is None or files >= len(present):
+        return list(rollouts)
+    chosen = set(Random(derive_seed("in_context_files", rollouts[0].sample.seed)).sample(present, files))
+    return [one for one in rollouts if one.sample.knowledge_index in chosen]

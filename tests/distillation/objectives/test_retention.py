@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
 
 from oel_core.config.run import DistillConfig
+from oel_core.distillation.objectives.retention import of_some_files
 from oel_core.distillation.objectives.top_turns import top_turns
+from oel_core.distillation.training.rollouts import Rollout
 from oel_core.distillation.training.run import distill
 from oel_core.errors import ArtifactError, DistillationError
 from oel_core.models.loading import load_model
@@ -66,6 +69,42 @@ def test_in_context_term_is_the_whole_kl_of_both_models_with_knowledge(start, tm
         "in_context": pytest.approx(kept.item(), rel=0, abs=bound)
     }
     assert_same_gradients(found, gradients(trainer.model), bound)
+
+
+def test_in_context_term_reads_the_rollouts_of_some_files_only(start, tmp_path):
+    trainer, step = make_trainer(
+        start, tmp_path, samples=6, retention={"in_context_weight": 0.5, "in_context_files": 1}
+    )
+    randomise(trainer.model, "up_proj")
+    trainer.training_step(trainer.model, {"step": step})
+    rollouts, frozen = trainer.runner.metrics.rollouts, tiny_model()
+    kept = {
+        file: torch.cat(
+            [
+                divergence(trainer.model, frozen, one.sample.teacher_prompt, one.response)
+                for one in rollouts
+                if one.sample.knowledge_index == file
+            ]
+        ).mean()
+        for file in {one.sample.knowledge_index for one in rollouts}
+    }
+    bound = update_rounding(trainer.model, rollouts, [one.detach() for one in kept.values()])
+    found = trainer.runner.metrics.record(1.0, 1.0, masses=True, backtracks=0).terms["in_context"]
+    assert len(kept) == 2
+    assert sum(abs(float(one) - found) <= bound for one in kept.values()) == 1
+
+
+def test_files_are_sampled_anew_for_every_step(start, tmp_path):
+    _, step = make_trainer(start, tmp_path, samples=6)
+    rollouts = [Rollout(sample, [70], truncated=False) for sample in step.samples]
+    first_files = set()
+    for seed in range(20):
+        of_step = [replace(one, sample=replace(one.sample, seed=seed)) for one in rollouts]
+        chosen = of_some_files(of_step, 1)
+        assert chosen == of_some_files(of_step, 1)
+        first_files |= {one.sample.knowledge_index for one in chosen}
+        assert of_some_files(of_step, None) == of_some_files(of_step, 9) == of_step
+    assert first_files == {one.sample.knowledge_index for one in rollouts}
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
