@@ -14,9 +14,10 @@ SPLITS = {"held_out": Split.HELD_OUT, "validation": Split.VALIDATION}
 class RightAnswer(Record):
     """One text that is known to be right."""
 
-    kind: Literal["expected", "correction", "succeeded"]
+    kind: Literal["expected", "correction", "succeeded", "approved"]
     """`expected`: a data set or an annotation has it. `correction`: somebody wrote it in place of the recorded answer.
-    `succeeded`: calls of the same functions that succeeded later in the session, where the recorded ones failed."""
+    `succeeded`: calls of the same functions that succeeded later in the session, where the recorded ones failed.
+    `approved`: the recorded answer, which calls functions and which people called right."""
     text: str
 
 

@@ -27,7 +27,7 @@ def cases_of(episode: Trajectory, session: str, share: Share, round_index: int) 
     cases = []
     for number, turn in enumerate(episode.turns):
         given = [one for one in turn.given if not one.superseded and not (one.whole and len(episode.turns) > 1)]
-        answers = tuple(dict.fromkeys([*_said(given), *_succeeded(episode.turns[number:])]))
+        answers = tuple(dict.fromkeys([*_said(given), *_succeeded(episode.turns[number:]), *_approved(turn, given)]))
         rubrics = tuple(dict.fromkeys(one.rubric for one in given if one.rubric))
         known = [turn.model_dump_json(include={"messages"}), *(answer.text for answer in answers), *rubrics]
         cases.append(
@@ -40,7 +40,7 @@ def cases_of(episode: Trajectory, session: str, share: Share, round_index: int) 
                 answers=answers,
                 rubrics=rubrics,
                 recorded=turn.response,
-                verdict=_verdict(given),
+                verdict=verdict(given),
             )
         )
     return cases
@@ -54,14 +54,23 @@ def _said(given: Sequence[Feedback]) -> Iterator[RightAnswer]:
             yield RightAnswer(kind="correction", text=one.correction)
 
 
-def _verdict(given: Sequence[Feedback]) -> float | None:
-    """The mean of people's scores and thumbs, rounded to right or wrong; who corrects an answer says it was wrong."""
+def verdict(given: Sequence[Feedback]) -> float | None:
+    """What people thought of an answer; None where nobody said. `given` has nothing that is superseded.
+
+    The mean of people's scores and thumbs, rounded to right or wrong; who corrects an answer says it was wrong.
+    """
     people = [one for one in given if one.source == "human"]
     values = [one.score if one.score is not None else one.thumbs for one in people]
     said = [float(value) for value in values if value is not None]
     if said:
         return _RIGHT if sum(said) / len(said) >= _RIGHT else 0.0
     return 0.0 if any(one.correction for one in people) else None
+
+
+def _approved(turn: Turn, given: Sequence[Feedback]) -> Iterator[RightAnswer]:
+    """The calls of an answer that people called right. Text is left out: others that say the same are as right."""
+    if verdict(given) == _RIGHT and calls_in(turn.response):
+        yield RightAnswer(kind="approved", text=turn.response)
 
 
 def _succeeded(turns: Sequence[Turn]) -> Iterator[RightAnswer]:

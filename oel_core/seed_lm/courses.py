@@ -17,6 +17,14 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Size:
+    """Of the model; its head count is fixed. The default has about a million parameters."""
+
+    width: int = 128
+    layers: int = 5
+
+
+@dataclass(frozen=True)
 class Course:
     """A training corpus. Training that continues from earlier weights uses its last stage only."""
 
@@ -24,6 +32,7 @@ class Course:
     stages: tuple[Stage, ...]
     phrases: tuple[str, ...] = ()
     """Single tokens in addition to the lake's."""
+    size: Size = Size()
     analogues: Mapping[str, str] = field(default_factory=dict)
     """New phrase → older phrase whose embedding initialises it, if training continues from earlier weights."""
 

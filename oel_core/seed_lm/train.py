@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from oel_core.seed_lm.corpus import examples
-from oel_core.seed_lm.courses import LAKE, Course, Stage
+from oel_core.seed_lm.courses import LAKE, Course, Size, Stage
 from oel_core.seed_lm.tokenizer import build_tokenizer
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -33,18 +33,18 @@ STEPS = 6000
 EMBEDDINGS = "model.embed_tokens.weight"
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
-    """A Qwen3 of about a million parameters, freshly initialised."""
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, size: Size) -> Qwen3ForCausalLM:
+    """A Qwen3 of that size, freshly initialised."""
     torch.manual_seed(seed)
     ends = tokenizer.eos_token_id
     config = Qwen3Config(
         vocab_size=math.ceil(len(tokenizer) / 32) * 32,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=5,
+        hidden_size=size.width,
+        intermediate_size=3 * size.width,
+        num_hidden_layers=size.layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,
+        head_dim=size.width // 4,
         max_position_embeddings=4096,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=True,
@@ -58,8 +58,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausal
 class _Batches(IterableDataset[Batch]):
     """Endless batches of one skill each, so that rows have similar lengths."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, course: Course, stage: Stage, seed: int) -> None:
-        self.tokenizer, self.course, self.stage, self.seed = tokenizer, course, stage, seed
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, course: Course, stage: Stage, seed: int, tokens: int
+    ) -> None:
+        self.tokenizer, self.course, self.stage, self.seed, self.tokens = tokenizer, course, stage, seed, tokens
 
     def _encode(self, messages: Any, response: str) -> tuple[list[int], list[float]]:
         chat = [message.model_dump() for message in messages]
@@ -75,7 +77,7 @@ class _Batches(IterableDataset[Batch]):
             rows.append(self._encode(*example))
             longest = max(len(ids) for ids, _ in rows)
             padded = math.ceil(longest / LENGTH_STEP) * LENGTH_STEP
-            if padded * (len(rows) + 1) > TOKENS_PER_BATCH:
+            if padded * (len(rows) + 1) > self.tokens:
                 yield self._pad(rows, padded)
                 waiting[skill] = []
 
@@ -100,11 +102,11 @@ def _rate(progress: float) -> float:
     return min(1.0, progress / 0.02) * min(1.0, (1.0 - progress) / 0.6)
 
 
-def _batches(tokenizer: PreTrainedTokenizerFast, course: Course, steps: int, seed: int) -> Iterator[Batch]:
+def _batches(tokenizer: PreTrainedTokenizerFast, course: Course, steps: int, seed: int, tokens: int) -> Iterator[Batch]:
     """The batches of all stages in order, prepared in another process."""
     for number, stage in enumerate(course.stages):
         loader = DataLoader(
-            _Batches(tokenizer, course, stage, seed + number), batch_size=None, num_workers=1, prefetch_factor=8
+            _Batches(tokenizer, course, stage, seed + number, tokens), batch_size=None, num_workers=1, prefetch_factor=8
         )
         yield from itertools.islice(loader, round(stage.share * steps))
 
@@ -146,15 +148,16 @@ def train(
     report: Callable[[str], None] = print,
     course: Course = LAKE,
     peak_rate: float = PEAK_RATE,
+    batch_tokens: int = TOKENS_PER_BATCH,
 ) -> dict[str, Any]:
-    """Trains for `steps` batches of about `TOKENS_PER_BATCH` tokens and writes the model to `out`. Returns its card.
+    """Trains for `steps` batches of about `batch_tokens` tokens and writes the model to `out`. Returns its card.
 
     From scratch, or from the weights of an earlier seed model in `start`, which skips the first stage.
     """
     if start is not None:
         course = replace(course, stages=(replace(course.stages[-1], share=1.0),))
     tokenizer = build_tokenizer(course.phrases)
-    model = build_model(tokenizer, seed)
+    model = build_model(tokenizer, seed, course.size)
     if start is not None:
         adopt_weights(model, tokenizer, start, course.analogues)
     compiled: Any = torch.compile(model, dynamic=True)
@@ -162,7 +165,7 @@ def train(
     began, tokens, recent = time.monotonic(), 0, math.nan
     stages = [asdict(stage) for stage in course.stages]
     card: dict[str, Any] = {"seed": seed, "parameters": model.num_parameters(), "stages": stages}
-    for step, (ids, weights) in enumerate(_batches(tokenizer, course, steps, seed), start=1):
+    for step, (ids, weights) in enumerate(_batches(tokenizer, course, steps, seed, batch_tokens), start=1):
         loss = _loss(compiled, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -30,6 +30,16 @@ def right(episode: Trajectory) -> list[list[str]]:
     return [list(case.texts) for case in cases_of(episode, "s", "held_out", 1)]
 
 
+def test_calls_that_people_approved_are_right_and_approved_texts_are_not() -> None:
+    """Another text may be as good; and what nobody called right is not known to be."""
+    good, bad = [people(thumbs=True)], [people(thumbs=False)]
+    assert right(session("e", ("Close A243", RIGHT), given=good)) == [[RIGHT]]
+    assert right(session("e", ("Close A243", "It is closed."), given=good)) == [[]]
+    assert right(session("e", ("Close A243", RIGHT), given=bad)) == [[]]
+    assert right(session("e", ("Close A243", RIGHT), given=[*good, *bad])) == [[]]
+    assert right(session("e", ("Close A243", RIGHT))) == [[]]
+
+
 def test_feedback_gives_right_answers_rubrics_and_a_verdict() -> None:
     given = [
         people(score=0.0, correction="It is closed."),

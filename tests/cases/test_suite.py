@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from oel_core.cases.case import Case
+from oel_core.cases.case import Case, RightAnswer
 from oel_core.cases.frozen import one_a_session, read_cases, rotated, write_cases
 from oel_core.cases.scorers.agreement import Agreement, agreement
 from oel_core.cases.scorers.judge import Judge, JudgeOptions, verdict
@@ -184,9 +184,11 @@ def test_kappa_is_agreement_beyond_chance() -> None:
 
 
 def test_a_judge_never_reads_what_people_thought(judging: list[tuple[Message, ...]]) -> None:
-    found = agreement(judge(), [case(0, recorded="yes", verdict=1.0), case(1)])
+    approved = (RightAnswer(kind="approved", text="yes"), RightAnswer(kind="correction", text="surely"))
+    found = agreement(judge(), [case(0, recorded="yes", verdict=1.0, answers=approved), case(1)])
     assert (found.rated, found.agreed) == (1, 1)
     assert all("verdict" not in message.content for messages in judging for message in messages[1:])
+    assert [json.loads(messages[1].content)["right_answers"] for messages in judging] == [["surely"]] * len(judging)
 
 
 def test_validation_cases_score_knowledge_and_a_kill_changes_nothing(tmp_path: Path) -> None:

@@ -55,15 +55,19 @@ class Agreement(Record):
 def agreement(scorer: Scorer, cases: Sequence[Case]) -> Agreement:
     """The scorer beside people on at most `MOST` recorded answers with a verdict, drawn by a hash of the case.
 
-    The scorer is not told the verdict.
+    The scorer is not told the verdict, nor that the recorded answer was approved.
     """
     rated = [case for case in cases if case.verdict is not None and scorer.scores(case)]
     tried = sorted(rated, key=lambda case: derive_seed("agreement", case.id))[:MOST]
     people = [case.verdict == PASS for case in tried]
-    judged = [scorer.score(case, visible(case.recorded)).reward >= PASS for case in tried]
+    judged = [scorer.score(_untold(case), visible(case.recorded)).reward >= PASS for case in tried]
     return Agreement(
         rated=len(tried),
         agreed=sum(one == other for one, other in zip(people, judged, strict=True)),
         people_passed=sum(people),
         judge_passed=sum(judged),
     )
+
+
+def _untold(case: Case) -> Case:
+    return case.model_copy(update={"answers": tuple(one for one in case.answers if one.kind != "approved")})

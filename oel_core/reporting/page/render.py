@@ -12,6 +12,7 @@ from oel_core.gate import trial_text, verdict_text
 from oel_core.gate.ledger import read_ledger
 from oel_core.reporting.findings.champions import RoundOutcome, round_outcomes
 from oel_core.reporting.findings.curves import charts
+from oel_core.reporting.findings.deployment import by_version, deployment_chart, spans
 from oel_core.reporting.findings.gather import (
     RoundView,
     assessed,
@@ -71,6 +72,7 @@ def render(run: RunFolder) -> str:
         "settings": dump_config(config),
         "versions": versions(),
         **_assessed(config, run, found),
+        **_deployed(config),
         **_tables(found, measured, recurring),
     }
     return _environment().get_template(PAGE).render(context)
@@ -91,6 +93,17 @@ def _assessed(config: OelConfig, run: RunFolder, found: list[RoundView]) -> dict
         "answers": answers(assessment) if assessment else (),
         "changes": tables.changes(assessment) if assessment else None,
         "apart": apart,
+    }
+
+
+def _deployed(config: OelConfig) -> dict[str, Any]:
+    """What people thought of each version's answers; None without an inbox whose sessions somebody rated."""
+    inbox = config.experience.inbox
+    found = spans(Path(inbox)) if inbox is not None else []
+    chart = deployment_chart(found)
+    return {
+        "deployed": (chart.title, draw(chart)) if chart else None,
+        "versions_deployed": tables.versions_deployed(by_version(found)) if chart else None,
     }
 
 

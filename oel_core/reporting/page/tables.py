@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from oel_core.knowledge.selection_records import Selection
 from oel_core.reporting.findings.assessment import Assessment, Change
 from oel_core.reporting.findings.champions import RoundOutcome
+from oel_core.reporting.findings.deployment import Span
 from oel_core.reporting.findings.failures import KINDS
 from oel_core.reporting.findings.gather import RoundView
 from oel_core.reporting.findings.standings import HELD_OUT
@@ -124,6 +125,25 @@ def champions(found: Sequence[RoundOutcome]) -> Table:
         head,
         [
             [str(one.round), name(one.parent), one.outcome, name(one.champion), moment(one.at), one.detail]
+            for one in found
+        ],
+    )
+
+
+def versions_deployed(found: Sequence[Span]) -> Table:
+    """What people thought of each version's answers."""
+    head = ("version", "first session", "sessions", "rated", "called right", "95% interval")
+    return Table(
+        head,
+        [
+            [
+                one.version,
+                moment(one.begin),
+                str(one.sessions),
+                str(one.rated),
+                percent(one.rate if one.rated else None),
+                interval(one.ci95 if one.rated else None),
+            ]
             for one in found
         ],
     )

@@ -1,0 +1,109 @@
+"""What people thought of a deployment's answers over time, and which version gave them, from the project's inbox."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from oel_core.cases.known import verdict
+from oel_core.evaluation.stats import wilson
+from oel_core.reporting.page.charts import Chart, Point, Series
+from oel_core.runs.jsonl import LineError, parse_line
+from oel_core.types import Trajectory
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+WIDTHS = {
+    **{n * MINUTE: f"{n} minutes" if n > 1 else "minute" for n in (1, 5, 15)},
+    **{n * HOUR: f"{n} hours" if n > 1 else "hour" for n in (1, 6)},
+    **{n * DAY: f"{n} days" if n > 1 else "day" for n in (1, 7, 30)},
+}
+"""Spans of time that sessions are counted in, seconds → their name."""
+MOST_SPANS = 40
+UNITS = {MINUTE: "minutes", HOUR: "hours", DAY: "days"}
+
+
+@dataclass(frozen=True)
+class Span:
+    """The sessions that one version answered within a minute, or the sum of several."""
+
+    version: str
+    begin: float
+    """Of its first minute, seconds since 1970."""
+    sessions: int
+    rated: int
+    """Of them, those that people called right or wrong."""
+    good: int
+    """Of these, those that they called right."""
+
+    @property
+    def rate(self) -> float:
+        """Share of rated sessions that people called right."""
+        return self.good / self.rated
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """Wilson interval of `rate`."""
+        return wilson(self.good, self.rated)
+
+
+def spans(inbox: Path) -> list[Span]:
+    """Every minute with its versions, in order of time. Lines that are no episode, or have no time, are left out.
+
+    People's word about a whole session, and about each of its answers, is one verdict: right where all of it is.
+    """
+    counts: dict[tuple[float, str], Counter[str]] = {}
+    for episode in _episodes(inbox):
+        if episode.at is None:
+            continue
+        count = counts.setdefault((episode.at // MINUTE * MINUTE, episode.policy), Counter())
+        count["sessions"] += 1
+        thought = verdict([one for turn in episode.turns for one in turn.given if not one.superseded])
+        if thought is not None:
+            count.update(rated=1, good=int(thought))
+    return [
+        Span(version, begin, count["sessions"], count["rated"], count["good"])
+        for (begin, version), count in sorted(counts.items())
+    ]
+
+
+def _episodes(inbox: Path) -> Iterator[Trajectory]:
+    for path in sorted(inbox.glob("*.jsonl")):
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    yield parse_line(line, Trajectory)
+                except LineError:
+                    continue  # rounds put it into the quarantine and say why
+
+
+def by_version(found: list[Span]) -> list[Span]:
+    """One span for each version, in the order in which they began."""
+    versions = dict.fromkeys(one.version for one in found)
+    return [_sum([one for one in found if one.version == version]) for version in versions]
+
+
+def _sum(found: list[Span]) -> Span:
+    first = found[0]
+    sessions, rated, good = (sum(getattr(one, name) for one in found) for name in ("sessions", "rated", "good"))
+    return Span(first.version, first.begin, sessions, rated, good)
+
+
+def deployment_chart(found: list[Span]) -> Chart | None:
+    """Share of good sessions over time, a line for each version; None where nobody rated any."""
+    rated = [one for one in found if one.rated]
+    if not rated:
+        return None
+    start, end = rated[0].begin, rated[-1].begin + MINUTE
+    width = next((width for width in WIDTHS if (end - start) / width <= MOST_SPANS), max(WIDTHS))
+    unit = max(unit for unit in UNITS if unit <= width)
+    series = []
+    for version in dict.fromkeys(one.version for one in rated):
+        parts: dict[int, list[Span]] = {}
+        for one in rated:
+            if one.version == version:
+                parts.setdefault(int((one.begin - start) // width), []).append(one)
+        sums = [(number, _sum(part)) for number, part in parts.items()]
+        points = [Point((number + 0.5) * width / unit, one.rate, *one.ci95) for number, one in sums]
+        series.append(Series(version, points))
+    title = f"Sessions that people called right, by {WIDTHS[width]}, 95% Wilson intervals"
+    return Chart(title, f"{UNITS[unit]} since the first session", series, percent=True)
