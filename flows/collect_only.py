@@ -39,7 +39,7 @@ def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigg
         if done is not None:
             return done
         set_run_threads(run.path, config.model)
-        round_index = min(last_begun(run) + 1, 63)
+        round_index = last_begun(run) + 1
         first = _played(inbox, name, round_index)
         plans = plan_episodes(
             env_spec(config),
@@ -60,7 +60,7 @@ def collect_only(config: OelConfig, name: str, inbox: Path, episodes: int, trigg
 
 def _left(inbox: Path, name: str, stem: str) -> Path | None:
     """The file of exactly this trigger and project (one name may be a prefix of another), or None."""
-    one = re.compile(rf"{re.escape(name)}-r\d{{2}}-\d{{6}}-{re.escape(stem)}\.jsonl")
+    one = re.compile(rf"{re.escape(name)}-r\d{{2,}}-\d{{6}}-{re.escape(stem)}\.jsonl")
     return next((path for path in sorted(inbox.iterdir()) if one.fullmatch(path.name)), None)
 
 

@@ -12,7 +12,7 @@ from flows.cli.bundles import gather as gathering
 from flows.cli.help import GroupedCommands, example
 from flows.cli.knowledge import report, review
 from flows.cli.knowledge import show as knowledge
-from flows.cli.runs import abandon, cancel, evaluate, list_runs, logs, open_run, study
+from flows.cli.runs import abandon, cancel, compact, evaluate, list_runs, logs, open_run, study
 from flows.cli.runs import run as runs
 from flows.cli.services import cases, deployments, forget, import_logs, init, promotion, serve
 from flows.cli.services import lifecycle as services
@@ -54,6 +54,7 @@ _add(LOOK, "review", review.review, "oel review lake --approve --drop 3,7")
 _add(LOOK, "open", open_run.open_page, "oel open lake --page mlflow")
 _add(LOOK, "logs", logs.logs, "oel logs lake --follow")
 _add(LOOK, "clean", list_runs.clean, "oel clean lake --yes")
+_add(LOOK, "compact", compact.compact, "oel compact lake --keep 3 --yes")
 _add(PROJECTS, "init", init.init, "oel init lake --preset tiny")
 _add(PROJECTS, "import", import_logs.import_, "oel import openai-chat calls.jsonl --into runs/inbox --env shop")
 _add(PROJECTS, "serve", serve.serve, "oel serve lake --port 8010")

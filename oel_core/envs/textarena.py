@@ -18,7 +18,7 @@ from oel_core.envs.base import HIDDEN_RULES, LEARN_RULES, EnvSpec, Step
 from oel_core.envs.grid import GRID_INTRO, parse_grid_action
 from oel_core.envs.options import EnvOptions, parse_options
 from oel_core.errors import EnvironmentError_
-from oel_core.seeds import derive_seed
+from oel_core.seeds import narrow_seed
 
 _MOVES = frozenset({"up", "down", "left", "right"})
 _GLOBAL_RANDOMNESS = threading.Lock()
@@ -173,7 +173,7 @@ def _make_and_reset(env_id: str, arguments: dict[str, Any], seed: int) -> Any:
 
     error: Exception | None = None
     for attempt in range(_GENERATION_ATTEMPTS):
-        used = seed if attempt == 0 else derive_seed("textarena", env_id, seed, attempt) % 2**32
+        used = narrow_seed(seed, attempt, "textarena", env_id)
         with _global_randomness_restored():
             try:
                 game = textarena.make(env_id, **arguments)

@@ -12,7 +12,7 @@ from oel_core.housekeeping.listing import size_of
 from oel_core.models.checkpoints import adapter_base, is_adapter
 from oel_core.rounds.context import CHECKPOINT
 from oel_core.runs.folder import CONFIG, LEASE, LOCK, WEIGHTS, RunFolder, round_name
-from oel_core.runs.manifest import Freed, freed_files, record_freed
+from oel_core.runs.manifest import Freed, record_freed
 from oel_core.runs.round_start import last_begun, parent_of
 from oel_core.study.writing import PLAN
 from oel_core.types import Record
@@ -39,8 +39,7 @@ def leftovers(run: RunFolder, kept: Collection[int]) -> list[Leftover]:
     Raises:
         ConfigError: the run belongs to a study.
     """
-    if (run.path.parent.parent / PLAN).is_file():
-        raise ConfigError(f"{run.path} belongs to a study, whose runs share files: clean the whole study, or nothing")
+    require_alone(run)
     found = [
         _leftover(run, path, "partial", "half done; that stage would begin anew")
         for path in sorted(run.path.glob("round_*/**/.*.partial"))
@@ -53,6 +52,12 @@ def leftovers(run: RunFolder, kept: Collection[int]) -> list[Leftover]:
     return found
 
 
+def require_alone(run: RunFolder) -> None:
+    """Raises ConfigError for a run of a study."""
+    if (run.path.parent.parent / PLAN).is_file():
+        raise ConfigError(f"{run.path} belongs to a study, whose runs share files: clean the whole study, or nothing")
+
+
 def remove(run: RunFolder, found: Sequence[Leftover]) -> None:
     """Removes the results of `leftovers`. Requires the lease, held since that call."""
     for one in found:
@@ -63,7 +68,7 @@ def remove(run: RunFolder, found: Sequence[Leftover]) -> None:
         stage = path.parent
         files = _weights(path)
         names = tuple(file.relative_to(stage).as_posix() for file in files)
-        record_freed(stage, Freed(files=tuple(sorted({*freed_files(stage), *names})), at=time.time()))
+        record_freed(stage, Freed(files=names, at=time.time()))
         for file in files:
             file.unlink()
 

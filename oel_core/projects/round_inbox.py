@@ -23,7 +23,7 @@ from oel_core.runs.round_start import last_begun, read_start
 from oel_core.types import Record
 
 READ_TO, GIVEN_BACK = "inbox_read_to.json", "given_back.jsonl"
-_EPISODE = re.compile(r"r\d\d-[a-z]+-k\d\d-e\d{4}")
+_EPISODE = re.compile(r"r\d{2,}-[a-z]+-k\d{2,}-e\d{4,}")
 
 
 class ReadTo(Record):

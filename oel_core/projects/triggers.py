@@ -21,7 +21,8 @@ from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.jsonl import jsonl_bytes
 from oel_core.runs.manifest import digest_file, read_optional
 from oel_core.runs.round_start import RoundStart, last_begun, read_start, write_start
-from oel_core.types import Record
+from oel_core.seeds import SEEDINGS
+from oel_core.types import Record, Split
 
 Outcome = Literal["begun", "undecided", "waiting", "unusable", "promoted", "refused", "failed"]
 OPEN: tuple[Outcome, ...] = ("begun", "undecided")
@@ -29,7 +30,6 @@ OPEN: tuple[Outcome, ...] = ("begun", "undecided")
 OUTCOME, TRIGGERS = "outcome.json", "triggers"
 LEAST_TRAINED = 2
 """Episodes of a round: one for knowledge, one whose prompts are distilled."""
-MOST_ROUNDS = 63
 
 
 class Trigger(Record):
@@ -128,15 +128,11 @@ def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, requir
     `require` raises LineError for an episode of the inbox that the champion's model cannot be trained on.
 
     Raises:
-        ConfigError: the project has as many rounds as there are seeds for.
+        ConfigError: `environment.seeds` has no seeds for another round.
         ArtifactError: the inbox cannot be read, or the quarantine cannot be written.
     """
     number = last_begun(run) + 1
-    if number > MOST_ROUNDS:
-        raise ConfigError(
-            f"{run.path} has {MOST_ROUNDS} rounds, and there are no seeds for more: continue under a new name with "
-            "model.path set to the champion's checkpoint"
-        )
+    SEEDINGS[config.environment.seeds](config.seed, Split.EXTRACT, number, 0, 0)  # raises before anything is written
     start = RoundStart(parent=champion, knowledge=_knowledge(config, run, number, champion), trigger=trigger)
     if config.experience.inbox is not None:
         found = read_inbox(config, run, require)

@@ -12,7 +12,7 @@ from oel_core.policies.base import Policy
 from oel_core.rounds.context import CHECKPOINT, PROMPTS, REPORT, TRAJECTORIES, StageContext
 from oel_core.rounds.knowledge import ACCUMULATE, REVIEW, SELECT, DistilledKnowledge, load_distilled, load_files
 from oel_core.rounds.stage_folder import StageFolder
-from oel_core.runs.folder import RunFolder, Work, round_name, stage_key
+from oel_core.runs.folder import WEIGHTS, RunFolder, Work, round_name, stage_key
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest, StageKey, digest_file, freed_files, read_record
 from oel_core.runs.round_start import knowledge_before, parent_of, read_start
@@ -71,7 +71,7 @@ class Round:
             return self.config.model.path
         distilled = self.stage("distill")
         distilled.manifest()
-        if freed_files(distilled.path):
+        if any(Path(name).suffix in WEIGHTS for name in freed_files(distilled.path)):
             raise ArtifactError(f"the weights of round {self.number} of {self.run.path} were removed by `oel clean`")
         return str(distilled.path / CHECKPOINT)
 
@@ -122,8 +122,15 @@ class Round:
         return self.at(0) if self.config.extract.model == "base" else self.parent
 
     def trajectories(self, split: Split) -> list[Trajectory]:
-        """The episodes that the round collected for `split`, ordered by replica and index."""
-        path = self.stage(COLLECT).path / TRAJECTORIES
+        """The episodes that the round collected for `split`, ordered by replica and index.
+
+        Raises:
+            ArtifactError: their file was removed, is missing or is damaged.
+        """
+        collected = self.stage(COLLECT).path
+        if TRAJECTORIES in freed_files(collected):
+            raise ArtifactError(f"the episodes of round {self.number} of {self.run.path} were removed by `oel compact`")
+        path = collected / TRAJECTORIES
         chosen = [episode for episode in read_jsonl(path, Trajectory) if episode.split is split]
         return sorted(chosen, key=lambda episode: (episode.replica, episode.index))
 

@@ -106,17 +106,26 @@ class Freed(Record):
     """Relative to the folder."""
     at: float
     """Seconds since 1970, UTC."""
+    left: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """File that stands in the place of removed ones, relative to the folder → its digest."""
+
+
+def read_freed(folder: Path) -> Freed | None:
+    """What was removed from the stage in `folder` on purpose; None for nothing."""
+    return read_optional(folder / FREED, Freed)
 
 
 def freed_files(folder: Path) -> tuple[str, ...]:
     """Outputs of the stage in `folder` that were removed on purpose."""
-    found = read_optional(folder / FREED, Freed)
+    found = read_freed(folder)
     return () if found is None else found.files
 
 
 def record_freed(folder: Path, freed: Freed) -> None:
-    """Records the outputs to be removed. Call it before removing them, so that a kill in between is no loss."""
-    write_atomic(folder / FREED, freed.model_dump_json(indent=1).encode())
+    """Adds outputs to be removed to the record. Call it before removing them, so that a kill in between is no loss."""
+    before = read_freed(folder) or Freed(files=(), at=freed.at)
+    files, left = tuple(sorted({*before.files, *freed.files})), {**before.left, **freed.left}
+    write_atomic(folder / FREED, Freed(files=files, at=freed.at, left=left).model_dump_json(indent=1).encode())
 
 
 class Altered(Record):

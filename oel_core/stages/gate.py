@@ -12,18 +12,18 @@ from pydantic import ValidationError
 from oel_core.config.operation import GateConfig
 from oel_core.errors import ArtifactError
 from oel_core.gate.promotion import Measured, Standing, Verdict, judge
-from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, REPORT, StageContext
+from oel_core.rounds.context import DEFAULT_CONTEXT, REPORT, StageContext
+from oel_core.rounds.outcomes import read_episodes
 from oel_core.rounds.round import Round
 from oel_core.rounds.stage_folder import StageFolder
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
-from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest, differences, read_record
 from oel_core.seeds import derive_seed
 from oel_core.stages.evaluate import measurement, own_parts, stage_name
 from oel_core.stages.trial import trial
 from oel_core.text.invalid import described
-from oel_core.types import EvalReport, Trajectory
+from oel_core.types import EvalReport
 
 STAGE, AGAINST, VERDICT, SETTINGS = "gate", "gate_against", "gate.json", "settings.json"
 
@@ -161,4 +161,4 @@ def _suites(round: Round) -> dict[str, Measured]:
 def _measured(stage: StageFolder) -> Measured:
     stage.manifest()
     report = read_record(stage.path / REPORT, EvalReport)
-    return Measured(report, list(read_jsonl(stage.path / EPISODES, Trajectory)))
+    return Measured(report, list(read_episodes(stage.path)))

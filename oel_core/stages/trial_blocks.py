@@ -15,10 +15,11 @@ from oel_core.config.operation import SequentialConfig
 from oel_core.evaluation import Suite, make_suite
 from oel_core.evaluation.base import HeldOutPlay
 from oel_core.rollouts.playing import KnowledgeFor
-from oel_core.rounds.context import EPISODES, StageContext
+from oel_core.rounds.context import StageContext
+from oel_core.rounds.outcomes import read_episodes
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import round_name
-from oel_core.runs.jsonl import JsonlWriter, read_jsonl, recover_jsonl
+from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
 from oel_core.stages.evaluate import measurement
 from oel_core.types import Trajectory
 
@@ -89,7 +90,7 @@ class Blocks:
     def _evaluated(self, number: int) -> list[Trajectory]:
         stage = measurement(self.candidate, number, self.part)
         stage.manifest()
-        episodes = list(read_jsonl(stage.path / EPISODES, Trajectory))
+        episodes = list(read_episodes(stage.path))
         return self._new(episodes) if self.part == "held_out" else episodes
 
     def _new(self, episodes: Sequence[Trajectory]) -> list[Trajectory]:

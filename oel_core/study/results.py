@@ -8,7 +8,7 @@ from pydantic import Field
 from oel_core.rounds.context import EPISODES
 from oel_core.rounds.knowledge import ACCUMULATE
 from oel_core.rounds.round import Round
-from oel_core.runs.folder import RunFolder
+from oel_core.runs.folder import RunFolder, stage_manifest
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.evaluate import stage_name
 from oel_core.study.arms import HELD_OUT, IN_CONTEXT
@@ -122,10 +122,8 @@ def _work(run: RunFolder) -> Work:
     seconds = {True: 0.0, False: 0.0}
     count = {True: 0, False: 0}
     for stage in run.stages():
-        name = stage.relative_to(run.path).as_posix()
-        _, _, part = name.partition("/")
-        taken = name in shared
-        seconds[taken] += run.manifest(int(name[6:8]), part).counts["seconds"]
+        taken = stage.relative_to(run.path).as_posix() in shared
+        seconds[taken] += stage_manifest(run, stage).counts["seconds"]
         count[taken] += 1
     return Work(
         run=run.name,

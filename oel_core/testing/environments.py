@@ -25,14 +25,14 @@ HOSTILE = (
 
 
 def check_environment(
-    factory: Factory, responses: Sequence[str], *, seeds: tuple[int, int] = (3, 2**32 - 1), turns: int = 8
+    factory: Factory, responses: Sequence[str], *, seeds: tuple[int, int] = (3, 2**53 - 1), turns: int = 8
 ) -> None:
     """Plays an environment and checks its contract.
 
     Args:
         factory: creates a single-use environment for a seed.
         responses: possible responses of a policy, each with an action that some state allows.
-        seeds: two seeds whose episodes differ.
+        seeds: two seeds whose episodes differ; rounds from the 64th on have seeds of more than 32 bits.
         turns: maximum turns of each random walk.
 
     Raises:

@@ -2,11 +2,10 @@
 
 import json
 
-from oel_core.rounds.context import EPISODES, TRAJECTORIES
+from oel_core.rounds.context import TRAJECTORIES
+from oel_core.rounds.outcomes import read_episodes
 from oel_core.rounds.round import Round
-from oel_core.runs.jsonl import read_jsonl
-from oel_core.runs.manifest import digest_bytes, digest_file
-from oel_core.types import Trajectory
+from oel_core.runs.manifest import digest_bytes
 from tasks.tracking.client import TrackedData
 
 OOD = "evaluate/ood/"
@@ -14,11 +13,11 @@ OOD = "evaluate/ood/"
 
 def experience(round: Round, stage: str) -> TrackedData:
     """The collected episodes, a file of the run folder."""
-    path = round.stage(stage).path / TRAJECTORIES
-    counts = round.stage(stage).manifest().counts
+    path, manifest = round.stage(stage).path / TRAJECTORIES, round.stage(stage).manifest()
+    counts = manifest.counts
     return TrackedData(
         name=f"{round.run.name} round {round.number} experience",
-        digest=digest_file(path),
+        digest=manifest.outputs[TRAJECTORIES].digest,
         context="training",
         source_type="local",
         source={"uri": path.resolve().as_uri()},
@@ -32,8 +31,7 @@ def measured(round: Round, stage: str) -> TrackedData:
     world, suite = config.environment, stage.removeprefix(OOD) if stage.startswith(OOD) else None
     source = {"environment": world.name, "options": dict(config.evaluate.ood[suite] if suite else world.options)}
     played = sorted(
-        f"{episode.env} {episode.split.value} {episode.seed}"
-        for episode in read_jsonl(round.stage(stage).path / EPISODES, Trajectory)
+        f"{episode.env} {episode.split.value} {episode.seed}" for episode in read_episodes(round.stage(stage).path)
     )
     return TrackedData(
         name=f"{world.name} {suite or 'held out'}",

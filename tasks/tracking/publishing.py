@@ -13,7 +13,7 @@ from oel_core.rounds.round import Round
 from oel_core.rounds.summary import summarise_round
 from oel_core.runs.folder import MANIFEST
 from oel_core.runs.jsonl import read_jsonl
-from oel_core.runs.manifest import Manifest, read_record
+from oel_core.runs.manifest import Manifest, freed_files, read_record
 from oel_core.stages.accumulate import FLAGGED
 from oel_core.stages.distill import STEPS
 from oel_core.stages.exchange.receive import BUNDLE
@@ -133,7 +133,9 @@ KINDS: dict[str, Publish] = {
 
 
 def _transcripts(target: Target, path: Path, stage: str) -> None:
-    """A few won and a few lost episodes as readable text."""
+    """A few won and a few lost episodes as readable text; none of a compacted round."""
+    if path.name in freed_files(path.parent):
+        return
     most = target.tracker.settings.artifacts.transcripts
     chosen: dict[bool, list[Trajectory]] = {True: [], False: []}
     for episode in read_jsonl(path, Trajectory):

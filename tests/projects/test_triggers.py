@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.config.run import OelConfig, parse_config
+from oel_core.config.run import EnvironmentConfig, OelConfig, parse_config
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.projects.round_inbox import inbox_read_to
 from oel_core.projects.triggers import (
@@ -195,10 +195,13 @@ def test_a_kill_before_the_round_exists_loses_no_experience(run: RunFolder, tmp_
     assert start.inbox_episodes == 6
 
 
-def test_there_are_as_many_rounds_as_seeds(run: RunFolder) -> None:
+def test_a_project_goes_on_after_63_rounds_unless_its_seeds_are_the_papers(run: RunFolder) -> None:
     finish(run, 63, "gate")
-    with pytest.raises(ConfigError, match=r"63 rounds.*continue under a new name"):
-        begin(OelConfig(), run, "one", champion=0)
+    papers = OelConfig(environment=EnvironmentConfig(seeds="paper"))
+    with pytest.raises(ConfigError, match=r"round 64.*63 rounds; set environment.seeds to disjoint"):
+        begin(papers, run, "one", champion=0)
+    assert read_start(run, 64) is None
+    assert begin(OelConfig(), run, "one", champion=63).round == 64
 
 
 @pytest.mark.parametrize("id", ["../../etc", "a/b", "", "x" * 200, "ä", ".hidden"])

@@ -29,7 +29,7 @@ from oel_core.envs.textworld.options import (
 from oel_core.envs.textworld.text import INTRO, NOT_POSSIBLE, refuse_objective, tidy
 from oel_core.errors import EnvironmentError_
 from oel_core.runs.folder_cache import cache_root, cached_folder
-from oel_core.seeds import derive_seed
+from oel_core.seeds import narrow_seed
 
 _GENERATION_ATTEMPTS: Final = 20
 _CACHE_FORMAT: Final = 1
@@ -242,9 +242,7 @@ def _generate(cls: type[TextWorldGame], options: TextWorldOptions, seed: int) ->
     """
     error: Exception | None = None
     for attempt in range(_GENERATION_ATTEMPTS):
-        game_options = engine.new_options(
-            int(seed if attempt == 0 else derive_seed("textworld", seed, attempt) % 2**32)
-        )
+        game_options = engine.new_options(narrow_seed(seed, attempt, "textworld"))
         try:
             with engine.quiet():
                 return cls._generate(options, game_options), game_options

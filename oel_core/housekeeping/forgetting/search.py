@@ -10,12 +10,14 @@ from pydantic_core import from_json
 
 from oel_core.housekeeping.forgetting.erasure import Edit
 from oel_core.housekeeping.forgetting.wanted import Wanted
-from oel_core.projects.inbox import INBOX, ForgottenEpisode, Received
+from oel_core.projects.inbox import INBOX, SOURCES, EpisodeSource, ForgottenEpisode, Received
 from oel_core.projects.quarantine import REFUSED, LeftOut
 from oel_core.projects.round_cases import RESERVED, Reserved
 from oel_core.projects.round_inbox import GIVEN_BACK
 from oel_core.rounds.context import TRAJECTORIES
 from oel_core.runs.folder import RunFolder, round_name
+from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.manifest import freed_files
 from oel_core.types import Trajectory
 
 FORGOTTEN = "it was forgotten"
@@ -49,12 +51,23 @@ def in_run(run: RunFolder, wanted: Wanted) -> Found:
     found = Found()
     for index in run.rounds():
         folder = run.path / round_name(index)
+        collected = run.stage_path(index, "collect")
+        ids = _compacted(collected, folder / INBOX, wanted)
         for path in (folder / INBOX, folder / GIVEN_BACK, folder / RESERVED):
             _look_through(path, run.path, wanted, found)
-        ids = _look_through(run.stage_path(index, "collect") / TRAJECTORIES, run.path, wanted, found)
+        ids |= _look_through(collected / TRAJECTORIES, run.path, wanted, found)
         if ids:
             found.ids[index] = ids
     return found
+
+
+def _compacted(collected: Path, inbox: Path, wanted: Wanted) -> set[str]:
+    """The ids that a compacted round gave the conversations: its own episodes are gone, their sources are not."""
+    if TRAJECTORIES not in freed_files(collected) or not inbox.is_file():
+        return set()
+    received = ((one.file, one.line, one.episode) for one in read_jsonl(inbox, Received))
+    places = {(file, line) for file, line, episode in received if wanted.meets(episode.model_dump())}
+    return {one.id for one in read_jsonl(collected / SOURCES, EpisodeSource) if (one.file, one.line) in places}
 
 
 def _look_through(path: Path, folder: Path, wanted: Wanted, found: Found) -> set[str]:

@@ -14,11 +14,10 @@ from oel_core.reporting.findings.champions import round_outcomes
 from oel_core.reporting.findings.efforts import Effort, effort
 from oel_core.reporting.findings.failures import failures
 from oel_core.reporting.findings.standings import HELD_OUT, left_out, standings
-from oel_core.rounds.context import EPISODES
+from oel_core.rounds.outcomes import read_episodes
 from oel_core.rounds.round import Round
 from oel_core.rounds.summary import RoundSummary, summarise_round
 from oel_core.runs.folder import MANIFEST, RunFolder, stage_manifest
-from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.manifest import Manifest, read_record
 from oel_core.runs.round_start import parent_of
 from oel_core.stages.distill import STEPS
@@ -133,7 +132,7 @@ KINDS = {
 
 
 def _held_out(run: RunFolder, number: int) -> Iterator[Trajectory]:
-    return read_jsonl(run.stage_path(number, stage_name(HELD_OUT)) / EPISODES, Trajectory)
+    return read_episodes(run.stage_path(number, stage_name(HELD_OUT)))
 
 
 def gates(run: RunFolder) -> list[Verdict]:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oel_core.gate.promotion import Measured, Standing
-from oel_core.rounds.context import EPISODES
+from oel_core.rounds.outcomes import read_episodes
 from oel_core.runs.folder import RunFolder
-from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages.evaluate import stage_name
 from oel_core.types import EvalReport, Trajectory
 
@@ -15,7 +14,7 @@ HELD_OUT = "held_out"
 
 def outcomes(folder: Path) -> list[Trajectory]:
     """The episodes of a finished evaluation without their turns, to save memory."""
-    return [episode.model_copy(update={"turns": ()}) for episode in read_jsonl(folder / EPISODES, Trajectory)]
+    return [episode.model_copy(update={"turns": ()}) for episode in read_episodes(folder)]
 
 
 def standings(run: RunFolder, reports: dict[int, dict[str, EvalReport]]) -> list[Standing]:
