@@ -1,6 +1,11 @@
-"""Property tests without time limits: how long an example takes depends on the machine."""
+"""What holds for every test: no time limits on examples, and an interrupt that interrupts."""
+
+import signal
 
 from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None)  # how long an example takes depends on the machine
 settings.load_profile("untimed")
+
+# A shell starts background jobs with SIGINT ignored, and processes inherit that: those of the tests would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
