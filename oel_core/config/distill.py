@@ -31,6 +31,9 @@ class RetentionConfig(Section):
     in_context_files: Count | None = None
     """Knowledge files of each step whose rollouts that term is computed on, sampled by the seed; null: all. The
     student's forward and backward include the knowledge, once for all rollouts of a file in a micro-batch."""
+    base_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the base model (`model.path`) in the weights that a round results in, the rest being the trained
+    student's (linear interpolation as in WiSE-FT, arXiv 2109.01903); 0: off."""
     replay: ReplayConfig | None = None
     top_turns: Share | None = None
     """Share of a step's turns that is trained on: those with the largest divergence, balanced over trajectories."""

@@ -19,6 +19,7 @@ from oel_core.distillation.data.dataset import check_knowledge, check_responses
 from oel_core.distillation.distributed.launch import launch, process_job
 from oel_core.distillation.distributed.ranks import Ranks, SingleProcess
 from oel_core.distillation.training.checkpoints import publish
+from oel_core.distillation.training.interpolation import interpolate
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.step_records import OnStep
 from oel_core.errors import UnstableError
@@ -113,6 +114,8 @@ def train(job: Job, ranks: Ranks, on_step: OnStep | None = None) -> None:
     with closing(trainer.sampler):
         trainer.run()
     weights = ranks.model_weights(student)
+    if share := job.config.retention.base_share:
+        weights = interpolate(student, weights, job.model, share)
     if ranks.rank == 0:
         publish(job.target, lambda folder: save_model(student, tokenizer, folder, weights=weights))
     ranks.wait()
