@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from torch import Tensor
+
 from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import DistillConfig, ModelConfig
 from oel_core.config.student_rollouts import rollout_model
@@ -113,7 +115,7 @@ def train(job: Job, ranks: Ranks, on_step: OnStep | None = None) -> None:
     trainer = job.trainer(student, tokenizer, job.build_steps(student, tokenizer), ranks, on_step)
     with closing(trainer.sampler):
         trainer.run()
-    weights = ranks.model_weights(student)
+    weights: Mapping[str, Tensor] | None = ranks.model_weights(student)
     if share := job.config.retention.base_share:
         weights = interpolate(student, weights, job.model, share)
     if ranks.rank == 0:
