@@ -1,3 +1,3 @@
-"""Prefect flows, one a file, and the command line. Importing `tasks` first turns telemetry off."""
+"""Prefect flows, one per file, and the command line. Importing `tasks` first turns telemetry off."""
 
 import tasks as tasks

@@ -59,7 +59,7 @@ def deployed_loop(
         name: Name of the run; a run of that name is resumed.
         preset: Configuration to start from.
         preset_file: A YAML file on the worker instead of the preset.
-        overrides: Settings to change, one a line, like distill.steps=5.
+        overrides: Settings to change, one per line, like distill.steps=5.
         when_busy: If another process works on the same run: refuse, or queue until it has finished.
     """
     config, root = resolve(preset, preset_file, overrides), run_root()
@@ -82,7 +82,7 @@ def deployed_next_round(
         project: Name of the project, a run folder under the run root.
         preset: Replaces the project's configuration permanently. Empty: unchanged; quickstart for a new project.
         preset_file: A YAML file on the worker instead of a preset.
-        overrides: Permanent changes of the project's settings, one a line, like gate.margin=0.02.
+        overrides: Permanent changes of the project's settings, one per line, like gate.margin=0.02.
         when_busy: If another round of the project is running: refuse, or queue until it has finished.
         trigger: Id of this request; the same id again gives the same outcome. Empty: the flow run's own.
     """
@@ -146,7 +146,7 @@ def deployed_collect_only(
         episodes: Number of episodes.
         preset: Replaces the project's configuration for this run. Empty: unchanged; quickstart for a new project.
         preset_file: A YAML file on the worker instead of a preset.
-        overrides: Changes of settings for this run, one a line, like play.sampling.temperature=1.0.
+        overrides: Changes of settings for this run, one per line, like play.sampling.temperature=1.0.
         trigger: Id of this request; a repeated id plays nothing new. Empty: the flow run's own.
     """
     root = run_root()
@@ -175,7 +175,7 @@ def deployed_evaluate_model(
         episodes: Held-out episodes; empty is the suite's own number.
         preset: Environment and sampling. Empty: the project's own; quickstart for a new project.
         preset_file: A YAML file on the worker instead of a preset.
-        overrides: Changes of settings for this run, one a line.
+        overrides: Changes of settings for this run, one per line.
     """
     root = run_root()
     config = resolve_for(root, project, preset, preset_file, overrides)

@@ -1,4 +1,4 @@
-"""A project's next round as far as its knowledge, on a machine that trains nothing. Called by `oel gather`."""
+"""A project's next round up to its knowledge, on a machine that does not train. Called by `oel gather`."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def gather_knowledge(
     root: Path = Path("runs"),
     tracking: TrackingSettings | None = None,
 ) -> Trigger:
-    """Begins the project's next round from its champion, or goes on with the open one, and stops before training.
+    """Starts the project's next round from its champion, or resumes the open one, and stops before training.
 
     The round stays open. Returns the trigger: its `round`, or why there is none.
     """

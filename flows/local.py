@@ -7,7 +7,6 @@ that import.
 
 import atexit
 import os
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from flows.services.client import join_services, use_tracking
 from flows.services.servers import UpSettings, prefect_server
 from oel_core.errors import OelError
 from oel_core.runs.folder import require_root
-from oel_core.runs.guardian import guarded
+from oel_core.runs.guardian import free_port, guarded
 
 START_S = 180.0
 """Start timeout, seconds; long enough for a busy machine."""
@@ -56,7 +55,7 @@ def start_temporary_server(root: Path) -> None:
     global _server
     if os.environ.get("PREFECT_API_URL"):
         return
-    service = prefect_server(root.resolve(), UpSettings(prefect_port=_free_port()), None)
+    service = prefect_server(root.resolve(), UpSettings(prefect_port=free_port()), None)
     settings = {name: value for name, value in service.environment.items() if name not in OWN}
     with _log().open("wb") as log:
         _server = subprocess.Popen(
@@ -108,9 +107,3 @@ def kill_temporary_server() -> None:
 
 def _log() -> Path:
     return Path(os.environ["PREFECT_HOME"]) / "temporary-server.log"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

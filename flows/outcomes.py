@@ -41,7 +41,7 @@ def exit_code(state_name: str | None, *, completed: bool) -> int:
     return shown.exit_code if shown is not None else int(not completed)
 
 
-def goes_on(state_name: str | None, *, completed: bool) -> bool:
+def can_resume(state_name: str | None, *, completed: bool) -> bool:
     """Whether the same trigger id starts another flow run after this final state."""
     shown = _BY_STATE.get(state_name or "")
     return not completed if shown is None else shown.kind == "FAILED" or shown is SHOWN["undecided"]

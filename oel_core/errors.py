@@ -5,7 +5,7 @@ Every type also inherits the standard exception it specialises, so library users
 
 
 class OelError(Exception):
-    """Base of every error that this project raises on purpose. Its message says what is wrong and what to do."""
+    """Base of all errors of this project. The message says what is wrong and what to do."""
 
 
 class ConfigError(OelError, ValueError):

@@ -121,7 +121,7 @@ class ToolCall(Record):
     """JSON text as written by the model; may be invalid."""
 
 
-def _nothing(value: object) -> bool:
+def _is_empty(value: object) -> bool:
     return not value
 
 
@@ -131,11 +131,11 @@ class Message(Record):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
     """Text; empty for an assistant message with tool calls only."""
-    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_nothing)
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_is_empty)
     """Of an assistant."""
-    tool_call_id: str | None = Field(default=None, exclude_if=_nothing)
+    tool_call_id: str | None = Field(default=None, exclude_if=_is_empty)
     """Of a tool: the call that it responds to."""
-    tools: tuple[Tool, ...] = Field(default=(), exclude_if=_nothing)
+    tools: tuple[Tool, ...] = Field(default=(), exclude_if=_is_empty)
     """Of a system or developer message: the available functions."""
 
     @model_validator(mode="after")
@@ -150,7 +150,7 @@ class Message(Record):
 
 
 class Feedback(Record):
-    """What somebody said about an answer or a whole session."""
+    """Feedback on an answer or a whole session."""
 
     source: Literal["human", "code", "judge"]
     whole: bool = False
@@ -162,13 +162,13 @@ class Feedback(Record):
     label: str = ""
     comment: str = ""
     correction: str = ""
-    """The answer as it should have been, written by whoever gave the feedback."""
+    """The corrected answer, written by the source of the feedback."""
     expected: str = ""
     """The right answer as a data set or an annotation has it."""
     rubric: str = ""
-    """What a right answer has to do, as a data set or an annotation has it."""
+    """Criteria for a right answer, from a data set or an annotation."""
     superseded: bool = False
-    """Somebody replaced it: it is kept and not used."""
+    """Replaced by later feedback: kept, but not used."""
 
 
 class Turn(Record):
@@ -192,7 +192,7 @@ class Turn(Record):
     wall_s: float = Field(ge=0)
     """Seconds of generation divided among concurrent requests, plus the environment's step."""
     id_source: IdSource = IdSource.SAMPLED
-    given: tuple[Feedback, ...] = Field(default=(), exclude_if=_nothing)
+    given: tuple[Feedback, ...] = Field(default=(), exclude_if=_is_empty)
     """Feedback on this response, or with `whole` on the session that it ends."""
 
 
@@ -222,12 +222,12 @@ class Trajectory(Record):
     feedback: str
     """Final feedback for the extractor."""
     error: str | None = None
-    session: str = Field(default="", exclude_if=_nothing)
-    """Of a recorded conversation: a pseudonym of the source's id for it; empty where it has none."""
-    user: str = Field(default="", exclude_if=_nothing)
-    """Of a recorded conversation: a pseudonym of the person who asked; empty where the source does not say."""
+    session: str = Field(default="", exclude_if=_is_empty)
+    """Of a recorded conversation: a pseudonym of the source's id; empty if it has none."""
+    user: str = Field(default="", exclude_if=_is_empty)
+    """Of a recorded conversation: a pseudonym of the user's id; empty if unknown."""
     at: float | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Of a recorded conversation: when its last call was made, seconds since 1970, UTC; None where nothing says so."""
+    """Of a recorded conversation: time of its last call, seconds since 1970, UTC; None if unknown."""
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:
@@ -242,7 +242,7 @@ class Trajectory(Record):
 
 
 class PartialRollout(Record):
-    """The prompt of one turn without the response; the server side needs nothing else of a user's environment."""
+    """The prompt of one turn without the response: all that distillation needs of an environment."""
 
     trajectory_id: str
     turn: int = Field(ge=0)
@@ -303,6 +303,6 @@ class EvalReport(Record):
     """Episodes that failed technically; they count as not passed."""
     layouts: int = Field(default=0, ge=0)
     """Number of distinct hidden layouts among the episodes."""
-    undecided: str = Field(default="", exclude_if=_nothing)
-    """Why the pass rate cannot decide about a promotion; empty where it can."""
+    undecided: str = Field(default="", exclude_if=_is_empty)
+    """Why the pass rate may not decide a promotion; empty if it may."""
     extra: Values = Field(default_factory=dict)

@@ -6,7 +6,7 @@ from oel_core.gate.promotion import Verdict
 from oel_core.rounds.context import CHECKPOINT, StageContext
 from oel_core.rounds.round import Round
 from oel_core.stages.gate import STAGE, VERDICT, read_verdict
-from oel_core.stages.gate import gate as judge_round
+from oel_core.stages.gate import gate as run_gate
 from tasks.base import STAGE_OPTIONS
 from tasks.progress import progress
 from tasks.resources import free_policies
@@ -29,7 +29,7 @@ def register(round: Round, tracking: TrackingSettings) -> str | None:
 def gate(round: Round, tracking: TrackingSettings) -> Verdict:
     """See `oel_core.stages.gate`. The verdict is stored in the registry and as an artifact."""
     context = StageContext(on_progress=progress(f"round {round.number}: gate"), free_memory=free_policies)
-    manifest = judge_round(round, context)
+    manifest = run_gate(round, context)
     verdict = read_verdict(round.run, round.number)
     target = of_round(tracking, round)
     publish(target, round, STAGE, manifest)

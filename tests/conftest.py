@@ -7,5 +7,5 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on the machine
 settings.load_profile("untimed")
 
-# A shell starts background jobs with SIGINT ignored, and processes inherit that: those of the tests would ignore it too.
+# A shell starts background jobs with SIGINT ignored, which processes inherit: those of the tests would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

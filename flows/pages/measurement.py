@@ -10,7 +10,7 @@ _RATES = ("truncation_rate", "invalid_rate")
 
 
 def measurement_markdown(model: str, suite: str, path: str, report: EvalReport) -> str:
-    """What a model, given as `model` and found at `path`, reached on a suite."""
+    """The results of a model (`model`, found at `path`) on a suite."""
     figures = table(["figure", "value"], rows(report))
     return f"# {escaped(model)} on {escaped(suite)}\n\n{escaped(path)}\n\n{figures}\n"
 

@@ -32,7 +32,7 @@ from oel_core.types import Record
 
 NOTE, PROCESS = "prefect.json", "oel.process"
 TAG = "process "
-"""What a flow run's tag begins with that tells its process."""
+"""Prefix of a flow run's tag with its process."""
 OPEN_STATES = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 RUNNING = FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN_STATES))
 

@@ -16,7 +16,7 @@ from flows.services.servers import answers
 from oel_core.errors import OelError
 from tasks.retries import causes
 
-TIMEOUT_S, POLL_S, MOST = 900.0, 1.0, 20
+TIMEOUT_S, POLL_S, MAX_RETRIES = 900.0, 1.0, 20
 """Timeout of one outage, polling interval, and maximum number of outages."""
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ def through_outages(work: Callable[[], T]) -> T:
     """
     return Retrying(
         retry=retry_if_exception_type(Exception) & retry_if_exception(is_outage),  # never an interrupt
-        stop=stop_after_attempt(MOST + 1),
+        stop=stop_after_attempt(MAX_RETRIES + 1),
         before_sleep=_wait_for_server,
         reraise=True,
     )(work)

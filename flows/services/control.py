@@ -23,7 +23,7 @@ from flows.services.process import (
 )
 from flows.services.servers import MLFLOW, PREFECT, UpSettings, ensure_pools, read_settings, services, write_settings
 from oel_core.errors import BusyError, ConfigError
-from oel_core.runs.groups import group_lives
+from oel_core.runs.groups import group_is_running
 from oel_core.runs.lease import held
 from oel_core.types import Record
 
@@ -82,9 +82,9 @@ def _bring_up(root: Path, service: Service, missing: bool, timeout_s: float, say
     say(f"{service.name}: {service.url}")
 
 
-def nothing_lives(root: Path) -> bool:
+def no_process_runs(root: Path) -> bool:
     """Whether no process that was started under `root` is running."""
-    return not any(group_lives(group) for one in started(root) for group in one.groups)
+    return not any(group_is_running(group) for one in started(root) for group in one.groups)
 
 
 def _runs(root: Path, name: str) -> bool:

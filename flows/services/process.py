@@ -15,7 +15,7 @@ from typing import Literal
 
 from oel_core.errors import ServiceError
 from oel_core.runs.files import write_atomic
-from oel_core.runs.groups import end_groups, group_lives
+from oel_core.runs.groups import end_groups, group_is_running
 from oel_core.runs.manifest import read_record
 from oel_core.runs.processes import Process, is_alive, process, this_machine
 from oel_core.types import Record
@@ -117,7 +117,7 @@ def clear(root: Path, service: Service) -> tuple[int, ...]:
     before = find(root, service.name)
     if before is None or before.process.machine != this_machine():
         return ()
-    left = tuple(group for group in before.groups if group_lives(group))
+    left = tuple(group for group in before.groups if group_is_running(group))
     if service.keeps_children:
         return left
     end_groups(left, grace_s=5)
@@ -150,7 +150,7 @@ def end(root: Path, one: Started, *, grace_s: float) -> None:
     """
     require_here(root, one)
     if one.process.machine.boot == this_machine().boot:
-        end_groups([group for group in one.groups if group_lives(group)], grace_s=grace_s)
+        end_groups([group for group in one.groups if group_is_running(group)], grace_s=grace_s)
     state_path(root, one.name).unlink(missing_ok=True)
 
 

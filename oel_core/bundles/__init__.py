@@ -1,5 +1,5 @@
-"""Bundles: what of a round leaves the machine with the environment, for another machine to distil.
+"""Bundles: a round's knowledge and prompts, exported for distillation on another machine.
 
-A bundle is one zip archive with knowledge files and the prompts of collected turns, or knowledge alone. It has no
-answers of the last turn, rewards, feedback, ids, names of models or of the environment, and private data is masked.
+A bundle is a zip archive of knowledge files and the prompts of collected turns, or of knowledge alone. It contains no
+responses to these prompts, rewards, feedback, ids, or names of models and environment; private data is masked.
 """

@@ -1,6 +1,6 @@
-"""One zip archive: written with the same bytes for the same files, read without trusting it.
+"""Writes reproducible zip archives and reads untrusted ones.
 
-Nothing is ever unpacked by a name that the archive gives; members are read by the names that a bundle can have.
+Members are read only under the names that a bundle can have; nothing is extracted to a path from the archive.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from oel_core.errors import ArtifactError
 from oel_core.runs.files import write_atomic, writing
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The oldest time that a zip archive can say."""
+"""The earliest time of the zip format."""
 MEMBER = re.compile(rf"{re.escape(MANIFEST)}|{re.escape(README)}|{re.escape(PROMPTS)}|knowledge_\d{{2,4}}\.(?:md|json)")
-MOST_BYTES = {MANIFEST: 2**22, README: 2**20, PROMPTS: 2**33}
-"""Most bytes of a member, unpacked."""
-MOST_KNOWLEDGE = 2**26
-"""The same for a knowledge file, and for one line of prompts."""
+MAX_BYTES = {MANIFEST: 2**22, README: 2**20, PROMPTS: 2**33}
+"""Maximum uncompressed bytes of a member."""
+MAX_KNOWLEDGE_BYTES = 2**26
+"""Maximum uncompressed bytes of a knowledge file and of one line of prompts."""
 
 
 def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
-    """Writes the archive under its name when it is whole.
+    """Writes the archive atomically.
 
     Raises:
-        ArtifactError: another file has the name, or the disk is full.
+        ArtifactError: a different file exists at `path`, or the disk is full.
     """
     packed = _packed(files)
     if path.exists() and not (path.is_file() and path.read_bytes() == packed):
@@ -50,10 +50,10 @@ def _packed(files: Mapping[str, bytes]) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive, if all of its members can be a bundle's.
+    """The open archive, after checking the names and sizes of its members.
 
     Raises:
-        ArtifactError: it cannot be read, is no zip archive, is damaged, or holds something else.
+        ArtifactError: it cannot be read, is no zip archive, is damaged, or has an unexpected member.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -75,7 +75,7 @@ def _require_members(path: Path, archive: zipfile.ZipFile) -> None:
                 f"{path} holds {shown}, which is no part of a bundle: the training side takes knowledge and prompts "
                 "only. Make it with `oel bundle make`"
             )
-        most = MOST_BYTES.get(name, MOST_KNOWLEDGE)
+        most = MAX_BYTES.get(name, MAX_KNOWLEDGE_BYTES)
         if names.count(name) > 1 or entry.flag_bits & 1 or entry.file_size > most:
             raise ArtifactError(f"{path}: {shown} is there twice, encrypted, or larger than {most} bytes")
     if MANIFEST not in names:
@@ -83,7 +83,7 @@ def _require_members(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def sha256_of(archive: zipfile.ZipFile, name: str) -> str:
-    """The digest of a member, read in blocks."""
+    """The SHA-256 of a member, read in blocks."""
     with archive.open(name) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
 
@@ -92,12 +92,12 @@ def lines_of(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[bytes]
     """The lines of a member, one at a time.
 
     Raises:
-        ArtifactError: one is longer than `MOST_KNOWLEDGE`, or the last one has no line end.
+        ArtifactError: a line is longer than `MAX_KNOWLEDGE_BYTES`, or the last one is incomplete.
     """
     with archive.open(name) as file:
         number = 0
-        while line := file.readline(MOST_KNOWLEDGE):
+        while line := file.readline(MAX_KNOWLEDGE_BYTES):
             number += 1
             if not line.endswith(b"\n"):
-                raise ArtifactError(f"{path}: {name}, line {number} has no end within {MOST_KNOWLEDGE} bytes")
+                raise ArtifactError(f"{path}: {name}, line {number} has no end within {MAX_KNOWLEDGE_BYTES} bytes")
             yield line

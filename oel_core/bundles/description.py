@@ -1,4 +1,4 @@
-"""What is in a bundle, in words: `README.txt` within it, and what `oel bundle show` prints."""
+"""Describes a bundle's content as text: its `README.txt`, and the output of `oel bundle show`."""
 
 from oel_core.bundles.records import PROMPTS, BundleManifest
 
@@ -13,7 +13,7 @@ _KINDS = {
 
 
 def describe(manifest: BundleManifest) -> list[str]:
-    """One paragraph a subject."""
+    """The description, in paragraphs."""
     return [
         f"Knowledge and prompts for one round of distillation, round {manifest.round}, written by oel "
         f"{manifest.made_with}.",

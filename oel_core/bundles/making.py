@@ -1,4 +1,4 @@
-"""`make_bundle`: a round's knowledge and prompts as one archive, without what must not leave the machine."""
+"""`make_bundle` exports a round's knowledge and prompts as an archive with private data masked."""
 
 import hashlib
 from collections import Counter
@@ -37,26 +37,26 @@ FOREIGN = "other"
 
 
 def _masking(round: Round, names: Sequence[str]) -> Masking:
-    """What hides private data and ids, with the pseudonyms of the round's inbox.
+    """The masking of private data and ids, with the pseudonyms of the round's inbox.
 
-    The salt stays in the inbox's folder, or the run's where it has no inbox.
+    The salt is kept in the inbox's folder, or in the run's if there is no inbox.
     """
     inbox = round.config.experience.inbox
     return Masking(salt_of(round.run.path if inbox is None else Path(inbox)), names)
 
 
 def make_bundle(round: Round, path: Path, *, knowledge_only: bool = False, names: Sequence[str] = ()) -> Bundle:
-    """Writes the bundle of a round whose knowledge is finished, and notes its digest in the round's `bundles.jsonl`.
+    """Writes the bundle of a round with finished knowledge and records its digest in the round's `bundles.jsonl`.
 
-    The same round gives the same bytes.
+    The archive is reproducible byte for byte.
 
     Args:
         knowledge_only: leave the prompts out.
-        names: what is masked beside the patterns (`Masking`).
+        names: names to mask in addition to the patterns (`Masking`).
 
     Raises:
         ConfigError: as `require_sharable`.
-        ArtifactError: a stage has not finished, a text is a recorded episode, or `path` is something else.
+        ArtifactError: a stage has not finished, a text is a recorded episode, or a different file exists at `path`.
     """
     require_sharable(round.config)
     round.distilled_stage().manifest()  # says which stage has not finished
@@ -66,7 +66,8 @@ def make_bundle(round: Round, path: Path, *, knowledge_only: bool = False, names
     if prompts:
         files[PROMPTS] = jsonl_bytes(prompts)
     manifest = _manifest(round, knowledge, files, prompts)
-    manifest = manifest.model_copy(update={"files": manifest.files | _described(files, manifest)})
+    files[README] = ("\n\n".join(describe(manifest)) + "\n").encode()
+    manifest = manifest.model_copy(update={"files": manifest.files | {README: _file(files[README])}})
     files[MANIFEST] = (manifest.model_dump_json(indent=1) + "\n").encode()
     write_archive(path, files)
     bundle = Bundle.open(path)
@@ -87,7 +88,7 @@ def _note(round: Round, bundle: Bundle) -> None:
 
 
 def require_sharable(config: OelConfig) -> None:
-    """Raises ConfigError where a round's knowledge is recorded episodes, or is drawn with weights."""
+    """Raises ConfigError if the round's knowledge is raw episodes or is sampled with weights."""
     if config.knowledge.source.use == "raw":
         raise ConfigError(
             "knowledge.source.use is raw: such knowledge is recorded episodes, which do not leave the machine. Set it "
@@ -121,7 +122,7 @@ def _item(round: Round, item: ExperienceItem, masking: Masking) -> BundleItem:
 
 
 def _prompts(round: Round, masking: Masking) -> Iterator[BundlePrompt]:
-    """The prompts of the episodes that are for distillation, in the order in which steps take them."""
+    """The prompts of the episodes for distillation, in the order of the training steps."""
     episodes = [episode for episode in round.trajectories(Split.DISTILL) if episode.turns]
     for number, episode in enumerate(episodes):
         for prompt in prompts_of(episode):
@@ -137,7 +138,7 @@ def _prompts(round: Round, masking: Masking) -> Iterator[BundlePrompt]:
 def _manifest(
     round: Round, knowledge: Sequence[Knowledge], files: Mapping[str, bytes], prompts: Sequence[BundlePrompt]
 ) -> BundleManifest:
-    """The manifest but for the description, which is written from it."""
+    """The manifest without the description's entry, since the description is generated from it."""
     texts = [data.decode() for name, data in files.items() if not name.endswith(".json")]
     found = Counter(match[1] for text in texts for match in PSEUDONYM.finditer(text))
     return BundleManifest(
@@ -151,12 +152,6 @@ def _manifest(
         masked=dict(sorted(found.items())),
         files={name: _file(data) for name, data in sorted(files.items())},
     )
-
-
-def _described(files: dict[str, bytes], manifest: BundleManifest) -> dict[str, BundleFile]:
-    """Adds the description to the files, and returns its entry in the manifest."""
-    files[README] = ("\n\n".join(describe(manifest)) + "\n").encode()
-    return {README: _file(files[README])}
 
 
 def _file(data: bytes) -> BundleFile:

@@ -1,4 +1,4 @@
-"""A bundle as the training side reads it: everything is checked, and recorded episodes are refused."""
+"""Reads and validates a bundle on the training side; recorded episodes are rejected."""
 
 import hashlib
 import zipfile
@@ -26,7 +26,7 @@ _REFUSED = "the training side takes no recorded episodes. Make the bundle with `
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files have the digests that its manifest says."""
+    """A bundle on disk whose files have the digests in its manifest."""
 
     path: Path
     manifest: BundleManifest
@@ -35,13 +35,13 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path, digest: str | None = None) -> "Bundle":
-        """Reads the manifest and compares the digest of every file.
+        """Reads the manifest and verifies the digest of every file.
 
         Args:
-            digest: what the bundle's digest must be; None: any.
+            digest: expected digest of the bundle; None: any.
 
         Raises:
-            ArtifactError: there is no such file, it is no bundle, or it or one of its files was changed.
+            ArtifactError: there is no such file, it is no bundle, or a digest differs.
         """
         with opened(path) as archive:
             data = archive.read(MANIFEST)
@@ -56,7 +56,7 @@ class Bundle:
         """The knowledge files, in order.
 
         Raises:
-            ArtifactError: one is missing, does not agree with its text, or holds a recorded episode.
+            ArtifactError: a file is missing, is inconsistent with its text, or contains a recorded episode.
         """
         with opened(self.path) as archive:
             found = [self._knowledge(archive, replica) for replica in range(self.manifest.replicas)]
@@ -79,10 +79,10 @@ class Bundle:
         return entry
 
     def prompts(self) -> Iterator[BundlePrompt]:
-        """The prompts one by one; none in a bundle with knowledge only.
+        """Iterates over the prompts; none in a bundle with knowledge only.
 
         Raises:
-            ArtifactError: a line is no prompt, is out of order, or holds a recorded episode; the message names it.
+            ArtifactError: a line is no prompt, is out of order, or contains a recorded episode; the message names it.
         """
         if not self.manifest.prompts:
             return
@@ -117,7 +117,7 @@ def _require_files(path: Path, archive: zipfile.ZipFile, manifest: BundleManifes
 
 
 def _prompt(line: bytes) -> BundlePrompt:
-    """Raises LineError: it is something else."""
+    """Raises LineError if it is no prompt."""
     try:
         recorded = recorded_fields(from_json(line))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A bundle's knowledge as a round's own."""
+"""Converts a bundle's knowledge to the round's own knowledge files."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from oel_core.types import ExperienceItem, Knowledge
 
 
 def bundle_of(config: OelConfig) -> Bundle:
-    """The bundle that a configuration names.
+    """The bundle of `experience.bundle`.
 
     Raises:
         ArtifactError: as `Bundle.open`.
-        ConfigError: `collect.replicas` is not its number of knowledge files.
+        ConfigError: `collect.replicas` differs from its number of knowledge files.
     """
     assert config.experience.bundle is not None  # the caller has asked
     bundle = Bundle.open(Path(config.experience.bundle), config.experience.bundle_digest)
@@ -34,12 +34,12 @@ def bundle_of(config: OelConfig) -> Bundle:
 def bundle_source(
     round: Round, entry: BundleKnowledge, model: str, policy: Policy
 ) -> tuple[Knowledge, list[FlaggedItem]]:
-    """One of a bundle's files as the round's, and the items that hygiene flagged in it.
+    """One of the bundle's knowledge files as the round's, and the items flagged by hygiene.
 
     Tokens are counted with this model's tokenizer; the oldest items are dropped to fit the cap.
 
     Args:
-        model: what the records say wrote the items.
+        model: recorded as the extractor of the items.
     """
     config = round.config
     items = tuple(

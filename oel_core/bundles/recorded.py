@@ -1,4 +1,4 @@
-"""Signs of a recorded episode in what must not hold one: fields of its record, or a transcript's headings."""
+"""Detects recorded episodes in data that must not contain any, by fields of the record or headings of a transcript."""
 
 import re
 from collections.abc import Iterator
@@ -10,26 +10,26 @@ EPISODE = frozenset(
     ("env", "seed", "split", "replica", "policy", "knowledge_digest", "intro", "turns", "terminated", "truncated")
 ) | {"reward", "feedback"}
 TURN = frozenset(("prompt_ids_digest", "response", "response_ids", "stop_reason", "action", "observation", "reward"))
-ENOUGH = 4
-"""Fields that make an object a record; fewer may be anybody's words."""
+MIN_FIELDS = 4
+"""Minimum number of a record's fields by which an object counts as one; fewer may be ordinary text."""
 _HEADING = re.compile(r"^## (?:Turn \d+|End)$", re.MULTILINE)
 _ANSWER = re.compile(r"^Answer: ", re.MULTILINE)
 
 
 def recorded_fields(value: Any) -> list[str]:
-    """The fields that make a value of JSON, or one within it, the record of an episode or a turn; empty: none."""
+    """The fields by which a JSON value, or one within it, is the record of an episode or a turn; empty if none."""
     for each in _objects(value):
         for known in (EPISODE, TURN):
             found = sorted(known & each.keys())
-            if len(found) >= ENOUGH:
+            if len(found) >= MIN_FIELDS:
                 return found
     return []
 
 
 def recorded_text(text: str) -> str | None:
-    """Why a text is or holds a recorded episode, or None.
+    """Why a text is or contains a recorded episode; None if it does not.
 
-    It is looked for as JSON, whole or a line, and as the transcript that an extractor reads.
+    Detects JSON (the whole text or a line) and the transcript that an extractor reads.
     """
     for part in (text, *text.splitlines()):
         if part.lstrip()[:1] in ("{", "["):

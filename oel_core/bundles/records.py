@@ -1,4 +1,4 @@
-"""The files of a bundle: their names and records."""
+"""Names and records of a bundle's files."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ MADE = "bundles.jsonl"
 DIGEST = r"^[0-9a-f]{64}$"
 """SHA-256 in hexadecimal digits."""
 KEYED = r"^[0-9a-f]{16}$"
-"""What stands in place of an id: a digest with a key that the bundle's maker keeps."""
+"""Replacement of an id: a keyed digest whose key stays on the exporting machine."""
 
 
 class BundleItem(Record):
@@ -19,31 +19,31 @@ class BundleItem(Record):
 
     text: str = Field(min_length=1)
     sources: tuple[Annotated[str, Field(pattern=KEYED)], ...]
-    """Keyed digests of the ids of the episodes that gave it."""
+    """Keyed digests of the ids of its source episodes."""
     format: str = Field(pattern=r"^[a-z_]{1,40}$")
-    """Extraction format; `other` for one that does not ship with the project."""
+    """Extraction format; `other` for a plug-in's."""
     support: int = Field(default=1, ge=1)
-    """Episodes, over all replicas, whose extraction gave it."""
+    """Number of source episodes over all replicas."""
 
 
 class BundleKnowledge(Record):
-    """`knowledge_03.json`: the items of which `knowledge_03.md` consists, in order."""
+    """`knowledge_03.json`: the items of `knowledge_03.md`, in order."""
 
     replica: int = Field(ge=0)
     items: tuple[BundleItem, ...]
 
 
 class BundlePrompt(Record):
-    """A line of `prompts.jsonl`: what the model read before one answer."""
+    """A line of `prompts.jsonl`: the prompt of one turn."""
 
     episode: int = Field(ge=0)
-    """Position of the episode among those of the bundle, from 0 without a gap."""
+    """Index of the episode in the bundle, from 0 without gaps."""
     turn: int = Field(ge=0)
     messages: tuple[Message, ...] = Field(min_length=1)
 
 
 class MadeBundle(Record):
-    """A line of `bundles.jsonl` in a round's folder: a bundle of the round that was made."""
+    """A line of `bundles.jsonl` in a round's folder: an exported bundle."""
 
     digest: str = Field(pattern=DIGEST)
     prompts: int = Field(ge=0)
@@ -57,7 +57,7 @@ class BundleFile(Record):
 
 
 class BundleManifest(Record):
-    """`manifest.json`. Its own SHA-256 is the bundle's digest, since it has the digests of all other files."""
+    """`manifest.json`. It has the digests of all other files, so its SHA-256 is the bundle's digest."""
 
     kind: Literal["oel-bundle"] = "oel-bundle"
     schema_version: Literal[1] = 1
@@ -65,15 +65,15 @@ class BundleManifest(Record):
     """Version of the project that wrote it."""
     round: int = Field(ge=1)
     start_model: str = Field(pattern=DIGEST)
-    """Digest of the weights, configuration and tokenizer of the model that the round starts from."""
+    """Digest of weights, configuration and tokenizer of the round's start model."""
     replicas: int = Field(ge=1)
-    """Knowledge files."""
+    """Number of knowledge files."""
     items: int = Field(ge=0)
-    """Knowledge items in all files."""
+    """Number of knowledge items in all files."""
     episodes: int = Field(ge=0)
-    """Episodes that the prompts come from; 0: knowledge only."""
+    """Number of episodes of the prompts; 0: knowledge only."""
     prompts: int = Field(ge=0)
     masked: dict[str, int]
-    """Kind of private data (`email`, `secret`, ...) → pseudonyms in place of it, in all files."""
+    """Kind of private data (`email`, `secret`, ...) → number of its pseudonyms in all files."""
     files: dict[str, BundleFile]
-    """Every file but this one."""
+    """All files except this one."""

@@ -1,7 +1,7 @@
-"""Prompts from knowledge alone: the round's start model writes what a user could say where a piece of it matters.
+"""Generates prompts from knowledge: the round's start model writes user requests to which an item is relevant.
 
-Such prompts are only as good as the model that writes them, and have neither the deployment's instructions nor its
-functions nor earlier turns. Prompts of the deployment are better wherever they may leave it.
+Such prompts depend on the quality of that model and lack the deployment's instructions, tools and earlier turns. If the
+deployment's own prompts may be exported, they are better.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,30 +24,30 @@ from oel_core.types import Message, PartialRollout, Record, StopReason
 
 
 class Unusable(StrEnum):
-    """Why an answer is no prompt."""
+    """Why a generated text is not used as a prompt."""
 
     EMPTY = "empty"
     CUT = "cut"
-    """The token cap ended it."""
+    """Truncated at `max_tokens`."""
     REPEATS_ADVICE = "repeats_advice"
-    """It has the whole piece of knowledge in it."""
+    """Contains the whole knowledge item."""
     WRITTEN_BEFORE = "written_before"
     TOO_LONG = "too_long"
-    """The piece of knowledge does not fit the model's context; nothing was asked."""
+    """The knowledge item does not fit the model's context; nothing was generated."""
 
 
 class WrittenPrompt(Record):
-    """A line of `synthesis.jsonl`: one request and what became of it."""
+    """A line of `synthesis.jsonl`: one generated text."""
 
     number: int = Field(ge=0)
     advice: str
-    """The line of knowledge that the model was given."""
+    """The knowledge item in the model's prompt."""
     text: str
     unusable: Unusable | None = None
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     number: int
     advice: str
     seed: int
@@ -62,15 +62,15 @@ def synthesise(
     done: Sequence[WrittenPrompt] = (),
     on_row: Callable[[WrittenPrompt], None] = lambda row: None,
 ) -> list[WrittenPrompt]:
-    """One row a request, in order; every line of knowledge is asked about before one is asked about again.
+    """One row per request, in order; every knowledge item is used once before any is used again.
 
     Args:
-        done: rows of an earlier, killed call; they are not given to `on_row` again.
+        done: rows of an earlier, killed call; `on_row` is not called for them again.
 
     Raises:
-        ExtractionError: the knowledge is empty, or not one answer is a usable prompt.
-        ArtifactError: `done` is about other knowledge.
-        PolicyError: the model cannot generate at all.
+        ExtractionError: the knowledge is empty, or no generated text is usable.
+        ArtifactError: `done` belongs to other knowledge.
+        PolicyError: the model cannot generate.
     """
     wanted, rows = list(_requests(knowledge, config.prompts, seed)), list(done)
     if [row.advice for row in rows] != [asked.advice for asked in wanted[: len(rows)]]:
@@ -92,7 +92,7 @@ def synthesise(
 
 
 def usable_prompts(rows: Sequence[WrittenPrompt]) -> list[PartialRollout]:
-    """The prompts among the rows, each as an episode of one turn."""
+    """The usable prompts of the rows, each as an episode of one turn."""
     return [
         PartialRollout(trajectory_id=f"e{row.number:06d}", turn=0, messages=(Message(role="user", content=row.text),))
         for row in rows
@@ -100,7 +100,7 @@ def usable_prompts(rows: Sequence[WrittenPrompt]) -> list[PartialRollout]:
     ]
 
 
-def _requests(knowledge: Sequence[BundleKnowledge], count: int, seed: int) -> Iterator[_Asked]:
+def _requests(knowledge: Sequence[BundleKnowledge], count: int, seed: int) -> Iterator[_Request]:
     items = [item.text for entry in knowledge for item in entry.items]
     lines = [without_marker(line).strip() for text in items for line in text.splitlines()]
     pool = [line for line in dict.fromkeys(lines) if line]
@@ -110,11 +110,11 @@ def _requests(knowledge: Sequence[BundleKnowledge], count: int, seed: int) -> It
     while len(order) < count:
         order += Random(derive_seed("synthesis", seed, len(order))).sample(pool, len(pool))
     for number, advice in enumerate(order[:count]):
-        yield _Asked(number, advice, derive_seed("synthesis", seed, "request", number))
+        yield _Request(number, advice, derive_seed("synthesis", seed, "request", number))
 
 
-def _answers(policy: Policy, batch: Sequence[_Asked], config: SynthesisConfig) -> list[Completion | None]:
-    """The answers in order; None where the prompt is too long. The others are asked without it."""
+def _answers(policy: Policy, batch: Sequence[_Request], config: SynthesisConfig) -> list[Completion | None]:
+    """The responses in order; None for prompts that are too long."""
     if not batch:
         return []
     requests = [Request(synthesis_messages(asked.advice), asked.seed) for asked in batch]
@@ -127,7 +127,7 @@ def _answers(policy: Policy, batch: Sequence[_Asked], config: SynthesisConfig) -
     return [None if number in problems else next(rest) for number in range(len(batch))]
 
 
-def _row(asked: _Asked, answer: Completion | None, before: Sequence[WrittenPrompt]) -> WrittenPrompt:
+def _row(asked: _Request, answer: Completion | None, before: Sequence[WrittenPrompt]) -> WrittenPrompt:
     if answer is None:
         return WrittenPrompt(number=asked.number, advice=asked.advice, text="", unusable=Unusable.TOO_LONG)
     text = (answer_in(answer.text) if answer.answer is None else answer.answer).strip()
@@ -136,7 +136,7 @@ def _row(asked: _Asked, answer: Completion | None, before: Sequence[WrittenPromp
     )
 
 
-def _problem(asked: _Asked, answer: Completion, text: str, before: Sequence[WrittenPrompt]) -> Unusable | None:
+def _problem(asked: _Request, answer: Completion, text: str, before: Sequence[WrittenPrompt]) -> Unusable | None:
     if not text:
         return Unusable.EMPTY
     if answer.stop_reason is StopReason.LENGTH:

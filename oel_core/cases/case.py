@@ -1,4 +1,4 @@
-"""A case: one recorded request that no training sees, and what is known about its right answer."""
+"""A case: one recorded request that is held out of training, with reference answers and rubrics."""
 
 from typing import Literal
 
@@ -7,17 +7,17 @@ from pydantic import Field
 from oel_core.types import Message, Record, Split
 
 Share = Literal["held_out", "validation"]
-"""What a case is for: to measure models, or to choose among knowledge files."""
+"""The purpose of a case: evaluating models, or selecting knowledge files."""
 SPLITS = {"held_out": Split.HELD_OUT, "validation": Split.VALIDATION}
 
 
 class RightAnswer(Record):
-    """One text that is known to be right."""
+    """A reference answer."""
 
     kind: Literal["expected", "correction", "succeeded", "approved"]
-    """`expected`: a data set or an annotation has it. `correction`: somebody wrote it in place of the recorded answer.
-    `succeeded`: calls of the same functions that succeeded later in the session, where the recorded ones failed.
-    `approved`: the recorded answer, which calls functions and which people called right."""
+    """`expected`: from a data set or an annotation. `correction`: a person's correction of the recorded answer.
+    `succeeded`: later calls of the same functions that succeeded where the recorded ones failed. `approved`: the
+    recorded answer with tool calls, which people approved."""
     text: str
 
 
@@ -25,24 +25,24 @@ class Case(Record):
     """A line of a round's `cases.jsonl`."""
 
     id: str
-    """Digest of the request and of what is known about its answer."""
+    """Digest of the request, its reference answers and rubrics."""
     share: Share
     session: str
-    """Of the cases of one session a model is asked one."""
+    """At most one case per session is used in an evaluation."""
     round: int = Field(ge=1)
-    """In which its session was set apart."""
+    """The round that held its session out."""
     messages: tuple[Message, ...] = Field(min_length=1)
-    """The request: everything that the recorded model read."""
+    """The prompt of the recorded request."""
     answers: tuple[RightAnswer, ...] = ()
-    """Each of them is right."""
+    """Reference answers; any of them is right."""
     rubrics: tuple[str, ...] = ()
-    """What a right answer has to do."""
+    """Criteria for a right answer."""
     recorded: str
-    """What was answered then."""
+    """The recorded answer."""
     verdict: float | None = None
-    """What people thought of it, 1 is right; None: nobody said."""
+    """People's verdict on the recorded answer: 1 right, 0 wrong, None unknown."""
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The right answers alone."""
+        """The texts of the reference answers."""
         return tuple(answer.text for answer in self.answers)

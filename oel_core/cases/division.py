@@ -1,9 +1,9 @@
-"""Which of an inbox's sessions are trained on, and which become cases.
+"""Splits an inbox's sessions into training, held-out and validation shares without leakage.
 
-Sessions that share a person, a conversation or nearly all their words are one group, and a group is never divided. A
-group that continues earlier sessions goes where they went. New groups are dealt in an order drawn from the seed until
-the shares are full; one that does not fit is trained on. A group that joins sessions of different shares is set aside:
-it is neither trained on nor measured with.
+Sessions with the same user, the same conversation or nearly the same words form a group; a group is never split. A
+group that contains earlier sessions gets their share. New groups are assigned in a seeded random order until the shares
+are full; groups that do not fit are used for training. A group that joins sessions of different shares is set aside:
+it is used for neither training nor evaluation.
 """
 
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from oel_core.cases.similarity import NearDuplicates, asked
+from oel_core.cases.similarity import NearDuplicates, user_text
 from oel_core.config.operation import CasesConfig
 from oel_core.seeds import derive_seed
 from oel_core.types import Trajectory
@@ -20,57 +20,50 @@ Place = Literal["training", "held_out", "validation", "aside"]
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A session that was divided earlier, by what tells whether a new one belongs to it."""
+class AssignedSession:
+    """A session assigned by an earlier round, with the fields by which later sessions are grouped with it."""
 
     said: str
-    """Everything that its user said."""
+    """All messages of its user."""
     user: str
     session: str
     place: Place
 
     @classmethod
     def of(cls, episode: Trajectory, place: Place) -> Self:
-        """Of a recorded session."""
-        return cls(asked(episode), episode.user, episode.session, place)
+        """The entry of a recorded session."""
+        return cls(user_text(episode), episode.user, episode.session, place)
 
 
-def divide(sessions: Sequence[Trajectory], earlier: Iterable[Placed], settings: CasesConfig, seed: int) -> list[Place]:
-    """The place of each new session, in their order.
+def divide(
+    sessions: Sequence[Trajectory], earlier: Iterable[AssignedSession], settings: CasesConfig, seed: int
+) -> list[Place]:
+    """The share of each new session, in order.
 
     Args:
-        earlier: every session that an earlier round divided.
-        seed: of the order in which groups are dealt.
+        earlier: all sessions assigned by earlier rounds.
+        seed: of the order of assignment.
     """
     groups, before = _Groups(settings.similar), list[Place]()
     for known in earlier:
         groups.add(known.said, known.user, known.session)
         before.append(known.place)
     for session in sessions:
-        groups.add(asked(session), session.user, session.session)
+        groups.add(user_text(session), session.user, session.session)
     names = groups.names()
     old = defaultdict[int, set[Place]](set)
     for name, place in zip(names, before, strict=False):
         if place != "aside":
             old[name].add(place)
     new = names[len(before) :]
-    places = _dealt(new, old, settings, {name: _order(seed, sessions[at]) for at, name in _first(new).items()})
+    order = dict[int, int]()
+    for name, session in zip(new, sessions, strict=True):
+        order.setdefault(name, derive_seed("cases", seed, session.user, session.session, session.id))
+    places = _assign_groups(new, old, settings, order)
     return [places[name] for name in new]
 
 
-def _first(names: Sequence[int]) -> dict[int, int]:
-    """Position of each group's first session → the group."""
-    seen = dict[int, int]()
-    for at, name in enumerate(names):
-        seen.setdefault(name, at)
-    return {at: name for name, at in seen.items()}
-
-
-def _order(seed: int, session: Trajectory) -> int:
-    return derive_seed("cases", seed, session.user, session.session, session.id)
-
-
-def _dealt(
+def _assign_groups(
     names: Sequence[int], old: Mapping[int, set[Place]], settings: CasesConfig, order: Mapping[int, int]
 ) -> dict[int, Place]:
     sizes, places = Counter(names), dict[int, Place]()
@@ -94,10 +87,10 @@ def _dealt(
 
 
 class _Groups:
-    """Sessions joined by person, conversation and words (union by the lowest number)."""
+    """Union-find over sessions, joined by user, conversation and near-duplicate text; roots are the lowest index."""
 
     def __init__(self, similar: float) -> None:
-        self._alike, self._owners = NearDuplicates(similar), dict[tuple[str, str], int]()
+        self._similar, self._owners = NearDuplicates(similar), dict[tuple[str, str], int]()
         self._joined: list[int] = []
 
     def add(self, said: str, user: str, session: str) -> None:
@@ -106,7 +99,7 @@ class _Groups:
         for kind, owner in (("user", user), ("session", session)):
             if owner:
                 self._join(number, self._owners.setdefault((kind, owner), number))
-        for other in self._alike.add(said):
+        for other in self._similar.add(said):
             self._join(number, other)
 
     def names(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""A round's frozen set of cases: a file that is written once, before the round begins, and known by its digest."""
+"""A round's frozen set of cases: a file that is written once before the round starts and identified by its digest."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def read_cases(path: Path, digest: str | None = None) -> list[Case]:
     """The cases of a set.
 
     Raises:
-        ArtifactError: the file is missing or damaged, or is not the one with this digest.
+        ArtifactError: the file is missing or damaged, or its digest differs.
     """
     if digest is not None and path.is_file() and digest_file(path) != digest:
         raise ArtifactError(
@@ -32,9 +32,9 @@ def read_cases(path: Path, digest: str | None = None) -> list[Case]:
 
 
 def rotated(new: Sequence[Case], earlier: Sequence[Case], sessions: int) -> list[Case]:
-    """The next round's set: the new cases, then earlier ones, newest first, up to so many sessions of each share.
+    """The next round's set: the new cases, then earlier ones, newest first, up to `sessions` sessions per share.
 
-    New ones are never left out.
+    New cases are always included.
     """
     kept, counted = list(new), {(case.share, case.session) for case in new}
     for case in sorted(earlier, key=lambda case: -case.round):
@@ -47,9 +47,9 @@ def rotated(new: Sequence[Case], earlier: Sequence[Case], sessions: int) -> list
 
 
 def one_a_session(cases: Sequence[Case], share: Share, most: int) -> list[Case]:
-    """One case of each session, drawn by a hash; newest sessions first, then in an order drawn by a hash.
+    """One case per session, chosen by a hash; newest sessions first, then in the order of a hash.
 
-    Cases of one session go together, so more than one of them would make a comparison look surer than it is.
+    Outcomes of one session's cases are correlated, so using several would overstate the significance of a comparison.
     """
     drawn: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: derive_seed("case", case.id)):

@@ -1,7 +1,8 @@
-"""From a recorded session to its cases: each turn is a request, and feedback and later turns say what was right."""
+"""Makes cases of a recorded session: each turn is a request; reference answers come from feedback and later turns."""
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from pydantic_core import from_json
@@ -13,21 +14,22 @@ from oel_core.runs.manifest import digest_bytes
 from oel_core.types import INSTRUCTING, Feedback, Message, Trajectory, Turn
 
 _FAILED_TEXTS = ("error", "traceback (most recent call last)", "exception", "failed", "invalid ")
-"""How the result of a call begins that failed, in lower case."""
+"""Prefixes of the result of a failed call, in lower case."""
 _RIGHT = 1.0
 
 
 def cases_of(episode: Trajectory, session: str, share: Share, round_index: int) -> list[Case]:
-    """A case for every turn of a recorded session. What was said about several turns as a whole is about none of them.
+    """A case for every turn of a recorded session. Feedback on a session of several turns as a whole is not used.
 
     Args:
-        session: what the session's cases have in common.
-        round_index: the round that sets the session apart.
+        session: id of the session in its cases.
+        round_index: the round that holds the session out.
     """
     cases = []
     for number, turn in enumerate(episode.turns):
         given = [one for one in turn.given if not one.superseded and not (one.whole and len(episode.turns) > 1)]
-        answers = tuple(dict.fromkeys([*_said(given), *_succeeded(episode.turns[number:]), *_approved(turn, given)]))
+        sources = (_from_feedback(given), _from_later_calls(episode.turns[number:]), _approved(turn, given))
+        answers = tuple(dict.fromkeys(chain(*sources)))
         rubrics = tuple(dict.fromkeys(one.rubric for one in given if one.rubric))
         known = [turn.model_dump_json(include={"messages"}), *(answer.text for answer in answers), *rubrics]
         cases.append(
@@ -46,7 +48,7 @@ def cases_of(episode: Trajectory, session: str, share: Share, round_index: int) 
     return cases
 
 
-def _said(given: Sequence[Feedback]) -> Iterator[RightAnswer]:
+def _from_feedback(given: Sequence[Feedback]) -> Iterator[RightAnswer]:
     for one in given:
         if one.expected:
             yield RightAnswer(kind="expected", text=one.expected)
@@ -55,9 +57,9 @@ def _said(given: Sequence[Feedback]) -> Iterator[RightAnswer]:
 
 
 def verdict(given: Sequence[Feedback]) -> float | None:
-    """What people thought of an answer; None where nobody said. `given` has nothing that is superseded.
+    """People's verdict on an answer; None if there is none. `given` must not contain superseded feedback.
 
-    The mean of people's scores and thumbs, rounded to right or wrong; who corrects an answer says it was wrong.
+    The mean of people's scores and thumbs, rounded to right or wrong; a correction counts as wrong.
     """
     people = [one for one in given if one.source == "human"]
     values = [one.score if one.score is not None else one.thumbs for one in people]
@@ -68,15 +70,15 @@ def verdict(given: Sequence[Feedback]) -> float | None:
 
 
 def _approved(turn: Turn, given: Sequence[Feedback]) -> Iterator[RightAnswer]:
-    """The calls of an answer that people called right. Text is left out: others that say the same are as right."""
+    """The tool calls of an approved answer. Approved texts are left out: other texts may be equally right."""
     if verdict(given) == _RIGHT and calls_in(turn.response):
         yield RightAnswer(kind="approved", text=turn.response)
 
 
-def _succeeded(turns: Sequence[Turn]) -> Iterator[RightAnswer]:
-    """Calls of the same functions as the first turn's, in a later turn, that succeeded where the first turn's failed.
+def _from_later_calls(turns: Sequence[Turn]) -> Iterator[RightAnswer]:
+    """Later calls of the first turn's functions that succeeded where the first turn's calls failed.
 
-    The user has said nothing in between: what somebody asks for next is another request.
+    Only turns before the user's next message are considered.
     """
     wanted = [call.name for call in calls_in(turns[0].response)]
     if not wanted or not _failed(_results(turns[0], turns[1:])):
@@ -92,13 +94,13 @@ def _succeeded(turns: Sequence[Turn]) -> Iterator[RightAnswer]:
 
 
 def _last_user(messages: Sequence[Message]) -> int:
-    """Where the user spoke last, counted without instructions; -1 for never."""
+    """Index of the last user message, not counting instructions; -1 if there is none."""
     said = [message for message in messages if message.role not in INSTRUCTING]
     return max((place for place, message in enumerate(said) if message.role == "user"), default=-1)
 
 
 def _results(turn: Turn, after: Sequence[Turn]) -> list[str]:
-    """The results of a turn's calls: the tool messages that the next prompt adds. None where the session ends there."""
+    """The results of a turn's calls: the tool messages that the next prompt adds; none for the last turn."""
     if not after:
         return []
     before = sum(message.role == "tool" for message in turn.messages)
@@ -110,7 +112,7 @@ def _failed(results: Sequence[str]) -> bool:
 
 
 def _is_error(result: str) -> bool:
-    """Whether the result of a call reports a failure, by the fields that APIs use for it or by its first words."""
+    """Whether the result of a call reports a failure, by common fields of APIs or by its first words."""
     try:
         value: Any = from_json(result)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Near-duplicates among sessions: Jaccard similarity of the word triples of what the users said.
+"""Near-duplicate sessions: Jaccard similarity of word trigrams of the users' messages.
 
 Candidates come from MinHash with locality-sensitive hashing (Broder, "On the resemblance and containment of documents",
-1997; datasketch), so that no session is compared with all others; each candidate is then compared exactly.
+1997; datasketch); each candidate is then compared exactly.
 """
 
 import re
@@ -14,14 +14,14 @@ from oel_core.types import Trajectory
 SHINGLE = 3
 PERMUTATIONS = 128
 SLACK = 0.2
-"""How far below the threshold candidates are looked for: MinHash with 128 permutations errs by about 0.09."""
+"""Margin below the threshold for candidates: the standard error of MinHash with 128 permutations is about 0.09."""
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
-"""Scripts without spaces between words: each of their characters counts as one."""
+"""Scripts without spaces between words; each character counts as a word."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
-def asked(episode: Trajectory) -> str:
-    """Everything that the user said in a session, each message once, in order."""
+def user_text(episode: Trajectory) -> str:
+    """All user messages of a session, each once, in order."""
     said = dict.fromkeys(
         message.content for turn in episode.turns for message in turn.messages if message.role == "user"
     )
@@ -29,7 +29,7 @@ def asked(episode: Trajectory) -> str:
 
 
 def shingles(text: str) -> frozenset[str]:
-    """The word triples of a text, regardless of case, width and punctuation; of a shorter text all its words as one."""
+    """The word trigrams of a text, ignoring case, width and punctuation; a shorter text is one shingle."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     if len(words) <= SHINGLE:
         return frozenset([" ".join(words)] if words else [])
@@ -37,20 +37,20 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Shared shingles by all shingles, in [0, 1]; 0 where there are none."""
+    """Size of the intersection divided by size of the union, in [0, 1]; 0 if both are empty."""
     return len(first & second) / len(first | second) if first or second else 0.0
 
 
 class NearDuplicates:
-    """Texts that were seen, and which of them a new one nearly repeats."""
+    """An index of texts that finds near-duplicates of new ones."""
 
     def __init__(self, similar: float) -> None:
-        """`similar`: Jaccard similarity from which two are near-duplicates."""
+        """`similar`: minimum Jaccard similarity of near-duplicates."""
         self._similar, self._texts = similar, list[str]()
         self._lsh = MinHashLSH(threshold=max(0.1, similar - SLACK), num_perm=PERMUTATIONS)
 
     def add(self, text: str) -> list[int]:
-        """Takes a text and returns the numbers of its near-duplicates among those before it, counted from 0."""
+        """Adds a text and returns the indices (from 0) of earlier near-duplicates."""
         found, number = shingles(text), len(self._texts)
         self._texts.append(text)
         if not found:

@@ -1,6 +1,6 @@
 """The suite `cases`: a model answers held-out requests of recorded sessions, in the arms of the suite `games`.
 
-Each case is a single question: the recorded request is the prompt, and a scorer says what the answer is worth.
+Each case is a single-turn question: the recorded request is the prompt, and a scorer scores the answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import Field
 
-from oel_core.cases.asking import Asked, asking, scorable
 from oel_core.cases.case import Case
 from oel_core.cases.frozen import one_a_session, read_cases
+from oel_core.cases.questions import CaseInArm, case_questions, scorable
 from oel_core.cases.scorers import Scorer, make_scorer
 from oel_core.cases.scorers.agreement import Agreement, agreement
 from oel_core.config.knowledge import InjectionConfig
@@ -34,31 +34,31 @@ class CasesOptions(Section):
     """Options of the `cases` suite."""
 
     file: str
-    """A frozen set, like `runs/shop/round_01/cases.jsonl`."""
+    """A frozen set, such as `runs/shop/round_01/cases.jsonl`."""
     digest: str | None = None
-    """The set's digest, to be sure that it is that one; `oel cases` shows it."""
+    """Expected digest of the set, which `oel cases` shows; null: any."""
     arm: Arm = "plain"
-    """As in `games`: what is put before the model."""
+    """As in `games`: what is added to the prompt."""
     texts: tuple[str, ...] = ()
-    """What case i reads is text i modulo their number."""
+    """Case i gets text i modulo their number."""
     episodes: Count | None = None
-    """Most cases; null is `evaluate.cases.episodes`."""
+    """Maximum number of cases; null: `evaluate.cases.episodes`."""
     scorer: ScorerName | None = None
-    """Null is `evaluate.cases.scorer` with its options."""
+    """Null: `evaluate.cases.scorer` with its options."""
     options: Options = Field(default_factory=dict)
-    """Of the scorer that is named here."""
+    """Options of the scorer named here."""
     thinking: bool | None = None
-    """Let the model think before it answers; null is `model.thinking`."""
+    """Whether the model thinks before it answers; null: `model.thinking`."""
 
 
 @dataclass(frozen=True)
 class Cases:
-    """The cases of one measurement. See `Suite`."""
+    """The cases of one evaluation. See `Suite`."""
 
     name: str
-    asked: tuple[Asked, ...]
+    asked: tuple[CaseInArm, ...]
     all_cases: tuple[Case, ...]
-    """The whole set: with people's verdicts on its recorded answers a judge is compared."""
+    """The whole set, on whose recorded answers a judge is compared with people."""
     scorer: Scorer | None
     settings: CasesConfig
     seed: int
@@ -72,20 +72,20 @@ class Cases:
         return len(self.asked)
 
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
-        """See `Suite.run`. Where the pass rate cannot decide about a promotion, the report says why.
+        """See `Suite.run`. If the pass rate may not decide a promotion, the report says why.
 
         Raises:
             ConfigError: there are no cases, or none that the scorer can score.
         """
         if not self.asked:
-            raise ConfigError(self._nothing())
+            raise ConfigError(self._empty_set_message())
         compared = agreement(self.scorer, self.all_cases) if self.scorer is not None and self.scorer.is_judge else None
-        asked = asking(self.asked, self.scorer, self.settings.sampling, self.seed, self.injection)
+        asked = case_questions(self.asked, self.scorer, self.settings.sampling, self.seed, self.injection)
         episodes = asked.run(policy, done, on_episode)
         report = summarise(self.name, policy.name, episodes, layouts=len(self.asked))
         return report.model_copy(update={"extra": self._extra(compared), "undecided": self._undecided(compared)})
 
-    def _nothing(self) -> str:
+    def _empty_set_message(self) -> str:
         if not self.all_cases:
             return "suite cases: the set is empty: no session of the inbox was set apart, since there are too few"
         return (
@@ -111,8 +111,8 @@ def make_cases(options: Mapping[str, Any], config: OelConfig) -> Cases:
     """The suite for a run's configuration.
 
     Raises:
-        ConfigError: options that do not validate, or texts where the arm takes none, or none where it needs some.
-        ArtifactError: the set cannot be read, or is not the one with the digest.
+        ConfigError: an option is invalid, or `texts` does not fit the arm.
+        ArtifactError: the set cannot be read, or its digest differs.
     """
     chosen = parse_options("cases", CasesOptions, options)
     if bool(chosen.texts) != (chosen.arm != "plain"):
@@ -125,7 +125,7 @@ def make_cases(options: Mapping[str, Any], config: OelConfig) -> Cases:
     return Cases(
         name="cases" if chosen.arm == "plain" else f"cases_{chosen.arm}",
         asked=tuple(
-            Asked(case.id, case, chosen.texts[number % len(chosen.texts)] if chosen.texts else "")
+            CaseInArm(case.id, case, chosen.texts[number % len(chosen.texts)] if chosen.texts else "")
             for number, case in enumerate(kept)
         ),
         all_cases=tuple(found),
@@ -138,5 +138,5 @@ def make_cases(options: Mapping[str, Any], config: OelConfig) -> Cases:
 
 
 def scorer_of(settings: CasesConfig) -> Scorer | None:
-    """The project's scorer, if it has one. Raises ConfigError as `make_scorer`."""
+    """The project's scorer; None if it has none. Raises ConfigError as `make_scorer`."""
     return None if settings.scorer is None else make_scorer(settings.scorer, settings.options)

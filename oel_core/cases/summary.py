@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from oel_core.cases.asking import scorable
 from oel_core.cases.case import Case, Share
+from oel_core.cases.questions import scorable
 from oel_core.cases.scorers.base import Scorer
 from oel_core.types import Record
 

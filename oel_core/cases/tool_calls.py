@@ -1,4 +1,4 @@
-"""JSON, and calls of functions, in the text of an answer, with whatever stands around them."""
+"""Finds JSON values and tool calls in an answer's text."""
 
 import json
 import re
@@ -7,18 +7,18 @@ from typing import Any
 
 from oel_core.types import ToolCall
 
-MOST_CHARACTERS = 20_000
-"""Of an answer that are looked at, from its end."""
-MOST_FAILURES = 500
-"""Brackets that begin no JSON, after which the rest is not looked at: untrusted text must not take long."""
+MAX_CHARACTERS = 20_000
+"""Only this many characters at the answer's end are parsed."""
+MAX_FAILURES = 500
+"""Parsing stops after this many brackets that begin no JSON, to bound the time for untrusted text."""
 _OPENING = re.compile(r"[{\[]")
 _ARGUMENTS = ("arguments", "parameters", "args")
 
 
 def objects_in(text: str) -> Iterator[Any]:
-    """Every JSON object and array that lies in no other, in order."""
-    text, decoder, start, failures = text[-MOST_CHARACTERS:], json.JSONDecoder(), 0, 0
-    while failures < MOST_FAILURES and (found := _OPENING.search(text, start)) is not None:
+    """All outermost JSON objects and arrays, in order."""
+    text, decoder, start, failures = text[-MAX_CHARACTERS:], json.JSONDecoder(), 0, 0
+    while failures < MAX_FAILURES and (found := _OPENING.search(text, start)) is not None:
         try:
             value, start = decoder.raw_decode(text, found.start())
         except (ValueError, RecursionError):
@@ -28,15 +28,15 @@ def objects_in(text: str) -> Iterator[Any]:
 
 
 def calls_in(text: str) -> list[ToolCall]:
-    """The calls in an answer, as models write them: objects with a `name` and `arguments` (or `parameters`).
+    """The tool calls in an answer: objects with a `name` and `arguments` (or `parameters`).
 
-    That is how Hermes, Qwen and Llama write them, with or without tags, and how recorded calls stand in an episode.
+    This is the format of Hermes, Qwen and Llama, with or without tags, and of recorded calls in an episode.
     """
     return [call for value in objects_in(text) for call in _calls(value)]
 
 
 def _calls(value: Any) -> Iterator[ToolCall]:
-    """The calls within a parsed value; the arguments of one hold no others."""
+    """The calls within a parsed value; arguments of a call are not searched."""
     if isinstance(value, list):
         for each in value:
             yield from _calls(each)
@@ -51,7 +51,7 @@ def _calls(value: Any) -> Iterator[ToolCall]:
 
 
 def arguments(call: ToolCall) -> Any:
-    """The arguments' value; their text where it is no JSON."""
+    """The parsed arguments, or their text if it is not JSON."""
     try:
         return json.loads(call.arguments)
     except (ValueError, RecursionError):

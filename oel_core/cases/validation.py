@@ -1,11 +1,11 @@
-"""Scoring knowledge files on validation cases, as `oel_core.evaluation.validation` does on validation episodes."""
+"""Scores knowledge files on validation cases; `oel_core.evaluation.validation` does so on validation episodes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from oel_core.cases.asking import Asked, asking, scorable
 from oel_core.cases.case import Case
 from oel_core.cases.frozen import one_a_session
+from oel_core.cases.questions import CaseInArm, case_questions, scorable
 from oel_core.cases.suite import scorer_of
 from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
@@ -18,7 +18,7 @@ from oel_core.types import Trajectory
 
 
 def validation_cases(config: OelConfig, cases: Sequence[Case], most: int) -> list[Case]:
-    """At most so many validation cases that the project's scorer can score.
+    """At most `most` validation cases that the project's scorer can score.
 
     Raises:
         ConfigError: the project has no scorer, or there are none.
@@ -45,18 +45,18 @@ def score_texts(
     path: Path,
     on_progress: Progress,
 ) -> dict[str, Score]:
-    """Label → score of every candidate on these validation cases. Equal texts are asked once and share their score.
+    """Label → score of every candidate on these validation cases. Equal texts are evaluated once.
 
-    The episodes are appended to `path` as they end; what it already holds is not asked again.
+    Episodes are appended to `path` as they end; those that it already contains are not repeated.
     """
     labels = {candidate.text: candidate.label for candidate in reversed(candidates)}
     asked = [
-        Asked(f"r{round_index:02d}-validation-{label}-e{index:04d}", case, text)
+        CaseInArm(f"r{round_index:02d}-validation-{label}-e{index:04d}", case, text)
         for text, label in sorted(labels.items(), key=lambda entry: entry[1])
         for index, case in enumerate(cases)
     ]
     settings, injection = config.evaluate.cases, config.knowledge.injection
-    questions = asking(asked, scorer_of(settings), settings.sampling, config.seed, injection)
+    questions = case_questions(asked, scorer_of(settings), settings.sampling, config.seed, injection)
     done = recover_jsonl(path, Trajectory)
     count = len(done)
     with JsonlWriter(path) as writer:

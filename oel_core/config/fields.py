@@ -17,7 +17,7 @@ from oel_core.text.nearest import nearest
 from oel_core.text.visible import visible
 
 SHOWN = 80
-"""Characters of a wrong value that a message repeats at most."""
+"""Maximum characters of an invalid value in a message."""
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -88,7 +88,7 @@ class ReviewConfig(Section):
 
     mode: Literal["off", "required"] = "off"
     timeout_minutes: Count = 1440
-    """How long a round waits after its first request."""
+    """Time-out of a review after the round's first request."""
     on_timeout: Literal["approve", "reject", "fail"] = "fail"
     """`fail` ends the run without a decision, which can still be made afterwards; the others decide."""
 

@@ -1,5 +1,4 @@
-"""Settings of recurring operation: when a round is worth starting, what recorded sessions are measured on, and when a
-round's model may become the champion."""
+"""Settings of recurring operation: the start of a round, evaluation on recorded sessions, and the promotion gate."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,76 +8,76 @@ from oel_core.config.names import ScorerName
 from oel_core.config.sampling import Sampling
 from oel_core.config.section import Count, Options, Section, Share
 
-MOST_RESERVED = 0.5
-"""Share of an inbox that is not trained on, at most."""
+MAX_RESERVED = 0.5
+"""Maximum share of an inbox that is held out of training."""
 Tolerance = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 class SynthesisConfig(Section):
-    """Prompts that the round's start model writes from knowledge, for a bundle without prompts."""
+    """Prompts that the round's start model generates from knowledge, for a bundle without prompts."""
 
     prompts: Count = 256
-    """How many are asked for; answers that are no usable prompt are left out and counted."""
+    """Number of prompts to generate; unusable ones are left out and counted."""
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=256)
 
 
 class ExperienceConfig(Section):
-    """Where a round's experience comes from."""
+    """The source of a round's experience."""
 
     inbox: str | None = None
     """Folder of JSONL trajectories from the deployment, appended to or added; null: every round plays its own."""
     min_episodes: int = Field(default=64, ge=2)
-    """New episodes in the inbox that make a round worth starting."""
+    """Minimum number of new episodes in the inbox for a round to start."""
     extract_share: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the inbox's episodes that are read for knowledge; the others' prompts are distilled."""
+    """Share of the inbox's episodes used for extraction; the prompts of the others are distilled."""
     bundle: str | None = None
     """File of `oel bundle make` with knowledge and prompts, in place of an environment; null: no bundle."""
     bundle_digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """What the bundle's digest must be, as `oel bundle make` printed it; null: any."""
+    """Expected digest of the bundle, as printed by `oel bundle make`; null: any."""
     synthesis: SynthesisConfig = SynthesisConfig()
 
 
 class SequentialConfig(Section):
-    """Settings of the test `sequential`, which plays held-out episodes of the round's own until they decide."""
+    """Settings of the test `sequential`, which plays new held-out episodes until it can decide."""
 
     error_budget: Probability = 0.05
-    """Expected false promotions over the project's life, as a share of expected promotions."""
+    """Bound of the expected false promotions over the project's life, as a share of the expected promotions."""
     level: Probability = 0.05
-    """Probability at most that a decision lets one other condition through that does not hold."""
+    """Significance level of every other condition."""
     block_episodes: Count = 32
-    """Episodes that each model plays between two looks at the evidence."""
+    """Episodes per model between two evaluations of the evidence."""
     most_episodes: Count = 512
-    """Episodes of each suite that each model plays at most."""
+    """Maximum episodes per suite and model."""
 
 
 class CasesConfig(Section):
-    """Which recorded sessions are kept for measuring, and what an answer to one of their requests is worth."""
+    """Held-out recorded sessions and the scoring of answers to their requests."""
 
     scorer: ScorerName | None = None
-    """What says whether an answer is right; null scores nothing, and the gate then promotes nothing."""
+    """Scorer of answers; null: answers are not scored, and the gate promotes nothing."""
     options: Options = Field(default_factory=dict)
     """Options of that scorer."""
     held_out: float = Field(default=0.2, gt=0, lt=0.5)
-    """Share of an inbox's new sessions that are only measured on: whole people, near-duplicates together."""
+    """Share of an inbox's new sessions for evaluation only; a user's sessions and near-duplicates stay together."""
     validation: float = Field(default=0.1, ge=0, lt=0.5)
-    """Share of them that scores knowledge files (`knowledge.selection`) and judges."""
+    """Share of new sessions used to score knowledge files (`knowledge.selection`) and judges."""
     similar: Share = 0.7
-    """Jaccard similarity of their word triples from which two sessions are near-duplicates."""
+    """Minimum Jaccard similarity of word trigrams of near-duplicate sessions."""
     judge_kappa: float = Field(default=0.4, ge=0, le=1)
-    """Least agreement of a judge with people's verdicts on recorded answers (Cohen's kappa) for its word to count."""
+    """Minimum agreement (Cohen's kappa) of a judge with people on recorded answers for its scores to count."""
     judge_rated: Count = 20
-    """Recorded answers with a verdict, at least, on which that agreement is measured."""
+    """Minimum number of recorded answers with a verdict for that comparison."""
     episodes: Count = 128
-    """Most cases that a round's models answer, one a session; new ones first, then those of the rounds before."""
+    """Maximum number of cases per evaluation, one per session; new ones first, then those of earlier rounds."""
     arms: tuple[Literal["in_context", "raw"], ...] = ("in_context", "raw")
-    """What is measured besides the round's start model and its result."""
+    """Arms evaluated in addition to the round's start model and new model."""
     sampling: Sampling = Sampling(top_p=0.8, top_k=20)
 
     @model_validator(mode="after")
     def _something_is_trained_on(self) -> Self:
-        if self.held_out + self.validation > MOST_RESERVED:
-            raise ValueError(f"held_out and validation add up to more than {MOST_RESERVED}: most has to be trained on")
+        if self.held_out + self.validation > MAX_RESERVED:
+            raise ValueError(f"held_out and validation add up to more than {MAX_RESERVED}: most has to be trained on")
         return self
 
 
@@ -91,22 +90,22 @@ class GateConfig(Section):
     margin: float = Field(default=0.0, ge=0, lt=1)
     """The pass rate must be higher by more than this."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Share of paired bootstrap draws that must show it (`bootstrap`)."""
+    """Required share of paired bootstrap samples in which it is (`bootstrap`)."""
     min_episodes: int = Field(default=32, ge=1)
-    """Held-out episodes that both played, at least (`bootstrap`): a bootstrap over very few is sure of anything."""
+    """Minimum number of common held-out episodes (`bootstrap`), since a bootstrap over very few is overconfident."""
     ood_tolerance: Tolerance = 0.05
-    """How far an out-of-distribution pass rate may be below the better of champion and base model."""
+    """Allowed drop of an out-of-distribution pass rate below the better of champion and base model."""
     ood_tolerances: dict[str, Tolerance] = Field(default_factory=dict)
     """The same for one suite: name → tolerance."""
     response_ratio: tuple[float, float] = (0.33, 1.5)
     """Bounds of mean response tokens, as multiples of the champion's."""
     truncation_rise: float = Field(default=0.05, ge=0, le=1)
-    """How far the share of responses that hit the token cap may be above the champion's."""
+    """Allowed rise of the share of truncated responses above the champion's."""
     refused_knowledge: Literal["drop", "keep"] = "drop"
-    """With knowledge.carry_over: whether the knowledge of a refused round goes on, or the champion's does."""
+    """With knowledge.carry_over: whether the next round continues a refused round's knowledge or the champion's."""
 
     def tolerance(self, suite: str) -> float:
-        """How far the pass rate of this out-of-distribution suite may be below."""
+        """The allowed drop of this suite's pass rate."""
         return self.ood_tolerances.get(suite, self.ood_tolerance)
 
     @field_validator("response_ratio")

@@ -111,7 +111,7 @@ class CollectConfig(Section):
 
 
 class ExtractionExample(Section):
-    """One demonstration for the extractor: what is asked about an episode, and a good answer."""
+    """One demonstration for the extractor: a request about an episode, and a good answer."""
 
     episode: Text
     """The user's message, as `oel_core.prompts.extraction` writes it, of a world that does not exist."""
@@ -127,12 +127,12 @@ class ExtractConfig(Section):
     Distillation on short responses can cost a small model its ability to extract."""
     format: FormatName = "itemised"
     task: Text | None = None
-    """The extractor's task: what the environment is and what is worth learning; null is the environment's own."""
+    """The extractor's task: what the environment is and what to learn about it; null: the environment's own text."""
     examples: tuple[ExtractionExample, ...] | None = None
     """Demonstrations before the episode, as turns of the conversation; null is the environment's own, an empty list
     none. Small models imitate a demonstrated form better than they follow a described one."""
     with_previous: bool = True
-    """Include the knowledge so far in the extractor's prompt."""
+    """Include the existing knowledge in the extractor's prompt."""
     use_after: Count | None = None
     """Number of episodes whose items are used; null is half of `collect.extraction_episodes`, the paper's choice."""
     turns_shown: Count | None = None
@@ -161,7 +161,7 @@ class EvaluateConfig(Section):
     """Evaluation after each round."""
 
     held_out: Literal["games", "cases"] = "games"
-    """What the models of every round and its arms are measured on: episodes of the run's own world, or cases."""
+    """What every round's models and arms are evaluated on: episodes of the run's environment, or cases."""
     games: GameSuite = GameSuite()
     cases: CasesConfig = CasesConfig()
     ood: dict[Label, Options] = Field(default_factory=dict)

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-MOST = 2**31 - 1
+MAX_COUNT = 2**31 - 1
 """Largest count; counts must fit 32-bit signed integers."""
 
-Count = Annotated[int, Field(ge=1, le=MOST)]
-CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+CountOrZero = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(pattern=r"\S")]
 """Non-blank text."""
@@ -55,7 +55,7 @@ def _regex(text: str) -> str:
 
 
 Regex = Annotated[Text, AfterValidator(_regex)]
-"""A regular expression that says something."""
+"""A valid regular expression that is not empty."""
 
 Options = Annotated[dict[str, Any], AfterValidator(_finite)]
 """Options of an environment or suite; its own model validates them."""

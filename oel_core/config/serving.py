@@ -12,11 +12,11 @@ from oel_core.config.section import Count, CountOrZero, Section, Share, Text
 from oel_core.config.urls import check_base_url
 
 RESULT_FIELDS = ("model.openai.model", "model.openai.api", "model.openai.managed", "model.openai.tokenizer")
-"""Dotted paths of the settings below that decide what a stage writes."""
+"""Dotted paths of the settings below that affect results."""
 _SPREAD = ("distill.processes", "distill.sharding", "model.threads")
-"""How many processes and threads share the work changes its result by rounding only."""
+"""The number of processes and threads changes results by rounding errors only."""
 _BOUNDS = "distill.stability."
-"""When a distillation stops or goes back changes no step that it keeps; its step log says which those are."""
+"""Stopping and rollbacks do not change the steps that are kept."""
 
 
 Port = Annotated[int, Field(ge=0, lt=2**16)]
@@ -78,34 +78,34 @@ class OpenAIConfig(Section):
 
 
 class ServeConfig(Section):
-    """`oel serve`: how agents reach the champion, and what is kept of their conversations. No round reads any of it."""
+    """`oel serve`: the champion's API and the recording of conversations. Does not affect rounds."""
 
     host: Text = "127.0.0.1"
-    """Address to listen on. Anything but loopback should stand behind a proxy that speaks TLS."""
+    """Address to listen on; one other than loopback should be behind a TLS proxy."""
     port: Port = 8010
-    """0: any free one."""
+    """0: any free port."""
     token_env: str | None = None
-    """Name of the environment variable with the bearer token; null: one of its own, in the run's `.serve-token`."""
+    """Name of the environment variable with the bearer token; null: a generated token in the run's `.serve-token`."""
     privacy: Literal["mask", "drop", "keep"] = "mask"
-    """Secrets and personal data in recorded conversations: pseudonyms, no such conversation, or as they are."""
+    """Secrets and personal data: replace by pseudonyms, do not record such conversations, or record unchanged."""
     session_idle_s: Positive = 1800
-    """Seconds without a request or feedback after which a conversation goes to the inbox as an episode."""
+    """Seconds without a request or feedback after which a conversation is written to the inbox as an episode."""
     top_score: Positive = 1.0
-    """The best score that feedback can give: 5 for five stars."""
+    """The best score of the feedback, such as 5 for five stars."""
     concurrency: Count = 32
-    """Requests that are answered at once."""
+    """Maximum concurrent requests."""
     queue: CountOrZero = 128
-    """Requests that may wait for that; further ones are refused with 429."""
+    """Maximum waiting requests; further ones get status 429."""
     requests_per_minute: float | None = Field(default=None, gt=0)
-    """Most requests a minute, with bursts of up to a tenth of it; null: no limit."""
+    """Rate limit, with bursts of up to a tenth of it; null: none."""
     max_body_bytes: Count = 4 * 2**20
-    """Largest request; larger ones are refused with 413."""
+    """Maximum size of a request's body; larger ones get status 413."""
     timeout_s: Positive = 300
-    """Seconds that an answer may take, from leaving the queue to its end."""
+    """Time-out of an answer after its time in the queue, seconds."""
     drain_s: Positive = 30
-    """Seconds that running answers get when the gateway is told to stop."""
+    """Seconds that running answers have to finish at shutdown."""
     refresh_s: Positive = 5
-    """Seconds between two looks at the registry for another champion."""
+    """Polling interval of the registry for a new champion, seconds."""
 
 
 def affects_results(path: str) -> bool:

@@ -84,14 +84,14 @@ def extraction_task(config: OelConfig) -> str:
 
 
 def extraction_examples(config: OelConfig) -> tuple[ExtractionExample, ...]:
-    """What the extractor is shown before an episode: the configuration's examples, else the environment's."""
+    """The extractor's demonstrations: the configuration's examples, else the environment's."""
     if config.extract.examples is not None:
         return config.extract.examples
     return tuple(getattr(_load(config.environment.name), "extraction_examples", ()))
 
 
 def answer_shape(config: OelConfig) -> str | None:
-    """The regular expression that the extractor's answers are kept within; None where they are not.
+    """The regular expression that constrains the extractor's answers; None if there is none.
 
     Raises:
         ConfigError: the format's answers have no shape.

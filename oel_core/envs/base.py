@@ -100,8 +100,8 @@ class FunctionCalling(Protocol):
     """
 
     functions: tuple[Tool, ...]
-    """What may be called. The same for every seed; empty: actions are text."""
+    """The declared functions, the same for every seed; empty: actions are text."""
 
     def as_call(self, action: str) -> ToolCall:
-        """An action that `parse` gave, as the call that it is; the id is not looked at."""
+        """An action returned by `parse` as a tool call; the id is ignored."""
         ...

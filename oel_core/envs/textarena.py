@@ -31,7 +31,7 @@ class FrozenLakeOptions(EnvOptions):
     size: int = Field(default=3, ge=2, le=12)
     """Cells along one side."""
     holes: int = Field(default=2, ge=0)
-    """Hole cells; at most a third of the board, above which the game often finds no solvable board."""
+    """Hole cells; at most a third of the board, since above that the game often fails to generate a solvable one."""
 
     @model_validator(mode="after")
     def _solvable(self) -> Self:
@@ -165,7 +165,7 @@ class Sokoban(_GridGame):
 
 
 def _make_and_reset(env_id: str, arguments: dict[str, Any], seed: int) -> Any:
-    """A game that is ready to play, from the first seed that gives a board: the given one, then seeds derived from it.
+    """A game ready to play, from the first seed that yields a board: the given one, then derived ones.
 
     TextArena's Sokoban fails for some seeds; with derived seeds the result remains a function of the first one.
     """

@@ -56,9 +56,9 @@ class HeldOutPlay:
     plans: tuple[EpisodePlan, ...]
     play: PlayConfig
     seed: int
-    """The loop seed: of the sampling, and of the episodes of `drawn`."""
+    """The loop seed, for sampling and for the episodes of `drawn`."""
     split_by_layout: bool
-    """Whether only layouts of the held-out share are drawn."""
+    """Whether layouts are restricted to the held-out share."""
     seeding: Seeding
     """Where environment seeds come from."""
     injection: InjectionConfig = GLOBAL

@@ -21,7 +21,7 @@ from oel_core.errors import ConfigError
 from oel_core.evaluation.base import OnEpisode, ignore, summarise
 from oel_core.evaluation.harness import lm_eval as lm_harness
 from oel_core.evaluation.options import parse_options
-from oel_core.evaluation.questions import Asking, Question, Score, pick, visible
+from oel_core.evaluation.questions import Question, QuestionSet, Score, pick, visible
 from oel_core.evaluation.stats import Estimate, clustered_share, wilson
 from oel_core.policies.base import Policy
 from oel_core.seeds import derive_seed
@@ -99,7 +99,7 @@ class Ifeval:
     def run(self, policy: Policy, *, done: Sequence[Trajectory] = (), on_episode: OnEpisode = ignore) -> EvalReport:
         """See `Suite.run`. `pass_rate` is the prompt-level strict accuracy; the other three are in `extra`."""
         lm_harness.require(self.name)
-        asking = Asking("ifeval", tuple(map(self._question, self.prompts)), self.options.sampling, self._score)
+        asking = QuestionSet("ifeval", tuple(map(self._question, self.prompts)), self.options.sampling, self._score)
         episodes = asking.run(policy, done, on_episode)
         report = summarise(self.name, policy.name, episodes, layouts=len(self.prompts))
         return report.model_copy(update={"extra": self._extra(episodes)})

@@ -31,7 +31,7 @@ class Question:
     seed: int
     """Sampling seed of the response."""
     shown: tuple[Message, ...] = ()
-    """What the policy reads in place of `messages`, where that is more: the records never hold knowledge."""
+    """The policy's prompt if it differs from `messages`, as with knowledge, which is never recorded."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def pick(items: Sequence[Item], count: int | None, order: Callable[[Item], objec
 
 
 @dataclass(frozen=True)
-class Asking:
+class QuestionSet:
     """The questions of one suite with their scoring."""
 
     env: str

@@ -1,7 +1,7 @@
-"""What a sequential trial asks of a candidate: each condition says that the mean of one number a pair is above zero.
+"""The conditions of a sequential trial: each claims that the mean of a bounded statistic of a pair is above zero.
 
-A pair is one episode played by both models. The number has bounds that are known before anything is played, which is
-all that the test by betting (`oel_core.gate.evidence`) needs. A condition has to be shown: without episodes none holds.
+A pair is one episode played by both models. The statistic's lower bound is known before the trial, as the betting test
+(`oel_core.gate.evidence`) requires. A condition holds only once it is shown; without episodes none is.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from oel_core.gate.evidence import Values, required
 from oel_core.types import StopReason, Trajectory
 
 Pair = tuple[Trajectory, Trajectory]
-"""The same episode: played by the model that is compared with, then by the candidate."""
+"""The same episode played by the baseline (champion or base model) and by the candidate, in this order."""
 
 
 @dataclass(frozen=True)
@@ -23,29 +23,29 @@ class Condition:
 
     name: str
     claim: str
-    """What is to be shown, as the end of a sentence."""
+    """The claim to be shown, worded as the end of a sentence."""
     level: float
-    """Probability at most that it is shown although it does not hold."""
+    """Upper bound of the probability that it is shown although it is false."""
     least: float
-    """What no value can be below; less than 0."""
+    """Lower bound of the values; negative."""
     value: Callable[[Pair], float]
 
     @property
     def required(self) -> float:
-        """Natural logarithm of the evidence that shows it."""
+        """Natural logarithm of the evidence required to show it."""
         return required(self.level)
 
     def values(self, pairs: Sequence[Pair]) -> Values:
-        """One value a pair. A pair in which the other model failed technically says nothing about the candidate."""
+        """One value per pair. Pairs in which the baseline failed technically are left out."""
         return np.array([self.value(pair) for pair in pairs if pair[0].error is None], dtype=np.float64)
 
 
 def held_out_conditions(gate: GateConfig, level: float, max_tokens: int) -> list[Condition]:
-    """The conditions on held-out episodes: better, neither too long nor too short, not more often truncated.
+    """The conditions on held-out episodes: pass rate, response length, share of truncated responses.
 
     Args:
         level: of the first one, from the project's error budget.
-        max_tokens: most tokens of a response, by which lengths are bounded.
+        max_tokens: maximum tokens of a response, the bound of its length.
     """
     low, high = gate.response_ratio
     rise = gate.truncation_rise
@@ -73,13 +73,13 @@ def held_out_conditions(gate: GateConfig, level: float, max_tokens: int) -> list
             lambda episode: -_truncated(episode),
         ),
     ]
-    return [condition for condition in found if condition.least < 0]  # the others hold whatever is played
+    return [condition for condition in found if condition.least < 0]  # the others hold for any episodes
 
 
 def not_worse(gate: GateConfig, suite: str, beside: str) -> list[Condition]:
-    """The condition on one out-of-distribution suite, against the model that `beside` names; none if all is tolerated.
+    """The condition on one out-of-distribution suite, compared with the model `beside`; none if any loss is allowed.
 
-    The name of the condition is the suite's, with `/base` for the base model.
+    The condition has the suite's name, with `/base` for the base model.
     """
     tolerance = gate.tolerance(suite)
     claim = f"the pass rate is less than {tolerance:g} below {beside}'s"
@@ -89,7 +89,7 @@ def not_worse(gate: GateConfig, suite: str, beside: str) -> list[Condition]:
 
 
 def _above(name: str, claim: str, level: float, shift: float, measure: Callable[[Trajectory], float]) -> Condition:
-    """The candidate's measure, which is in an interval of length 1, plus `shift` is above the other model's."""
+    """The candidate's `measure`, with values in an interval of length 1, plus `shift` is above the baseline's."""
     return Condition(name, claim, level, shift - 1, lambda pair: measure(pair[1]) - measure(pair[0]) + shift)
 
 
@@ -98,7 +98,7 @@ def _passed(episode: Trajectory) -> float:
 
 
 def _tokens(episode: Trajectory, most: int) -> float:
-    """Mean tokens of a response. Ids that a local tokenizer read from a server's text may be more than were sampled."""
+    """Mean tokens of a response, capped: ids re-tokenised from a server's text may exceed the number sampled."""
     counts = [min(len(turn.response_ids), most) for turn in episode.turns]
     return float(np.mean(counts)) if counts else 0.0
 

@@ -1,13 +1,12 @@
-"""Evidence that a mean is above zero: an e-process, which may be looked at after every block of observations.
+"""Evidence that a mean is above zero: an e-process, valid under optional stopping.
 
-Each observation is a bet: a capital of 1 is multiplied by `1 + bet * value`. While the mean is zero or less, whatever
-came before, the expected capital does not grow, so it ever reaches 1/level with probability `level` at most (Ville's
-inequality). That holds for every rule of when to stop, which is why a test may end as soon as it is decided. The
-capital here is spread evenly over fixed bets. So it depends on the values, not on their order, and it grows nearly as
-fast as with the best of these bets.
+Testing by betting: a capital of 1 is multiplied by `1 + bet * value` for each observation. If the conditional mean is
+never above zero, the capital is a supermartingale and reaches 1/level with probability at most `level` (Ville's
+inequality), at any stopping time. The capital is split evenly over a fixed grid of bets, so it depends on the values
+but not on their order, and grows almost as fast as that of the best bet of the grid.
 
 Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of the Royal
-Statistical Society B 86, 2024 (arXiv 2010.09686); of pairs that one side wins: Ville, 1939.
+Statistical Society B 86, 2024 (arXiv 2010.09686).
 """
 
 import math
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 from oel_core.errors import ArtifactError
 
 BETS = np.append(np.arange(1, 20) / 20, 0.99)
-"""Shares of the largest bet that no single value can ruin, shape (20,)."""
+"""Fractions of the largest bet with which no value loses the whole capital, shape (20,)."""
 ROUNDING = 1e-9
-"""How far a value may lie below its bound because of rounding. The largest bet leaves room for it."""
+"""Tolerance of the lower bound for rounding errors; the largest bet allows for it."""
 
 Values = NDArray[np.float64]
 
@@ -46,11 +45,11 @@ def log_evidence(values: Values, least: float) -> float:
 
 
 def log_mean_capital(capitals: Values) -> float:
-    """The logarithm of the capital that is spread evenly over `BETS`, from the logarithm of each bet's, shape (20,)."""
+    """The logarithm of the capital split evenly over `BETS`, from the logarithm for each bet, shape (20,)."""
     most = float(capitals.max())
     return most + math.log(float(np.mean(np.exp(capitals - most))))
 
 
 def required(level: float) -> float:
-    """The log evidence needed at this level: log(1 / level)."""
+    """The log evidence required at this level: log(1 / level)."""
     return -math.log(level)

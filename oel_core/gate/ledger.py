@@ -1,20 +1,19 @@
-"""The error budget of a project: every trial of a candidate, the level it was tested at, and what came of it.
+"""The error budget of a project: every trial of a candidate, its significance level and its decision.
 
-A project tests one candidate after another, so a fixed level for each would promote a model that is no better sooner or
-later. Here every level is fixed before the trial's first episode, and all levels together are at most the budget times
-the number of promotions (times 1 before the first). So the expected number of false promotions is at most the budget
-times the expected number of promotions, over the whole life of the project; and while no candidate is better, the
-probability of any promotion is at most half the budget. Half the budget is spread over all trials to come, and every
-promotion adds as much again: the first one half the budget, each later one a whole one. Of each amount the n-th trial
-after it gets the share 1 / (n * (n + 1)); all shares add up to 1.
+A project tests an unlimited sequence of candidates; with a fixed level for each, a model that is no better would be
+promoted sooner or later. Every level is therefore fixed before the trial's first episode, and the sum of all levels is
+at most the budget times the number of promotions (times 1 before the first one). So over the life of the project the
+expected number of false promotions is at most the budget times the expected number of promotions; and while no
+candidate is better, the probability of any promotion is at most half the budget. Half the budget is spread over all
+future trials; the first promotion adds another half, each later one a whole budget. Of each amount the n-th trial
+after it gets the share 1 / (n * (n + 1)); the shares add up to 1.
 
 Source: LORD++, in Ramdas, Yang, Wainwright and Jordan, "Online control of the false discovery rate with decaying
 memory", NeurIPS 2017, after Javanmard and Montanari, Annals of Statistics 46, 2018. Every trial plays new episodes, so
 its error is at most its level whatever happened before, which is all that the bound needs.
 
-The file is replaced as a whole, so a kill leaves it as it was or with the new line. A trial is named by its candidate
-and its champion: opening it again after a kill finds it, and it is counted once. One that is never closed has used its
-share.
+The file is replaced atomically. A trial is identified by its candidate and champion, so one that is opened again after
+a kill is counted once. A trial that is never closed has used its share.
 """
 
 from collections.abc import Sequence
@@ -36,25 +35,25 @@ class Trial(Record):
     """One candidate tested against one champion."""
 
     number: int = Field(ge=1)
-    """Position in the project's life, from 1."""
+    """Position in the project's sequence of trials, from 1."""
     candidate: int = Field(ge=1)
     """Round of the candidate."""
     digest: str
-    """Of the candidate's weights: a round that is trained again has another candidate."""
+    """Of the candidate's weights; a round that is trained again is another candidate."""
     champion: int = Field(ge=0)
     """Round of the champion; 0 is the base model."""
     budget: float = Field(gt=0, lt=1)
     """The error budget of the project when the trial was opened."""
     promotions: int = Field(ge=0)
-    """Candidates that the gate had let through before."""
+    """Candidates promoted by the gate before this trial."""
     level: float = Field(gt=0, lt=1)
-    """Probability at most that the candidate is promoted although it is no better."""
+    """Significance level: upper bound of the probability that a candidate that is no better is promoted."""
     promoted: bool | None = None
-    """What the gate decided; None while it has not."""
+    """The gate's decision; None while the trial runs."""
     evidence: float | None = None
-    """Natural logarithm of the e-value that the candidate is better, when it was decided."""
+    """Natural logarithm of the e-value for "the candidate is better" at the decision."""
     episodes: int | None = None
-    """Pairs of held-out episodes that it took."""
+    """Pairs of held-out episodes played."""
 
 
 class Ledger(Record):
@@ -71,7 +70,7 @@ class Ledger(Record):
 
     @property
     def promoted(self) -> list[int]:
-        """Numbers of the trials whose candidate the gate let through."""
+        """Numbers of the trials whose candidate was promoted."""
         return [trial.number for trial in self.trials if trial.promoted]
 
     def find(self, candidate: int, digest: str, champion: int) -> Trial | None:
@@ -98,10 +97,10 @@ def level(number: int, promoted: Sequence[int], budget: float) -> float:
 
 
 def read_ledger(run: RunFolder) -> Ledger:
-    """The project's trials so far; an empty ledger where there was none.
+    """The project's trials so far; an empty ledger if there are none.
 
     Raises:
-        ArtifactError: the file is damaged. It is not replaced by an empty one: that would grant the budget again.
+        ArtifactError: the file is damaged. It is not replaced by an empty one, which would restore the spent budget.
     """
     path = run.path / TRIALS
     try:
@@ -109,12 +108,12 @@ def read_ledger(run: RunFolder) -> Ledger:
     except ArtifactError as error:
         raise ArtifactError(
             f"{path} cannot be read: restore it from a copy of the project. It counts the trials of the gate's error "
-            f"budget, so it is never begun anew ({error.__cause__})"
+            f"budget, so no new one is started ({error.__cause__})"
         ) from error
 
 
 def open_trial(run: RunFolder, candidate: int, digest: str, champion: int, budget: float) -> Trial:
-    """The trial of this candidate against this champion, with its level; the same one when it was opened before.
+    """Opens a trial of this candidate against this champion, or returns the one that was opened before.
 
     Call it before the first episode of the trial is played. Requires the project's lease.
     """
@@ -136,7 +135,7 @@ def open_trial(run: RunFolder, candidate: int, digest: str, champion: int, budge
 
 
 def close_trial(run: RunFolder, trial: Trial, *, promoted: bool, evidence: float, episodes: int) -> Trial:
-    """Stores what the gate decided; once. Requires the project's lease.
+    """Records the gate's decision once. Requires the project's lease.
 
     Raises:
         ArtifactError: the trial was closed with another decision, or never opened.

@@ -2,7 +2,7 @@
 
 The pass rates are compared by a paired bootstrap (Efron, "Bootstrap methods: another look at the jackknife", Annals
 of Statistics 7, 1979): episodes are resampled with replacement, each with both outcomes. An episode's difference is -1,
-0 or 1, so a resample is one draw of three counts from a multinomial distribution.
+0 or 1, so a resample is one sample of three counts from a multinomial distribution.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ class Verdict(Record):
 
 
 @dataclass(frozen=True)
-class Measured:
+class SuiteResults:
     """Results of one model on one suite."""
 
     report: EvalReport
@@ -83,12 +83,12 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ModelResults:
     """Results of one model on all suites of the gate."""
 
     round: int
-    held_out: Measured
-    ood: Mapping[str, Measured]
+    held_out: SuiteResults
+    ood: Mapping[str, SuiteResults]
 
 
 def paired_differences(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> tuple[list[bool], list[bool]]:
@@ -137,8 +137,10 @@ def compare(first: Sequence[bool], second: Sequence[bool], *, margin: float, see
     )
 
 
-def judge(gate: GateConfig, candidate: Standing, champion: Standing, base: Standing, *, seed: int) -> Verdict:
-    """Whether the candidate may replace the champion. `seed` is the bootstrap's.
+def bootstrap_verdict(
+    gate: GateConfig, candidate: ModelResults, champion: ModelResults, base: ModelResults, *, seed: int
+) -> Verdict:
+    """Whether the candidate may replace the champion, by paired bootstraps. `seed`: of the bootstrap.
 
     Raises:
         ArtifactError: the models were measured on different episodes or different suites.
@@ -146,7 +148,7 @@ def judge(gate: GateConfig, candidate: Standing, champion: Standing, base: Stand
     held_out = compare(
         *paired_differences(champion.held_out.episodes, candidate.held_out.episodes), margin=gate.margin, seed=seed
     )
-    ood = {name: _against_the_better(gate, name, candidate, (champion, base), seed) for name in champion.ood}
+    ood = {name: _compare_with_best(gate, name, candidate, (champion, base), seed) for name in champion.ood}
     checks = (
         *_decidable(candidate.held_out.report),
         *_better(gate, held_out),
@@ -166,7 +168,7 @@ def judge(gate: GateConfig, candidate: Standing, champion: Standing, base: Stand
 
 
 def _decidable(report: EvalReport) -> list[Check]:
-    """A failed condition where nothing says reliably whether an answer is right: then a candidate is only held back."""
+    """A failed condition if no reliable scorer exists: such an evaluation never promotes a candidate."""
     return [Check(name="scorer", passed=False, value=0.0, bound=report.undecided)] if report.undecided else []
 
 
@@ -187,8 +189,8 @@ def _better(gate: GateConfig, held_out: Comparison) -> tuple[Check, Check]:
     )
 
 
-def _against_the_better(
-    gate: GateConfig, suite: str, candidate: Standing, others: Sequence[Standing], seed: int
+def _compare_with_best(
+    gate: GateConfig, suite: str, candidate: ModelResults, others: Sequence[ModelResults], seed: int
 ) -> Comparison:
     """Compares with the better of champion and base model, so that small losses do not accumulate over rounds."""
     if suite not in candidate.ood:

@@ -1,7 +1,7 @@
-"""How far a sequential trial is: which conditions are shown, and whether it is worth going on.
+"""Progress of a sequential trial: which conditions are shown, and which are unlikely ever to be.
 
-Evidence is looked at after every block of pairs. A condition that was shown once stays shown. A trial that has little
-hope ends early; that costs some power and never lets a candidate through, since ending early is always allowed.
+Evidence is computed after every block of pairs. A condition that was shown once stays shown. A trial that is unlikely
+to succeed is stopped for futility, which costs some power and adds no false promotions.
 """
 
 import math
@@ -14,21 +14,21 @@ from oel_core.gate.conditions import Condition, Pair
 from oel_core.gate.evidence import BETS, Values, log_evidence, log_mean_capital
 from oel_core.gate.promotion import Check
 
-FIRST_HOPE = 2
-"""Blocks after which it is first asked whether there is hope: the spread of one block alone says little."""
+FIRST_FUTILITY_CHECK = 2
+"""Blocks before the first check of futility: the variance within one block is a poor estimate."""
 OPTIMISM = 2.0
-"""Standard errors by which the rest of a trial may go better than what was seen and still count as hopeless."""
+"""Standard errors by which the remaining pairs are assumed to be better than those played."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one condition is."""
+    """Progress of one condition."""
 
     condition: Condition
     evidence: float
-    """Highest natural logarithm of its evidence after any block."""
-    hopeless: bool
-    """It will hardly be shown with the episodes that are left."""
+    """Highest natural logarithm of its evidence after any block so far."""
+    futile: bool
+    """It is unlikely to be shown with the remaining episodes."""
 
     @property
     def shown(self) -> bool:
@@ -42,30 +42,30 @@ class Progress:
 
 
 def progress(condition: Condition, blocks: Sequence[Sequence[Pair]], left: int) -> Progress:
-    """How far a condition is after these blocks, in order.
+    """The progress of a condition after these blocks, in order.
 
     Args:
-        left: pairs that may still be played.
+        left: remaining pairs.
     """
     by_block = [condition.values(block) for block in blocks]
     seen = [np.concatenate(by_block[: end + 1]) for end in range(len(by_block))]
     evidence = max((log_evidence(values, condition.least) for values in seen), default=0.0)
-    hopeless = left == 0
-    if left and len(blocks) >= FIRST_HOPE:
-        hopeless = plausible_evidence(seen[-1], condition.least, left) < condition.required
-    return Progress(condition, evidence, hopeless and evidence < condition.required)
+    futile = left == 0
+    if left and len(blocks) >= FIRST_FUTILITY_CHECK:
+        futile = plausible_evidence(seen[-1], condition.least, left) < condition.required
+    return Progress(condition, evidence, futile and evidence < condition.required)
 
 
 def plausible_evidence(values: Values, least: float, left: int) -> float:
     """The logarithm of the evidence if the capital grew by `OPTIMISM` standard errors faster than it did so far.
 
-    A trial that ends where this would not suffice is stochastically curtailed: Lan, Simon and Halperin, "Stochastically
+    Stopping where even this would not suffice is stochastic curtailment: Lan, Simon and Halperin, "Stochastically
     curtailed tests in long-term clinical trials", Communications in Statistics C 1, 1982.
 
     Args:
         values: shape (n,).
-        least: what no value can be below; less than 0.
-        left: values that are still to come.
+        least: lower bound of all values; negative.
+        left: number of remaining values.
     """
     if len(values) == 0:
         return 0.0

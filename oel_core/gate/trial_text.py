@@ -14,7 +14,7 @@ def trial_rows(ledger: Ledger) -> list[list[str]]:
 
 
 def budget_text(ledger: Ledger, budget: float) -> str:
-    """How many trials there were, and what the next one would have to show at this error budget."""
+    """The number of trials, and the evidence that the next one requires at this error budget."""
     count, promoted, level = len(ledger.trials), len(ledger.promoted), ledger.next_level(budget)
     return (
         f"{count} {'trial' if count == 1 else 'trials'}, {promoted} promoted. Error budget {budget:g}: the next trial "
@@ -23,7 +23,7 @@ def budget_text(ledger: Ledger, budget: float) -> str:
 
 
 def trial_text(verdict: Verdict) -> str:
-    """How the verdict's trial went; empty for one without a trial."""
+    """A summary of the verdict's trial; empty for a verdict without one."""
     trial = verdict.trial
     if trial is None:
         return ""

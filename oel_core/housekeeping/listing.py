@@ -13,7 +13,7 @@ from oel_core.study.writing import PLAN
 from oel_core.types import Record
 
 PRESET = "preset.yaml"
-"""A new project's configuration, as `oel init` leaves it for a first trigger to take over."""
+"""A new project's configuration, written by `oel init` and read by the first trigger."""
 Status = Literal["running", "new", "stopped", "finished", "damaged"]
 
 

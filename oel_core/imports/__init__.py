@@ -1,1 +1,1 @@
-"""Other people's logs as episodes of an inbox. `oel_core.imports.importing` is the way in."""
+"""Imports logs of other programs as episodes of an inbox; start at `oel_core.imports.importing`."""

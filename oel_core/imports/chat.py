@@ -1,5 +1,5 @@
-"""Messages and tools as OpenAI writes them (https://platform.openai.com/docs/api-reference/chat), read as others
-log them: null content, parts, calls whose arguments are an object, the older `function` fields."""
+"""Parses messages and tools in OpenAI's format (https://platform.openai.com/docs/api-reference/chat) and its common
+variants: null content, content parts, arguments as an object, the older `function` fields."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,12 +18,12 @@ _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
 
 def prompt(messages: Any, tools: Any, field: str) -> tuple[Message, ...]:
-    """A prompt with its tools in the first message; a system message is put before it where there is none for them.
+    """The prompt, with its tools in the first message; a system message is added for them if there is none.
 
-    System messages that follow one another at the beginning become one, since a prompt has one.
+    Consecutive system messages at the beginning are joined.
 
     Raises:
-        LineError: something in it is no message, or holds what is no text.
+        LineError: an element is no message, or has content other than text.
     """
     found = [message(each, f"{field}.{number}") for number, each in enumerate(sequence(messages, field))]
     lead = next((number for number, each in enumerate(found) if each.role not in INSTRUCTING), len(found))
@@ -36,10 +36,10 @@ def prompt(messages: Any, tools: Any, field: str) -> tuple[Message, ...]:
 
 
 def message(value: Any, field: str) -> Message:
-    """One message.
+    """Parses one message.
 
     Raises:
-        LineError: it is none, or holds an image, a sound or a file.
+        LineError: it is no message, or contains an image, audio or a file.
     """
     said = mapping(value, field)
     role = _ROLES.get(text(said.get("role")))
@@ -78,10 +78,10 @@ def _calls(said: Mapping[str, Any], field: str) -> list[ToolCall]:
 
 
 def tool_call(value: Any, field: str) -> ToolCall:
-    """A call `{id, function: {name, arguments}}`, or the flat `{id, name, arguments}`; arguments may be an object.
+    """Parses a call `{id, function: {name, arguments}}` or `{id, name, arguments}`; arguments may be an object.
 
     Raises:
-        LineError: it is no call, or names no function.
+        LineError: it is no call, or has no function name.
     """
     call = mapping(value, field)
     function = mapping(call.get("function") or call, f"{field}.function")
@@ -92,7 +92,7 @@ def tool_call(value: Any, field: str) -> ToolCall:
 
 
 def _tools(tools: Any) -> Sequence[Tool]:
-    """The functions among the declared tools; a provider's own tools, which have none, are left out."""
+    """The declared functions; a provider's built-in tools are left out."""
     found = []
     for number, each in enumerate(sequence(tools, "tools")):
         declared = mapping(each, f"tools.{number}")

@@ -1,4 +1,4 @@
-"""A whole conversation as the calls that an agent made for it: one for each of the assistant's messages."""
+"""Converts a whole conversation to calls: one per assistant message."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,14 +15,14 @@ def calls_of(
     feedback: Sequence[Feedback] = (),
     left_out: Sequence[int] = (),
 ) -> Iterator[Call]:
-    """The calls of a conversation, each with everything before its answer as the prompt.
+    """The calls of a conversation; the prompt of each is everything before its answer.
 
     Args:
         messages: the whole conversation, tools in its first message.
-        id: the conversation's own; calls are numbered in it.
-        session: empty where conversations are told apart by what they say.
-        feedback: about the conversation; it goes with the last call.
-        left_out: positions of answers that nobody should learn from; they stay in the prompts after them.
+        id: of the conversation; calls are numbered.
+        session: empty if conversations are identified by their content.
+        feedback: on the conversation; attached to the last call.
+        left_out: positions of answers not to be trained on; they stay in later prompts.
     """
     begun = next((number for number, one in enumerate(messages) if one.role in ("user", "tool")), len(messages))
     answers = [  # what an assistant says before anybody spoke is a greeting that the deployment wrote

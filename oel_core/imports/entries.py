@@ -1,4 +1,4 @@
-"""The entries of a log's files: lines of JSONL, elements of a JSON array, or a JSON document as a whole."""
+"""Reads the entries of log files: lines of JSONL, elements of a JSON array, or a whole JSON document."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,22 +16,22 @@ _MARK = b"\xef\xbb\xbf"
 
 
 class Entry(NamedTuple):
-    """One entry and where it stands."""
+    """One entry and its position."""
 
     file: str
-    """Name within the source."""
+    """Path relative to the source."""
     line: int
     """From 1; within a JSON array the position of the element."""
     raw: bytes
     read: int
-    """Bytes of this file that have been read."""
+    """Bytes of the file read so far."""
     whole: Any = None
-    """Its value, where the document around it has been parsed already."""
+    """Its value, if the surrounding document has already been parsed."""
     lines: int = 1
-    """How many lines or elements it consists of."""
+    """Number of its lines or elements."""
 
     def value(self) -> Any:
-        """The parsed entry. Raises LineError: it is not UTF-8 or not JSON."""
+        """The parsed entry. Raises LineError if it is not UTF-8 or not JSON."""
         if self.whole is not None:
             return self.whole
         try:
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 def files_of(source: Path) -> list[Path]:
-    """The file itself, or the logs in a folder and the folders in it, by name.
+    """The file itself, or all logs in a folder and its subfolders, sorted by name.
 
     Raises:
         ArtifactError: there is no such file, or the folder has no logs.
@@ -57,7 +57,7 @@ def files_of(source: Path) -> list[Path]:
 
 
 def entries(path: Path, source: Path) -> Iterator[Entry]:
-    """The entries of one of a source's files. A `.json` document is read at once, lines one by one.
+    """The entries of a file. A `.json` document is read as a whole, JSONL line by line.
 
     Raises:
         ArtifactError: the file cannot be read.
@@ -80,7 +80,7 @@ def entries(path: Path, source: Path) -> Iterator[Entry]:
 
 
 def grouped(path: Path, source: Path, form: GroupedLines) -> Iterator[Entry]:
-    """The entries of a file whose lines are parts of conversations; a line that is no JSON is an entry of its own.
+    """The entries of a file whose lines are parts of conversations; a line that is not JSON is a separate entry.
 
     Raises:
         ArtifactError: the file cannot be read.
@@ -98,7 +98,7 @@ def grouped(path: Path, source: Path, form: GroupedLines) -> Iterator[Entry]:
 
 
 def _document(data: bytes, name: str) -> Iterator[Entry]:
-    """A document that is no JSON may be lines of it under another name."""
+    """The document; None if it is not JSON (it may be JSONL with another suffix)."""
     try:
         whole = from_json(data, allow_inf_nan=False)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A session as an episode: each call is a turn, and what came between two calls is what the world answered."""
+"""Converts a session to an episode: each call is a turn; messages between two calls are the observation."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from oel_core.types import INSTRUCTING, IdSource, Message, Split, Trajectory, Tu
 
 
 def episode(session: Session, id: str, env: str, index: int, top_score: float) -> Trajectory:
-    """The episode of a session.
+    """Converts a session.
 
-    Its reward stands at the last turn: people rate how a conversation ended far more often than each step of it. Where
-    the source has no token ids, `response_ids` and `prompt_ids_digest` are empty.
+    The reward is that of the last turn, since people rate conversations far more often than single steps. If the source
+    has no token ids, `response_ids` and `prompt_ids_digest` are empty.
 
     Args:
-        env: name of the project's environment, which decides who may use the episode.
+        env: name of the project's environment; only projects with the same one use the episode.
         top_score: see `oel_core.imports.feedback.reward`.
     """
     given = [(turn, one) for turn, call in enumerate(session.calls, start=1) for one in call.feedback]
@@ -57,7 +57,7 @@ def _turn(call: Call, after: Call | None, top_score: float) -> Turn:
         response_ids=call.response_ids,
         stop_reason=call.stop_reason,
         action=text,
-        observation="" if after is None else _answered(call, after),
+        observation="" if after is None else _observation(call, after),
         reward=0.0,
         wall_s=0.0,
         id_source=IdSource.SAMPLED if call.response_ids else IdSource.RETOKENISED,
@@ -65,8 +65,8 @@ def _turn(call: Call, after: Call | None, top_score: float) -> Turn:
     )
 
 
-def _answered(call: Call, after: Call) -> str:
-    """The messages that the next prompt has more than this one and its answer."""
+def _observation(call: Call, after: Call) -> str:
+    """The messages that the next prompt adds after this call's answer."""
     return "\n".join(message.content for message in _body(after.messages)[len(_body(call.messages)) + 1 :])
 
 

@@ -1,4 +1,4 @@
-"""Feedback as a log's own fields or a rater's form write it, and what an episode's reward is by it."""
+"""Parses feedback of logs and forms, and computes an episode's reward from it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from oel_core.imports.records import Feedback
 
 _THUMBS = {"up": True, "down": False, "true": True, "false": False, "👍": True, "👎": False}
 _RANK = ("human", "code", "judge")
-"""Whose scores count: the first of these who gave one."""
+"""Priority of sources: the scores of the first one present are used."""
 _SOURCES = {"human": "human", "user": "human", "annotation": "human", "judge": "judge", "llm_judge": "judge"} | {
     "llm": "judge",
     "model": "judge",
@@ -18,7 +18,7 @@ _SOURCES = {"human": "human", "user": "human", "annotation": "human", "judge": "
 
 
 def source(value: Any, otherwise: str = "human") -> str:
-    """Who gave feedback, by the names that formats have for it."""
+    """The source of feedback from a format's name for it; `otherwise` if unknown."""
     return _SOURCES.get(text(value).lower(), otherwise)
 
 
@@ -27,7 +27,7 @@ def feedback(value: Any, field: str) -> list[Feedback]:
     such; a bare number is a score and a bare text a comment.
 
     Raises:
-        LineError: it is none of these.
+        LineError: it has none of these forms.
     """
     if value is None:
         return []
@@ -57,12 +57,12 @@ def feedback(value: Any, field: str) -> list[Feedback]:
 
 
 def reward(given: Sequence[Feedback], top_score: float) -> float:
-    """The mean of scores, a thumb as 1 or 0, of those whose word counts most; 0 where nobody gave one.
+    """The mean of the scores (a thumb is 1 or 0) of the source with the highest priority; 0 without feedback.
 
-    What was said about the session goes before what was said about single answers, a human before code before a judge.
+    Feedback on the session precedes feedback on single answers; a human precedes code, code precedes a judge.
 
     Args:
-        top_score: the best score that the source gives; scores are divided by it, so that 1 is a pass.
+        top_score: the source's best score, by which scores are divided, so that 1 is a pass.
     """
     values = [(one, _value(one, top_score)) for one in given if not one.superseded]
     scored = [(one, value) for one, value in values if value is not None]
@@ -76,7 +76,7 @@ def reward(given: Sequence[Feedback], top_score: float) -> float:
 
 
 def scaled(one: Feedback, top_score: float) -> Feedback:
-    """The feedback with a score of which 1 is the best."""
+    """The feedback with its score divided by `top_score`."""
     return one if one.score is None else one.model_copy(update={"score": one.score / top_score})
 
 
@@ -87,12 +87,12 @@ def _value(one: Feedback, top_score: float) -> float | None:
 
 
 def described(given: Iterable[tuple[int | None, Feedback]]) -> str:
-    """A line for each that counts: who, about which answer (counted from 1; None: the session), and what they said."""
+    """One line per feedback with content: source, number of the answer (from 1; None: the session), content."""
     return "\n".join(filter(None, (_line(turn, one) for turn, one in given if not one.superseded)))
 
 
 def _line(turn: int | None, one: Feedback) -> str:
-    """Empty where nothing was said."""
+    """Empty for feedback without content."""
     about = "the conversation" if turn is None else f"answer {turn}"
     thumbs = None if one.thumbs is None else "thumbs up" if one.thumbs else "thumbs down"
     score = None if one.score is None else f"score {one.score:g}"

@@ -1,4 +1,4 @@
-"""Values of a foreign JSON document, taken in the types that a format says they have."""
+"""Type-checked access to values of a foreign JSON document."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from oel_core.runs.jsonl import LineError
 
 
 def mapping(value: Any, field: str) -> Mapping[str, Any]:
-    """A JSON object, which may itself be written as JSON text. Raises LineError."""
+    """A JSON object, possibly encoded as JSON text. Raises LineError."""
     value = decoded(value)
     if not isinstance(value, Mapping):
         raise LineError(field, "it is no JSON object")
@@ -21,7 +21,7 @@ def mapping(value: Any, field: str) -> Mapping[str, Any]:
 
 
 def sequence(value: Any, field: str) -> Sequence[Any]:
-    """A JSON array, which may itself be written as JSON text; nothing for null. Raises LineError."""
+    """A JSON array, possibly encoded as JSON text; empty for null. Raises LineError."""
     value = decoded(value)
     if value is None:
         return ()
@@ -31,7 +31,7 @@ def sequence(value: Any, field: str) -> Sequence[Any]:
 
 
 def decoded(value: Any) -> Any:
-    """The document within JSON text; any other value, and text that is no object or array, as it is."""
+    """The object or array encoded as JSON text; any other value unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return from_json(value, allow_inf_nan=False)
@@ -41,19 +41,19 @@ def decoded(value: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """A value as text: strings as they are, nothing for null, anything else as JSON."""
+    """A value as text: strings unchanged, empty for null, anything else as JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def count(value: Any) -> int:
-    """A number of tokens; 0 where it is none."""
+    """A number of tokens; 0 if the value is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
 def number(value: Any) -> float | None:
-    """A finite number, true and false as 1 and 0; None where it is none."""
+    """A finite number, booleans as 1 and 0; None if the value is no number."""
     if not isinstance(value, (int, float)):
         return None
     try:
@@ -64,7 +64,7 @@ def number(value: Any) -> float | None:
 
 
 def first(record: Mapping[str, Any], *names: str) -> Any:
-    """The value of the first of these fields that is there and neither null nor empty; None without one."""
+    """The value of the first of these fields that is neither null nor empty; None if there is none."""
     return next((record[name] for name in names if record.get(name) not in (None, "", [], {})), None)
 
 
@@ -73,10 +73,10 @@ _FRACTION = re.compile(r"(\.\d{1,6})\d*")
 
 
 def moment(value: Any) -> float | None:
-    """A time as seconds since 1970, UTC; None where it is none.
+    """A time as seconds since 1970, UTC; None if the value is no time.
 
-    ISO 8601 (UTC where it has no offset), or a number of seconds, milliseconds, microseconds or nanoseconds, told by
-    its size, which may be written as text.
+    ISO 8601 (UTC if it has no offset), or a number (possibly as text) of seconds, milliseconds, microseconds or
+    nanoseconds, distinguished by its size.
     """
     if isinstance(value, str) and not re.fullmatch(r"\d{1,20}(\.\d{1,9})?", value):
         try:

@@ -1,4 +1,4 @@
-"""`import_logs`: other programs' logs as new episodes of an inbox."""
+"""`import_logs` imports logs of other programs as new episodes of an inbox."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from oel_core.imports.entries import Entry, entries, files_of, grouped
 from oel_core.imports.episode import episode
 from oel_core.imports.index import Index, key_of
-from oel_core.imports.left_out import Refusals
-from oel_core.imports.presidio import Find, finder, nothing
+from oel_core.imports.presidio import Find, find_nothing, finder
 from oel_core.imports.privacy import Masking, Privacy, read_names, salt_of
 from oel_core.imports.records import Call, GroupedLines, LogFormat, Rating, Session
-from oel_core.imports.stitching import Spool
+from oel_core.imports.rejected import RejectedEntries
+from oel_core.imports.stitching import CallStore
 from oel_core.plugins.builtin import LOG_FORMATS
 from oel_core.projects.inbox import not_a_prompt, require_usable
 from oel_core.runs.files import sync_folder, writing
@@ -26,14 +26,14 @@ from oel_core.runs.locks import exclusive
 from oel_core.text.invalid import first_problem
 
 LOCK = ".import.lock"
-THERE, PRIVATE = "already imported", "private data"
-Say = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is (0: unknown)."""
+ALREADY_IMPORTED, PRIVATE = "already imported", "private data"
+OnProgress = Callable[[str, int, int], None]
+"""(activity, done, total); a total of 0 is unknown."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """What is imported and how."""
+    """The settings of an import."""
 
     format: str
     """A name of `oel_core.plugins.builtin.LOG_FORMATS`."""
@@ -43,41 +43,41 @@ class Import:
     """Name of the project's environment."""
     privacy: Privacy = Privacy.MASK
     top_score: float = 1.0
-    """The best score that the source gives."""
+    """The source's best score."""
     names: Path | None = None
-    """A file of names that are masked too, one a line."""
+    """A file of further names to mask, one per line."""
     pii: str | None = None
-    """A spaCy model with which Presidio looks for names of people, places and more."""
+    """A spaCy model with which Presidio detects names of people, places and other personal data."""
 
 
 @dataclass
 class Imported:
-    """What became of a log: every call is in an episode, dropped with a reason, or in an entry that was left out."""
+    """The result of an import: every call is in an episode, dropped with a reason, or in a rejected entry."""
 
     file: str | None = None
-    """Name of the new file of the inbox; None where there was nothing new."""
+    """Name of the new file in the inbox; None if there was nothing new."""
     entries: int = 0
     calls: int = 0
     ratings: int = 0
-    """Records of feedback that is logged apart from the answer."""
+    """Separately logged records of feedback."""
     unmatched: int = 0
-    """Those of them about an answer, a trace or a session that the log does not have."""
+    """Those whose answer, trace or session is not in the log."""
     episodes: int = 0
     turns: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Reason → calls that are in no new episode."""
+    """Reason → number of dropped calls."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """Reason → entries that hold no usable call."""
+    """Reason → number of rejected entries."""
 
 
-def silent(doing: str, done: int, total: int) -> None:
-    """The `say` of a caller who shows nothing."""
+def no_progress(doing: str, done: int, total: int) -> None:
+    """The default callback: does nothing."""
 
 
-def import_logs(work: Import, say: Say = silent) -> Imported:
-    """Writes the sessions of a log that the inbox does not have yet into a new file of the inbox.
+def import_logs(work: Import, on_progress: OnProgress = no_progress) -> Imported:
+    """Writes the sessions of a log that are not in the inbox yet to a new file of the inbox.
 
-    The file gets its name when it is whole. What cannot be read goes to the inbox's `refused` folder.
+    The file is renamed into place when complete. Unusable entries are copied to the inbox's `refused` folder.
 
     Raises:
         ConfigError: no such format.
@@ -86,48 +86,50 @@ def import_logs(work: Import, say: Say = silent) -> Imported:
     """
     form: LogFormat = LOG_FORMATS.load(work.format)
     paths = files_of(work.source)
-    find = finder(work.pii) if work.pii is not None else nothing
+    find = finder(work.pii) if work.pii is not None else find_nothing
     work.inbox.mkdir(parents=True, exist_ok=True)
     with exclusive(work.inbox / LOCK), writing(work.inbox):
-        return _import(work, form, paths, find, say)
+        return _import(work, form, paths, find, on_progress)
 
 
-def _import(work: Import, form: LogFormat, paths: list[Path], find: Find, say: Say) -> Imported:
+def _import(work: Import, form: LogFormat, paths: list[Path], find: Find, on_progress: OnProgress) -> Imported:
     done, masking = Imported(), Masking(salt_of(work.inbox), read_names(work.names), find)
     stem = f"{work.format.replace(':', '-')}-{re.sub(r'[^A-Za-z0-9._-]+', '-', work.source.stem)[:60]}"
-    with closing(Index(work.inbox)) as index, closing(Spool()) as spool:
-        with Refusals(work.inbox, stem, masking, work.privacy) as refusals:
-            for entry in _entries(paths, work.source, form, say):
+    with closing(Index(work.inbox)) as index, closing(CallStore()) as store:
+        with RejectedEntries(work.inbox, stem, masking, work.privacy) as rejected:
+            for entry in _entries(paths, work.source, form, on_progress):
                 done.entries += entry.lines
-                _take(_found(form, entry, refusals), spool)
-        done.calls, done.ratings = spool.calls, spool.ratings
-        done.left_out = refusals.reasons
-        _write(_kept(spool.sessions(work.format), work, masking, index, done), work, stem, index, done, say)
-        done.unmatched = spool.unmatched
-        done.dropped = +(done.dropped + spool.dropped)
+                _store(_parsed(form, entry, rejected), store)
+        done.calls, done.ratings = store.calls, store.ratings
+        done.left_out = rejected.reasons
+        _write(
+            _new_sessions(store.sessions(work.format), work, masking, index, done), work, stem, index, done, on_progress
+        )
+        done.unmatched = store.unmatched
+        done.dropped = +(done.dropped + store.dropped)
     return done
 
 
-def _entries(paths: list[Path], source: Path, form: LogFormat, say: Say) -> Iterator[Entry]:
+def _entries(paths: list[Path], source: Path, form: LogFormat, on_progress: OnProgress) -> Iterator[Entry]:
     total, before = sum(path.stat().st_size for path in paths), 0
     for path in paths:
         found = grouped(path, source, form) if isinstance(form, GroupedLines) else entries(path, source)
         for entry in found:
-            say("reading", before + entry.read, total)
+            on_progress("reading", before + entry.read, total)
             yield entry
         before += path.stat().st_size
 
 
-def _take(found: list[Call | Rating], spool: Spool) -> None:
+def _store(found: list[Call | Rating], store: CallStore) -> None:
     for one in found:
         if isinstance(one, Call):
-            spool.add(one)
+            store.add(one)
         else:
-            spool.rate(one)
+            store.add_rating(one)
 
 
-def _found(form: LogFormat, entry: Entry, refusals: Refusals) -> list[Call | Rating]:
-    """What an entry holds; nothing where one of its calls cannot be used, since its session would have a hole."""
+def _parsed(form: LogFormat, entry: Entry, rejected: RejectedEntries) -> list[Call | Rating]:
+    """The calls and feedback of an entry; none if any of its calls is unusable, so that no session has a gap."""
     read = form.read if isinstance(form, GroupedLines) else form
     try:
         found = list(read(entry.value()))
@@ -137,9 +139,9 @@ def _found(form: LogFormat, entry: Entry, refusals: Refusals) -> list[Call | Rat
         if not found:
             raise LineError("", "it holds no call of a model")
     except LineError as error:
-        refusals.add(entry, error.field, error.reason)
+        rejected.add(entry, error.field, error.reason)
     except ValidationError as error:
-        refusals.add(entry, *first_problem(error))
+        rejected.add(entry, *first_problem(error))
     else:
         return found
     return []
@@ -153,14 +155,14 @@ def _require_call(call: Call) -> None:
         raise LineError("response", "the answer is empty")
 
 
-def _kept(
+def _new_sessions(
     sessions: Iterator[Session], work: Import, masking: Masking, index: Index, done: Imported
 ) -> Iterator[tuple[list[bytes], Session]]:
-    """What of each session is new and may be written, with the keys of its calls."""
+    """The new calls of each session after masking, with their keys."""
     for session in sessions:
         keyed = [(key_of(work.format, call), call) for call in session.calls]
         new = [(key, call) for key, call in keyed if not index.has(key)]
-        done.dropped[THERE] += len(keyed) - len(new)
+        done.dropped[ALREADY_IMPORTED] += len(keyed) - len(new)
         if not new:
             continue
         kept = Session(session.format, tuple(_anonymous(call, masking, work.privacy) for _, call in new))
@@ -172,9 +174,9 @@ def _kept(
 
 
 def _anonymous(call: Call, masking: Masking, privacy: Privacy) -> Call:
-    """The call with pseudonyms for the source's ids of session and person, whatever happens to its texts.
+    """The call with pseudonyms for the source's ids of session and user, in every privacy mode.
 
-    Token ids hold what the text holds, and the thinking too, and cannot be searched: they are kept where all is kept.
+    Token ids encode the text and cannot be masked, so they are kept only with `Privacy.KEEP`.
     """
     changed: dict[str, object] = {"session": masking.id(call.session), "user": masking.id(call.user)}
     if privacy is not Privacy.KEEP:
@@ -183,7 +185,12 @@ def _anonymous(call: Call, masking: Masking, privacy: Privacy) -> Call:
 
 
 def _write(
-    kept: Iterator[tuple[list[bytes], Session]], work: Import, stem: str, index: Index, done: Imported, say: Say
+    kept: Iterator[tuple[list[bytes], Session]],
+    work: Import,
+    stem: str,
+    index: Index,
+    done: Imported,
+    on_progress: OnProgress,
 ) -> None:
     name = _free_name(work.inbox, stem)
     partial = work.inbox / f".{name}.partial"
@@ -198,7 +205,7 @@ def _write(
                 for key in keys:
                     index.note(key, name)
                 done.episodes, done.turns = done.episodes + 1, done.turns + len(found.turns)
-                say("writing", done.turns, 0)
+                on_progress("writing", done.turns, 0)
         if done.episodes:
             index.announce(name)
             os.replace(partial, work.inbox / name)
@@ -211,7 +218,7 @@ def _write(
 
 
 def _free_name(inbox: Path, stem: str) -> str:
-    """Files of an inbox may not change, so every import has its own."""
+    """An unused file name: files of an inbox never change, so every import writes a new one."""
     number = 1
     while (inbox / f"{stem}-{number:03d}.jsonl").exists():
         number += 1

@@ -1,4 +1,4 @@
-"""Which calls an inbox already has: a database beside its files, so that importing a log again adds nothing."""
+"""An index of imported calls in a database beside the inbox's files, so that importing a log again adds nothing."""
 
 import hashlib
 import sqlite3
@@ -12,19 +12,19 @@ _TABLES = """
 create table if not exists file (name text primary key, landed integer not null);
 create table if not exists call (key blob primary key, file text not null) without rowid;
 """
-_TELLING = {"id", "request", "session", "messages", "response", "model", "prompt_tokens", "stop_reason"}
-"""Fields that tell a call from another; not the id alone, since many logs count from 1 in each file."""
+_KEY_FIELDS = {"id", "request", "session", "messages", "response", "model", "prompt_tokens", "stop_reason"}
+"""Fields that identify a call; the id alone does not, since many logs count from 1 in each file."""
 
 
 class Index:
     """The index of one inbox, used by one import at a time.
 
-    An import's calls are noted before its file gets its name and confirmed after. So a kill between the two can be
-    told: the calls of a file that never came are forgotten, those of a file that is there are confirmed.
+    Calls are recorded before their file is renamed into place and confirmed afterwards. After a kill in between, calls
+    of a missing file are removed and those of an existing file are confirmed.
     """
 
     def __init__(self, inbox: Path) -> None:
-        """Raises ArtifactError: the index cannot be written, or is none."""
+        """Raises ArtifactError if the database cannot be opened or written."""
         path = inbox / INDEX
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
@@ -45,24 +45,24 @@ class Index:
         return self._database.execute("select 1 from call where key = ?", (key,)).fetchone() is not None
 
     def note(self, key: bytes, file: str) -> None:
-        """Says that a call will be in a file."""
+        """Records that a call will be in a file."""
         self._database.execute("insert or ignore into call values (?, ?)", (key, file))
 
     def announce(self, file: str) -> None:
-        """Keeps what was noted; the file is about to get its name."""
+        """Commits the recorded calls, before the file is renamed into place."""
         self._database.execute("insert or replace into file values (?, 0)", (file,))
         self._database.execute("commit")
 
     def confirm(self, file: str) -> None:
-        """The file has its name."""
+        """Marks the file as in place."""
         self._database.execute("update file set landed = 1 where name = ?", (file,))
 
     def close(self) -> None:
-        """Forgets what was noted and not announced."""
+        """Closes the database; calls that were not announced are discarded."""
         self._database.close()
 
 
 def key_of(format: str, call: Call) -> bytes:
-    """What tells a call from every other: the format, the source's ids, and what was said."""
-    content = call.model_dump_json(include=_TELLING)
+    """The key of a call: a digest of format, the source's ids and the content."""
+    content = call.model_dump_json(include=_KEY_FIELDS)
     return hashlib.sha256("\0".join([format, content]).encode()).digest()[:16]

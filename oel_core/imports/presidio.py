@@ -1,5 +1,5 @@
-"""Names of people, places and more in texts, found by Presidio (https://microsoft.github.io/presidio/) with a spaCy
-model; the extra `pii`. Nothing is downloaded.
+"""Detects personal data such as names and places with Presidio (https://microsoft.github.io/presidio/) and a spaCy
+model; requires the extra `pii`. Nothing is downloaded.
 """
 
 import re
@@ -13,26 +13,26 @@ from oel_core.knowledge.hygiene.private import Found
 
 PERSON, PLACE, OTHER = "a person's name", "a place", "personal data"
 Find = Callable[[str], Sequence[Found]]
-"""What of a text is personal, beside what the patterns find."""
+"""text → personal data in it, in addition to the patterns' findings."""
 _WHAT = {"PERSON": PERSON, "LOCATION": PLACE}
 _LEFT_TO_PATTERNS = ("EMAIL_ADDRESS", "URL", "DATE_TIME")
-"""An address is found by a pattern without Presidio's list of domains, which it would download; most dates are not
-personal, and an agent cannot do without them."""
-_LEAST_SCORE = 0.5
-_LONGEST = 100_000
-"""Characters that are looked through at once; spaCy takes a million."""
+"""Not detected by Presidio: for email addresses it downloads a list of domains, and a pattern suffices; most dates are
+not personal, and agents need them."""
+_MIN_SCORE = 0.5
+_MAX_CHARACTERS = 100_000
+"""Maximum characters per call; spaCy's limit is a million."""
 
 
-def nothing(text: str) -> Sequence[Found]:
-    """Finds nothing."""
+def find_nothing(text: str) -> Sequence[Found]:
+    """The default `Find`: finds nothing."""
     return ()
 
 
 def finder(model: str) -> Find:
-    """A function that finds personal data in English texts.
+    """A `Find` for English texts.
 
     Args:
-        model: an installed spaCy model with names, like `en_core_web_lg`, or the folder of one.
+        model: an installed spaCy model with named entities, such as `en_core_web_lg`, or its folder.
 
     Raises:
         ConfigError: Presidio or the model is not installed.
@@ -59,16 +59,16 @@ def finder(model: str) -> Find:
 
 def _found(engine: Any, entities: list[str], text: str) -> Iterator[Found]:
     for start, piece in _pieces(text):
-        for one in engine.analyze(text=piece, language="en", entities=entities, score_threshold=_LEAST_SCORE):
+        for one in engine.analyze(text=piece, language="en", entities=entities, score_threshold=_MIN_SCORE):
             what = _WHAT.get(one.entity_type, OTHER)
             yield Found(Check.PERSONAL_DATA, what, start + one.start, start + one.end)
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """Offset and text of pieces that end where a line or a word does, if there is such a place."""
+    """Offset and text of chunks, split at line ends or spaces where possible."""
     begin = 0
     while begin < len(text):
-        end = min(begin + _LONGEST, len(text))
+        end = min(begin + _MAX_CHARACTERS, len(text))
         if end < len(text):
             ends = [match.end() for match in re.finditer(r"\s", text[begin:end])]
             end = begin + ends[-1] if ends else end

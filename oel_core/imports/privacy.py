@@ -1,7 +1,7 @@
-"""Privacy at the door: secrets and personal data are looked for in every text of a session before it is written.
+"""Masks secrets and personal data in every text of a session before it is stored.
 
-A pseudonym is a digest with a salt that stays in the inbox's folder: the same address is the same word in every import,
-and nobody without the salt can find out whose it was by trying.
+A pseudonym is a salted digest. The salt stays in the inbox's folder, so equal values have equal pseudonyms in every
+import, and without the salt values cannot be found by guessing.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from typing import Any
 from oel_core.config.knowledge import Check
 from oel_core.errors import ConfigError
 from oel_core.imports.fields import decoded
-from oel_core.imports.presidio import OTHER, PERSON, PLACE, Find, nothing
+from oel_core.imports.presidio import OTHER, PERSON, PLACE, Find, find_nothing
 from oel_core.imports.records import Call, Feedback, Session
 from oel_core.knowledge.hygiene.private import Found, private_data
 from oel_core.types import Message, Tool, ToolCall
@@ -37,23 +37,23 @@ _WORDS = {
     OTHER: "data",
 }
 PSEUDONYM = re.compile(rf"<({'|'.join([*_WORDS.values(), 'secret'])})-[0-9a-f]{{8}}>")
-"""What stands in a text in place of private data; its group is the kind."""
-_NOTHING = re.compile(r"(?!)")
+"""Matches a pseudonym; the group is the kind of data."""
+_NEVER = re.compile(r"(?!)")
 _RANDOM = "a token that looks random"
 
 
 class Privacy(StrEnum):
-    """What happens to private data in a log."""
+    """Treatment of private data."""
 
     MASK = "mask"
-    """A pseudonym in its place."""
+    """Replaced by pseudonyms."""
     DROP = "drop"
-    """Sessions that have some are left out."""
+    """Sessions with private data are dropped."""
     KEEP = "keep"
 
 
 def salt_of(inbox: Path) -> bytes:
-    """The inbox's salt, made at first use for its owner's eyes only."""
+    """The inbox's salt, created at first use with mode 0600."""
     path = inbox / SALT
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -65,7 +65,7 @@ def salt_of(inbox: Path) -> bytes:
 
 
 def read_names(path: Path | None) -> tuple[str, ...]:
-    """The names in a file, one a line; empty lines and lines that begin with `#` do not count. None: no names.
+    """The names in a file, one per line; empty lines and lines starting with `#` are ignored. None: no names.
 
     Raises:
         ConfigError: the file cannot be read, or is not UTF-8 text.
@@ -82,12 +82,12 @@ def read_names(path: Path | None) -> tuple[str, ...]:
 class Masking:
     """Replaces private data in texts by pseudonyms such as `<email-3f2a91c0>`."""
 
-    def __init__(self, salt: bytes, names: Sequence[str] = (), find: Find = nothing) -> None:
-        """What is looked for beside what the patterns know.
+    def __init__(self, salt: bytes, names: Sequence[str] = (), find: Find = find_nothing) -> None:
+        """Masks the patterns' findings and the following.
 
         Args:
-            names: words, such as names of people; capitals and spacing do not matter.
-            find: finds more in a text, but is not asked about ids and names of functions.
+            names: words, such as names of people; case and spacing are ignored.
+            find: a further detector, not used for ids and names of functions.
         """
         self._salt, self._find = salt, find
         self._names = _pattern(names)
@@ -98,11 +98,11 @@ class Masking:
         return Session(session.format, tuple(map(self.call, session.calls)))
 
     def id(self, id: str) -> str:
-        """The pseudonym of a source's id for a session or a person; nothing for an empty one."""
+        """The pseudonym of a source's id of a session or user; empty for an empty one."""
         return hmac.new(self._salt, id.encode(), hashlib.sha256).hexdigest()[:16] if id else ""
 
     def call(self, call: Call) -> Call:
-        """The call with every text masked, without the token ids of what was changed."""
+        """The call with every text masked; token ids of changed texts are removed."""
         changed = {
             "messages": tuple(map(self.message, call.messages)),
             "response": self.message(call.response),
@@ -117,7 +117,7 @@ class Masking:
         return call.model_copy(update=changed)
 
     def message(self, message: Message) -> Message:
-        """The message with every text, name and id in it masked."""
+        """The message with every text, name and id masked."""
         calls = [
             ToolCall(id=self._name(one.id), name=self._name(one.name), arguments=self.text(one.arguments))
             for one in message.tool_calls
@@ -135,12 +135,12 @@ class Masking:
         return message.model_copy(update=changed | {"tool_call_id": None if id is None else self._name(id)})
 
     def feedback(self, one: Feedback) -> Feedback:
-        """The same for what was said about an answer."""
+        """The feedback with every text masked."""
         texts = ("name", "label", "comment", "correction", "expected", "rubric")
         return one.model_copy(update={name: self.text(getattr(one, name)) for name in texts})
 
     def _text(self, text: str) -> str:
-        """JSON is masked value by value and stays JSON; other text place by place."""
+        """JSON is masked value by value and stays valid; in other text findings are replaced."""
         document = decoded(text)
         if document is text:
             return self._masked(text, 0)
@@ -160,14 +160,14 @@ class Masking:
         return value if masked == plain else masked
 
     def _name(self, name: str) -> str:
-        """An id or a name, which may look random without being a secret and has no room for brackets."""
+        """Masks an id or a name: random strings are no secrets here, and pseudonyms have no brackets."""
         found = self._places(name, _RANDOM, more=False)
         return name if not found else self._masked(name, 0, more=False).translate({60: "", 62: ""})
 
     def _masked(self, text: str, start: int, *, more: bool = True) -> str:
-        """What follows `start`; what stands before it only says what the text is.
+        """The text after `start`, masked; the text before it is only context.
 
-        Without `more` only what the patterns and the list know: names of fields are no names of people.
+        Without `more` the detector is not used, since names of fields are no names of people.
         """
         parts, at = [], start
         for place in self._places(text, more=more):
@@ -184,7 +184,7 @@ class Masking:
         return f"<{_WORDS.get(what, 'secret')}-{digest}>"
 
     def _places(self, text: str, but: str = "", *, more: bool) -> list[Found]:
-        """Private data and listed names by where they begin, of those that begin together the longest first."""
+        """Findings sorted by start, then longest first."""
         named = (Found(Check.PERSONAL_DATA, NAME, match.start(), match.end()) for match in self._names.finditer(text))
         found = [one for one in private_data(text) if one.check is not Check.LINK and one.what != but]
         further = self._find(text) if more else ()
@@ -192,6 +192,6 @@ class Masking:
 
 
 def _pattern(names: Sequence[str]) -> re.Pattern[str]:
-    """Any of the names as whole words; an underscore separates words, as it does in identifiers."""
+    """Matches any of the names as whole words; an underscore separates words, as in identifiers."""
     spaced = [r"\s+".join(map(re.escape, name.split())) for name in sorted(names, key=len, reverse=True)]
-    return re.compile(rf"(?<![^\W_])(?:{'|'.join(spaced)})(?![^\W_])", re.IGNORECASE) if spaced else _NOTHING
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(spaced)})(?![^\W_])", re.IGNORECASE) if spaced else _NEVER

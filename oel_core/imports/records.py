@@ -1,4 +1,4 @@
-"""What every log format is read into: logged model calls and feedback, stitched into sessions afterwards."""
+"""The common records of all log formats: model calls and feedback, which are then stitched into sessions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,66 +13,66 @@ __all__ = ["Call", "Feedback", "GroupedLines", "LogFormat", "Rating", "ReadEntry
 
 
 class Call(Record):
-    """One logged request to a model, and its answer."""
+    """One logged request to a model and its answer."""
 
     id: str
-    """The source's own id of the answer; empty where it has none."""
+    """The source's id of the answer; empty if it has none."""
     request: str = ""
-    """What several answers to one request (n > 1) have in common."""
+    """Id shared by several answers to one request (n > 1)."""
     session: str = ""
-    """The source's id of the conversation; empty where it has none."""
+    """The source's id of the conversation; empty if it has none."""
     user: str = ""
-    """The source's id of the person who asked; empty where it has none."""
+    """The source's id of the user; empty if it has none."""
     messages: tuple[Message, ...] = Field(min_length=1)
-    """The prompt. Tools stand in its system message."""
+    """The prompt, with tools in its system message."""
     response: Message
     model: str = ""
     prompt_tokens: int = Field(default=0, ge=0)
-    """As the source counted them; 0 where it did not."""
+    """The source's count; 0 if unknown."""
     stop_reason: StopReason = StopReason.EOS
     text: str = Field(default="", exclude_if=not_)
-    """The answer as the model wrote it, thinking and calls of tools included, where the source has that."""
+    """The raw response with thinking and tool calls, if the source has it."""
     feedback: tuple[Feedback, ...] = ()
     trace: str = ""
-    """The source's id of what the agent did for one request of its user; feedback about it goes with its last call."""
+    """The source's id of the trace (all calls for one user request); feedback on it is attached to its last call."""
     at: float | None = None
-    """When it was made, seconds since 1970, UTC; None where the source does not say."""
+    """Time of the call, seconds since 1970, UTC; None if unknown."""
     prompt_ids: tuple[TokenId, ...] = ()
-    """Token ids that the model read; empty where the source has none."""
+    """Token ids of the prompt; empty if unknown."""
     response_ids: tuple[TokenId, ...] = ()
-    """Token ids that the model sampled; empty where the source has none."""
+    """Sampled token ids; empty if unknown."""
 
 
 class Rating(Record):
-    """Feedback that a log has apart from the answer."""
+    """Separately logged feedback."""
 
     about: tuple[str, ...] = Field(min_length=1)
-    """Ids of an answer, a trace or a session, the narrowest first; the first that is in the log is meant."""
+    """Ids of an answer, trace or session, most specific first; the first one found in the log applies."""
     feedback: Feedback
 
 
 @dataclass(frozen=True)
 class Session:
-    """Calls of which each continues the one before it."""
+    """A conversation: each call continues the one before it."""
 
     format: str
     calls: tuple[Call, ...]
 
 
 ReadEntry = Callable[[Any], Iterable[Call | Rating]]
-"""What an entry (a line of a JSONL file, an element of a JSON file) holds; raises LineError where it is none."""
+"""Parses an entry (a line of a JSONL file, an element of a JSON file); raises LineError if it is malformed."""
 Line = tuple[int, Any]
-"""Number from 1, and value, of a line."""
+"""(number of the line from 1, parsed value)."""
 
 
 @dataclass(frozen=True)
 class GroupedLines:
-    """A format whose lines are parts of conversations: lines that belong together are one entry."""
+    """A format whose lines are parts of conversations; related lines form one entry."""
 
     groups: Callable[[Sequence[Line]], Iterable[Sequence[Line]]]
-    """The lines of a file in groups, every line in one of them."""
+    """Partitions the lines of a file into entries."""
     read: ReadEntry
-    """Called with the list of a group's values."""
+    """Called with the list of an entry's values."""
 
 
 LogFormat = ReadEntry | GroupedLines

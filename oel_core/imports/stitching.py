@@ -1,10 +1,9 @@
-"""Calls to sessions: each call repeats the conversation so far, so it continues the call whose prompt and answer its
-own prompt begins with.
+"""Stitches calls into sessions: a call continues the one whose prompt and answer are the longest prefix of its prompt.
 
-Calls wait in a temporary database on the disk, so memory does not grow with them. Of calls that continue the same one,
-the one that was itself continued, then the latest, goes on with the session; others begin one of their own (side
-calls, edited messages). An answer to a prompt that was answered again, and a call that was logged twice, are dropped.
-Feedback that was logged apart waits with them and is joined to the call that it is about.
+Calls are kept in a temporary database on disk, so memory stays bounded. If several calls continue the same one, the one
+that is itself continued, else the latest, belongs to the session; the others start sessions (side calls, edited
+messages). Answers that were regenerated and duplicates of a call are dropped. Separately logged feedback is attached to
+its call.
 """
 
 import hashlib
@@ -19,30 +18,30 @@ from oel_core.imports.records import Call, Feedback, Rating, Session
 from oel_core.text.thinking import answer_in
 from oel_core.types import INSTRUCTING, Message
 
-TWICE, AGAIN = "logged twice", "the request was answered again"
+DUPLICATE, REGENERATED = "logged twice", "the request was answered again"
 _TABLE = """
 create table call (
     position integer primary key, scope text, id text, trace text, request text, prompt text, ending text,
-    beginnings text, rated integer, record text, parent integer, continued integer default 0, main integer default 0,
+    prefixes text, rated integer, record text, parent integer, continued integer default 0, main integer default 0,
     unique (scope, ending)
 );
 create table rating (number integer primary key, about text, feedback text, position integer, whole integer);
 """
-_MEANT = """
+_INDICES = """
 create index by_id on call (id);
 create index by_trace on call (trace);
 create index rating_of on rating (position);
 """
-_LONGEST = """
-select position from call where {} = ? order by json_array_length(beginnings) desc, position desc limit 1
+_LONGEST_CONVERSATION = """
+select position from call where {} = ? order by json_array_length(prefixes) desc, position desc limit 1
 """
-_OF = (("id", 0), ("trace", 0), ("scope", 1))
-"""Columns that hold an id which feedback can be about, and whether that is the whole session."""
+_ID_COLUMNS = (("id", 0), ("trace", 0), ("scope", 1))
+"""Columns with ids that feedback can refer to, and whether such feedback is on the whole session."""
 _PARENTS = """
 create index by_parent on call (parent);
 update call set continued = exists (select 1 from call as next where next.parent = call.position);
 """
-_ANSWERED_AGAIN = """
+_REGENERATED = """
 delete from call where continued = 0 and rated = 0 and position in (
     select position from (
         select position, row_number() over (
@@ -63,17 +62,17 @@ update call set main = 1 where position in (
 
 
 class Conversation(NamedTuple):
-    """Digests of a call's conversation: two conversations that say the same have the same."""
+    """Digests of a call's conversation: equal for equal content."""
 
-    beginnings: list[str]
-    """Of every beginning of the prompt that ends with an answer, the longest first."""
+    prefixes: list[str]
+    """Digests of the prompt's prefixes that end with an answer, longest first."""
     prompt: str
     ending: str
-    """Of prompt and answer."""
+    """Digest of prompt and answer."""
 
 
-class Spool:
-    """Calls on their way to sessions."""
+class CallStore:
+    """Collects calls and feedback, then yields sessions."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("")  # SQLite's name for a file that goes with the connection
@@ -81,29 +80,36 @@ class Spool:
         self.dropped: Counter[str] = Counter()
         """Reason → calls that are in no session."""
         self.calls = self.ratings = self.unmatched = 0
-        """What was taken, and ratings about nothing that the log has."""
+        """Numbers of calls and ratings added, and of ratings without a call."""
 
     def add(self, call: Call) -> None:
-        """Takes a call; the order of the calls is that in which they were made."""
+        """Adds a call; calls must be added in the order in which they were made."""
         self.calls += 1
-        talk = conversation(call)
+        digests = conversation(call)
         ids = (call.session, call.id, call.trace, call.request)
-        row = (*ids, talk.prompt, talk.ending, json.dumps(talk.beginnings), bool(call.feedback), call.model_dump_json())
+        row = (
+            *ids,
+            digests.prompt,
+            digests.ending,
+            json.dumps(digests.prefixes),
+            bool(call.feedback),
+            call.model_dump_json(),
+        )
         found = self._database.execute(
-            "insert or ignore into call (scope, id, trace, request, prompt, ending, beginnings, rated, record) "
+            "insert or ignore into call (scope, id, trace, request, prompt, ending, prefixes, rated, record) "
             "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             row,
         )
-        self.dropped[TWICE] += 1 - found.rowcount
+        self.dropped[DUPLICATE] += 1 - found.rowcount
 
-    def rate(self, rating: Rating) -> None:
-        """Takes feedback; the call that it is about may come later."""
+    def add_rating(self, rating: Rating) -> None:
+        """Adds feedback; its call may be added later."""
         row = (json.dumps(rating.about), rating.feedback.model_dump_json())
         self._database.execute("insert into rating (about, feedback) values (?, ?)", row)
         self.ratings += 1
 
     def sessions(self, format: str) -> Iterator[Session]:
-        """Every session once, in the order of their first calls. Nothing is added after this."""
+        """All sessions, in the order of their first calls. Nothing may be added afterwards."""
         self._join_ratings()
         self._link()
         heads = self._database.execute("select position, record from call where main = 0 order by position")
@@ -111,33 +117,33 @@ class Spool:
             yield Session(format, tuple(self._calls(position, record)))
 
     def _join_ratings(self) -> None:
-        self._database.executescript(_MEANT)
+        self._database.executescript(_INDICES)
         for number, about in self._database.execute("select number, about from rating").fetchall():
-            meant = next(filter(None, map(self._meant, json.loads(about))), None)
-            if meant is None:
+            target = next(filter(None, map(self._target, json.loads(about))), None)
+            if target is None:
                 self.unmatched += 1
                 continue
-            self._database.execute("update rating set position = ?, whole = ? where number = ?", (*meant, number))
-            self._database.execute("update call set rated = 1 where position = ?", meant[:1])
+            self._database.execute("update rating set position = ?, whole = ? where number = ?", (*target, number))
+            self._database.execute("update call set rated = 1 where position = ?", target[:1])
 
-    def _meant(self, id: str) -> tuple[int, int] | None:
-        """Position of the call that feedback about this goes with, and whether it is about a session.
+    def _target(self, id: str) -> tuple[int, int] | None:
+        """Position of the call to which feedback on this id is attached, and whether it is on a session.
 
-        Of a trace or a session it is the call whose conversation is the longest, not a side call that came later.
+        For a trace or session this is the call with the longest conversation, not a later side call.
         """
-        for column, whole in _OF if id else ():
-            row = self._database.execute(_LONGEST.format(column), (id,)).fetchone()
+        for column, whole in _ID_COLUMNS if id else ():
+            row = self._database.execute(_LONGEST_CONVERSATION.format(column), (id,)).fetchone()
             if row is not None:
                 return int(row[0]), whole
         return None
 
     def _link(self) -> None:
-        for position, scope, beginnings in self._database.execute("select position, scope, beginnings from call"):
-            parent = next(filter(None, (self._ending(scope, each) for each in json.loads(beginnings))), None)
+        for position, scope, prefixes in self._database.execute("select position, scope, prefixes from call"):
+            parent = next(filter(None, (self._ending(scope, each) for each in json.loads(prefixes))), None)
             if parent is not None:
                 self._database.execute("update call set parent = ? where position = ?", (parent, position))
         self._database.executescript(_PARENTS)
-        self.dropped[AGAIN] += self._database.execute(_ANSWERED_AGAIN).rowcount
+        self.dropped[REGENERATED] += self._database.execute(_REGENERATED).rowcount
         self._database.execute(_MAIN)
 
     def _ending(self, scope: str, digest: str) -> int | None:
@@ -164,26 +170,26 @@ class Spool:
         return call.model_copy(update={"feedback": (*call.feedback, *apart)}) if apart else call
 
     def close(self) -> None:
-        """Gives the disk back."""
+        """Deletes the temporary database."""
         self._database.close()
 
 
 def conversation(call: Call) -> Conversation:
     """The digests of a call's prompt and answer.
 
-    Within a session the system message is not compared: many agents write the time of day into it.
+    Within a session the system message is ignored, because many agents put the current time into it.
     """
-    digest, beginnings = "", []
+    digest, prefixes = "", []
     for message in call.messages:
         if not (message.role in INSTRUCTING and (call.session or not message.content)):
             digest = _chained(digest, message)
             if message.role == "assistant":
-                beginnings.append(digest)
-    return Conversation(beginnings[::-1], digest, _chained(digest, call.response))
+                prefixes.append(digest)
+    return Conversation(prefixes[::-1], digest, _chained(digest, call.response))
 
 
 def _chained(before: str, message: Message) -> str:
-    """What clients change when they repeat a message does not count: space around it, thinking, spelling of JSON."""
+    """Extends a digest by a message, ignoring what clients change when repeating it: space, thinking, JSON format."""
     role = "system" if message.role in INSTRUCTING else message.role
     content = answer_in(message.content) if role == "assistant" else message.content
     calls = [(call.name, json.dumps(decoded(call.arguments), sort_keys=True)) for call in message.tool_calls]

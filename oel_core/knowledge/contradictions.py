@@ -7,7 +7,7 @@ from oel_core.prompts.extraction.itemised import MARKER
 from oel_core.types import ExperienceItem
 
 _SEPARATORS = (f" {DONE_WITH} ", " -> ", " means ", ": ")
-"""Looked for in this order: an earlier one says more about where an item's left side ends."""
+"""In order of priority: separators between subject and statement."""
 _AROUND = " .`'\""
 
 

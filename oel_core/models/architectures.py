@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-MOST_LAYERS: Final = 1000
+MAX_LAYERS: Final = 1000
 """A configuration with more is a mistake, and building it could take all memory."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The numbers that decide how much memory a model needs."""
+    """The sizes that determine a model's memory."""
 
     parameters: int
     """All of them, tied ones once."""
@@ -32,7 +32,7 @@ class Architecture:
     keys: int
     """Width of all key heads together; values have the same."""
     linears: Mapping[str, tuple[int, int]]
-    """Linear layers except the last one, which gives the logits: name within the model → (inputs, outputs)."""
+    """Linear layers except the output projection: name within the model → (inputs, outputs)."""
 
     def adapter_parameters(self, rank: int, modules: tuple[str, ...] | str) -> int:
         """Parameters of a low-rank adapter on the linear layers with these last names ("all-linear": all of them)."""
@@ -44,7 +44,7 @@ class Architecture:
 
     @property
     def cache_values(self) -> int:
-        """Keys and values that one token leaves in the cache, if every layer keeps it."""
+        """Numbers per token in the KV cache, if every layer caches it."""
         return 2 * self.layers * self.keys
 
 
@@ -55,7 +55,7 @@ def meta_model(values: Mapping[str, Any]) -> "PreTrainedModel | None":
     kind = str(values.get("model_type"))
     try:
         config = AutoConfig.for_model(kind, **{name: value for name, value in values.items() if name != "model_type"})
-        return build_on_meta(config) if 0 < config.get_text_config().num_hidden_layers <= MOST_LAYERS else None
+        return build_on_meta(config) if 0 < config.get_text_config().num_hidden_layers <= MAX_LAYERS else None
     except Exception:  # each architecture refuses impossible numbers in its own way
         return None
 
@@ -77,7 +77,7 @@ def read_architecture(values: Mapping[str, Any]) -> Architecture | None:
 
 
 def _measure(model: "PreTrainedModel") -> Architecture | None:
-    """None for a model that says neither how wide it is nor how many heads it has, like one without attention."""
+    """None for a model whose configuration lacks width and heads, such as one without attention."""
     config: Any = model.config.get_text_config()
     heads = getattr(config, "num_attention_heads", None)
     hidden = getattr(config, "hidden_size", None)

@@ -33,6 +33,6 @@ def attention_set_to(model: Any, name: str, *, instead_of: str | None = None) ->
 
 
 def attends_by(model: Any, name: str) -> bool:
-    """Whether the attention of some sub-model goes through the function registered as `name` now."""
+    """Whether some sub-model currently uses the attention function registered as `name`."""
     root = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     return name in attention_implementations(root).values()

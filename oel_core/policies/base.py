@@ -42,7 +42,7 @@ class Policy(Protocol):
     name: str
     """Name of the policy in records."""
     reproducible: bool
-    """Whether the same batch of requests gives the same bytes again."""
+    """Whether repeating the same batch of requests gives identical responses."""
     batch_size: int
     """Preferred number of requests per batch, or in flight at once."""
 
@@ -80,7 +80,7 @@ class SessionPolicy(Policy, Protocol):
 
 
 Watch = Callable[[list[int], list[int]], list[bool]]
-"""Called after every step with positions of requests and the token that each has drawn; says which of them end here."""
+"""Called after every step with indices of requests and the token sampled for each; returns which of them end here."""
 
 
 @runtime_checkable

@@ -49,7 +49,7 @@ def check_experience(config: OelConfig) -> None:
 
 
 def check_measuring(config: OelConfig) -> None:
-    """Validates that what the settings ask for can be measured.
+    """Validates that the configured evaluations can be run.
 
     Raises:
         ConfigError: the environment cannot be played but is to be, the cases have no inbox to come from, the scorer or

@@ -126,8 +126,8 @@ def _evaluations(config: OelConfig, round_index: int) -> list[_Calls]:
     if config.evaluate.held_out == "cases":
         cases = config.evaluate.cases
         asked = _questions(cases.episodes, 0, cases.sampling.max_tokens)
-        told = _questions(cases.episodes, known, cases.sampling.max_tokens)
-        return [asked, *([asked, *[told] * len(cases.arms)] if round_index else []), *suites]
+        informed = _questions(cases.episodes, known, cases.sampling.max_tokens)
+        return [asked, *([asked, *[informed] * len(cases.arms)] if round_index else []), *suites]
     games, turns = config.evaluate.games, config.environment.max_turns
     arms = len(games.arms) if round_index else 0
     own = _episodes(config, games.episodes, turns, 0, games.sampling.max_tokens)
@@ -290,7 +290,7 @@ def estimate(config: OelConfig, architecture: Architecture | None) -> list[Stage
 
 
 def _learning(config: OelConfig) -> dict[str, list[_Calls]]:
-    """The stages that generate before the distillation; with a bundle all that may be generated are prompts."""
+    """The stages that generate before the distillation; with a bundle only prompts may be generated."""
     if config.experience.bundle is not None:
         count, response = config.experience.synthesis.prompts, config.experience.synthesis.sampling.max_tokens
         return {"receive": [_Calls(count, OBSERVATION_TOKENS, count * OBSERVATION_TOKENS, response, count)]}

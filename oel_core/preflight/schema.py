@@ -37,7 +37,7 @@ def _option_models() -> dict[str, type[BaseModel]]:
 
 
 def _options_of(name: str, model: type[BaseModel]) -> dict[str, Any]:
-    """Where the environment has this name, its options are these; definitions stay inside."""
+    """A conditional schema: with this environment name the options have this schema."""
     options = {"$id": f"oel:environment/{name}", **model.model_json_schema()}
     return {
         "if": {"properties": {"name": {"const": name}}, "required": ["name"]},

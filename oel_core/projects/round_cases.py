@@ -1,14 +1,14 @@
-"""The sessions of a project's inbox that a round sets apart as cases, and the round's frozen set.
+"""The sessions of a project's inbox that a round holds out as cases, and the round's frozen set.
 
 `reserved.jsonl` in a round's folder holds the sessions that are not trained on, `cases.jsonl` the set on which the
-round's models are measured. Both are written before the round is registered, so a kill makes them anew.
+round's models are measured. Both are written before the round is registered, so after a kill they are written again.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from oel_core.cases.case import Case
-from oel_core.cases.division import Place, Placed, divide
+from oel_core.cases.division import AssignedSession, divide
 from oel_core.cases.frozen import CASES, read_cases, rotated, write_cases
 from oel_core.cases.known import cases_of
 from oel_core.config.run import OelConfig
@@ -25,7 +25,7 @@ class Reserved(Record):
     """A line of `reserved.jsonl`: a session that no round trains on."""
 
     place: Literal["held_out", "validation", "aside"]
-    """`aside`: it joins what is trained on with what is measured on, so it is used for neither."""
+    """`aside`: related to both training and held-out sessions, so used for neither."""
     received: Received
 
 
@@ -38,34 +38,33 @@ def set_apart(config: OelConfig, run: RunFolder, number: int, received: Sequence
     settings = config.evaluate.cases
     episodes = [one.episode for one in received]
     places = divide(episodes, _earlier(run, number), settings, config.seed)
-    dealt = list(zip(received, places, strict=True))
-    new = [case for one, place in dealt for case in _cases(one, place, number)]
+    assigned = list(zip(received, places, strict=True))
+    new = [
+        case
+        for one, place in assigned
+        if place == "held_out" or place == "validation"
+        for case in cases_of(one.episode, one.episode.session or one.episode.id, place, number)
+    ]
     most = max(settings.episodes, config.knowledge.selection.episodes, config.knowledge.saturation.episodes)
     folder = run.path / round_name(number)
-    reserved = [Reserved(place=place, received=one) for one, place in dealt if place != "training"]
+    reserved = [Reserved(place=place, received=one) for one, place in assigned if place != "training"]
     write_atomic(folder / RESERVED, jsonl_bytes(reserved))
     write_cases(folder / CASES, rotated(new, _latest(run, number), most))
-    return [one for one, place in dealt if place == "training"]
+    return [one for one, place in assigned if place == "training"]
 
 
-def _cases(one: Received, place: Place, number: int) -> list[Case]:
-    if place not in ("held_out", "validation"):
-        return []
-    return cases_of(one.episode, one.episode.session or one.episode.id, place, number)
-
-
-def _earlier(run: RunFolder, number: int) -> Iterator[Placed]:
+def _earlier(run: RunFolder, number: int) -> Iterator[AssignedSession]:
     """Every session of the rounds before but forgotten ones: an inbox that was read without cases was trained on."""
     for index in (index for index in run.rounds() if 0 < index < number):
         folder = run.path / round_name(index)
         if (folder / INBOX).exists():
             for trained in read_jsonl(folder / INBOX, Received):
                 if trained.episode.turns:
-                    yield Placed.of(trained.episode, "training")
+                    yield AssignedSession.of(trained.episode, "training")
         if (folder / RESERVED).exists():
             for kept in read_jsonl(folder / RESERVED, Reserved):
                 if kept.received.episode.turns:
-                    yield Placed.of(kept.received.episode, kept.place)
+                    yield AssignedSession.of(kept.received.episode, kept.place)
 
 
 def _latest(run: RunFolder, number: int) -> list[Case]:

@@ -28,7 +28,7 @@ Outcome = Literal["begun", "undecided", "waiting", "unusable", "promoted", "refu
 OPEN: tuple[Outcome, ...] = ("begun", "undecided")
 """Outcomes after which the same trigger continues."""
 OUTCOME, TRIGGERS = "outcome.json", "triggers"
-LEAST_TRAINED = 2
+MIN_EPISODES = 2
 """Episodes of a round: one for knowledge, one whose prompts are distilled."""
 
 
@@ -142,7 +142,7 @@ def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, requir
                 run, trigger, champion, found, f"{have} of {need} new episodes in {config.experience.inbox}"
             )
         trained, cases = _divided(config, run, number, found.received)
-        if len(trained) < LEAST_TRAINED:
+        if len(trained) < MIN_EPISODES:
             short = f"{len(trained)} of {have} new episodes can be trained on, the others are or join cases"
             return _too_few(run, trigger, champion, found, short)
         write_atomic(run.path / round_name(number) / INBOX, jsonl_bytes(trained))

@@ -37,13 +37,13 @@ def next_messages(
         call: what the response calls, which takes the place of its text, and whose result the observation is. A
             result whose call is not kept becomes the user's.
     """
-    system, talk = _split(messages)
+    system, turns = _split(messages)
     if call is None:
-        talk += [Message(role="assistant", content=response), Message(role="user", content=observation)]
+        turns += [Message(role="assistant", content=response), Message(role="user", content=observation)]
     else:
-        talk.append(Message(role="assistant", content="", tool_calls=(call,)))
-        talk.append(Message(role="tool", content=observation, tool_call_id=call.id))
-    kept = talk if history_turns is None else talk[max(0, len(talk) - 2 * history_turns - 1) :]
+        turns.append(Message(role="assistant", content="", tool_calls=(call,)))
+        turns.append(Message(role="tool", content=observation, tool_call_id=call.id))
+    kept = turns if history_turns is None else turns[max(0, len(turns) - 2 * history_turns - 1) :]
     if kept[0].role == "tool":
         kept[0] = Message(role="user", content=kept[0].content)
     return (*system, *kept)
@@ -56,10 +56,10 @@ def with_knowledge(messages: Sequence[Message], knowledge: str) -> tuple[Message
     """
     if not knowledge:
         return tuple(messages)
-    system, talk = _split(messages)
+    system, turns = _split(messages)
     first = system[0] if system else Message(role="system", content="")
     before = f"{first.content}\n\n" if first.content else ""
-    return (first.model_copy(update={"content": f"{before}{KNOWLEDGE_HEADER}\n{knowledge}"}), *talk)
+    return (first.model_copy(update={"content": f"{before}{KNOWLEDGE_HEADER}\n{knowledge}"}), *turns)
 
 
 def _split(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:

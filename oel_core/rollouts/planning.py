@@ -18,7 +18,7 @@ from oel_core.errors import ConfigError, EnvironmentError_
 from oel_core.seeds import Seeding, episode_seed
 from oel_core.types import Split
 
-MOST_MISSES = 400
+MAX_MISSES = 400
 """Seeds in a row that may fall to other shares. Chance alone reaches it in one of 10^18 tries for a share of 10%."""
 _layouts: dict[tuple[str, str, int], str] = {}
 
@@ -101,9 +101,9 @@ def _seeds(
             misses = 0
             continue
         misses += 1
-        if misses == MOST_MISSES:
+        if misses == MAX_MISSES:
             raise ConfigError(
-                f"environment.split_by_layout: {MOST_MISSES} seeds of '{spec.name}' in a row had no layout for "
+                f"environment.split_by_layout: {MAX_MISSES} seeds of '{spec.name}' in a row had no layout for "
                 f"{split.value}: the world has too few layouts. Make it bigger, or set split_by_layout to false"
             )
     return found

@@ -137,7 +137,7 @@ def play_episodes(
     """Plays the planned episodes and yields each as it finishes.
 
     The order is the same every time unless the policy is a `StreamingPolicy`: then it is the order they end in, which
-    decides nothing, because ids, seeds and records of an episode depend on its plan alone.
+    has no effect, because ids, seeds and records of an episode depend on its plan alone.
 
     Knowledge reaches the policy's prompts only, the way `injection` says: what is recorded is the student's prompt. A
     turn's response is drawn by `derive_seed(seed, plan.id, turn)`. An environment that raises, and a prompt that does

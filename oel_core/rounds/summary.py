@@ -28,7 +28,7 @@ class RoundSummary(Record):
     knowledge_tokens: float | None
     """Mean tokens of the round's knowledge files."""
     ood: dict[str, float]
-    """Out-of-distribution suite, as its report calls itself (a subset says so) → pass rate."""
+    """Name of the out-of-distribution suite in its report (a subset is marked) → pass rate."""
 
 
 def summarise_round(round: Round) -> RoundSummary:
@@ -61,7 +61,7 @@ def summarise_run(run: RunFolder) -> list[RoundSummary]:
 
 
 def is_measured(round: Round) -> bool:
-    """Whether all is known that a round can be judged by; with a bundle that is its suites, if it has any."""
+    """Whether all of the round's evaluations have finished; with a bundle those are its suites, if any."""
     if round.config.experience.bundle is None:
         return round.stage("evaluate/held_out").finished
     suites = [round.stage(f"evaluate/ood/{suite}").finished for suite in round.config.evaluate.ood]

@@ -296,7 +296,7 @@ def stage_manifest(run: RunFolder, folder: Path) -> Manifest:
     """The manifest in a finished stage's folder.
 
     Raises:
-        ArtifactError: it cannot be read, or belongs to another stage than the folder's name says.
+        ArtifactError: it cannot be read, or belongs to another stage than the folder's name.
     """
     manifest = read_record(folder / MANIFEST, Manifest)
     _require_place(manifest.key, run, folder)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import psutil
 
 POLL_S, KILL_S = 0.05, 5.0
-"""Between two looks at a group, and how long the kernel may take to end what SIGKILL was sent to."""
+"""Polling interval of a group, and time-out after SIGKILL, seconds."""
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
@@ -17,7 +17,7 @@ def group_members(group: int) -> list[int]:
     return [pid for pid in psutil.pids() if _is_member(pid, group)]
 
 
-def group_lives(group: int) -> bool:
+def group_is_running(group: int) -> bool:
     """Whether a process group has a running member. Without /proc a zombie counts as one."""
     try:
         return bool(group_members(group))
@@ -35,7 +35,7 @@ def end_groups(groups: Iterable[int], *, grace_s: float) -> None:
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_S)):
         living = [group for group in living if _signal(group, number)]
         until = time.monotonic() + wait_s
-        while (living := [group for group in living if group_lives(group)]) and time.monotonic() < until:
+        while (living := [group for group in living if group_is_running(group)]) and time.monotonic() < until:
             time.sleep(POLL_S)
 
 

@@ -9,6 +9,7 @@ enough: it is sent when the parent *thread* ends.
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,13 @@ from collections.abc import Sequence
 from oel_core.runs.groups import end_groups
 
 _PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    """A free TCP port of the loopback interface, for a server that is started next."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def guarded(command: Sequence[str], grace_s: float) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Called with how much of the work is done, and how much there is."""
+"""(done, total)."""
 
 
 def silent(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""The start of a round: the rounds whose model and knowledge it starts from, and how far the inbox has been read.
+"""The start of a round: the rounds whose model and knowledge it starts from, and the inbox's read offsets.
 
 Without a record a round starts from the previous round, as in `oel run`. A recurring round starts from the champion,
 which may be an older round: a candidate that the gate rejected is not used.

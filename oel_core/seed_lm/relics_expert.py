@@ -53,8 +53,8 @@ def guess(facts: Facts, view: View, rng: random.Random) -> Facts:
     knowledge.
     """
     left = unknown(facts, view)
-    settled = not left and facts.aim is not None and (facts.key is not None or bool(view.carried))
-    if settled or rng.random() < 0.5:
+    everything_known = not left and facts.aim is not None and (facts.key is not None or bool(view.carried))
+    if everything_known or rng.random() < 0.5:
         return facts
     rng.shuffle(left)
     named = {*view.here, *view.carried, *facts.bad, facts.key, facts.gate, facts.goal}

@@ -1,1 +1,1 @@
-"""The gateway: an OpenAI-compatible server in front of a project's champion, which records what it answers."""
+"""The gateway: an OpenAI-compatible server for a project's champion that records requests and answers."""

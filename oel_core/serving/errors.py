@@ -1,4 +1,4 @@
-"""Refusals as OpenAI's API writes them: `{"error": {message, type, param, code}}` with a status."""
+"""Errors in the format of OpenAI's API: `{"error": {message, type, param, code}}` with a status."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_e
 
 
 class ApiError(OelError, RuntimeError):
-    """A request that is not answered, and why."""
+    """A request that is rejected or failed."""
 
     def __init__(
         self,
@@ -21,17 +21,17 @@ class ApiError(OelError, RuntimeError):
         code: str | None = None,
         retry_s: float | None = None,
     ) -> None:
-        """`retry_s`: when another attempt may help, seconds."""
+        """`retry_s`: value of Retry-After, seconds."""
         super().__init__(message)
         self.status, self.param, self.code, self.retry_s = status, param, code, retry_s
 
     def body(self) -> dict[str, Any]:
-        """What the client gets."""
+        """The response's body."""
         kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         message = visible_line(str(self), 2000)
         return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
 
     def headers(self) -> Mapping[str, str]:
-        """Headers that belong to it."""
+        """The response's headers."""
         found = {} if self.retry_s is None else {"Retry-After": str(max(1, round(self.retry_s)))}
         return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})

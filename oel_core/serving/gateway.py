@@ -1,4 +1,4 @@
-"""A project's gateway, put together from its settings."""
+"""Builds a project's gateway from its settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ from oel_core.imports.privacy import Masking, Privacy, salt_of
 from oel_core.plugins.builtin import POLICIES
 from oel_core.runs.locks import exclusive
 from oel_core.serving.answering.base import Backend
-from oel_core.serving.answering.champion import Champion, Champions, Lookup
+from oel_core.serving.answering.champion import Champion, ChampionManager, Lookup
 from oel_core.serving.answering.in_process import PolicyBackend
 from oel_core.serving.answering.upstream import UpstreamBackend
 from oel_core.serving.api.app import gateway
-from oel_core.serving.api.chat import Chats
+from oel_core.serving.api.chat import ChatService
 from oel_core.serving.api.metrics import Metrics
 from oel_core.serving.recording.handover import Handover, require_inbox
 from oel_core.serving.recording.journal import Journal
@@ -32,15 +32,15 @@ class Gateway:
 
     app: FastAPI
     version: str
-    """The version that answers first."""
+    """The version served at the start."""
     inbox: Path
 
 
 def load_backend(champion: Champion, config: OelConfig) -> Backend:
-    """Makes a version ready with the project's backend.
+    """Loads a version with the project's backend.
 
     Raises:
-        ConfigError: the backend cannot exchange models while it answers, or as the policy's `load`.
+        ConfigError: the backend cannot swap models while it serves, or as the policy's `load`.
         ArtifactError, PolicyError: as the policy's `load`.
     """
     model = config.model
@@ -61,10 +61,10 @@ def load_backend(champion: Champion, config: OelConfig) -> Backend:
 
 @contextmanager
 def open_gateway(project: str, config: OelConfig, lookup: Lookup, token: str) -> Iterator[Gateway]:
-    """The gateway of a project; nobody else may write down conversations in its inbox until the block ends.
+    """The gateway of a project. Holds the exclusive lock of the inbox's recorder until the block ends.
 
     Args:
-        project: its name, under which clients ask for the model.
+        project: its name, which is the name of the model for clients.
         lookup: finds the champion.
 
     Raises:
@@ -79,7 +79,9 @@ def open_gateway(project: str, config: OelConfig, lookup: Lookup, token: str) ->
         handover = Handover(journal, inbox, config.environment.name, settings.top_score)
         masking, privacy = Masking(salt_of(inbox)), Privacy(settings.privacy)
         recorder = Recorder(journal, handover, masking, privacy, settings.session_idle_s, metrics)
-        champions = Champions(lookup, lambda champion: load_backend(champion, config), settings.refresh_s, metrics)
+        champions = ChampionManager(
+            lookup, lambda champion: load_backend(champion, config), settings.refresh_s, metrics
+        )
         version = champions.load()
-        chats = Chats(project, settings, champions, recorder, metrics)
+        chats = ChatService(project, settings, champions, recorder, metrics)
         yield Gateway(gateway(chats, settings, token), version, inbox)

@@ -81,7 +81,7 @@ def _inputs(round: Round) -> dict[str, str]:
 
 
 def _sources(round: Round, context: StageContext) -> Iterator[tuple[Knowledge, list[FlaggedItem]]]:
-    """Every replica's knowledge in order, with what was flagged in its new items."""
+    """Every replica's knowledge in order, with the findings in its new items."""
     source = round.config.knowledge.source.use
     if round.config.experience.bundle is not None:
         yield from _received(round, round.start_policy(context))

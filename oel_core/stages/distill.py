@@ -43,7 +43,7 @@ def distill(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
 
 
 def inputs_of(round: Round) -> dict[str, str]:
-    """What a round's distillation depends on beside its settings. ArtifactError: an earlier stage has not finished."""
+    """Inputs of a round's distillation, for its key. ArtifactError: an earlier stage has not finished."""
     inputs = {
         "policy": round.start_digest(),
         round.prompts_stage().name: round.prompts_stage().digest(),

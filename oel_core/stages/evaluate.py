@@ -57,10 +57,10 @@ def _on_cases(config: OelConfig) -> bool:
 
 
 def measurement(candidate: Round, number: int, part: str) -> StageFolder:
-    """Where the model of round `number` was measured on what the candidate was measured on.
+    """The evaluation stage of round `number`'s model on the candidate's episodes.
 
     Raises:
-        ArtifactError: these are cases of the candidate's round, on which only its start model was measured besides.
+        ArtifactError: these are cases of the candidate's round, on which only its start model was also evaluated.
     """
     if part != "held_out" or not _on_cases(candidate.config) or number == candidate.number:
         return candidate.at(number).stage(stage_name(part))
@@ -122,7 +122,7 @@ def _inputs(round: Round, part: str) -> dict[str, str]:
 
 
 def _held_out(round: Round, part: str, policy: Policy) -> Suite:
-    """The suite that every model of the round is measured on, in the part's arm."""
+    """The suite on which every model of the round is evaluated, in the part's arm."""
     arm = "plain" if part in ("held_out", START) else part
     options: dict[str, Any] = {"arm": arm, "texts": _texts(round, part, policy)}
     if _on_cases(round.config):

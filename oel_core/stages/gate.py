@@ -1,6 +1,6 @@
 """Gate: compares a round's model with the champion it started from, by the test that `gate.test` names.
 
-A verdict is final: later changes of the gate's settings apply to later rounds.
+A verdict is final; changed settings apply to later rounds.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from oel_core.config.operation import GateConfig
 from oel_core.errors import ArtifactError
-from oel_core.gate.promotion import Measured, Standing, Verdict, judge
+from oel_core.gate.promotion import ModelResults, SuiteResults, Verdict, bootstrap_verdict
 from oel_core.rounds.context import DEFAULT_CONTEXT, REPORT, StageContext
 from oel_core.rounds.outcomes import read_episodes
 from oel_core.rounds.round import Round
@@ -27,7 +27,7 @@ from oel_core.types import EvalReport
 
 STAGE, AGAINST, VERDICT, SETTINGS = "gate", "gate_against", "gate.json", "settings.json"
 
-Judge = Callable[[Round, int, GateConfig, Path, StageContext], Verdict]
+Test = Callable[[Round, int, GateConfig, Path, StageContext], Verdict]
 """(candidate, champion's round, settings, the stage's folder, context) → verdict."""
 
 
@@ -38,57 +38,59 @@ def gate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         ArtifactError: an evaluation is missing, or the two were made with different settings.
         OelError: as the test that `gate.test` names.
     """
-    return _judged(round, round.parent.number, STAGE, context)
+    return _decided(round, round.parent.number, STAGE, context)
 
 
-def judge_again(candidate: Round, champion: int, context: StageContext = DEFAULT_CONTEXT) -> Verdict:
-    """The verdict on any evaluated round against any other, by the present settings.
+def verdict_against(candidate: Round, champion: int, context: StageContext = DEFAULT_CONTEXT) -> Verdict:
+    """The verdict on any evaluated round compared with any other, with the current settings.
 
-    A sequential trial has one verdict, which stays: a second one would be another try at the same question. Against a
-    champion that the round was not yet tried against, it is played; requires the project's lease.
+    A sequential trial is run once per pair of candidate and champion and its verdict is kept, because a repetition
+    would be another test of the same hypothesis. A trial that has not been run yet requires the project's lease.
 
     Raises:
         OelError: as `gate`.
     """
     settings = candidate.config.gate
     if settings.test == "bootstrap":
-        return decide(candidate, champion, settings)
+        return decide_by_bootstrap(candidate, champion, settings)
     own = candidate.parent.number == champion
     stage = STAGE if own else f"{AGAINST}/{round_name(champion)}"
-    _judged(candidate, champion, stage, context)
+    _decided(candidate, champion, stage, context)
     return read_record(candidate.stage(stage).path / VERDICT, Verdict)
 
 
-def decide(candidate: Round, champion: int, settings: GateConfig) -> Verdict:
-    """The verdict of the test `bootstrap`, on finished evaluations.
+def decide_by_bootstrap(candidate: Round, champion: int, settings: GateConfig) -> Verdict:
+    """The verdict of the test `bootstrap` on finished evaluations.
 
     Raises:
         ArtifactError: as `gate`.
     """
     _require_comparable(candidate, champion)
-    tried, beaten = (_standing(candidate, number) for number in (candidate.number, champion))
-    base = Standing(0, beaten.held_out, _suites(candidate.at(0)))
-    return judge(settings, tried, beaten, base, seed=_seed(candidate, champion))
+    tried, baseline = (_model_results(candidate, number) for number in (candidate.number, champion))
+    base = ModelResults(0, baseline.held_out, _suites(candidate.at(0)))
+    return bootstrap_verdict(settings, tried, baseline, base, seed=_seed(candidate, champion))
 
 
 def _by_bootstrap(
     candidate: Round, champion: int, settings: GateConfig, folder: Path, context: StageContext
 ) -> Verdict:
-    return decide(candidate, champion, settings)
+    return decide_by_bootstrap(candidate, champion, settings)
 
 
 def _by_trial(candidate: Round, champion: int, settings: GateConfig, folder: Path, context: StageContext) -> Verdict:
     _require_comparable(candidate, champion)
-    if _measured(measurement(candidate, candidate.number, "held_out")).report.undecided:
-        return decide(candidate, champion, settings)  # it cannot be promoted, so it costs no error budget
+    if _suite_results(measurement(candidate, candidate.number, "held_out")).report.undecided:
+        return decide_by_bootstrap(
+            candidate, champion, settings
+        )  # never promoted, so no trial is opened and no error budget is used
     return trial(candidate, champion, settings, folder, _seed(candidate, champion), context)
 
 
-JUDGES: Final[Mapping[str, Judge]] = {"bootstrap": _by_bootstrap, "sequential": _by_trial}
-"""`gate.test` → what decides."""
+TESTS: Final[Mapping[str, Test]] = {"bootstrap": _by_bootstrap, "sequential": _by_trial}
+"""`gate.test` → the test."""
 
 
-def _judged(round: Round, champion: int, stage: str, context: StageContext) -> Manifest:
+def _decided(round: Round, champion: int, stage: str, context: StageContext) -> Manifest:
     inputs = {
         f"{name}/{part}": measurement(round, number, part).digest()
         for name, number in (("candidate", round.number), ("champion", champion))
@@ -97,7 +99,7 @@ def _judged(round: Round, champion: int, stage: str, context: StageContext) -> M
 
     def work(folder: Path) -> dict[str, float]:
         settings = _settings(folder, round.config.gate)
-        verdict = JUDGES[settings.test](round, champion, settings, folder, context)
+        verdict = TESTS[settings.test](round, champion, settings, folder, context)
         write_atomic(folder / VERDICT, verdict.model_dump_json(indent=1).encode())
         return {
             "promote": verdict.promote,
@@ -110,7 +112,7 @@ def _judged(round: Round, champion: int, stage: str, context: StageContext) -> M
 
 
 def _settings(folder: Path, gate: GateConfig) -> GateConfig:
-    """The settings that the decision began with: changing them while a trial is played decides nothing about it."""
+    """The settings at the start of the test; changes during a trial do not apply to it."""
     path = folder / SETTINGS
     if not path.exists():
         write_atomic(path, gate.model_dump_json(indent=1).encode())
@@ -150,15 +152,17 @@ def _require_same_settings(part: str, candidate: Round, other: Round) -> None:
         )
 
 
-def _standing(candidate: Round, number: int) -> Standing:
-    return Standing(number, _measured(measurement(candidate, number, "held_out")), _suites(candidate.at(number)))
+def _model_results(candidate: Round, number: int) -> ModelResults:
+    return ModelResults(
+        number, _suite_results(measurement(candidate, number, "held_out")), _suites(candidate.at(number))
+    )
 
 
-def _suites(round: Round) -> dict[str, Measured]:
-    return {suite: _measured(round.stage(stage_name(f"ood/{suite}"))) for suite in round.config.evaluate.ood}
+def _suites(round: Round) -> dict[str, SuiteResults]:
+    return {suite: _suite_results(round.stage(stage_name(f"ood/{suite}"))) for suite in round.config.evaluate.ood}
 
 
-def _measured(stage: StageFolder) -> Measured:
+def _suite_results(stage: StageFolder) -> SuiteResults:
     stage.manifest()
     report = read_record(stage.path / REPORT, EvalReport)
-    return Measured(report, list(read_episodes(stage.path)))
+    return SuiteResults(report, list(read_episodes(stage.path)))

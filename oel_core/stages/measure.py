@@ -37,13 +37,13 @@ def measure(
     Args:
         model: checkpoint folder, hub id, or the name of an embedded or fetched model.
         options: the suite's own.
-        knowledge: text put before the model (suite games).
+        knowledge: text added to the prompts (suite games).
 
     Raises:
         ConfigError: the suite or its options do not exist.
-        ArtifactError: the folder holds a measurement of something else.
+        ArtifactError: the folder has results of another evaluation.
         PolicyError: there is no such model.
-        BusyError: another process measures into this folder.
+        BusyError: another process uses this folder.
     """
     folder = folder.resolve()
     wanted = {**options} if knowledge is None else {**options, "arm": "in_context", "texts": (knowledge,)}

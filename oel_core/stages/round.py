@@ -1,7 +1,7 @@
 """The stages of a round in order; no other module defines this order.
 
 `collect → extract → accumulate → review → saturation → select → distill → evaluate`, without the stages that the
-configuration disables; with a bundle `receive` stands in place of the first two. Round 0 is the base model and is only
+configuration disables; with a bundle `receive` replaces the first two. Round 0 is the base model and is only
 evaluated.
 """
 
@@ -31,7 +31,7 @@ class Stage:
     """One stage of a round; `work` runs it unless it has finished."""
 
     name: str
-    """Its folder within the round, like `collect` or `evaluate/held_out`."""
+    """Its folder within the round, such as `collect` or `evaluate/held_out`."""
     label: str
     """Its name in progress displays."""
     work: Work
@@ -45,7 +45,7 @@ class Stage:
 def knowledge_stages(config: OelConfig) -> list[Stage]:
     """From episodes, or a bundle, to knowledge files."""
     if config.experience.bundle is not None:
-        return [Stage(RECEIVE, "take the bundle over", receive), Stage("accumulate", "merge knowledge", accumulate)]
+        return [Stage(RECEIVE, "import the bundle", receive), Stage("accumulate", "merge knowledge", accumulate)]
     stages = [Stage(COLLECT, "play episodes", collect)]
     if config.knowledge.source.use == "extracted":
         stages.append(Stage("extract", "extract", extract))

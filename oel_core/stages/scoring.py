@@ -1,4 +1,4 @@
-"""Scoring knowledge in context, on validation episodes of the run's own world or on validation cases."""
+"""Scores knowledge in context, on validation episodes of the run's environment or on validation cases."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,17 +24,17 @@ def scoring_sections(config: OelConfig) -> tuple[str, ...]:
 
 
 def scoring_inputs(round: Round) -> dict[str, str]:
-    """The set of cases, where there is one, as an input of the stage."""
+    """The set of cases, if there is one, as an input of the stage."""
     return {"cases": digest_file(round.cases())} if round.config.evaluate.held_out == "cases" else {}
 
 
 def score_candidates(
     round: Round, policy: Policy, candidates: Sequence[Candidate], episodes: int, path: Path, on_progress: Progress
 ) -> tuple[dict[str, Score], int]:
-    """Label → score of every candidate, and how many different boards or sessions they were scored on.
+    """Label → score of every candidate, and the number of distinct boards or sessions.
 
     Raises:
-        ConfigError: there is nothing to score on.
+        ConfigError: there are no validation episodes or cases.
     """
     config, number = round.config, round.number
     if config.evaluate.held_out == "cases":

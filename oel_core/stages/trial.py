@@ -1,8 +1,8 @@
-"""The sequential trial of a candidate: blocks of new held-out episodes, until every condition is decided.
+"""The sequential trial of a candidate: blocks of new held-out episodes until every condition is decided.
 
-First the deployment's own world, then one out-of-distribution suite after another; the first condition without hope
-ends the trial. So a candidate that is no better costs two or a few blocks, and the suites are played only for one that
-is. Episodes are appended to files as they end, so a killed trial goes on where it was.
+First the deployment's environment, then each out-of-distribution suite; the first futile condition ends the trial. So
+a candidate that is no better costs a few blocks, and the suites are played only for one that is. Episodes are appended
+to files as they end, so a killed trial resumes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,10 +32,10 @@ class Part:
     name: str
     """`held_out` or `ood/<suite>`."""
     conditions: Mapping[int, Sequence[Condition]]
-    """Round of the model that is compared with → what has to be shown."""
+    """Round of the baseline → the conditions to be shown."""
 
     def progress(self, played: Played, candidate: int, left: int) -> list[Progress]:
-        """How far each condition is, with `left` pairs to be played."""
+        """The progress of each condition with `left` remaining pairs."""
         return [
             progress(condition, list(_pairs(played[other], played[candidate])), left)
             for other, conditions in self.conditions.items()
@@ -44,9 +44,9 @@ class Part:
 
 
 def trial(round: Round, champion: int, gate: GateConfig, folder: Path, seed: int, context: StageContext) -> Verdict:
-    """Plays until the candidate, the round's model, is shown fit or not, and enters the decision into the budget.
+    """Runs the trial of the round's model and records its decision in the error budget.
 
-    The entry is opened before the first episode, so that a killed trial is counted too; going on does not count again.
+    The entry is opened before the first episode, so that a killed trial counts too; resuming does not count again.
 
     Raises:
         ArtifactError: the project's error budget or an episode of a killed attempt cannot be read.
@@ -58,7 +58,7 @@ def trial(round: Round, champion: int, gate: GateConfig, folder: Path, seed: int
     for part in _parts(round, champion, gate, opened):
         played, found = _decide(round, champion, part, gate, folder, context)
         reached += found
-        compared[part.name] = _against_the_better(part, played, round.number, gate, seed)
+        compared[part.name] = _compare_with_best(part, played, round.number, gate, seed)
         if not all(one.shown for one in found):
             break
     promote = all(one.shown for one in reached)
@@ -78,8 +78,8 @@ def trial(round: Round, champion: int, gate: GateConfig, folder: Path, seed: int
 
 
 def _parts(round: Round, champion: int, gate: GateConfig, opened: Trial) -> Iterator[Part]:
-    """The deployment's world against the champion; every suite against the champion and the base model, so that small
-    losses do not add up over rounds."""
+    """Held-out episodes against the champion; every suite against the champion and the base model, so that small
+    losses do not accumulate over rounds."""
     measured = round.config.evaluate
     sampling = measured.cases.sampling if measured.held_out == "cases" else measured.games.sampling
     yield Part(HELD_OUT, {champion: held_out_conditions(gate, opened.level, sampling.max_tokens)})
@@ -94,14 +94,14 @@ def _parts(round: Round, champion: int, gate: GateConfig, opened: Trial) -> Iter
 def _decide(
     round: Round, champion: int, part: Part, gate: GateConfig, folder: Path, context: StageContext
 ) -> tuple[Played, list[Progress]]:
-    """Plays blocks until every condition of the part is shown or one has no hope."""
+    """Plays blocks until every condition of the part is shown or one is futile."""
     beside = list(part.conditions)
     blocks = Blocks(round, champion, beside, part.name, gate.sequential, folder, context)
     played: Played = {number: [] for number in [*beside, round.number]}
     while True:
         left = blocks.pairs_after(len(played[round.number]))
         found = part.progress(played, round.number, left) if played[round.number] else []
-        if found and (all(one.shown for one in found) or any(one.hopeless for one in found)):
+        if found and (all(one.shown for one in found) or any(one.futile for one in found)):
             return played, found
         for number, episodes in blocks.play(len(played[round.number])).items():
             played[number].append(episodes)
@@ -113,8 +113,8 @@ def _pairs(first: Sequence[Sequence[Trajectory]], second: Sequence[Sequence[Traj
         yield list(zip(ours, theirs, strict=True))
 
 
-def _against_the_better(part: Part, played: Played, candidate: int, gate: GateConfig, seed: int) -> Comparison:
-    """The bootstrap's figures on all episodes of a part, against the model that passed more of them."""
+def _compare_with_best(part: Part, played: Played, candidate: int, gate: GateConfig, seed: int) -> Comparison:
+    """The bootstrap on all episodes of a part, compared with the baseline that passed more of them."""
     margin = gate.margin if part.name == HELD_OUT else -gate.tolerance(part.name.removeprefix(OOD))
     whole = {number: [episode for block in blocks for episode in block] for number, blocks in played.items()}
     best = max(part.conditions, key=lambda number: sum(episode.passed for episode in whole[number]))

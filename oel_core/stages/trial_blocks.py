@@ -1,8 +1,7 @@
-"""The blocks of a sequential trial: new held-out episodes, which the candidate and the models beside it play.
+"""The blocks of a sequential trial: new held-out episodes, played by the candidate and its baselines.
 
-Every trial has episodes of its own: the place of a seed has the candidate's round and the champion's in it. Suites
-whose questions are fixed cannot be drawn anew; they are one block, the round's evaluations. So are cases, of which
-those count that the round itself has set apart.
+Every trial has its own episodes: their seeds depend on the rounds of candidate and champion. Suites with a fixed set of
+questions have one block, the round's evaluations. So have cases, of which only those added by this round count.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,12 +30,12 @@ class Blocks:
     candidate: Round
     champion: int
     beside: Sequence[int]
-    """Rounds of the models that the candidate is compared with."""
+    """Rounds of the baselines."""
     part: str
     """`held_out` or `ood/<suite>`."""
     settings: SequentialConfig
     folder: Path
-    """Gets a folder for the part, with one file of episodes a model."""
+    """Contains a folder for the part with one file of episodes per model."""
     context: StageContext
 
     def pairs_after(self, blocks: int) -> int:
@@ -44,9 +43,9 @@ class Blocks:
         return max(0, self.settings.most_episodes - blocks * self.settings.block_episodes) if self._plays else 0
 
     def play(self, block: int) -> dict[int, list[Trajectory]]:
-        """Round of the model → its episodes of one block, from 0. What was played before a kill is not played again.
+        """Round of the model → its episodes of one block (from 0). Episodes of a killed attempt are reused.
 
-        The model that played last begins the next block, since only one is held in memory.
+        The model that played last starts the next block, since only one is held in memory.
 
         Raises:
             ArtifactError: the file of a killed attempt is damaged, or an evaluation of fixed questions is missing.
@@ -63,7 +62,7 @@ class Blocks:
 
     @cached_property
     def _suite(self) -> Suite | None:
-        """None for cases, which are questions of the round's own."""
+        """None for cases."""
         config = self.candidate.config
         if self.part == "held_out":
             return None if config.evaluate.held_out == "cases" else make_suite("games", {"arm": "plain"}, config)
@@ -72,7 +71,7 @@ class Blocks:
 
     @property
     def _plays(self) -> HeldOutPlay | None:
-        """The episodes of a suite that can be drawn anew; None where its questions are fixed."""
+        """The episodes of a suite that generates new ones; None if its questions are fixed."""
         found = getattr(self._suite, "episodes", None)
         return found if isinstance(found, HeldOutPlay) else None
 
@@ -88,13 +87,12 @@ class Blocks:
             return drawn.run(policy, knowledge=knowledge, done=done, on_episode=writer.append)
 
     def _evaluated(self, number: int) -> list[Trajectory]:
+        """The episodes of a finished evaluation; of cases only those that no earlier trial used."""
         stage = measurement(self.candidate, number, self.part)
         stage.manifest()
         episodes = list(read_episodes(stage.path))
-        return self._new(episodes) if self.part == "held_out" else episodes
-
-    def _new(self, episodes: Sequence[Trajectory]) -> list[Trajectory]:
-        """The cases that no trial before has asked: the level of a trial holds for new ones only."""
+        if self.part != "held_out":
+            return episodes
         new = {case.id for case in read_cases(self.candidate.cases()) if case.round == self.candidate.number}
         return [episode for episode in episodes if episode.id in new]
 

@@ -63,4 +63,4 @@ class SkeletonEnv:
         return "Success: the door is open." if self._over else "Failure: the door stayed shut."
 
     def close(self) -> None:
-        """Frees what the episode holds: processes, files, connections. May be called twice."""
+        """Frees the episode's processes, files and connections. May be called twice."""

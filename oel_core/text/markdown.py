@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from oel_core.text.visible import visible_line
 
-MOST = 1000
+MAX_CHARACTERS = 1000
 """Characters of one untrusted text on a page."""
 _SIGNS = re.compile(r"[\\`*_\[\]<>#|~&!@$]|:(?=//)|(?<=www)\.")
 _START = re.compile(r"^([-+=]|\d+(?=[.)]))")
@@ -27,4 +27,4 @@ def escaped(text: str) -> str:
 
 def _plain(text: str) -> str:
     """As `escaped`, for text that is not at the start of a line."""
-    return _SIGNS.sub(lambda sign: f"\\{sign[0]}", visible_line(text.strip(), MOST))
+    return _SIGNS.sub(lambda sign: f"\\{sign[0]}", visible_line(text.strip(), MAX_CHARACTERS))

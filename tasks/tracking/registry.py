@@ -127,7 +127,7 @@ class Registry:
             if expected not in ("any", now):
                 raise ArtifactError(
                     f"version {now or '(the preset model)'} became champion of {self.model} in the meantime, "
-                    f"version {version.version} was judged against {expected or '(the preset model)'}"
+                    f"version {version.version} was compared with {expected or '(the preset model)'}"
                 )
             previous = self._aliases().get(PREVIOUS) if now == version.version else now
             return self._commit("promote", id, version.version, previous, now, reason, len(history))

@@ -10,11 +10,11 @@ from tenacity import Retrying, retry_if_exception, retry_if_exception_type, stop
 
 from tasks.retries import causes
 
-TIMEOUT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S = 300.0, 0.5, 10.0
-AWAY = "TEMPORARILY_UNAVAILABLE"
-"""What MLflow calls an error of the database's connection."""
-STAYS = ("disk is full", "disk i/o error", "readonly database")
-"""What waiting does not help against, though it comes as the same kind of error."""
+TIMEOUT_S, FIRST_PAUSE_S, MAX_PAUSE_S = 300.0, 0.5, 10.0
+UNAVAILABLE = "TEMPORARILY_UNAVAILABLE"
+"""MLflow's error code for a failed database connection."""
+PERMANENT = ("disk is full", "disk i/o error", "readonly database")
+"""Permanent errors with the same error code."""
 
 T = TypeVar("T")
 
@@ -26,19 +26,19 @@ def retried(act: Callable[[], T]) -> T:
     It must be idempotent.
     """
     return Retrying(
-        retry=retry_if_exception_type(Exception) & retry_if_exception(is_away),  # never an interrupt
+        retry=retry_if_exception_type(Exception) & retry_if_exception(is_unavailable),  # never an interrupt
         stop=stop_after_delay(TIMEOUT_S),
-        wait=wait_exponential(FIRST_PAUSE_S, LONGEST_PAUSE_S),
+        wait=wait_exponential(FIRST_PAUSE_S, MAX_PAUSE_S),
         reraise=True,
     )(act)
 
 
-def is_away(error: BaseException) -> bool:
+def is_unavailable(error: BaseException) -> bool:
     """Whether the error or one of its causes is a temporarily unavailable database."""
     chain = causes(error)
-    if any(words in str(link).lower() for link in chain for words in STAYS):
+    if any(words in str(link).lower() for link in chain for words in PERMANENT):
         return False
-    return any(getattr(link, "error_code", None) == AWAY for link in chain)
+    return any(getattr(link, "error_code", None) == UNAVAILABLE for link in chain)
 
 
 class RetryingClient:

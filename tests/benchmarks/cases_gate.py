@@ -18,7 +18,7 @@ from oel_core.config.run import OelConfig, parse_config
 from oel_core.evaluation.stats import wilson
 from oel_core.gate.conditions import held_out_conditions
 from oel_core.gate.ledger import level
-from oel_core.gate.promotion import Measured, Standing, judge
+from oel_core.gate.promotion import ModelResults, SuiteResults, bootstrap_verdict
 from oel_core.gate.sequential import progress
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.seeds import derive_seed
@@ -50,17 +50,17 @@ def model(rates: np.ndarray) -> ScriptedPolicy:
     return ScriptedPolicy(respond, name="model", batch_size=CASES)
 
 
-def measured(file: Path, rates: np.ndarray, seed: int) -> Standing:
+def measured(file: Path, rates: np.ndarray, seed: int) -> ModelResults:
     """The model on the cases, its answers drawn by `seed`."""
     config: OelConfig = parse_config({"seed": seed, "evaluate": {"cases": {"scorer": "exact"}}}, "benchmark")
     episodes: list[Trajectory] = []
     found = make_cases({"file": str(file)}, config).run(model(rates), on_episode=episodes.append)
-    return Standing(seed, Measured(found, episodes), {})
+    return ModelResults(seed, SuiteResults(found, episodes), {})
 
 
-def promotes(champion: Standing, candidate: Standing) -> tuple[bool, bool]:
+def promotes(champion: ModelResults, candidate: ModelResults) -> tuple[bool, bool]:
     """Whether the tests `bootstrap` and `sequential` (a project's first trial) promote the candidate."""
-    by_bootstrap = judge(GATE, candidate, champion, champion, seed=candidate.round).promote
+    by_bootstrap = bootstrap_verdict(GATE, candidate, champion, champion, seed=candidate.round).promote
     conditions = held_out_conditions(GATE, level(1, (), GATE.sequential.error_budget), 1024)
     pairs = list(zip(champion.held_out.episodes, candidate.held_out.episodes, strict=True))
     return by_bootstrap, all(progress(condition, [pairs], 0).shown for condition in conditions)

@@ -1,4 +1,4 @@
-"""What the two tests of the promotion gate let through: `python -m tests.benchmarks.gate_simulation` prints the tables.
+"""How often the promotion gate's two tests promote: `python -m tests.benchmarks.gate_simulation` prints the tables.
 
 Every project has 500 rounds. Outcomes of two models on an episode are drawn independently, which is the hard case: on
 shared boards they go together. `bootstrap` compares the candidate with the champion's results on one fixed set of
@@ -16,7 +16,7 @@ from oel_core.config.operation import GateConfig
 from oel_core.gate.evidence import Values, log_evidence, required
 from oel_core.gate.ledger import level
 from oel_core.gate.promotion import compare
-from oel_core.gate.sequential import FIRST_HOPE, plausible_evidence
+from oel_core.gate.sequential import FIRST_FUTILITY_CHECK, plausible_evidence
 
 PROJECTS, ROUNDS, TRIES = 400, 500, 1000
 GATE = GateConfig()
@@ -54,7 +54,7 @@ def evidence(won: int, lost: int, pairs: int, shift: float) -> float:
 
 
 @cache
-def hope(won: int, lost: int, pairs: int, shift: float) -> float:
+def plausible(won: int, lost: int, pairs: int, shift: float) -> float:
     return plausible_evidence(values(won, lost, pairs, shift), shift - 1, SETTINGS.most_episodes - pairs)
 
 
@@ -70,7 +70,7 @@ def sequential(
         won, lost, pairs = won + int(more_won), lost + int(more_lost), pairs + size
         if evidence(won, lost, pairs, shift) >= needed:
             return True, pairs
-        if pairs >= FIRST_HOPE * size and hope(won, lost, pairs, shift) < needed:
+        if pairs >= FIRST_FUTILITY_CHECK * size and plausible(won, lost, pairs, shift) < needed:
             break
     return False, pairs
 
@@ -156,7 +156,7 @@ def power() -> None:
 
 
 def not_worse() -> None:
-    print(f"\nA suite with a pass rate of 80%, let through; {TRIES} tries each\n")
+    print(f"\nA suite with a pass rate of 80%, promoted; {TRIES} tries each\n")
     head("tolerance", "change", "128 episodes, difference as measured", "sequential", "pairs")
     for tolerance in (0.05, 0.1, 0.15):
         for change in (0.0, -tolerance, -2 * tolerance):

@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from oel_core.policies.openai.managed_server import free_port
+from oel_core.runs.guardian import free_port
 from tests.benchmarks import report
 from tests.fakes import tiny_model_folder
 from tests.serving.model_server import MODEL

@@ -139,7 +139,7 @@ def batched(repeats: int) -> None:
 def transformers_own() -> Iterator[None]:
     """The decode loop with the cache and the attention of transformers."""
     with (
-        patch("oel_core.policies.hf.decoding.preallocated_cache", lambda config, longest: DynamicCache(config=config)),
+        patch("oel_core.policies.hf.prefill.preallocated_cache", lambda config, longest: DynamicCache(config=config)),
         patch("oel_core.policies.hf.decoding.attention_set_to", lambda model, name, instead_of: nullcontext()),
     ):
         yield

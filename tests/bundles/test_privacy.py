@@ -132,12 +132,12 @@ def test_no_planted_word_is_in_the_bundle_in_mlflow_or_in_a_log(
 
 
 def test_a_bundle_is_a_door_too_for_what_was_never_imported(tmp_path: Path, model: Path) -> None:
-    def telling(messages: tuple[Message, ...], seed: int) -> str:
+    def respond(messages: tuple[Message, ...], seed: int) -> str:
         item = f"- EXPERIENCE ITEM: ask {PLANTED}, note {seed % 100}"
         return item if "study one" in messages[0].content else f"I go [left] says {PLANTED}"
 
     def loaded(path: str, model: ModelConfig) -> Policy:
-        return ScriptedPolicy(telling, batch_size=4)
+        return ScriptedPolicy(respond, batch_size=4)
 
     round = played(tmp_path, model, context=StageContext(loaded))
     assert all(secret in round.merged_knowledge()[0].text for secret in SECRETS)

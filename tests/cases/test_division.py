@@ -5,8 +5,8 @@ from collections import Counter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oel_core.cases.division import Place, Placed, divide
-from oel_core.cases.similarity import NearDuplicates, asked, jaccard, shingles
+from oel_core.cases.division import AssignedSession, Place, divide
+from oel_core.cases.similarity import NearDuplicates, jaccard, shingles, user_text
 from oel_core.config.operation import CasesConfig
 from oel_core.types import Trajectory
 from tests.cases.sessions import said, session
@@ -19,7 +19,7 @@ def sessions(count: int, start: int = 0) -> list[Trajectory]:
     return [session(f"e{number}", (said(number), "Yes.")) for number in range(start, start + count)]
 
 
-def divided(new: list[Trajectory], earlier: list[Placed] | None = None, seed: int = 0) -> list[Place]:
+def divided(new: list[Trajectory], earlier: list[AssignedSession] | None = None, seed: int = 0) -> list[Place]:
     return divide(new, earlier or [], SETTINGS, seed)
 
 
@@ -46,9 +46,9 @@ def test_a_person_is_never_divided() -> None:
 
 
 def test_near_duplicates_are_never_divided() -> None:
-    asking = [f"Please send the parcel of {said(n)} to the shop in the old town" for n in range(20)]
+    questions = [f"Please send the parcel of {said(n)} to the shop in the old town" for n in range(20)]
     new = [
-        session(f"e{n}-{again}", (text + "!" * again, "Yes.")) for n, text in enumerate(asking) for again in range(3)
+        session(f"e{n}-{again}", (text + "!" * again, "Yes.")) for n, text in enumerate(questions) for again in range(3)
     ]
     places = divided(new)
     for at in range(0, len(new), 3):
@@ -63,7 +63,7 @@ def test_a_group_over_its_share_is_trained_on() -> None:
 def test_later_sessions_go_where_their_person_and_their_likes_went() -> None:
     first = [session(f"e{n}", (said(n), "Yes."), user=f"u{n}") for n in range(30)]
     places = divided(first)
-    earlier = [Placed.of(one, place) for one, place in zip(first, places, strict=True)]
+    earlier = [AssignedSession.of(one, place) for one, place in zip(first, places, strict=True)]
     again = [session(f"f{n}", (said(n + 100), "Yes."), user=f"u{n}") for n in range(30)]
     alike = [session(f"g{n}", (said(n).upper(), "Yes."), user=f"v{n}") for n in range(30)]
     assert divided(again, earlier) == places
@@ -73,7 +73,7 @@ def test_later_sessions_go_where_their_person_and_their_likes_went() -> None:
 def test_what_joins_training_and_cases_is_neither() -> None:
     first = [session(f"e{n}", (said(n), "Yes."), user=f"u{n}") for n in range(30)]
     places = divided(first)
-    earlier = [Placed.of(one, place) for one, place in zip(first, places, strict=True)]
+    earlier = [AssignedSession.of(one, place) for one, place in zip(first, places, strict=True)]
     held, trained = places.index("held_out"), places.index("training")
     between = session("b", (said(trained), "Yes."), user=f"u{held}")
     assert divided([between, *sessions(20, 200)], earlier)[0] == "aside"
@@ -92,14 +92,14 @@ def test_no_person_conversation_or_text_is_on_both_sides(rows: list[tuple[int, i
     ]
     at = len(new) * cut // 4
     first = divided(new[:at])
-    earlier = [Placed.of(one, place) for one, place in zip(new[:at], first, strict=True)]
+    earlier = [AssignedSession.of(one, place) for one, place in zip(new[:at], first, strict=True)]
     places = [*first, *divided(new[at:], earlier)]
     trained = [one for one, place in zip(new, places, strict=True) if place == "training"]
     measured = [one for one, place in zip(new, places, strict=True) if place in ("held_out", "validation")]
     for known in ("user", "session"):
         shared = {getattr(one, known) for one in trained} & {getattr(one, known) for one in measured}
         assert shared <= {""}
-    assert not {asked(one) for one in trained} & {asked(one) for one in measured}
+    assert not {user_text(one) for one in trained} & {user_text(one) for one in measured}
 
 
 @settings(deadline=None)

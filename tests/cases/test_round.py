@@ -26,7 +26,7 @@ from oel_core.runs.folder import RunFolder, open_run
 from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
 from oel_core.stages.collect import collect
 from oel_core.stages.evaluate import evaluate, parts
-from oel_core.stages.gate import decide, gate, read_verdict
+from oel_core.stages.gate import decide_by_bootstrap, gate, read_verdict
 from oel_core.stages.round import knowledge_stages
 from oel_core.stages.select import select
 from oel_core.types import Message, Split, Trajectory
@@ -208,7 +208,7 @@ def test_without_a_scorer_the_gate_only_holds_back_and_says_so(tmp_path: Path, i
     for part in ("start", "held_out"):
         evaluate(round, part, CONTEXT)
     evaluate(round.at(0), "held_out", CONTEXT)
-    verdict = decide(round, 0, settings.gate)
+    verdict = decide_by_bootstrap(round, 0, settings.gate)
     assert not verdict.promote
     (check,) = [check for check in verdict.checks if check.name == "scorer"]
     assert check.bound == "nothing says whether an answer is right: set evaluate.cases.scorer"
@@ -243,7 +243,7 @@ def test_only_the_start_model_can_be_compared_on_a_rounds_cases(tmp_path: Path, 
     add(inbox, "b.jsonl", inbox_sessions(40, 100))
     second = begun(run, config(inbox), 2, champion=1)
     with pytest.raises(ArtifactError, match=r"round 0 was not measured on the cases of round 2"):
-        decide(second, 0, second.config.gate)
+        decide_by_bootstrap(second, 0, second.config.gate)
 
 
 def test_a_round_waits_where_too_few_sessions_can_be_trained_on(tmp_path: Path, inbox: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from oel_core.cases.scorers import make_scorer
 from oel_core.cases.scorers.structured import make_json_equal
-from oel_core.cases.tool_calls import MOST_CHARACTERS, MOST_FAILURES, calls_in
+from oel_core.cases.tool_calls import MAX_CHARACTERS, MAX_FAILURES, calls_in
 from oel_core.errors import ConfigError, PolicyError
 from oel_core.plugins.builtin import SCORERS
 from tests.cases.sessions import case
@@ -173,12 +173,12 @@ def test_no_text_breaks_the_reading_of_calls(text: str) -> None:
 @pytest.mark.parametrize("part", ['{"name": ', '{"a":[', "[", '{"name": "x", "arguments": {"a": '])
 def test_text_that_never_closes_its_brackets_is_read_no_longer_than_other_text(part: str) -> None:
     attempts = []
-    text = part * (MOST_CHARACTERS // len(part))
+    text = part * (MAX_CHARACTERS // len(part))
     with pytest.MonkeyPatch.context() as patch:
         plain = json.JSONDecoder.raw_decode
         patch.setattr(json.JSONDecoder, "raw_decode", lambda *given: (attempts.append(1), plain(*given))[1])
         assert calls_in(text) == []
-    assert len(attempts) == MOST_FAILURES
+    assert len(attempts) == MAX_FAILURES
 
 
 @unhurried

@@ -29,9 +29,9 @@ def make_rollouts(
     common, episode, files = ids(system), ids(18), [ids(count) for count in knowledge]
     rollouts = []
     for index, (own, response) in enumerate(lengths):
-        draw = random.randrange(len(files))
+        file = random.randrange(len(files))
         rest = [*(episode if random.random() < 0.5 else []), *ids(own)]
-        sample = Sample(f"s{index}", index, [*common, *rest], [*common, *files[draw], *rest], draw, draw, index)
+        sample = Sample(f"s{index}", index, [*common, *rest], [*common, *files[file], *rest], file, file, index)
         answer = ids(response)
         if response > 1 and random.random() < 0.3:
             answer[random.randrange(response)] = 2  # the end token, anywhere

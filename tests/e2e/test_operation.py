@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.services.process import runs, started
-from oel_core.runs.groups import group_lives
+from oel_core.runs.groups import group_is_running
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.lease import held
 from oel_core.runs.processes import is_alive
@@ -126,7 +126,7 @@ def test_a_killed_round_is_reported_and_gone_on_with(services: Services) -> None
     flow_run = project.in_the_middle("one", 1)
     worker = services.service("oel-cpu")
     os.killpg(worker.process.pid, signal.SIGKILL)
-    until(lambda: not group_lives(worker.process.pid), "the worker and its flow run are dead")
+    until(lambda: not group_is_running(worker.process.pid), "the worker and its flow run are dead")
     left = project.lease()
     assert left is not None
     assert is_alive(left.holder) is False

@@ -48,16 +48,16 @@ def follower(*, batch_size: int = 4) -> ScriptedPolicy:
     """Wins wherever its prompt tells the truth about the goal and the holes; knows nothing by itself."""
 
     def respond(messages: tuple[Message, ...], seed: int) -> str:
-        told = messages[0].content
-        goal = re.search(r"'(\w)' is the goal", told)
-        deadly = set(re.findall(r"'(\w)' ends the game", told))
+        prompt = messages[0].content
+        goal = re.search(r"'(\w)' is the goal", prompt)
+        deadly = set(re.findall(r"'(\w)' ends the game", prompt))
         return f"[{first_step(read_board(messages[-1].content), goal[1], deadly)}]" if goal else "who knows?"
 
     return ScriptedPolicy(respond, name="follower", batch_size=batch_size)
 
 
 def parrot(*, batch_size: int = 4) -> ScriptedPolicy:
-    """Wins on the deployment's letters alone; does not read what it is told."""
+    """Wins on the deployment's letters alone; does not read its prompt."""
 
     def respond(messages: tuple[Message, ...], seed: int) -> str:
         return f"[{first_step(read_board(messages[-1].content), 'G', {'H'})}]"

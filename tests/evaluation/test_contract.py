@@ -8,7 +8,8 @@ from oel_core.cases.frozen import write_cases
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation import Suite, make_suite, suite_names
 from oel_core.evaluation.harness import lm_eval as lm_harness
-from oel_core.types import EvalReport, Split, Trajectory
+from oel_core.testing import check_suite
+from oel_core.types import EvalReport, Trajectory
 from tests.cases.sessions import case
 from tests.evaluation.ifeval_data import fake_checks
 from tests.evaluation.players import small_config, wanderer
@@ -61,15 +62,13 @@ def play(suite: Suite, done: list[Trajectory] | None = None) -> tuple[EvalReport
     return report, played
 
 
-def test_reports_on_held_out_episodes_and_hands_over_each_once(suite: Suite) -> None:
+def test_the_shipped_suites_keep_the_contract(suite: Suite) -> None:
+    check_suite(suite, wanderer())
+
+
+def test_reports_count_layouts_and_tokens(suite: Suite) -> None:
     report, played = play(suite)
-    assert suite.name.isidentifier()
-    assert (report.suite, report.policy, report.episodes) == (suite.name, "wanderer", suite.total)
-    assert suite.total == 10
-    assert {episode.split for episode in played} == {Split.HELD_OUT}
-    assert len({episode.id for episode in played}) == len(played) == 10
-    assert report.passed == sum(episode.passed for episode in played)
-    assert report.ci95[0] <= report.pass_rate == report.passed / 10 <= report.ci95[1]
+    assert suite.total == len(played) == 10
     assert 1 <= report.layouts <= 10
     assert 0 < report.response_tokens <= report.trajectory_tokens
     assert EvalReport.model_validate_json(report.model_dump_json()) == report
@@ -82,7 +81,7 @@ def test_records_never_hold_the_knowledge(suite: Suite) -> None:
             assert not any("SECRET" in message.content or "Knowledge" in message.content for message in turn.messages)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 5, 9, 10])
+@pytest.mark.parametrize("kept", [0, 1, 9, 10])
 def test_goes_on_where_it_was_killed(suite: Suite, kept: int) -> None:
     report, played = play(suite)
     again, rest = play(suite, played[:kept])

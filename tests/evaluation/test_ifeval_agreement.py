@@ -119,9 +119,9 @@ def test_the_sentence_model_is_nltks_own() -> None:
     from nltk.tokenize.punkt import PunktTokenizer
 
     provide_punkt()
-    read, carried = PunktTokenizer("english")._params, punkt.load_model("english")
-    assert read.abbrev_types == set(carried.abbrev_types)
-    assert read.sent_starters == set(carried.sent_starters)
-    assert read.collocations == set(carried.collocations)
-    assert dict(read.ortho_context) == dict(carried.ortho_context)
+    read, shipped = PunktTokenizer("english")._params, punkt.load_model("english")
+    assert read.abbrev_types == set(shipped.abbrev_types)
+    assert read.sent_starters == set(shipped.sent_starters)
+    assert read.collocations == set(shipped.collocations)
+    assert dict(read.ortho_context) == dict(shipped.ortho_context)
     assert len(read.ortho_context) > 20_000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oel_core.config.run import ModelConfig
 from oel_core.config.sampling import Sampling
 from oel_core.errors import ArtifactError, PromptTooLongError
-from oel_core.evaluation.questions import Asking, Question, Score, _scored, model_settings, pick, visible
+from oel_core.evaluation.questions import Question, QuestionSet, Score, _scored, model_settings, pick, visible
 from oel_core.policies.base import Completion, Request
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.types import IdSource, Message, StopReason, Trajectory
@@ -47,12 +47,14 @@ def test_a_larger_subset_holds_the_smaller(items: list[int], count: int, more: i
     assert pick(items, None, order) == items
 
 
-def ask(count: int) -> Asking:
+def ask(count: int) -> QuestionSet:
     questions = tuple(
         Question(f"q-{number}", (Message(role="user", content=f"{number}?"),), number, 1000 + number)
         for number in range(count)
     )
-    return Asking("quiz", questions, SAMPLING, lambda at, answer: Score(float(answer == f"{at}!"), f"said {answer}"))
+    return QuestionSet(
+        "quiz", questions, SAMPLING, lambda at, answer: Score(float(answer == f"{at}!"), f"said {answer}")
+    )
 
 
 def answering(messages: tuple[Message, ...], seed: int) -> str:

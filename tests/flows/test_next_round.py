@@ -15,7 +15,7 @@ from flows.next_round import next_round
 from oel_core.config.run import OelConfig, dump_config, parse_config
 from oel_core.errors import DistillationError, ExtractionError, PolicyError
 from oel_core.gate.ledger import read_ledger
-from oel_core.gate.promotion import Verdict, judge
+from oel_core.gate.promotion import Verdict, bootstrap_verdict
 from oel_core.projects.review import Decision, decide
 from oel_core.projects.settings import RequestedSettings, settings_changes
 from oel_core.projects.triggers import Trigger, outcome_of, read_trigger
@@ -45,9 +45,9 @@ def _every_candidate_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model learns nothing that a gate would let through."""
 
     def promoted(*arguments: Any, **options: Any) -> Verdict:
-        return judge(*arguments, **options).model_copy(update={"promote": True})
+        return bootstrap_verdict(*arguments, **options).model_copy(update={"promote": True})
 
-    monkeypatch.setattr(gate, "judge", promoted)
+    monkeypatch.setattr(gate, "bootstrap_verdict", promoted)
 
 
 @pytest.fixture(scope="module")

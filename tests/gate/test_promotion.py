@@ -11,7 +11,7 @@ from oel_core.config.operation import GateConfig
 from oel_core.errors import ArtifactError
 from oel_core.evaluation.base import summarise
 from oel_core.evaluation.stats import paired_bootstrap
-from oel_core.gate.promotion import Measured, Standing, Verdict, compare, judge, paired_differences
+from oel_core.gate.promotion import ModelResults, SuiteResults, Verdict, bootstrap_verdict, compare, paired_differences
 from oel_core.types import StopReason, Trajectory
 from tests.builders import episode, turn
 
@@ -32,16 +32,18 @@ def played(outcomes: Sequence[bool], *, tokens: int = 10, cut: int = 0, errors: 
     ]
 
 
-def measured(episodes: Sequence[Trajectory]) -> Measured:
-    return Measured(summarise("games", "model", episodes), episodes)
+def measured(episodes: Sequence[Trajectory]) -> SuiteResults:
+    return SuiteResults(summarise("games", "model", episodes), episodes)
 
 
-def standing(round_index: int, held_out: Sequence[Trajectory], **ood: Sequence[bool]) -> Standing:
-    return Standing(round_index, measured(held_out), {name: measured(played(found)) for name, found in ood.items()})
+def results(round_index: int, held_out: Sequence[Trajectory], **ood: Sequence[bool]) -> ModelResults:
+    return ModelResults(round_index, measured(held_out), {name: measured(played(found)) for name, found in ood.items()})
 
 
-def verdict(candidate: Standing, champion: Standing, base: Standing | None = None, **settings: object) -> Verdict:
-    return judge(GateConfig.model_validate(settings), candidate, champion, base or champion, seed=1)
+def verdict(
+    candidate: ModelResults, champion: ModelResults, base: ModelResults | None = None, **settings: object
+) -> Verdict:
+    return bootstrap_verdict(GateConfig.model_validate(settings), candidate, champion, base or champion, seed=1)
 
 
 def rate(passed: int, episodes: int = 128) -> list[bool]:
@@ -49,7 +51,7 @@ def rate(passed: int, episodes: int = 128) -> list[bool]:
 
 
 def test_a_clearly_better_candidate_is_promoted_with_all_figures() -> None:
-    found = verdict(standing(2, played(rate(90)), symbols=rate(50)), standing(1, played(rate(20)), symbols=rate(52)))
+    found = verdict(results(2, played(rate(90)), symbols=rate(50)), results(1, played(rate(20)), symbols=rate(52)))
     assert found.promote
     assert not found.refusals
     assert (found.held_out.first, found.held_out.second) == (20 / 128, 90 / 128)
@@ -73,7 +75,7 @@ def test_a_clearly_better_candidate_is_promoted_with_all_figures() -> None:
 
 
 def test_the_same_model_again_is_not_better() -> None:
-    found = verdict(standing(2, played(rate(60))), standing(1, played(rate(60))))
+    found = verdict(results(2, played(rate(60))), results(1, played(rate(60))))
     assert found.refusals == ["better"]
     assert found.held_out.probability == 0.0
 
@@ -81,13 +83,13 @@ def test_the_same_model_again_is_not_better() -> None:
 def test_chance_is_not_enough() -> None:
     rng = np.random.default_rng(0)
     before, after = (list(map(bool, rng.random(128) < 0.5)) for _ in range(2))
-    found = verdict(standing(2, played(after)), standing(1, played(before)))
+    found = verdict(results(2, played(after)), results(1, played(before)))
     assert 0.01 < found.held_out.probability < 0.95
     assert found.refusals == ["better"]
 
 
 def test_better_but_not_by_the_margin_is_refused() -> None:
-    sides = standing(2, played(rate(70))), standing(1, played(rate(60)))
+    sides = results(2, played(rate(70))), results(1, played(rate(60)))
     assert verdict(*sides, margin=0.0).promote
     assert verdict(*sides, margin=0.1).refusals == ["better"]
 
@@ -95,13 +97,13 @@ def test_better_but_not_by_the_margin_is_refused() -> None:
 @pytest.mark.parametrize(("after", "promote"), [(122, True), (121, False)])
 def test_out_of_distribution_tolerance_is_exact(after: int, promote: bool) -> None:
     """5% of 128 is 6.4 episodes."""
-    sides = standing(2, played(rate(90)), s=rate(after)), standing(1, played(rate(20)), s=rate(128))
+    sides = results(2, played(rate(90)), s=rate(after)), results(1, played(rate(20)), s=rate(128))
     assert verdict(*sides).promote is promote
 
 
 def test_small_losses_do_not_add_up_unseen() -> None:
-    candidate = standing(3, played(rate(90)), s=rate(110))
-    champion, base = standing(2, played(rate(20)), s=rate(115)), standing(0, played(rate(5)), s=rate(125))
+    candidate = results(3, played(rate(90)), s=rate(110))
+    champion, base = results(2, played(rate(20)), s=rate(115)), results(0, played(rate(5)), s=rate(125))
     assert verdict(candidate, champion).promote
     assert verdict(candidate, champion, base).refusals == ["ood/s"]
     assert verdict(candidate, champion, base, ood_tolerances={"s": 0.2}).promote
@@ -118,7 +120,7 @@ def test_small_losses_do_not_add_up_unseen() -> None:
     ],
 )
 def test_lengths_and_truncation_have_bounds(after: dict[str, int], refused: list[str]) -> None:
-    found = verdict(standing(2, played(rate(90), **after)), standing(1, played(rate(20))))  # type: ignore[arg-type]
+    found = verdict(results(2, played(rate(90), **after)), results(1, played(rate(20))))  # type: ignore[arg-type]
     assert found.refusals == refused
 
 
@@ -135,23 +137,23 @@ def test_lengths_and_truncation_have_bounds(after: dict[str, int], refused: list
 )
 def test_a_value_on_its_bound_passes(settings: dict[str, object], after: dict[str, int]) -> None:
     """Suite: 95 against 100 of 100."""
-    candidate = standing(2, played(rate(90, 100), **after), s=rate(95, 100))  # type: ignore[arg-type]
-    assert verdict(candidate, standing(1, played(rate(20, 100)), s=rate(100, 100)), **settings).promote
+    candidate = results(2, played(rate(90, 100), **after), s=rate(95, 100))  # type: ignore[arg-type]
+    assert verdict(candidate, results(1, played(rate(20, 100)), s=rate(100, 100)), **settings).promote
 
 
 def test_truncation_counts_from_the_champions_own_rate() -> None:
-    found = verdict(standing(2, played(rate(90), cut=66)), standing(1, played(rate(20), cut=64)))
+    found = verdict(results(2, played(rate(90), cut=66)), results(1, played(rate(20), cut=64)))
     assert found.promote
     assert found.checks[-1].value == 2 / 128
 
 
 def test_beside_a_champion_without_a_response_any_length_will_do() -> None:
-    found = verdict(standing(2, played(rate(90), tokens=500)), standing(1, played(rate(20), tokens=0)))
+    found = verdict(results(2, played(rate(90), tokens=500)), results(1, played(rate(20), tokens=0)))
     assert found.promote
 
 
 def test_too_few_episodes_are_refused_however_clear() -> None:
-    sides = standing(2, played(rate(8, 8))), standing(1, played(rate(0, 8)))
+    sides = results(2, played(rate(8, 8))), results(1, played(rate(0, 8)))
     assert verdict(*sides).refusals == ["episodes"]
     assert verdict(*sides, min_episodes=8).promote
 
@@ -168,7 +170,7 @@ def test_other_episodes_cannot_be_compared() -> None:
         with pytest.raises(ArtifactError, match="measured on different episodes"):
             paired_differences(played(rate(3, 4)), other)
     with pytest.raises(ArtifactError, match="round 2 was not measured on s"):
-        verdict(standing(2, played(rate(90))), standing(1, played(rate(20)), s=rate(10)))
+        verdict(results(2, played(rate(90))), results(1, played(rate(20)), s=rate(10)))
     with pytest.raises(ArtifactError, match="0 and 0 episodes"):
         compare([], [], margin=0.0, seed=0)
 

@@ -13,7 +13,7 @@ from oel_core.types import StopReason, Trajectory
 from tests.builders import episode, turn
 
 BLOCK = 16
-MOST_TOKENS = 40
+MAX_TOKENS = 40
 
 
 def one(passed: bool, tokens: int = 10, *, cut: bool = False, error: str | None = None) -> Trajectory:
@@ -26,7 +26,7 @@ WON, LOST, BOTH = (one(False), one(True)), (one(True), one(False)), (one(True), 
 
 def named(name: str, **settings: object) -> Condition:
     gate = GateConfig.model_validate(settings)
-    found = [*held_out_conditions(gate, 0.025, MOST_TOKENS), *not_worse(gate, "s", "the champion")]
+    found = [*held_out_conditions(gate, 0.025, MAX_TOKENS), *not_worse(gate, "s", "the champion")]
     return next(condition for condition in found if condition.name == name)
 
 
@@ -53,11 +53,11 @@ def test_what_was_shown_stays_shown() -> None:
 
 def test_a_trial_without_hope_ends_but_not_after_one_block() -> None:
     for pair in (BOTH, LOST):
-        assert not after(named("better"), [[pair] * BLOCK]).hopeless
-        assert after(named("better"), [[pair] * BLOCK] * 2).hopeless
-    assert not after(named("better"), [[WON, LOST, BOTH, BOTH] * 4] * 2).hopeless, "it may still be a little better"
-    assert after(named("better"), [[WON, LOST, BOTH, BOTH] * 4] * 2, left=0).hopeless
-    assert after(named("better"), [[WON]], left=0).hopeless
+        assert not after(named("better"), [[pair] * BLOCK]).futile
+        assert after(named("better"), [[pair] * BLOCK] * 2).futile
+    assert not after(named("better"), [[WON, LOST, BOTH, BOTH] * 4] * 2).futile, "it may still be a little better"
+    assert after(named("better"), [[WON, LOST, BOTH, BOTH] * 4] * 2, left=0).futile
+    assert after(named("better"), [[WON]], left=0).futile
 
 
 def test_the_margin_and_the_level_decide_what_is_enough() -> None:
@@ -75,8 +75,8 @@ def test_an_error_counts_against_the_candidate_only() -> None:
 
 def test_lengths_are_compared_as_multiples_and_bounded_by_the_cap() -> None:
     pairs = [(one(True, 10), one(True, 12)), (one(True, 10), one(True, 90))]
-    assert list(named("not_longer").values(pairs)) == [15.0 - 12.0, 15.0 - MOST_TOKENS]
-    assert list(named("not_shorter", response_ratio=(0.5, 1.5)).values(pairs)) == [12.0 - 5.0, MOST_TOKENS - 5.0]
+    assert list(named("not_longer").values(pairs)) == [15.0 - 12.0, 15.0 - MAX_TOKENS]
+    assert list(named("not_shorter", response_ratio=(0.5, 1.5)).values(pairs)) == [12.0 - 5.0, MAX_TOKENS - 5.0]
     assert shown_in(named("not_longer"), [BOTH] * 128)
     assert not shown_in(named("not_longer"), [(one(True, 10), one(True, 16))] * 128)
 
@@ -96,7 +96,7 @@ def test_truncation_may_rise_a_little() -> None:
 
 def test_what_all_would_pass_is_no_condition() -> None:
     gate = GateConfig(ood_tolerance=1.0, truncation_rise=1.0, response_ratio=(0.0, 1.5))
-    assert [one.name for one in held_out_conditions(gate, 0.025, MOST_TOKENS)] == ["better", "not_longer"]
+    assert [one.name for one in held_out_conditions(gate, 0.025, MAX_TOKENS)] == ["better", "not_longer"]
     assert not_worse(gate, "s", "the champion") == []
     assert not_worse(GateConfig(), "s", "the base model")[0].name == "ood/s/base"
 

@@ -2,7 +2,7 @@
 
 from oel_core.gate.ledger import Ledger, Trial
 from oel_core.gate.trial_text import TRIALS, budget_text, trial_rows, trial_text
-from tests.gate.test_promotion import played, rate, standing, verdict
+from tests.gate.test_promotion import played, rate, results, verdict
 
 
 def trial(number: int, **changes: object) -> Trial:
@@ -27,7 +27,7 @@ def test_a_row_a_trial_and_what_the_next_one_takes() -> None:
 
 
 def test_only_a_verdict_with_a_trial_says_how_it_went() -> None:
-    found = verdict(standing(2, played(rate(90))), standing(1, played(rate(20))))
+    found = verdict(results(2, played(rate(90))), results(1, played(rate(20))))
     assert trial_text(found) == ""
     tried = found.model_copy(update={"trial": trial(3, promoted=False, evidence=0.1, episodes=64)})
     assert trial_text(tried).startswith("Trial 3 of the project, level 0.013: 64 new held-out episodes")

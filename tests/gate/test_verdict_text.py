@@ -1,13 +1,13 @@
 """A verdict as rows of text."""
 
 from oel_core.gate.verdict_text import CHECKS, COMPARED, check_rows, compared_rows, title
-from tests.gate.test_promotion import played, rate, standing, verdict
+from tests.gate.test_promotion import played, rate, results, verdict
 
 
 def test_rows_say_what_was_found() -> None:
     found = verdict(
-        standing(3, played(rate(9, 16)), b=rate(4, 16), a=rate(12, 16)),
-        standing(0, played(rate(8, 16)), b=rate(8, 16), a=rate(8, 16)),
+        results(3, played(rate(9, 16)), b=rate(4, 16), a=rate(12, 16)),
+        results(0, played(rate(8, 16)), b=rate(8, 16), a=rate(8, 16)),
     )
     assert title(found) == "round 3 against the base model"
     assert title(found.model_copy(update={"champion": 2})) == "round 3 against round 2"

@@ -12,7 +12,7 @@ from oel_core.errors import ArtifactError
 from oel_core.housekeeping import compacting
 from oel_core.housekeeping.compacting import compact, compactable
 from oel_core.housekeeping.forgetting.forget import forget_in_run
-from oel_core.housekeeping.forgetting.wanted import Wanted
+from oel_core.housekeeping.forgetting.selection import Selection
 from oel_core.housekeeping.listing import size_of
 from oel_core.knowledge.store import write_knowledge
 from oel_core.projects.inbox import INBOX, SOURCES, EpisodeSource, Received
@@ -22,7 +22,7 @@ from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, check_stages, stage_key
 from oel_core.runs.jsonl import jsonl_bytes
 from oel_core.runs.round_start import RoundStart, write_start
-from oel_core.stages.gate import decide
+from oel_core.stages.gate import decide_by_bootstrap
 from oel_core.stages.round import run_round
 from oel_core.types import Knowledge, Split
 from tests.builders import episode, turn
@@ -89,10 +89,14 @@ def test_what_stays_of_an_episode_has_its_outcome_and_none_of_its_words(run: Run
 def test_the_report_counts_what_it_counted(run: RunFolder) -> None:
     config = run.config()
     views = gather.rounds(config, run)
-    before = views, gather.assessed(config, run, views), decide(Round(config, run, 2), 1, config.gate)
+    before = views, gather.assessed(config, run, views), decide_by_bootstrap(Round(config, run, 2), 1, config.gate)
     compacted(run)
     views = gather.rounds(config, run)
-    assert (views, gather.assessed(config, run, views), decide(Round(config, run, 2), 1, config.gate)) == before
+    assert (
+        views,
+        gather.assessed(config, run, views),
+        decide_by_bootstrap(Round(config, run, 2), 1, config.gate),
+    ) == before
 
 
 def test_finished_stages_stay_finished_and_later_rounds_follow(run: RunFolder) -> None:
@@ -193,7 +197,7 @@ def test_who_is_forgotten_is_still_found_to_have_been_learned_from(tmp_path: Pat
     run.perform(stage_key(config, 1, "accumulate", ["seed"], {}), accumulated)
     (run.path / "round_01" / INBOX).write_bytes(jsonl_bytes([Received(file="a.jsonl", line=1, episode=said)]))
     compacted(run)
-    report = forget_in_run(run, Wanted.of(["kim"], None, []), remove=True)
+    report = forget_in_run(run, Selection.of(["kim"], None, []), remove=True)
     assert (len(report.items), report.models) == (1, (1, 2))
 
 

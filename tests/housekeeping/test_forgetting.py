@@ -15,8 +15,8 @@ from oel_core.housekeeping.forgetting import erasure
 from oel_core.housekeeping.forgetting.erasure import AUDIT, JOURNAL, Forgotten
 from oel_core.housekeeping.forgetting.forget import Report, forget_in_inbox, forget_in_run
 from oel_core.housekeeping.forgetting.search import FORGOTTEN
-from oel_core.housekeeping.forgetting.wanted import Wanted
-from oel_core.imports.importing import LOCK, THERE
+from oel_core.housekeeping.forgetting.selection import Selection
+from oel_core.imports.importing import ALREADY_IMPORTED, LOCK
 from oel_core.imports.privacy import Privacy
 from oel_core.knowledge.store import write_knowledge
 from oel_core.projects.inbox import INBOX, new_experience
@@ -87,7 +87,7 @@ def item(text: str, *sources: str) -> ExperienceItem:
 
 
 def in_inbox(inbox: Path, *ids: str, before: float | None = None, remove: bool = True) -> Report:
-    return forget_in_inbox(inbox, Wanted.of(ids, before, [inbox]), remove=remove)
+    return forget_in_inbox(inbox, Selection.of(ids, before, [inbox]), remove=remove)
 
 
 def texts(folder: Path) -> str:
@@ -127,7 +127,7 @@ def test_again_finds_nothing_and_importing_again_brings_nothing_back(inbox: Path
     again = in_inbox(inbox, KIM)
     assert (again.episodes, again.copies) == (0, 0)
     done, episodes = imported("openai-chat", tmp_path / "log.jsonl", inbox, Privacy.MASK)
-    assert (episodes, done.dropped[THERE]) == ([], 3)
+    assert (episodes, done.dropped[ALREADY_IMPORTED]) == ([], 3)
 
 
 def test_what_is_said_afterwards_names_nobody(inbox: Path) -> None:
@@ -135,7 +135,7 @@ def test_what_is_said_afterwards_names_nobody(inbox: Path) -> None:
     (line,) = (inbox / AUDIT).read_text().splitlines()
     said = Forgotten.model_validate_json(line)
     assert (said.episodes, said.copies) == (2, 1)
-    assert not [word for word in Wanted.of([KIM], None, [inbox]).texts if word in line]
+    assert not [word for word in Selection.of([KIM], None, [inbox]).texts if word in line]
     assert not (inbox / JOURNAL).exists()
 
 
@@ -147,7 +147,7 @@ def test_old_conversations_go_and_those_without_a_time_are_counted(inbox: Path) 
 
 
 def test_rounds_lose_the_words_and_keep_their_counts(run: RunFolder, inbox: Path) -> None:
-    done = forget_in_run(run, Wanted.of([KIM], None, [inbox]), remove=True)
+    done = forget_in_run(run, Selection.of([KIM], None, [inbox]), remove=True)
     assert done.episodes == 6  # in the round's own copies of the inbox, and as it used them
     kept = [one.received.episode for one in read_jsonl(run.path / "round_01" / RESERVED, Reserved)]
     assert [len(one.turns) for one in kept] == [0, 0, 1]
@@ -158,7 +158,7 @@ def test_rounds_lose_the_words_and_keep_their_counts(run: RunFolder, inbox: Path
 
 
 def test_another_change_of_the_file_is_still_noticed(run: RunFolder, inbox: Path) -> None:
-    forget_in_run(run, Wanted.of([KIM], None, [inbox]), remove=True)
+    forget_in_run(run, Selection.of([KIM], None, [inbox]), remove=True)
     path = run.stage_path(1, "collect") / TRAJECTORIES
     path.write_bytes(path.read_bytes().replace(b"other", b"OTHER"))
     with pytest.raises(ArtifactError, match="was changed after its stage finished"):
@@ -166,23 +166,23 @@ def test_another_change_of_the_file_is_still_noticed(run: RunFolder, inbox: Path
 
 
 def test_what_rests_on_them_is_named(run: RunFolder, inbox: Path) -> None:
-    done = forget_in_run(run, Wanted.of(["s1"], None, [inbox]), remove=False)
+    done = forget_in_run(run, Selection.of(["s1"], None, [inbox]), remove=False)
     assert [(one.file, one.item) for one in done.items] == [("round_01/accumulate/knowledge_00.json", 1)]
     assert done.models == (1, 2)
-    none = forget_in_run(run, Wanted.of(["nobody"], None, [inbox]), remove=False)
+    none = forget_in_run(run, Selection.of(["nobody"], None, [inbox]), remove=False)
     assert (none.episodes, none.items, none.models) == (0, (), ())
 
 
 def test_a_model_that_does_not_start_from_it_does_not_rest_on_it(run: RunFolder, inbox: Path) -> None:
     write_start(run, 2, RoundStart(parent=0, knowledge=None, trigger="t"))
-    assert forget_in_run(run, Wanted.of(["s1"], None, [inbox]), remove=False).models == (1,)
+    assert forget_in_run(run, Selection.of(["s1"], None, [inbox]), remove=False).models == (1,)
 
 
 def test_an_open_round_is_not_changed(run: RunFolder, inbox: Path) -> None:
     write_start(run, 2, RoundStart(parent=1, knowledge=None, trigger="t"))
     whole = texts(run.path)
     with pytest.raises(ArtifactError, match="oel abandon shop 2"):
-        forget_in_run(run, Wanted.of([KIM], None, [inbox]), remove=True)
+        forget_in_run(run, Selection.of([KIM], None, [inbox]), remove=True)
     assert SECRET in whole
     assert texts(run.path / "round_01") in whole
 
@@ -214,12 +214,12 @@ def _steps() -> Iterator[tuple[str, Callable[[pytest.MonkeyPatch], None]]]:
 def test_a_kill_is_made_good_by_the_next_call(
     run: RunFolder, inbox: Path, when: str, kill: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
-    wanted = Wanted.of([KIM], None, [inbox])
+    selection = Selection.of([KIM], None, [inbox])
     with pytest.MonkeyPatch.context() as patch:
         kill(patch)
         with pytest.raises(KeyboardInterrupt):
-            forget_in_run(run, wanted, remove=True)
-    forget_in_run(run, wanted, remove=True)
+            forget_in_run(run, selection, remove=True)
+    forget_in_run(run, selection, remove=True)
     assert SECRET not in texts(run.path)
     assert not (run.path / JOURNAL).exists()
     check_stages(run, run.config())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oel_core.imports.importing import THERE
+from oel_core.imports.importing import ALREADY_IMPORTED
 from oel_core.plugins.builtin import LOG_FORMATS
 from oel_core.projects.inbox import new_experience
 from oel_core.projects.quarantine import REFUSED, LeftOut
@@ -69,4 +69,4 @@ def test_an_import_of_the_example_log_again_adds_nothing(format: str, tmp_path: 
     first, episodes = imported(format, log_of(format), tmp_path)
     again, none = imported(format, log_of(format), tmp_path)
     assert (again.file, none) == (None, [])
-    assert again.dropped[THERE] == first.turns == sum(len(episode.turns) for episode in episodes)
+    assert again.dropped[ALREADY_IMPORTED] == first.turns == sum(len(episode.turns) for episode in episodes)

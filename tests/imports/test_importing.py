@@ -10,7 +10,7 @@ import pytest
 
 from oel_core.errors import ArtifactError, BusyError, ConfigError
 from oel_core.imports import importing
-from oel_core.imports.importing import PRIVATE, THERE, Import, import_logs
+from oel_core.imports.importing import ALREADY_IMPORTED, PRIVATE, Import, import_logs
 from oel_core.imports.privacy import SALT, Privacy
 from oel_core.projects.quarantine import REFUSED, LeftOut
 from oel_core.runs.jsonl import read_jsonl
@@ -49,10 +49,10 @@ def test_importing_again_adds_nothing_and_a_longer_log_adds_what_is_new(tmp_path
     done, episodes = imported(CHAT, log(tmp_path / "log.jsonl", first), tmp_path / "in")
     assert (done.episodes, done.turns, done.file) == (1, 1, "openai-chat-log-001.jsonl")
     again, _ = imported(CHAT, tmp_path / "log.jsonl", tmp_path / "in")
-    assert (again.episodes, again.file, dict(again.dropped)) == (0, None, {THERE: 1})
+    assert (again.episodes, again.file, dict(again.dropped)) == (0, None, {ALREADY_IMPORTED: 1})
     longer = log(tmp_path / "log.jsonl", first, logged("b", "1", "2", "3", "4"))
     grown, more = imported(CHAT, longer, tmp_path / "in")
-    assert (grown.episodes, grown.turns, dict(grown.dropped)) == (1, 1, {THERE: 1})
+    assert (grown.episodes, grown.turns, dict(grown.dropped)) == (1, 1, {ALREADY_IMPORTED: 1})
     assert [message.content for message in more[0].turns[0].messages] == ["1", "2", "3"]
     assert more[0].id != episodes[0].id
     assert len(list((tmp_path / "in").glob("*.jsonl"))) == 2
@@ -232,7 +232,7 @@ def test_an_episode_keeps_feedback_by_turn_and_pseudonyms_of_session_and_person(
 def test_who_asked_does_not_tell_a_call_from_another(tmp_path: Path) -> None:
     imported(CHAT, log(tmp_path / "a.jsonl", logged("a", "1", "2")), tmp_path / "in")
     done, _ = imported(CHAT, log(tmp_path / "b.jsonl", logged("a", "1", "2", user="kim")), tmp_path / "in")
-    assert done.dropped == {THERE: 1}
+    assert done.dropped == {ALREADY_IMPORTED: 1}
 
 
 def test_listed_names_are_masked_in_every_text(tmp_path: Path) -> None:

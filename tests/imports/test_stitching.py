@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from oel_core.imports.records import Call, Feedback
-from oel_core.imports.stitching import AGAIN, TWICE, Spool
+from oel_core.imports.stitching import DUPLICATE, REGENERATED, CallStore
 from oel_core.types import Message, ToolCall
 
 
@@ -28,12 +28,12 @@ def call(id: str, *said: str, session: str = "", request: str = "", rated: bool 
 
 
 def stitched(calls: Iterable[Call]) -> tuple[list[list[str]], dict[str, int]]:
-    spool = Spool()
+    store = CallStore()
     for each in calls:
-        spool.add(each)
-    sessions = [[one.id for one in session.calls] for session in spool.sessions("test")]
-    spool.close()
-    return sessions, dict(+spool.dropped)
+        store.add(each)
+    sessions = [[one.id for one in session.calls] for session in store.sessions("test")]
+    store.close()
+    return sessions, dict(+store.dropped)
 
 
 def test_a_call_goes_on_with_the_longest_conversation_that_its_prompt_begins_with() -> None:
@@ -74,22 +74,22 @@ def test_a_request_that_was_answered_again_counts_once() -> None:
         call("c", "1", "good", "3", "4", session="s"),
         call("d", "1", "late", session="s"),
     ]
-    assert stitched(calls) == ([["b", "c"]], {AGAIN: 2})
+    assert stitched(calls) == ([["b", "c"]], {REGENERATED: 2})
 
 
 def test_an_answer_that_somebody_rated_is_not_dropped() -> None:
     rated, later = call("a", "1", "bad", session="s", rated=True), call("b", "1", "good", session="s")
-    assert stitched([rated, later]) == ([["a"]], {AGAIN: 1})
+    assert stitched([rated, later]) == ([["a"]], {REGENERATED: 1})
     assert stitched([rated, later, call("c", "1", "good", "3", "4", session="s")]) == ([["a"], ["b", "c"]], {})
 
 
 def test_choices_of_one_request_count_once_and_equal_questions_of_two_people_twice() -> None:
-    assert stitched([call("a", "1", "x", request="r"), call("b", "1", "y", request="r")]) == ([["b"]], {AGAIN: 1})
+    assert stitched([call("a", "1", "x", request="r"), call("b", "1", "y", request="r")]) == ([["b"]], {REGENERATED: 1})
     assert stitched([call("a", "1", "x"), call("b", "1", "y")]) == ([["a"], ["b"]], {})
 
 
 def test_a_call_that_was_logged_twice_counts_once() -> None:
-    assert stitched([call("a", "1", "2"), call("b", "1", "2")]) == ([["a"]], {TWICE: 1})
+    assert stitched([call("a", "1", "2"), call("b", "1", "2")]) == ([["a"]], {DUPLICATE: 1})
 
 
 def test_what_a_client_changes_in_the_history_does_not_matter() -> None:

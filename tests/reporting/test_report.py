@@ -13,7 +13,7 @@ from oel_core.config.operation import GateConfig
 from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.errors import ArtifactError
 from oel_core.gate.ledger import close_trial, open_trial
-from oel_core.gate.promotion import judge
+from oel_core.gate.promotion import bootstrap_verdict
 from oel_core.policies.base import Policy
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.projects.review import Decision, decide
@@ -41,7 +41,7 @@ from oel_core.stages.saturation import saturation
 from oel_core.stages.select import select
 from oel_core.types import Message
 from tests.builders import step_record
-from tests.gate.test_promotion import played, rate, standing
+from tests.gate.test_promotion import played, rate, results
 
 HOSTILE = (
     "</pre></details><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>"
@@ -145,7 +145,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_hostile_text_is_shown_and_never_live(run: RunFolder) -> None:
-    judged(run, HOSTILE)
+    decided(run, HOSTILE)
     html = write_report(run).read_text(encoding="utf-8")
     reader = read(html)
     names = {tag for tag, _ in reader.tags}
@@ -184,7 +184,7 @@ def test_the_verdict_comes_first_and_in_words(run: RunFolder) -> None:
 
 
 def test_every_cell_of_a_table_names_its_column_for_a_narrow_screen(run: RunFolder) -> None:
-    judged(run, "other_symbols")
+    decided(run, "other_symbols")
     found = cells(read(render(run)))
     assert len(found) > 40
     assert all("data-label" in attributes for attributes in found)
@@ -278,10 +278,10 @@ def test_an_unfinished_run_is_reported_as_far_as_it_has_come(tmp_path: Path) -> 
     assert "No knowledge yet" in read(render(run)).text
 
 
-def judged(run: RunFolder, suite: str) -> None:
+def decided(run: RunFolder, suite: str) -> None:
     """The folder that the gate of round 1 would leave, after a measurement on one more suite."""
-    sides = [standing(number, played(rate(passed)), **{suite: rate(64)}) for number, passed in ((1, 90), (0, 20))]
-    verdict = judge(GateConfig(margin=0.125), *sides, sides[1], seed=0)
+    sides = [results(number, played(rate(passed)), **{suite: rate(64)}) for number, passed in ((1, 90), (0, 20))]
+    verdict = bootstrap_verdict(GateConfig(margin=0.125), *sides, sides[1], seed=0)
 
     def work(folder: Path) -> dict[str, float]:
         (folder / VERDICT).write_text(verdict.model_dump_json())
@@ -292,7 +292,7 @@ def judged(run: RunFolder, suite: str) -> None:
 
 def test_a_verdict_is_shown_with_every_condition_and_comparison(run: RunFolder) -> None:
     assert "Promotion gate" not in read(render(run)).text
-    judged(run, "other_symbols")
+    decided(run, "other_symbols")
     text = read(render(run)).text
     assert "Round 1 against the base model: promote" in text
     for cell in ("at least 0.95 of the draws are better by more than 0.125", "ood/other_symbols", "+54.7", "15.6%"):
@@ -309,7 +309,7 @@ def test_trials_are_shown_with_the_error_budget_that_is_left(run: RunFolder) -> 
 
 
 def test_a_damaged_verdict_is_an_error_that_names_the_file(run: RunFolder) -> None:
-    judged(run, "other_symbols")
+    decided(run, "other_symbols")
     (run.stage_path(1, GATE) / VERDICT).write_text("{}")
     with pytest.raises(ArtifactError, match=r"gate\.json is not a Verdict: promote"):
         render(run)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from oel_core.runs.groups import end_groups, group_lives, group_members
+from oel_core.runs.groups import end_groups, group_is_running, group_members
 from oel_core.runs.processes import is_alive, process, this_process, user_name
 
 STUBBORN = (
@@ -92,7 +92,7 @@ def test_a_whole_group_ends_even_if_its_leader_is_gone_and_others_will_not() -> 
     leader.wait()
     assert len(group_members(leader.pid)) == 2
     end_groups([leader.pid], grace_s=0.2)
-    assert not group_lives(leader.pid)
+    assert not group_is_running(leader.pid)
 
 
 def test_a_group_without_proc_is_asked_by_signal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,10 +101,10 @@ def test_a_group_without_proc_is_asked_by_signal(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("psutil.pids", unmounted)
     child = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    assert group_lives(child.pid)
+    assert group_is_running(child.pid)
     child.kill()
     child.wait()
-    assert not group_lives(child.pid)
+    assert not group_is_running(child.pid)
 
 
 def test_a_user_without_a_name_goes_by_number(monkeypatch: pytest.MonkeyPatch) -> None:

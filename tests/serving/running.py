@@ -20,7 +20,7 @@ from oel_core.policies.base import Completion, Policy, Request
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.serving.answering.champion import Champion
-from oel_core.serving.api.server import BACKLOG, address, bound
+from oel_core.serving.api.server import BACKLOG, address, bind_socket
 from oel_core.serving.gateway import open_gateway
 from oel_core.serving.recording.handover import Handover
 from oel_core.serving.recording.journal import Journal
@@ -35,7 +35,7 @@ class Player:
     """What the policies of a test say and how."""
 
     say: Callable[[tuple[Message, ...], str], str] = lambda messages, path: f"{path}: {messages[-1].content}"
-    """Given the prompt and the checkpoint's path."""
+    """ClientFeedback the prompt and the checkpoint's path."""
     hold: threading.Event | None = None
     """Answers wait for it."""
     loaded: list[str] = field(default_factory=list)
@@ -150,7 +150,7 @@ def serving(config: OelConfig, path: str = "one") -> Iterator[Served]:
         return Champion(f"{PROJECT}-{registry[0]}", registry[0])
 
     with open_gateway(PROJECT, config, lookup, TOKEN) as gateway:
-        at = bound(config.serve)
+        at = bind_socket(config.serve)
         at.listen(BACKLOG)
         server = uvicorn.Server(uvicorn.Config(gateway.app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)

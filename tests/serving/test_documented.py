@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.policies.openai.managed_server import free_port
+from oel_core.runs.guardian import free_port
 from oel_core.serving.recording.journal import JOURNAL
 from tests.documents import blocks, commands
 from tests.serving.process import start, wait_until_served

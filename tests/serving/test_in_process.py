@@ -13,10 +13,10 @@ from oel_core.config.run import ModelConfig
 from oel_core.config.sampling import Sampling
 from oel_core.policies.hf.policy import TransformersPolicy
 from oel_core.policies.text.chat import Chat
-from oel_core.serving.answering.base import Answer, ChatRequest, Piece
+from oel_core.serving.answering.base import Answer, ChatRequest, Chunk
 from oel_core.serving.answering.in_process import PolicyBackend
+from oel_core.serving.answering.text_stream import TextStream, stop_at
 from oel_core.serving.answering.tool_calls import plain_length, tool_calls
-from oel_core.serving.answering.writing import Writing, stop_at
 from oel_core.serving.api.requests import chat_request
 from oel_core.serving.errors import ApiError
 from tests.fakes import byte_tokenizer, tiny_model_folder
@@ -40,16 +40,16 @@ def request(**more: Any) -> ChatRequest:
     return chat_request(dumps(body).encode(), "")
 
 
-def answered(backend: PolicyBackend, asked: ChatRequest) -> tuple[list[Piece], Answer]:
-    async def collect() -> list[Piece | Answer]:
+def answered(backend: PolicyBackend, asked: ChatRequest) -> tuple[list[Chunk], Answer]:
+    async def collect() -> list[Chunk | Answer]:
         return [part async for part in backend.answer(asked)]
 
     *pieces, answer = asyncio.run(collect())
     assert isinstance(answer, Answer)
-    return [piece for piece in pieces if isinstance(piece, Piece)], answer
+    return [piece for piece in pieces if isinstance(piece, Chunk)], answer
 
 
-def streamed(pieces: list[Piece]) -> str:
+def streamed(pieces: list[Chunk]) -> str:
     return "".join(piece.delta.get("content", "") for piece in pieces)
 
 
@@ -91,8 +91,8 @@ def test_a_prompt_that_does_not_fit_is_refused_and_others_are_answered(backend: 
 
 
 def test_requests_that_wait_are_answered_together_and_each_by_its_own_seed(backend: PolicyBackend) -> None:
-    async def both() -> list[list[Piece | Answer]]:
-        async def one(seed: int) -> list[Piece | Answer]:
+    async def both() -> list[list[Chunk | Answer]]:
+        async def one(seed: int) -> list[Chunk | Answer]:
             return [part async for part in backend.answer(request(seed=seed, temperature=0.5))]
 
         return await asyncio.gather(*(one(seed) for seed in (1, 2, 1)))
@@ -158,15 +158,15 @@ PIECES = st.lists(
 @given(PIECES, st.booleans())
 def test_what_is_shown_while_it_is_written_is_a_beginning_of_the_answer(parts: list[str], tools: bool) -> None:
     text = "".join(parts)
-    writing = Writing(CHAT, [], ["stop"], tools=tools)
+    stream = TextStream(CHAT, [], ["stop"], tools=tools)
     shown = ""
     for token in CHAT.encode(text):
-        shown += writing.add(token)[1]
+        shown += stream.add(token)[1]
     cut = stop_at(text, ["stop"])
     said = text if cut is None else text[:cut]
     content, calls = tool_calls(said, {"a"}) if tools else (said, [])
-    assert writing.shown == shown
-    assert writing.stopped == (cut is not None)
+    assert stream.sent == shown
+    assert stream.stopped == (cut is not None)
     assert content.startswith(shown) or (calls and shown.startswith(content) and not shown[len(content) :].strip())
 
 

@@ -11,8 +11,8 @@ import pytest
 from oel_core.config.serving import ServeConfig
 from oel_core.errors import ArtifactError, BusyError, ConfigError, ServiceError
 from oel_core.serving.api.access import TOKEN, token_of
-from oel_core.serving.api.limits import Rate
-from oel_core.serving.api.server import bound
+from oel_core.serving.api.limits import RateLimit
+from oel_core.serving.api.server import bind_socket
 from oel_core.serving.errors import ApiError
 from tests.serving.running import PROJECT, Player, config_for, eventually, playing, serving
 
@@ -50,7 +50,7 @@ def test_a_body_that_is_too_large_is_refused(tmp_path: Path, player: Player) -> 
 def test_a_rate_refuses_with_the_time_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("oel_core.serving.api.limits.time.monotonic", lambda: now)
-    rate = Rate(per_minute=20)
+    rate = RateLimit(per_minute=20)
     rate.take()
     rate.take()
     with pytest.raises(ApiError) as refused:
@@ -90,10 +90,10 @@ def test_two_gateways_do_not_share_an_inbox(tmp_path: Path, player: Player) -> N
 
 
 def test_an_address_that_is_taken_is_said(tmp_path: Path) -> None:
-    first = bound(ServeConfig(port=0))
+    first = bind_socket(ServeConfig(port=0))
     first.listen()
     with pytest.raises(ServiceError, match="cannot listen on"):
-        bound(ServeConfig(port=first.getsockname()[1]))
+        bind_socket(ServeConfig(port=first.getsockname()[1]))
     first.close()
 
 

@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from oel_core.config.run import ModelConfig
-from oel_core.policies.openai.managed_server import free_port
 from oel_core.policies.text.chat import Chat
 from oel_core.rollouts.episode import prompt_digest
+from oel_core.runs.guardian import free_port
 from tests.fakes import tiny_model_folder
 from tests.serving.process import ServeProcess, model_server, serve, start_model_server
 from tests.serving.running import handed_over

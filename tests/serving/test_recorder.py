@@ -16,7 +16,7 @@ from oel_core.imports.records import Call
 from oel_core.imports.stitching import conversation
 from oel_core.runs.jsonl import LineError
 from oel_core.serving.recording import handover as handing
-from oel_core.serving.recording.feedback import Given, parse_given, settled
+from oel_core.serving.recording.feedback import ClientFeedback, effective_feedback, parse_feedback
 from oel_core.serving.recording.handover import Handover
 from oel_core.serving.recording.journal import JOURNAL, Journal
 from oel_core.serving.recording.recorder import Recorder
@@ -66,7 +66,7 @@ def player() -> Iterator[Player]:
         yield player
 
 
-@pytest.mark.parametrize("at", ["_append", "sync_folder", "landed", "assign"])
+@pytest.mark.parametrize("at", ["_append", "sync_folder", "mark_written", "assign"])
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_kill_at_any_step_of_the_handover_neither_loses_nor_doubles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, torn: bool
@@ -83,7 +83,7 @@ def test_a_kill_at_any_step_of_the_handover_neither_loses_nor_doubles(
         monkeypatch.setattr(handing.os, "fsync", killed)
         monkeypatch.setattr(handing, "jsonl_bytes", lambda episodes: real(episodes)[:-20])
     else:
-        place = Journal if at in ("landed", "assign") else handing
+        place = Journal if at in ("mark_written", "assign") else handing
         monkeypatch.setattr(place, at, killed)
     with pytest.raises(Killed):
         Handover(journal, tmp_path, "lake", 1.0).run(0)
@@ -198,19 +198,19 @@ def test_feedback_of_a_session_goes_to_its_last_conversation(tmp_path: Path) -> 
     for number in (1, 2):
         add(journal, call(number, "s"), after_s=float(number))
     with journal.transaction():
-        given = Given(session="s", feedback=Feedback(source="human", score=1.0, whole=True))
-        assert journal.rate(given, time.time()) is True
-        assert journal.rate(given.model_copy(update={"session": "t"}), time.time()) is None
+        given = ClientFeedback(session="s", feedback=Feedback(source="human", score=1.0, whole=True))
+        assert journal.add_feedback(given, time.time()) is True
+        assert journal.add_feedback(given.model_copy(update={"session": "t"}), time.time()) is None
     journal.close()
     assert [episode.reward for episode in handed_over(tmp_path)] == [0.0, 1.0]
 
 
-def given_by(user: str, **values: Any) -> Given:
-    return Given(response="r", user=user, feedback=Feedback(source="human", **values))
+def given_by(user: str, **values: Any) -> ClientFeedback:
+    return ClientFeedback(response="r", user=user, feedback=Feedback(source="human", **values))
 
 
 def test_later_words_of_the_same_person_replace_earlier_ones_value_by_value() -> None:
-    found = settled(
+    found = effective_feedback(
         [
             given_by("ann", thumbs=False, comment="Rude."),
             given_by("bob", thumbs=False),
@@ -237,11 +237,11 @@ values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text
 )
 def test_any_body_is_feedback_or_refused_with_its_field(body: dict[str, Any]) -> None:
     try:
-        found = parse_given(body, 1.0)
+        found = parse_feedback(body, 1.0)
     except LineError:
         return
     assert bool(found.response) != bool(found.session)
-    assert settled([found]) == [found.feedback]
+    assert effective_feedback([found]) == [found.feedback]
 
 
 def test_nothing_reaches_the_inbox_before_it_is_whole(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import uvicorn
 from oel_core.config.serving import ServeConfig
 from oel_core.rollouts.episode import prompt_digest
 from oel_core.serving.answering.upstream import Upstream
-from oel_core.serving.api.server import BACKLOG, address, bound
+from oel_core.serving.api.server import BACKLOG, address, bind_socket
 from oel_core.types import IdSource
 from tests.fakes import byte_tokenizer, tiny_model_folder
 from tests.serving.model_server import MODEL, ModelServer
@@ -25,7 +25,7 @@ TOOLS: list[Any] = [{"type": "function", "function": {"name": "stock", "paramete
 
 @contextmanager
 def listening_server(server: ModelServer) -> Iterator[str]:
-    at = bound(ServeConfig(port=0))
+    at = bind_socket(ServeConfig(port=0))
     at.listen(BACKLOG)
     run = uvicorn.Server(uvicorn.Config(server.app(), log_config=None, access_log=False))
     thread = threading.Thread(target=run.run, kwargs={"sockets": [at]}, daemon=True)

@@ -14,7 +14,7 @@ from oel_core.runs.folder import RunFolder, open_run, round_name
 from oel_core.runs.jsonl import jsonl_bytes
 from oel_core.runs.manifest import StageKey
 from oel_core.stages.evaluate import own_parts, stage_name
-from oel_core.stages.gate import judge_again
+from oel_core.stages.gate import verdict_against
 from tests.gate.test_promotion import played, rate
 
 SUITE = "ood/other_symbols"
@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> RunFolder:
 def test_a_better_round_is_let_through_whatever_the_base_models_held_out_settings_were(run: RunFolder) -> None:
     assert own_parts(config()) == ["held_out", SUITE]
     measure(run, 0, SUITE, 100)
-    verdict = judge_again(Round(config(), run, 2), 1)
+    verdict = verdict_against(Round(config(), run, 2), 1)
     assert verdict.promote
     assert verdict.ood["other_symbols"].episodes == 128
 
@@ -60,9 +60,9 @@ def test_a_better_round_is_let_through_whatever_the_base_models_held_out_setting
 def test_a_suite_is_compared_with_the_base_models_too_so_its_settings_count(run: RunFolder) -> None:
     measure(run, 0, SUITE, 50, temperature=1.0)
     with pytest.raises(ArtifactError, match=r"(?s)rounds 0 and 2 were measured with different settings.*temperature"):
-        judge_again(Round(config(), run, 2), 1)
+        verdict_against(Round(config(), run, 2), 1)
 
 
 def test_what_was_not_measured_is_said(run: RunFolder) -> None:
     with pytest.raises(ArtifactError, match=r"round_00/evaluate/ood/other_symbols has not finished"):
-        judge_again(Round(config(), run, 2), 1)
+        verdict_against(Round(config(), run, 2), 1)

@@ -28,7 +28,7 @@ from oel_core.runs.manifest import StageKey
 from oel_core.runs.round_start import RoundStart, write_start
 from oel_core.seeds import derive_seed
 from oel_core.stages import gate as gate_stage
-from oel_core.stages.gate import JUDGES, STAGE, gate, judge_again, read_verdict
+from oel_core.stages.gate import STAGE, TESTS, gate, read_verdict, verdict_against
 from oel_core.types import Message, Trajectory
 from tests.fakes import CorridorEnv
 from tests.stages.test_gate import measure
@@ -139,7 +139,7 @@ def played(run: RunFolder, part: str, model: int, number: int = 2) -> list[Traje
 
 
 def test_every_name_of_a_test_has_one_that_decides() -> None:
-    assert set(JUDGES) == set(typing.get_args(GateConfig.model_fields["test"].annotation))
+    assert set(TESTS) == set(typing.get_args(GateConfig.model_fields["test"].annotation))
 
 
 def test_a_better_candidate_is_promoted_when_the_evidence_decides(run: RunFolder) -> None:
@@ -271,13 +271,13 @@ def test_settings_that_change_while_it_is_played_count_for_the_next_round(run: R
 def test_the_same_question_is_asked_once_and_another_champion_is_another(run: RunFolder) -> None:
     found, models = decided(run, Models(BETTER)), Models(BETTER)
     candidate = Round(config(), run, 2)
-    assert judge_again(candidate, 1, models.context) == found
+    assert verdict_against(candidate, 1, models.context) == found
     assert models.answers == 0
-    other = judge_again(candidate, 3, models.context)
+    other = verdict_against(candidate, 3, models.context)
     assert (other.champion, other.promote) == (3, True)
     assert other.trial is not None
     assert (other.trial.number, other.trial.promotions) == (2, 1)
-    assert judge_again(candidate, 3) == other
+    assert verdict_against(candidate, 3) == other
 
 
 def test_a_damaged_episode_is_an_error_that_names_its_file(run: RunFolder) -> None:

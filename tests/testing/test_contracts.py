@@ -9,10 +9,13 @@ import pytest
 from oel_core.config.run import ModelConfig
 from oel_core.envs import EnvSpec, make_env
 from oel_core.envs.base import Step
+from oel_core.evaluation import Suite, make_suite
 from oel_core.plugins.builtin import FORMATS
 from oel_core.policies import load_policy
 from oel_core.prompts.extraction.itemised import FORMAT, MARKER
-from oel_core.testing import check_environment, check_format, check_policy
+from oel_core.testing import check_environment, check_format, check_policy, check_suite
+from oel_core.types import EvalReport, Trajectory
+from tests.evaluation.players import small_config, wanderer
 from tests.fakes import CorridorEnv
 
 MOVES = [f"I go [{move}]." for move in ("up", "down", "left", "right")]
@@ -142,3 +145,62 @@ def test_a_broken_policy_is_told_what_is_wrong() -> None:
         check_policy(Altered(policy, lambda answers: answers[:2]))
     with pytest.raises(AssertionError, match="prompt_ids is empty"):
         check_policy(Altered(policy, lambda answers: [replace(answer, prompt_ids=()) for answer in answers]))
+
+
+class AlteredSuite:
+    """A suite of four episodes with one thing changed."""
+
+    def __init__(self) -> None:
+        self.suite: Suite = make_suite("games", {"episodes": 4}, small_config())
+        self.name, self.total = self.suite.name, self.suite.total
+
+    def run(self, policy: Any, *, done: Any = (), on_episode: Any = lambda episode: None) -> EvalReport:
+        return self.suite.run(policy, done=done, on_episode=on_episode)
+
+
+class Misnamed(AlteredSuite):
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "my games"
+
+
+class Silent(AlteredSuite):
+    def run(self, policy: Any, *, done: Any = (), on_episode: Any = None) -> EvalReport:
+        return super().run(policy, done=done)
+
+
+class Flattering(AlteredSuite):
+    def run(self, policy: Any, *, done: Any = (), on_episode: Any = lambda episode: None) -> EvalReport:
+        return super().run(policy, done=done, on_episode=on_episode).model_copy(update={"passed": 4})
+
+
+class Restarting(AlteredSuite):
+    def run(self, policy: Any, *, done: Any = (), on_episode: Any = lambda episode: None) -> EvalReport:
+        return super().run(policy, on_episode=on_episode)
+
+
+class Credulous(AlteredSuite):
+    def run(self, policy: Any, *, done: Any = (), on_episode: Any = lambda episode: None) -> EvalReport:
+        own: list[Trajectory] = []
+        super().run(policy, on_episode=own.append)
+        known = {episode.seed for episode in own}
+        return super().run(policy, done=[one for one in done if one.seed in known], on_episode=on_episode)
+
+
+def test_a_shipped_suite_keeps_the_contract() -> None:
+    check_suite(AlteredSuite(), wanderer())
+
+
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        (Misnamed, "'my games' is not of letters"),
+        (Silent, "called for 0 episodes, total is 4"),
+        (Flattering, "counts 4 passed episodes"),
+        (Restarting, "does not play the missing episodes"),
+        (Credulous, "raised no ArtifactError"),
+    ],
+)
+def test_a_broken_suite_is_told_what_is_wrong(broken: type[AlteredSuite], problem: str) -> None:
+    with pytest.raises(AssertionError, match=problem):
+        check_suite(broken(), wanderer())

@@ -1,1 +1,1 @@
-"""Commands of the two sides: knowledge without training here, training without the environment there."""
+"""Commands for rounds that are split over two machines: one has the environment, the other one trains."""

@@ -1,4 +1,4 @@
-"""`oel bundle`: a round's knowledge and prompts for another machine, and what that one trained on them."""
+"""`oel bundle`: exports a round's knowledge and prompts to another machine and imports its training result."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ from flows.cli.shared import RUNS, AsJson, Root, RunName, out, print_json
 if TYPE_CHECKING:
     from oel_core.bundles.reading import Bundle
 
-app = typer.Typer(help="A round's knowledge and prompts, for a machine that only trains.", no_args_is_help=True)
+app = typer.Typer(help="Export a round's knowledge and prompts for training on another machine.", no_args_is_help=True)
 Number = Annotated[int | None, typer.Option("--round", min=1, help="Round; the newest if not given.")]
 
 
@@ -21,15 +21,13 @@ def make(
     path: Annotated[Path, typer.Option("--out", help="The archive, a new .zip file.")],
     round_index: Number = None,
     knowledge_only: Annotated[
-        bool, typer.Option("--knowledge-only", help="No prompts: the other machine writes some from the knowledge.")
+        bool, typer.Option("--knowledge-only", help="No prompts: the other machine generates them from the knowledge.")
     ] = False,
-    names: Annotated[
-        Path | None, typer.Option("--names", help="Text file of names of people, one a line, which count as private.")
-    ] = None,
+    names: Annotated[Path | None, typer.Option("--names", help="Text file with names to mask, one per line.")] = None,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Write what another machine needs to distil a round: knowledge and prompts, no episodes, no private data."""
+    """Export a round's knowledge and prompts for training on another machine, without episodes and private data."""
     from oel_core.bundles.making import make_bundle
     from oel_core.imports.privacy import read_names
     from oel_core.rounds.round import Round
@@ -46,7 +44,7 @@ def make(
 
 @app.command("show", epilog=example("oel bundle show lake.zip"))
 def show(path: Annotated[Path, typer.Argument(help="The archive.")], as_json: AsJson = False) -> None:
-    """Check a bundle and say what is in it."""
+    """Verify a bundle and describe its content."""
     from oel_core.bundles.reading import Bundle
 
     bundle = Bundle.open(path)
@@ -64,7 +62,7 @@ def adopt(
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Take over what another machine trained on a round's bundle; the round goes on with its evaluation."""
+    """Import another machine's distillation of a round's bundle; the round continues with its evaluation."""
     from oel_core.rounds.round import Round
     from oel_core.runs.folder import find_run
     from oel_core.runs.round_start import last_begun

@@ -1,4 +1,4 @@
-"""`oel gather`: a project's next round as far as its knowledge."""
+"""`oel gather`: runs a project's next round up to its knowledge, without training."""
 
 from typing import Annotated
 from uuid import uuid4
@@ -22,7 +22,7 @@ def gather(
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
 ) -> None:
-    """Play or take experience and write a round's knowledge; nothing is trained."""
+    """Collect experience and extract a round's knowledge, without training."""
     from flows.local import start_temporary_server, use_local_services, wait_until_ready
     from flows.pages.time_left import RoundTime
     from oel_core.projects.settings import RequestedSettings

@@ -34,7 +34,9 @@ def evaluate(
     preset: Annotated[
         str, typer.Option(help="Preset or YAML file with environment and sampling.", autocompletion=complete.presets)
     ] = "quickstart",
-    knowledge: Annotated[Path | None, typer.Option(help="Text file to put into the prompt (suite games).")] = None,
+    knowledge: Annotated[
+        Path | None, typer.Option(help="Knowledge for the prompts, a text file (suite games).")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; the same command resumes there.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,

@@ -141,7 +141,7 @@ def _show(found: "list[Leftover]", removed: bool, as_json: bool) -> None:
 
 
 def size(count: int) -> str:
-    """Bytes in the largest unit that leaves at least one of it."""
+    """Bytes in the largest unit of which there is at least one."""
     value, unit = float(count), 0
     while value >= 1024 and unit < len(UNITS) - 1:
         value, unit = value / 1024, unit + 1

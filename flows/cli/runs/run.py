@@ -25,9 +25,9 @@ def run(
     rounds: Annotated[int | None, typer.Option(help="Total number of rounds; a larger number resumes.")] = None,
     overrides: Overrides = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="Bundle of `oel bundle make` to distil, in place of an environment; one round.")
+        Path | None, typer.Option(help="Bundle of `oel bundle make` to distil for one round, without an environment.")
     ] = None,
-    bundle_digest: Annotated[str | None, typer.Option(help="What the bundle's digest must be.")] = None,
+    bundle_digest: Annotated[str | None, typer.Option(help="Expected digest of the bundle.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the preset's name if not given.")] = None,
     root: Root = RUNS,
     as_json: AsJson = False,
@@ -61,7 +61,7 @@ def run(
 
 
 def _settings_of(bundle: Path | None, digest: str | None) -> list[str]:
-    """The settings of a round that distils a bundle, as overrides; what needs an environment is off."""
+    """Overrides for a round that distils a bundle; whatever needs an environment is disabled."""
     from oel_core.bundles.reading import Bundle
     from oel_core.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""`oel cases`: the sets of cases that a project's rounds are measured on."""
+"""`oel cases`: the sets of cases on which a project's rounds are evaluated."""
 
 from flows.cli.shared import RUNS, AsJson, Root, RunName, out, print_json, print_table
 
@@ -6,7 +6,7 @@ COLUMNS = ("round", "held out", "scorable", "new", "validation", "right answers"
 
 
 def cases(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
-    """Show what each round's set of held-out requests holds, in sessions, and how many of them can be scored."""
+    """Show each round's set of cases: its sessions, and how many of them can be scored."""
     from oel_core.cases.frozen import read_cases
     from oel_core.cases.suite import scorer_of
     from oel_core.cases.summary import summarise_set

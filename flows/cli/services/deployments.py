@@ -98,7 +98,7 @@ def trigger(
 ) -> None:
     """Start a run of the deployment now. With --wait the exit code is 0: promoted, or completed; 1: failed; 3: refused
     by the gate; 4: too little new experience; 5: waits for review; 6: no line of the inbox is usable."""
-    from flows.outcomes import exit_code, goes_on
+    from flows.outcomes import can_resume, exit_code
     from flows.run_names import run_name
     from flows.services.client import prefect_client, use_services
 
@@ -111,7 +111,7 @@ def trigger(
         key, name = _key(trigger_id, parameters), run_name(found.name, {"properties": _properties(found)}, parameters)
         run = client.create_flow_run_from_deployment(found.id, parameters=parameters, name=name, idempotency_key=key)
         over = run.state if key is not None and run.state and run.state.is_final() else None
-        if over is not None and goes_on(over.name, completed=over.is_completed()):
+        if over is not None and can_resume(over.name, completed=over.is_completed()):
             run = client.create_flow_run_from_deployment(found.id, parameters=parameters, name=name)
         if wait:
             run = _wait(client, run, err if as_json else out)

@@ -1,4 +1,4 @@
-"""`oel forget`: removes recorded conversations of a session or a person, or old ones, and says what rests on them."""
+"""`oel forget`: removes recorded conversations, and lists the knowledge and models derived from them."""
 
 import re
 import time
@@ -19,34 +19,33 @@ _DAY_S = 86400.0
 def forget(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID", help="Ids of sessions or persons, as the logs have them."),
+        typer.Argument(metavar="ID", help="Ids of sessions or users, as in the logs."),
     ] = None,
     older_than: Annotated[
-        str | None, typer.Option(metavar="DAYS", help="Only conversations older than this, like 90d; without ids all.")
+        str | None,
+        typer.Option(metavar="DAYS", help="Only conversations older than this, like 90d; without ids: of all users."),
     ] = None,
-    inbox: Annotated[
-        list[Path] | None, typer.Option(help="An inbox; those of the runs under --root are looked through anyway.")
-    ] = None,
+    inbox: Annotated[list[Path] | None, typer.Option(help="An inbox, besides those of the runs under --root.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; without this nothing is removed.")] = False,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """List the recorded conversations of a session or a person, and what was learned from them. With --yes remove them.
+    """List recorded conversations of sessions or users, and what was learned from them. With --yes remove them.
 
-    Removed are their episodes in inboxes and in the rounds of runs, and copies of lines that were left out. Knowledge
-    and models that rest on them are listed and stay.
+    Removes their episodes from inboxes and rounds, and quarantined copies of their lines. Knowledge and models derived
+    from them are listed and kept.
     """
     from oel_core.errors import ConfigError
     from oel_core.housekeeping.forgetting.forget import forget_in_inbox, forget_in_run
-    from oel_core.housekeeping.forgetting.wanted import Wanted
+    from oel_core.housekeeping.forgetting.selection import Selection
 
     if not (any(ids or ()) or older_than):
         raise ConfigError("oel forget needs the id of a session or a person, or --older-than")
     runs = _runs(root)
     inboxes = _inboxes(inbox or [], runs)
-    wanted = Wanted.of(ids or (), _before(older_than), inboxes)
-    reports = [forget_in_inbox(folder, wanted, remove=yes) for folder in inboxes]
-    reports += [forget_in_run(run, wanted, remove=yes) for run in runs]
+    selection = Selection.of(ids or (), _before(older_than), inboxes)
+    reports = [forget_in_inbox(folder, selection, remove=yes) for folder in inboxes]
+    reports += [forget_in_run(run, selection, remove=yes) for run in runs]
     if as_json:
         print_json([{**report.model_dump(mode="json"), "removed": yes} for report in reports])
     else:

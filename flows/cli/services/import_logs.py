@@ -13,7 +13,7 @@ from oel_core.imports.privacy import Privacy
 from oel_core.plugins.builtin import LOG_FORMATS
 
 if TYPE_CHECKING:
-    from oel_core.imports.importing import Imported, Say
+    from oel_core.imports.importing import Imported, OnProgress
 
 
 def import_(
@@ -27,13 +27,11 @@ def import_(
     pii: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="Look for names of people and places too: a spaCy model for Presidio (extra pii)."
+            metavar="MODEL", help="Also detect names of people and places: a spaCy model for Presidio (extra pii)."
         ),
     ] = None,
-    names: Annotated[
-        Path | None, typer.Option("--names", help="Text file with names of people, one a line, to treat as private.")
-    ] = None,
-    top_score: Annotated[float, typer.Option(help="The best score that the log gives: 5 for five stars.")] = 1.0,
+    names: Annotated[Path | None, typer.Option("--names", help="Text file with names to mask, one per line.")] = None,
+    top_score: Annotated[float, typer.Option(help="The log's best score, such as 5 for five stars.")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """Turn the logs of a deployed agent into episodes of an inbox; each entry is imported only once."""
@@ -42,8 +40,8 @@ def import_(
 
     if not 0 < top_score < float("inf"):
         raise ConfigError(f"--top-score is {top_score}: the best score is a number above 0")
-    with _progress() as say:
-        done = import_logs(Import(format, path, into, env, privacy, top_score, names, pii), say)
+    with _progress() as on_progress:
+        done = import_logs(Import(format, path, into, env, privacy, top_score, names, pii), on_progress)
     if as_json:
         print_json([vars(done)])
         return
@@ -71,15 +69,15 @@ def _rows(done: "Imported") -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _progress() -> Iterator["Say"]:
+def _progress() -> Iterator["OnProgress"]:
     """A progress bar on a terminal, otherwise nothing."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
-        def say(doing: str, done: int, total: int) -> None:
+        def on_progress(doing: str, done: int, total: int) -> None:
             progress.update(
                 task, description=f"{doing} {done if not total else ''}", completed=done, total=total or None
             )
 
-        yield say
+        yield on_progress

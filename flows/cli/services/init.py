@@ -1,4 +1,4 @@
-"""`oel init`: the folder of a new project."""
+"""`oel init`: creates a new project's folder."""
 
 from importlib import resources
 from pathlib import Path

@@ -44,7 +44,7 @@ def up(
     before = read_settings(where)
     address = control.postgres_address(postgres, before)
     settings = _settings(before, host, prefect_port, mlflow_port, pool, address is not None)
-    nothing_ran = control.nothing_lives(where)
+    nothing_ran = control.no_process_runs(where)
     say = _quiet if as_json else _say
     control.up(where, settings, address, expose=expose, timeout_s=timeout, say=say)
     use_services(where)

@@ -47,7 +47,7 @@ def promote(
         return
     if force and not reason:
         raise ConfigError("--force needs --reason: the history must say why the gate was overruled")
-    verdict = None if force else _judge(folder, version, champion)
+    verdict = None if force else _verdict(folder, version, champion)
     if verdict is not None:
         _show_verdict(verdict, as_json)
         if not verdict.promote:
@@ -61,14 +61,14 @@ def promote(
     _report(registry, move, as_json)
 
 
-def _judge(folder: "RunFolder", version: "Version", champion: "Version | None") -> "Verdict":
+def _verdict(folder: "RunFolder", version: "Version", champion: "Version | None") -> "Verdict":
     from oel_core.rounds.round import Round
-    from oel_core.stages.gate import judge_again
+    from oel_core.stages.gate import verdict_against
 
     config = folder.config()
     plays = config.gate.test == "sequential"
     with folder.leased("oel promote") if plays else nullcontext():
-        return judge_again(Round(config, folder, version.round), champion.round if champion else 0)
+        return verdict_against(Round(config, folder, version.round), champion.round if champion else 0)
 
 
 def _show_verdict(verdict: "Verdict", as_json: bool) -> None:
@@ -102,7 +102,7 @@ def history(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
         (
             one.version,
             str(one.round),
-            one.tags.get("oel.gate", "not judged"),
+            one.tags.get("oel.gate", "no verdict"),
             one.tags.get("oel.gate.difference", "-"),
             one.tags.get("oel.gate.probability", "-"),
             " ".join(one.aliases) or "-",

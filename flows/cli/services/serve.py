@@ -1,4 +1,4 @@
-"""`oel serve`: an OpenAI-compatible gateway in front of a project's champion."""
+"""`oel serve`: an OpenAI-compatible server for a project's champion."""
 
 import logging
 import os
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 def serve(
     run: RunName,
     root: Root = RUNS,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of serve.port; 0: any free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of serve.port; 0: any free port.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer chat completions with a project's champion, and record the conversations into its inbox."""
+    """Serve a project's champion as an OpenAI-compatible API, and record the conversations to its inbox."""
     from oel_core.config.run import load_config
     from oel_core.models.threads import use_threads
     from oel_core.runs.folder import RunFolder
     from oel_core.serving.api.access import TOKEN, token_of
-    from oel_core.serving.api.server import BACKLOG, address, bound
+    from oel_core.serving.api.server import BACKLOG, address, bind_socket
     from oel_core.serving.api.server import run as run_server
     from oel_core.serving.gateway import open_gateway
 
@@ -42,7 +42,7 @@ def serve(
     for chatty in ("httpx", "alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     use_threads(config.model)
-    at = bound(config.serve)
+    at = bind_socket(config.serve)
     with open_gateway(folder.name, config, champion_of(folder, config), token) as gateway:
         at.listen(BACKLOG)
         kept = f"${config.serve.token_env}" if config.serve.token_env else str(folder.path / TOKEN)
@@ -60,7 +60,7 @@ def serve(
 
 
 def _say(values: dict[str, str], as_json: bool) -> None:
-    """Where the gateway is and how to reach it."""
+    """Prints the gateway's address and how to connect."""
     if as_json:
         print_json([values])
         sys.stdout.flush()
@@ -81,7 +81,7 @@ def _settings_of(root: Path, run: str) -> Path:
 
 
 def champion_of(folder: "RunFolder", config: "OelConfig") -> "Lookup":
-    """Asks the registry for the champion; before the first one that is the preset's model."""
+    """Reads the champion from the registry; before the first promotion it is the preset's model."""
     from flows.services.client import use_tracking
     from oel_core.models.checkpoints import model_digest
     from oel_core.rounds.round import Round

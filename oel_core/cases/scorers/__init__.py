@@ -13,7 +13,7 @@ def make_scorer(name: str, options: Mapping[str, Any]) -> Scorer:
     """The scorer of that name, or at that `module:attribute`.
 
     Raises:
-        ConfigError: there is none, or an option is wrong.
+        ConfigError: there is no such scorer, or an option is invalid.
     """
     made: Scorer = SCORERS.load(name)(options)
     return made

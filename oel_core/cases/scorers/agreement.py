@@ -1,4 +1,4 @@
-"""Whether a judge's word may count: how far it agrees with what people said about recorded answers."""
+"""Agreement of a judge with people's verdicts on recorded answers, which decides whether its scores may be used."""
 
 from collections.abc import Sequence
 
@@ -11,22 +11,22 @@ from oel_core.evaluation.questions import visible
 from oel_core.seeds import derive_seed
 from oel_core.types import Record
 
-MOST = 100
-"""Recorded answers that a judge is tried on."""
+MAX_TRIED = 100
+"""Maximum recorded answers that a judge scores."""
 
 
 class Agreement(Record):
-    """A judge beside people, on the same recorded answers."""
+    """A judge compared with people on the same recorded answers."""
 
     rated: int = Field(ge=0)
-    """Answers that both judged."""
+    """Answers scored by both."""
     agreed: int = Field(ge=0)
     people_passed: int = Field(ge=0)
     judge_passed: int = Field(ge=0)
 
     @property
     def kappa(self) -> float:
-        """Cohen's kappa: agreement beyond what the shares of passes alone give; 0 where either passed all or none.
+        """Cohen's kappa: agreement beyond chance; 0 if either passed all or none.
 
         Source: J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20,
         1960.
@@ -38,7 +38,7 @@ class Agreement(Record):
         return (self.agreed / self.rated - chance) / (1 - chance) if chance < 1 else 0.0
 
     def problem(self, settings: CasesConfig) -> str:
-        """Why the judge's word does not count; empty where it does."""
+        """Why the judge's scores may not decide; empty if they may."""
         if self.rated < settings.judge_rated:
             return (
                 f"the judge was compared with people on {self.rated} answers, evaluate.cases.judge_rated asks for "
@@ -53,14 +53,14 @@ class Agreement(Record):
 
 
 def agreement(scorer: Scorer, cases: Sequence[Case]) -> Agreement:
-    """The scorer beside people on at most `MOST` recorded answers with a verdict, drawn by a hash of the case.
+    """Compares the scorer with people on at most `MAX_TRIED` recorded answers with a verdict, chosen by a hash.
 
-    The scorer is not told the verdict, nor that the recorded answer was approved.
+    The scorer sees neither the verdict nor that the recorded answer was approved.
     """
     rated = [case for case in cases if case.verdict is not None and scorer.scores(case)]
-    tried = sorted(rated, key=lambda case: derive_seed("agreement", case.id))[:MOST]
+    tried = sorted(rated, key=lambda case: derive_seed("agreement", case.id))[:MAX_TRIED]
     people = [case.verdict == PASS for case in tried]
-    judged = [scorer.score(_untold(case), visible(case.recorded)).reward >= PASS for case in tried]
+    judged = [scorer.score(_without_approval(case), visible(case.recorded)).reward >= PASS for case in tried]
     return Agreement(
         rated=len(tried),
         agreed=sum(one == other for one, other in zip(people, judged, strict=True)),
@@ -69,5 +69,5 @@ def agreement(scorer: Scorer, cases: Sequence[Case]) -> Agreement:
     )
 
 
-def _untold(case: Case) -> Case:
+def _without_approval(case: Case) -> Case:
     return case.model_copy(update={"answers": tuple(one for one in case.answers if one.kind != "approved")})

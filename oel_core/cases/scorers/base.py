@@ -1,4 +1,4 @@
-"""What a scorer is: a case and an answer to it give a score."""
+"""The protocol of a scorer: scores an answer to a case."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,34 +15,34 @@ PASS = 1.0
 
 
 class Scorer(Protocol):
-    """Says whether an answer is right.
+    """Scores an answer.
 
-    A scorer is a judge where its word is an opinion: it decides about a promotion only if it agrees with people
+    A scorer that is a judge gives opinions; its scores decide a promotion only if it agrees with people
     (`oel_core.cases.scorers.agreement`).
     """
 
     is_judge: bool
 
     def scores(self, case: Case) -> bool:
-        """Whether enough is known about the case for this scorer."""
+        """Whether the case has what this scorer needs, such as a reference answer."""
         ...
 
     def score(self, case: Case, answer: str) -> Score:
-        """What an answer without its thinking is worth: 1.0 is right. Never raises for what the answer says."""
+        """The score of an answer without its thinking; 1.0 is right. Never raises because of the answer's content."""
         ...
 
 
 Compare = Callable[[str, str], bool]
-"""(answer, a text that is right) → whether the answer says the same."""
+"""(answer, reference answer) → whether they agree."""
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """A scorer that compares an answer with each text that is known to be right."""
+    """A scorer that passes an answer if it agrees with any reference answer."""
 
     compare: Compare
     right: str
-    """What the feedback says of a right answer."""
+    """Feedback for a right answer."""
     wrong: str
     is_judge: bool = False
 

@@ -1,8 +1,8 @@
-"""A judge: a model that says whether an answer is right, by several votes.
+"""A judge: a model that decides by several votes whether an answer is right.
 
-Half of the votes read right answers before the answer and the word PASS before FAIL, the other half the other way
-round, since judges prefer what they read first (Zheng et al., "Judging LLM-as-a-judge", arXiv 2306.05685). All texts
-of the case stand in one JSON document, so that nothing in them can pose as the end of an answer or as a verdict.
+Against position bias (Zheng et al., "Judging LLM-as-a-judge", arXiv 2306.05685) half of the votes read the reference
+answers before the answer and the word PASS before FAIL, the other half in the opposite order. All texts of the case are
+values of one JSON document, so that they cannot imitate the end of an answer or a verdict.
 """
 
 import json
@@ -41,15 +41,15 @@ class JudgeOptions(Section):
     model: ModelConfig
     """The judge: any policy, for example `{backend: openai, openai: {base_url: ..., api_key_env: ...}, path: ...}`."""
     rubric: str = ""
-    """What every right answer has to do."""
+    """Criteria for every case."""
     votes: Count = 2
-    """In each of the two orders; more than half of all votes have to pass an answer."""
+    """Votes in each of the two orders; an answer passes with more than half of all votes."""
     sampling: Sampling = Sampling(temperature=0.7, max_tokens=256)
 
 
 @lru_cache(maxsize=1)
 def _policy(settings: str) -> Policy:
-    """The judge, loaded once beside the models that it judges."""
+    """The judge's policy, loaded once per process."""
     model = ModelConfig.model_validate_json(settings)
     policy: Policy = POLICIES.load(model.backend)(model.path, model)
     return policy
@@ -63,14 +63,14 @@ class Judge:
     is_judge: bool = True
 
     def scores(self, case: Case) -> bool:
-        """See `Scorer`: a judge needs no right answer, though it is a better one with it."""
+        """See `Scorer`. A judge needs no reference answer, but is better with one."""
         return True
 
     def score(self, case: Case, answer: str) -> Score:
-        """See `Scorer`. A vote without a verdict passes nothing; a case too long for the judge is failed and says so.
+        """See `Scorer`. A vote without a verdict is no pass; a case too long for the judge fails with a message.
 
         Raises:
-            PolicyError: the judge cannot be loaded, or does not answer.
+            PolicyError: the judge cannot be loaded or fails.
         """
         policy = _policy(self.options.model.model_dump_json())
         requests = [
@@ -88,7 +88,7 @@ class Judge:
         return Score(PASS if 2 * passed > len(votes) else 0.0, said)
 
     def prompt(self, case: Case, answer: str, swapped: bool) -> tuple[Message, ...]:
-        """What one vote reads; `swapped` is the other order."""
+        """The prompt of one vote; `swapped`: the other order."""
         rubrics = [*filter(None, [self.options.rubric]), *case.rubrics]
         known = (_RIGHT if case.answers else "") + (_RUBRICS if rubrics else "")
         first, second = ("FAIL", "PASS") if swapped else ("PASS", "FAIL")
@@ -108,7 +108,7 @@ def _shown(message: Message) -> dict[str, Any]:
 
 
 def verdict(text: str) -> bool | None:
-    """The last verdict in a vote; None where there is none."""
+    """The last verdict in a vote; None if there is none."""
     found = _VERDICT.findall(visible(text))
     return found[-1].lower() == "pass" if found else None
 

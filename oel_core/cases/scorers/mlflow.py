@@ -1,8 +1,8 @@
-"""MLflow's scorers: `Correctness`, `Guidelines`, `Safety`, one made with `mlflow.genai.scorer`, any object like them.
+"""MLflow's scorers: `Correctness`, `Guidelines`, `Safety`, or any made with `mlflow.genai.scorer`.
 
-A scorer of MLflow is called `scorer.run(inputs=..., outputs=..., expectations=...)` and gives a truth value, a number,
-"yes" or "no", or a feedback that holds one of these (https://mlflow.org/docs/latest/genai/eval-monitor/scorers/).
-MLflow's ready-made scorers ask a model of the provider that their `model` names.
+An MLflow scorer is called as `scorer.run(inputs=..., outputs=..., expectations=...)` and returns a bool, a number,
+"yes" or "no", or a `Feedback` with one of these (https://mlflow.org/docs/latest/genai/eval-monitor/scorers/).
+MLflow's built-in scorers call the model that their `model` names.
 """
 
 import json
@@ -28,18 +28,18 @@ class MlflowOptions(Section):
     """Options of `mlflow`."""
 
     scorer: Text
-    """A class of `mlflow.genai.scorers`, like `Correctness`, or `module:attribute` of a scorer or its class."""
+    """A class of `mlflow.genai.scorers`, such as `Correctness`, or `module:attribute` of a scorer or scorer class."""
     arguments: Options = Field(default_factory=dict)
-    """What the class is made with, like `{model: "openai:/gpt-5-mini"}`."""
+    """Arguments of the class, such as `{model: "openai:/gpt-5-mini"}`."""
     passes_at: float = 1.0
-    """The least number that is a pass, for scorers that give numbers."""
+    """Minimum number that is a pass, for numeric scorers."""
     is_judge: bool = True
-    """False for a scorer that computes: its word counts without agreement with people."""
+    """False for a deterministic scorer: its scores count without agreement with people."""
 
 
 @dataclass(frozen=True)
 class MlflowScorer:
-    """One of MLflow's scorers on recorded requests."""
+    """An MLflow scorer for cases."""
 
     scorer: Any
     options: MlflowOptions
@@ -50,14 +50,14 @@ class MlflowScorer:
         return self.options.is_judge
 
     def scores(self, case: Case) -> bool:
-        """See `Scorer`: what MLflow's scorer needs it says itself when it runs."""
+        """See `Scorer`. MLflow's scorer checks its own requirements when it runs."""
         return True
 
     def score(self, case: Case, answer: str) -> Score:
         """See `Scorer`.
 
         Raises:
-            PolicyError: the scorer raised, or gave nothing that says pass or fail.
+            PolicyError: the scorer raised, or its result is neither pass nor fail.
         """
         try:
             given = self.scorer.run(inputs=_inputs(case), outputs=answer, expectations=_expectations(case))
@@ -76,7 +76,7 @@ def _inputs(case: Case) -> dict[str, Any]:
 
 
 def _expectations(case: Case) -> dict[str, Any]:
-    """By the names that MLflow's own scorers look for."""
+    """Expectations under the names that MLflow's built-in scorers use."""
     found: dict[str, Any] = {"expected_response": case.texts[0]} if case.answers else {}
     return found | ({"guidelines": list(case.rubrics)} if case.rubrics else {})
 

@@ -1,4 +1,4 @@
-"""A scorer for code: the answer's Python runs, and what the case asserts about it holds."""
+"""A scorer for Python code: runs the answer and the case's assertions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class PythonOptions(Section):
     """Options of `python`."""
 
     asserts: bool = False
-    """A right text is Python that runs after the answer's code, like `assert area(2, 3) == 6`."""
+    """Reference answers are Python code that runs after the answer's, such as `assert area(2, 3) == 6`."""
 
 
 @dataclass(frozen=True)
 class RunsPython:
-    """The answer's last fenced block, or all of it, runs to its end in the sandbox of `python_code`."""
+    """Runs the answer's last fenced block, or all of it, in the sandbox of the suite `python_code`."""
 
     options: PythonOptions
     is_judge: bool = False
@@ -33,7 +33,7 @@ class RunsPython:
         return bool(case.answers) or not self.options.asserts
 
     def score(self, case: Case, answer: str) -> Score:
-        """See `Scorer`. Of several right texts one has to hold."""
+        """See `Scorer`. Passes if any reference answer's code runs without an error."""
         code, problems = code_of(answer, ""), []
         for checks in case.texts if self.options.asserts else ("",):
             program = f"{code}\n{checks}\ndef {_DONE}(): return True\n"

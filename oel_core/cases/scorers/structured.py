@@ -1,4 +1,4 @@
-"""Scorers that compare values: JSON, and calls of functions."""
+"""Scorers that compare values: JSON and tool calls."""
 
 import json
 import re
@@ -8,32 +8,32 @@ from typing import Any
 
 from oel_core.cases.case import Case
 from oel_core.cases.scorers.base import PASS, AnyOf, scorer_options
-from oel_core.cases.tool_calls import MOST_CHARACTERS, arguments, calls_in, objects_in
+from oel_core.cases.tool_calls import MAX_CHARACTERS, arguments, calls_in, objects_in
 from oel_core.config.section import Section
 from oel_core.evaluation.questions import Score
 from oel_core.types import ToolCall
 
 _FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
-_NOTHING = object()
+_MISSING = object()
 
 
 class JsonOptions(Section):
     """Options of `json_equal`."""
 
     ignore: tuple[str, ...] = ()
-    """Names of fields that are not compared, at any depth."""
+    """Names of fields to ignore, at any depth."""
 
 
 def make_json_equal(options: Mapping[str, Any]) -> AnyOf:
-    """The JSON in the answer (all of it, its last fenced block, or its last object or array) equals a right one.
+    """The JSON in the answer (all of it, its last fenced block, or its last object or array) equals a reference answer.
 
-    The order of fields does not matter, 1 equals 1.0, and true does not equal 1.
+    The order of fields is ignored; 1 equals 1.0; true does not equal 1.
     """
     ignored = frozenset(scorer_options("json_equal", JsonOptions, options).ignore)
 
     def same(answer: str, right: str) -> bool:
         wanted = _value(right)
-        return wanted is not _NOTHING and _comparable(_last_json(answer), ignored) == _comparable(wanted, ignored)
+        return wanted is not _MISSING and _comparable(_last_json(answer), ignored) == _comparable(wanted, ignored)
 
     return AnyOf(same, "the right JSON", "no JSON or another one")
 
@@ -42,18 +42,18 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return _NOTHING
+        return _MISSING
 
 
 def _last_json(answer: str) -> Any:
-    text = answer[-MOST_CHARACTERS:]
+    text = answer[-MAX_CHARACTERS:]
     blocks: list[str] = _FENCED.findall(text if text.endswith("\n") else f"{text}\n")
     whole = (_value(part) for part in (text, *blocks[::-1]))
-    return next((value for value in (*whole, *list(objects_in(text))[-1:]) if value is not _NOTHING), _NOTHING)
+    return next((value for value in (*whole, *list(objects_in(text))[-1:]) if value is not _MISSING), _MISSING)
 
 
 def _comparable(value: Any, ignored: frozenset[str]) -> Any:
-    """The value such that == tells truth values from numbers and leaves out ignored fields."""
+    """The value without ignored fields, in a form in which == distinguishes booleans from numbers."""
     if isinstance(value, dict):
         return {name: _comparable(each, ignored) for name, each in value.items() if name not in ignored}
     if isinstance(value, list):
@@ -65,20 +65,20 @@ class ToolCallOptions(Section):
     """Options of `tool_call_equal`."""
 
     ordered: bool = False
-    """Several calls have to come in the right order."""
+    """Whether the order of several calls must agree."""
     ignore: tuple[str, ...] = ()
-    """Names of arguments that are not compared."""
+    """Names of arguments to ignore."""
 
 
 @dataclass(frozen=True)
 class ToolCallEqual:
-    """The answer calls the right functions with the right arguments, and no others."""
+    """The answer's tool calls equal the reference's, functions and arguments."""
 
     options: ToolCallOptions
     is_judge: bool = False
 
     def scores(self, case: Case) -> bool:
-        """See `Scorer`: a right text has to hold calls."""
+        """See `Scorer`. A reference answer must contain calls."""
         return any(calls_in(text) for text in case.texts)
 
     def score(self, case: Case, answer: str) -> Score:

@@ -17,7 +17,7 @@ from oel_core.evaluation.questions import Score
 ANSWER = "{answer}"
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _TYPOGRAPHIC = "".join(map(chr, (*range(0x2010, 0x2028), 0xAB, 0xBB)))
-"""Dashes, quotation marks and the like."""
+"""Typographic dashes and quotation marks → ASCII."""
 _PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + _TYPOGRAPHIC, " "))
 
 
@@ -26,28 +26,28 @@ class NoOptions(Section):
 
 
 def normalised(text: str) -> str:
-    """A text without case, punctuation, English articles and runs of space, as question answering is scored.
+    """A text without case, punctuation, English articles and repeated space, as in question answering metrics.
 
-    Source: SQuAD's evaluation script (Rajpurkar et al., arXiv 1606.05250); Unicode is normalised to NFKC besides.
+    Source: SQuAD's evaluation script (Rajpurkar et al., arXiv 1606.05250), after NFKC.
     """
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", plain).split())
 
 
 def make_exact(options: Mapping[str, Any]) -> AnyOf:
-    """The answer is one of the right texts, but for space around it."""
+    """The answer equals a reference answer, ignoring surrounding space."""
     scorer_options("exact", NoOptions, options)
     return AnyOf(lambda answer, right: answer.strip() == right.strip(), "the right text", "another text")
 
 
 def make_normalised(options: Mapping[str, Any]) -> AnyOf:
-    """The answer is one of the right texts once both are normalised."""
+    """The answer equals a reference answer after normalisation."""
     scorer_options("normalised", NoOptions, options)
     return AnyOf(lambda answer, right: normalised(answer) == normalised(right), "the right text", "another text")
 
 
 def make_contains(options: Mapping[str, Any]) -> AnyOf:
-    """The answer has one of the right texts in it, as whole words, once both are normalised."""
+    """The answer contains a reference answer as whole words after normalisation."""
     scorer_options("contains", NoOptions, options)
     return AnyOf(_contains, "it has a right text", "it has no right text")
 
@@ -69,14 +69,14 @@ class RegexOptions(Section):
     """Options of `regex`."""
 
     pattern: Annotated[Text, AfterValidator(_pattern)]
-    """Searched in the answer. `{answer}` in it stands for a right text, taken literally."""
+    """Searched in the answer. `{answer}` is replaced by a reference answer, escaped."""
 
 
 @dataclass(frozen=True)
 class Regex:
-    """The pattern is found in the answer, with one of the right texts where it asks for one.
+    """The pattern matches in the answer, with any reference answer in place of `{answer}`.
 
-    The pattern is the configuration's own: texts of logs are never taken for patterns.
+    Only the configuration supplies patterns; texts of logs are never used as patterns.
     """
 
     pattern: str

@@ -32,7 +32,7 @@ def drop_long_prompts(
 ) -> tuple[Steps, list[LeftOutPrompt]]:
     """The steps without the prompts that are too long with any of the knowledge files, and those prompts.
 
-    Where a step would lose all of its prompts nothing is removed, and `check_context` raises later.
+    If a step would lose all of its prompts, none is removed, and `check_context` raises later.
     """
     prompts = [prompt for step in steps for prompt in step]
     long = _too_long({prompt.messages for prompt in prompts}, knowledge, encode, max_prompt_tokens, injection)

@@ -24,7 +24,7 @@ Layout = Callable[[SplitModel, Sequence[int], Sequence[Text]], Tensor]
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
 """Maximum absolute difference, relative to the largest value."""
 _REFUSALS = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
-"""What an architecture may raise that does not support a layout."""
+"""Exceptions of architectures that do not support a layout."""
 
 
 def _full(split: SplitModel, prefix: Sequence[int], texts: Sequence[Text]) -> Tensor:

@@ -25,7 +25,7 @@ from oel_core.models.attention import attends_by, attention_set_to
 
 NAME = "oel_packed"
 _SCORES = 2**25
-"""Most attention scores held at once where no fused kernel gives a log-sum-exp."""
+"""Maximum attention scores in memory at once without a fused kernel that returns the log-sum-exp."""
 _UNSUPPORTED = ("softcap", "s_aux", "position_bias", "head_mask")
 
 

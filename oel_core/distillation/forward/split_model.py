@@ -62,8 +62,8 @@ class SplitModel:
         def capture(_module: nn.Module, _inputs: Any, output: Any) -> None:
             found.append(output[0])
 
-        def project_nothing(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (given[0][:, :0], *given[1:])
+        def project_nothing(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (inputs[0][:, :0], *inputs[1:])
 
         hooks = (
             self.decoder.register_forward_hook(capture),
@@ -87,15 +87,15 @@ class SplitModel:
         """
         placeholder = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
 
-        def given(*_args: Any, **_kwargs: Any) -> BaseModelOutputWithPast:
-            return _Given(last_hidden_state=hidden[None])  # type: ignore[arg-type]
+        def replacement(*_args: Any, **_kwargs: Any) -> BaseModelOutputWithPast:
+            return _DecoderOutput(last_hidden_state=hidden[None])  # type: ignore[arg-type]
 
-        with _replaced_forward(self.decoder, given):
+        with _replaced_forward(self.decoder, replacement):
             logits: Tensor = self.model(input_ids=placeholder, use_cache=False).logits
         return logits[0]
 
 
-class _Given(BaseModelOutputWithPast):
+class _DecoderOutput(BaseModelOutputWithPast):
     """A decoder's output; every other attribute that an architecture reads is None."""
 
     def __getattr__(self, name: str) -> None:

@@ -19,7 +19,7 @@ def make_regime(student: Any, teacher: Teacher, config: DistillConfig, sampler: 
 
     Args:
         student: causal language model that is trained.
-        teacher: gives the target distribution; a placeholder for `sft`.
+        teacher: computes the target distribution; a placeholder for `sft`.
         config: the distillation's settings.
         sampler: generates responses.
     """

@@ -15,7 +15,7 @@ class Regime(Protocol):
     objective: Objective
     """The loss at each response token."""
     teacher: Teacher
-    """Gives the target distribution."""
+    """Computes the target distribution."""
 
     def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
         """One response for each sample, in their order. PolicyError where a model's logits are not finite."""

@@ -19,7 +19,7 @@ class Mixture(OnPolicy):
 
     Args:
         student: the model that is trained.
-        teacher: gives the target distribution, and generates a share of the responses.
+        teacher: computes the target distribution and generates a share of the responses.
         config: the objective's settings.
         sampler: generates responses.
     """

@@ -15,7 +15,7 @@ class OnPolicy:
 
     Args:
         student: the model that is trained.
-        teacher: gives the target distribution.
+        teacher: computes the target distribution.
         config: the objective's settings.
         sampler: generates responses.
     """

@@ -14,7 +14,7 @@ class TeacherRollouts:
     """Trains on the teacher's responses (context distillation, arXiv 2209.15189; sequence-level, arXiv 1606.07947).
 
     Args:
-        teacher: generates the responses, and gives the target distribution.
+        teacher: generates the responses and computes the target distribution.
         config: the objective's settings.
         sampler: generates responses.
     """

@@ -7,7 +7,7 @@ GRAM = 4
 
 
 def repetition_rate(responses: Sequence[Sequence[int]]) -> float:
-    """Share of the four-grams of all responses that occurred earlier in the same response; 0 where there are none."""
+    """Share of the four-grams of all responses that occurred earlier in the same response; 0 if there are none."""
     total = repeated = 0
     for response in responses:
         grams = [tuple(response[start : start + GRAM]) for start in range(len(response) - GRAM + 1)]

@@ -29,7 +29,7 @@ _PADDED_BATCH_FACTOR = 4
 
 
 class Teacher(Protocol):
-    """Gives the target distribution at the response tokens."""
+    """Computes the target distribution at the response tokens."""
 
     @property
     def vocabulary(self) -> int:

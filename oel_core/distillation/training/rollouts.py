@@ -10,7 +10,7 @@ from oel_core.policies.hf.decoding import sample_responses
 from oel_core.policies.hf.prefix_cache import CachedSequence, PrefillCache, default_capacity
 
 ReadPrefixes = Callable[[], Sequence[CachedSequence]]
-"""Prefills what prompts begin with, when a sampler asks for it."""
+"""Prefills prefixes of prompts at a sampler's request."""
 
 
 @dataclass(frozen=True)

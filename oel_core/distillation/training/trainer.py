@@ -83,7 +83,7 @@ class ContextDistillationTrainer(DistillationTrainer):
     Args:
         student: causal language model on its device; its trainable parameters are updated.
         tokenizer: the student's, with a padding token.
-        teacher: gives the target distribution.
+        teacher: computes the target distribution.
         reference: the reference model, if retention terms need one.
         steps: the samples of each optimiser step, in order.
         config: the distillation's settings.

@@ -77,7 +77,7 @@ def accumulate_gradients(
 
     Args:
         student: the model that is trained.
-        teacher: gives the target distribution.
+        teacher: computes the target distribution.
         rollouts: samples with the student's responses.
         config: the objective's settings.
         weight: of each trained token's loss; None means 1 / trained tokens, the mean.

@@ -85,7 +85,7 @@ class TextWorldGame:
 
     @classmethod
     def _compiled(cls, options: Any, seed: int) -> Path:
-        """The compiled game's file, made if the cache does not hold it."""
+        """The compiled game's file, created if it is not in the cache."""
         folder = cached_folder(
             cache_root("textworld"), _key(cls, options, seed), lambda target: _compile(cls, options, seed, target)
         )
@@ -103,7 +103,7 @@ class TextWorldGame:
 
     @classmethod
     def _generate(cls, options: Any, game_options: Any) -> Any:
-        """The game as TextWorld's generators give it."""
+        """The game from TextWorld's generators."""
         raise AssertionError("every generated TextWorld game says how")
 
     def start(self) -> str:
@@ -121,7 +121,7 @@ class TextWorldGame:
         return next((found for text in candidates if (found := self._admissible(text))), None)
 
     def step(self, action: str | None) -> Step:
-        """Plays a command. What is not admissible is answered and never reaches the interpreter."""
+        """Plays a command. Inadmissible commands get a message and are not passed to the interpreter."""
         if self._terminated:
             return Step("The game is over.", 0.0, True)
         command = self._admissible(action or "")
@@ -134,7 +134,7 @@ class TextWorldGame:
         return Step(self._observation(tidy(self._state["feedback"])), self._return - before, self._terminated)
 
     def feedback(self, *, truncated: bool) -> str:
-        """Success or failure with what the game said last and the score, or the round limit."""
+        """Success or failure with the game's last message and the score, or the round limit."""
         score = f"(score {self._state['score']} of {self._state['max_score']})"
         if self._terminated:
             return f"{'Success' if self._return >= 1.0 else 'Failure'}: {self._reason()} {score}"
@@ -142,7 +142,7 @@ class TextWorldGame:
         return f"Failure: {reason} {score}"
 
     def _reason(self) -> str:
-        """What the game said when it ended."""
+        """The game's last message."""
         return " ".join(tidy(self._state["feedback"]).split("***")[0].split())
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from oel_core.envs.tools.conventions import Argument, Convention
-from oel_core.envs.tools.surface import MOST_CHARACTERS, CallError
+from oel_core.envs.tools.surface import MAX_CHARACTERS, CallError
 from oel_core.envs.tools.tool import Call, Command, Parameter, Tool
 from oel_core.envs.tools.vocabulary import FORMER_CONFIRMATION
 from oel_core.types import Tool as Function
@@ -43,7 +43,7 @@ class CommandLine:
 
     def find(self, tool: Tool, response: str) -> str | None:
         """The last line that begins with the program's name, without a prompt sign or backticks."""
-        for line in reversed(response[-MOST_CHARACTERS:].splitlines()):
+        for line in reversed(response[-MAX_CHARACTERS:].splitlines()):
             text = line.strip().strip("`").removeprefix("$").strip()
             if text.startswith(f"{tool.program} ") and text.isprintable():
                 return text
@@ -51,7 +51,7 @@ class CommandLine:
 
     def read(self, tool: Tool, action: str) -> Call:
         """See `Surface.read`."""
-        if len(action) > MOST_CHARACTERS:
+        if len(action) > MAX_CHARACTERS:
             raise CallError("the line is too long", _nouns(tool))
         try:
             program, *words = shlex.split(action) or [""]

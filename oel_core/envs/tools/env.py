@@ -151,7 +151,7 @@ class ToolEnv:
             raise CallError(self._refusal(call, asked), "")
 
     def _refusal(self, call: Call, asked: Request) -> str:
-        """What the tool says to a call that it understands and that is not the next one."""
+        """The tool's answer to a valid call that is not the expected one."""
         if call in asked.calls[: self._made]:
             return STILL_PENDING
         if call.kind not in {command.kind.name for command in self.tool.commands}:

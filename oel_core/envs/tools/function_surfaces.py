@@ -1,4 +1,4 @@
-"""Calls of functions that the model's chat template declares, in the form that the template asks for."""
+"""Native function calls: functions are declared through the model's chat template, in the template's format."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from oel_core.envs.tools.json_surface import FunctionCall, FunctionCalls, function_name
-from oel_core.envs.tools.surface import MOST_CHARACTERS, CallError
+from oel_core.envs.tools.surface import MAX_CHARACTERS, CallError
 from oel_core.envs.tools.tool import Call, Command, Tool
 from oel_core.types import Tool as Function
 
@@ -68,7 +68,7 @@ class Gateway(FunctionCalls):
     def read(self, tool: Tool, action: str) -> Call:
         """See `Surface.read`."""
         usage = f"usage: {tool.program}(function: string, arguments: object)"
-        if len(action) > MOST_CHARACTERS:
+        if len(action) > MAX_CHARACTERS:
             raise CallError("the call is too long", usage)
         try:
             call = FunctionCall.model_validate_json(action)

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from oel_core.envs.tools.conventions import Convention
-from oel_core.envs.tools.surface import MOST_CHARACTERS, CallError
+from oel_core.envs.tools.surface import MAX_CHARACTERS, CallError
 from oel_core.envs.tools.tool import Call, Command, Tool, is_former
 from oel_core.types import Tool as Function
 
@@ -47,7 +47,7 @@ class FunctionCalls:
 
     def find(self, tool: Tool, response: str) -> str | None:
         """The last JSON object with `name` and `arguments`, with or without `<tool_call>` around it."""
-        text, decoder = response[-MOST_CHARACTERS:], json.JSONDecoder()
+        text, decoder = response[-MAX_CHARACTERS:], json.JSONDecoder()
         start = text.rfind("{")
         while start >= 0:
             try:
@@ -59,7 +59,7 @@ class FunctionCalls:
 
     def read(self, tool: Tool, action: str) -> Call:
         """See `Surface.read`."""
-        if len(action) > MOST_CHARACTERS:
+        if len(action) > MAX_CHARACTERS:
             raise CallError("the call is too long", _names(tool))
         try:
             asked = FunctionCall.model_validate_json(action)
@@ -96,7 +96,7 @@ class FunctionCalls:
 
 
 def function_name(command: Command) -> str:
-    """What a command is called as a function."""
+    """Name of a command's function."""
     return f"{command.noun}_{command.verb}"
 
 

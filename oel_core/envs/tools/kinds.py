@@ -9,7 +9,7 @@ from typing import Final, Literal
 from oel_core.envs.tools.conventions import ValueType
 
 Role = Literal["case", "person", "thing"]
-"""What a noun stands for: in a shop these are orders, customers and items."""
+"""Kinds of entities: in a shop these are orders, customers and items."""
 
 SLOT_TYPES: Final[dict[str, ValueType]] = {
     "case": "case",

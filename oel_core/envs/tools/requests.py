@@ -24,12 +24,12 @@ _FRAMES: Final[dict[Share, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """A user's request and the calls that it asks for."""
+    """A user's request and the calls that fulfil it."""
 
     kind: str
     text: str
     calls: tuple[Call, ...]
-    """In order; one, unless it has to be confirmed by a call of its own."""
+    """In order; one, or two if a separate call confirms it."""
 
     @property
     def call(self) -> Call:

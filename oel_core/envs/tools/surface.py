@@ -5,7 +5,7 @@ from typing import Protocol
 from oel_core.envs.tools.tool import Call, Tool
 from oel_core.types import Tool as Function
 
-MOST_CHARACTERS = 4000
+MAX_CHARACTERS = 4000
 """Longer responses are not searched for a call."""
 
 
@@ -15,7 +15,7 @@ class CallError(Exception):
     def __init__(self, message: str, usage: str) -> None:
         super().__init__(message)
         self.message = message
-        """What the tool says."""
+        """The tool's message."""
         self.usage = usage
         """How the command is used, in one line."""
 
@@ -28,7 +28,7 @@ class Surface(Protocol):
         ...
 
     def functions(self, tool: Tool) -> tuple[Function, ...]:
-        """What the chat template is given as functions that may be called; empty where a call is text."""
+        """Functions declared in the chat template; empty if calls are text."""
         ...
 
     def find(self, tool: Tool, response: str) -> str | None:

@@ -19,7 +19,7 @@ from oel_core.envs.tools.vocabulary import (
 )
 
 Confirmation = Literal["flag", "second_call"]
-"""How a tool wants a command confirmed that needs it: by an argument of the call, or by a call of its own."""
+"""How a command is confirmed: by an argument of the call, or by a separate call."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 RUNNER = Path(__file__).with_name("runner.py")
 WALL_SECONDS = 60.0
 """For code that waits instead of computing; long, so that a loaded machine does not decide a score."""
-MOST_OUTPUT = 2**16
-"""Bytes of returned values that are looked at."""
+MAX_OUTPUT = 2**16
+"""Maximum bytes of returned values."""
 
 
 class CodeError(Exception):
@@ -50,7 +50,7 @@ def returned_values(code: str, function: str, cases: Sequence[Sequence[Any]]) ->
 def _values(output: bytes, count: int) -> list[Any]:
     if not output:
         raise CodeError("it was ended by a limit on time or memory")
-    if len(output) > MOST_OUTPUT:
+    if len(output) > MAX_OUTPUT:
         raise CodeError("it returned too much")
     try:
         found = json.loads(output)

@@ -19,7 +19,7 @@ from oel_core.errors import ConfigError
 from oel_core.evaluation.base import OnEpisode, ignore, summarise
 from oel_core.evaluation.code.sandbox import CodeError, returned_values
 from oel_core.evaluation.options import parse_options
-from oel_core.evaluation.questions import Asking, Question, Score, pick
+from oel_core.evaluation.questions import Question, QuestionSet, Score, pick
 from oel_core.policies.base import Policy
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.seeds import derive_seed
@@ -37,7 +37,7 @@ class CodeOptions(Section):
     seed: int = Field(default=42, ge=0)
     """Seed of the sampling; the same in every round."""
     thinking: bool = False
-    """Let the model think before it answers."""
+    """Whether the model thinks before it answers."""
     sampling: Sampling = Sampling(temperature=0.0, max_tokens=400)
 
 
@@ -106,7 +106,9 @@ class PythonCode:
             Question(f"python-code-{problem.function}", problem.messages, number, self._seed(problem))
             for number, problem in enumerate(self.asked)
         )
-        episodes = Asking("python_code", questions, self.options.sampling, self._score).run(policy, done, on_episode)
+        episodes = QuestionSet("python_code", questions, self.options.sampling, self._score).run(
+            policy, done, on_episode
+        )
         return summarise(self.name, policy.name, episodes, layouts=len(self.asked))
 
     def _seed(self, problem: Problem) -> int:

@@ -15,7 +15,7 @@ from oel_core.evaluation.base import OnEpisode, ignore, summarise
 from oel_core.evaluation.harness import lm_eval as lm_harness
 from oel_core.evaluation.harness.lm_eval import HarnessTask
 from oel_core.evaluation.options import parse_options
-from oel_core.evaluation.questions import Asking, Question, Score, visible
+from oel_core.evaluation.questions import Question, QuestionSet, Score, visible
 from oel_core.policies.base import Policy
 from oel_core.seeds import derive_seed
 from oel_core.types import EvalReport, Trajectory
@@ -81,7 +81,7 @@ class LmTask:
         """See `Suite.run`. A response passes if the headline metric is 1; the task's figures are in `extra`."""
         chosen = self.options.sampling
         sampling = chosen if chosen is not None else self.opened.sampling
-        asking = Asking(self.task, self._questions(), sampling, self._score)
+        asking = QuestionSet(self.task, self._questions(), sampling, self._score)
         episodes = asking.run(policy, done, on_episode)
         report = summarise(self.name, policy.name, episodes, layouts=len(episodes))
         return report.model_copy(update={"extra": self._extra(episodes)})

@@ -1,1 +1,1 @@
-"""Removal of recorded conversations: whose they are, where they lie, and what was learned from them."""
+"""Removes recorded conversations from inboxes and runs, and lists the knowledge and models derived from them."""

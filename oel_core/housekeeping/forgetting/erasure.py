@@ -1,8 +1,7 @@
-"""Lines of JSONL files overwritten in their places.
+"""Overwrites lines of JSONL files in place.
 
-A replacement is as long as the line: the offsets that rounds have read to stay true, and whoever appends to the file
-meanwhile loses nothing. The journal is written first and removed last, so that a kill on the way is made good by the
-next call.
+A replacement has the length of the line, so stored read offsets stay valid and concurrent appends are not lost. A
+journal is written first and removed last; the next call completes one that was interrupted.
 """
 
 import os
@@ -23,31 +22,31 @@ JOURNAL, AUDIT = ".forgetting.json", "forgotten.log"
 
 
 class Edit(Record):
-    """A line and what is written in its place."""
+    """A line and its replacement."""
 
     file: str
-    """Below the folder."""
+    """Path relative to the folder."""
     offset: int = Field(ge=0)
     bytes: int = Field(ge=0)
-    """Length of the line without its end."""
+    """Length of the line without the line break."""
     text: str
-    """JSON, filled up with spaces to that length."""
+    """JSON; padded with spaces to that length."""
 
 
 class Forgotten(Record):
-    """A line of `forgotten.log`: what was removed from a folder, without saying whose it was."""
+    """A line of the audit log `forgotten.log`; it does not identify the user."""
 
     at: float
     """Seconds since 1970, UTC."""
     episodes: int
     copies: int
-    """Copies of lines that had been left out."""
+    """Removed copies of quarantined lines."""
     files: tuple[str, ...]
 
 
 class _Journal(Record):
     edits: tuple[Edit, ...]
-    said: Forgotten
+    entry: Forgotten
 
 
 def erase(folder: Path, edits: Sequence[Edit], episodes: int) -> None:
@@ -64,25 +63,25 @@ def erase(folder: Path, edits: Sequence[Edit], episodes: int) -> None:
                 f"{folder / edit.file}: the line at byte {edit.offset} has no room for what replaces it"
             )
     files = tuple(sorted({edit.file for edit in edits}))
-    said = Forgotten(at=time.time(), episodes=episodes, copies=len(edits) - episodes, files=files)
-    write_atomic(folder / JOURNAL, _Journal(edits=tuple(edits), said=said).model_dump_json().encode())
+    entry = Forgotten(at=time.time(), episodes=episodes, copies=len(edits) - episodes, files=files)
+    write_atomic(folder / JOURNAL, _Journal(edits=tuple(edits), entry=entry).model_dump_json().encode())
     finish(folder)
 
 
 def finish(folder: Path) -> None:
-    """Completes what a killed call began; nothing where there is nothing. The folder's lock has to be held."""
+    """Completes an interrupted call, if there is one. The folder's lock must be held."""
     journal = read_optional(folder / JOURNAL, _Journal)
     if journal is None:
         return
-    for name in journal.said.files:
+    for name in journal.entry.files:
         _overwrite(folder / name, [edit for edit in journal.edits if edit.file == name])
-    for stage in sorted({(folder / name).parent for name in journal.said.files}):
+    for stage in sorted({(folder / name).parent for name in journal.entry.files}):
         if (stage / MANIFEST).is_file():
-            names = [Path(name).name for name in journal.said.files if (folder / name).parent == stage]
+            names = [Path(name).name for name in journal.entry.files if (folder / name).parent == stage]
             note_altered(stage, {name: digest_file(stage / name) for name in names})
-    if journal.said not in recover_jsonl(folder / AUDIT, Forgotten):
+    if journal.entry not in recover_jsonl(folder / AUDIT, Forgotten):
         with JsonlWriter(folder / AUDIT) as audit:
-            audit.append(journal.said)
+            audit.append(journal.entry)
     (folder / JOURNAL).unlink()
     sync_folder(folder)
 

@@ -1,12 +1,12 @@
-"""`forget_in_inbox` and `forget_in_run`: recorded conversations removed from one folder, under its lock."""
+"""`forget_in_inbox` and `forget_in_run` remove recorded conversations from one folder, under its lock."""
 
 from pathlib import Path
 
 from oel_core.errors import ArtifactError
 from oel_core.housekeeping.forgetting.erasure import erase, finish
-from oel_core.housekeeping.forgetting.provenance import Learned, learned_items, resting_rounds
+from oel_core.housekeeping.forgetting.provenance import LearnedItem, dependent_rounds, learned_items
 from oel_core.housekeeping.forgetting.search import Found, in_inbox, in_run
-from oel_core.housekeeping.forgetting.wanted import Wanted
+from oel_core.housekeeping.forgetting.selection import Selection
 from oel_core.imports.importing import LOCK
 from oel_core.projects.triggers import open_round
 from oel_core.runs.folder import RunFolder
@@ -15,21 +15,21 @@ from oel_core.types import Record
 
 
 class Report(Record):
-    """What one folder has of the conversations."""
+    """The conversations found in one folder."""
 
     folder: str
     episodes: int
     copies: int
-    """Copies of lines that had been left out."""
+    """Copies of quarantined lines."""
     undated: int
-    """Episodes that stay because nothing says when they were."""
-    items: tuple[Learned, ...] = ()
+    """Episodes without a time, which are kept."""
+    items: tuple[LearnedItem, ...] = ()
     models: tuple[int, ...] = ()
-    """Rounds whose models rest on them; they stay."""
+    """Rounds whose models were trained on them; the models are kept."""
 
 
-def forget_in_inbox(inbox: Path, wanted: Wanted, *, remove: bool) -> Report:
-    """Looks for the conversations in an inbox and, if asked, removes them.
+def forget_in_inbox(inbox: Path, selection: Selection, *, remove: bool) -> Report:
+    """Finds the conversations in an inbox and, with `remove`, removes them.
 
     Raises:
         ArtifactError: there is no such folder, or a file cannot be written.
@@ -39,24 +39,24 @@ def forget_in_inbox(inbox: Path, wanted: Wanted, *, remove: bool) -> Report:
         raise ArtifactError(f"{inbox} is not a folder: name an inbox")
     with exclusive(inbox / LOCK):
         finish(inbox)
-        found = in_inbox(inbox, wanted)
+        found = in_inbox(inbox, selection)
         if remove:
             erase(inbox, found.edits, found.episodes)
     return _report(inbox, found)
 
 
-def forget_in_run(run: RunFolder, wanted: Wanted, *, remove: bool) -> Report:
-    """Looks for the conversations in a run's rounds and, if asked, removes them.
+def forget_in_run(run: RunFolder, selection: Selection, *, remove: bool) -> Report:
+    """Finds the conversations in a run's rounds and, with `remove`, removes them.
 
     Raises:
         ArtifactError: a round that has them is open, or a file cannot be read or written.
-        BusyError: somebody works on the run.
+        BusyError: another process works on the run.
     """
     with run.leased("oel forget"):
         finish(run.path)
-        found = in_run(run, wanted)
+        found = in_run(run, selection)
         items = learned_items(run, {id for ids in found.ids.values() for id in ids}) if found.ids else []
-        models = resting_rounds(run, found.ids, items)
+        models = dependent_rounds(run, found.ids, items)
         if remove and found.edits:
             index = open_round(run)
             if index is not None:

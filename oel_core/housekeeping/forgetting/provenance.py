@@ -1,4 +1,4 @@
-"""What was learned from episodes of a run: items of its knowledge, and the models of rounds that rest on them."""
+"""Knowledge items and models derived from given episodes of a run."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,17 +11,17 @@ from oel_core.runs.round_start import parent_of
 from oel_core.types import Record
 
 
-class Learned(Record):
+class LearnedItem(Record):
     """An item of a knowledge file that came from one of the episodes."""
 
     file: str
-    """Below the run's folder."""
+    """Path relative to the run's folder."""
     item: int
     """From 1."""
     text: str
 
 
-def learned_items(run: RunFolder, ids: Collection[str]) -> list[Learned]:
+def learned_items(run: RunFolder, ids: Collection[str]) -> list[LearnedItem]:
     """Items of all finished knowledge files that name one of these episodes as a source."""
     found = []
     for stage in run.stages():
@@ -31,23 +31,27 @@ def learned_items(run: RunFolder, ids: Collection[str]) -> list[Learned]:
     return found
 
 
-def _items(path: Path, run: RunFolder, ids: Collection[str]) -> list[Learned]:
+def _items(path: Path, run: RunFolder, ids: Collection[str]) -> list[LearnedItem]:
     name = path.relative_to(run.path).as_posix()
     items = enumerate(read_record(path, KnowledgeSidecar).items, start=1)
-    return [Learned(file=name, item=number, text=item.text) for number, item in items if set(item.sources) & set(ids)]
+    return [
+        LearnedItem(file=name, item=number, text=item.text) for number, item in items if set(item.sources) & set(ids)
+    ]
 
 
-def resting_rounds(run: RunFolder, episodes: Mapping[int, Collection[str]], items: Collection[Learned]) -> list[int]:
-    """Rounds whose model was trained on the episodes or on such an item, or starts from the model of one that was.
+def dependent_rounds(
+    run: RunFolder, episodes: Mapping[int, Collection[str]], items: Collection[LearnedItem]
+) -> list[int]:
+    """Rounds whose model was trained on the episodes or items, directly or through an earlier round's model.
 
     Args:
         episodes: round → ids of its episodes.
-        items: what `learned_items` found.
+        items: the result of `learned_items`.
     """
     direct = {index for index, ids in episodes.items() if ids}
     direct |= {int(item.file.split("/")[0].removeprefix("round_")) for item in items}
-    resting = set[int]()
+    dependent = set[int]()
     for index in run.rounds():  # a round's parent is an earlier one
-        if index and (index in direct or parent_of(run, index) in resting) and run.has(index, "distill"):
-            resting.add(index)
-    return sorted(resting)
+        if index and (index in direct or parent_of(run, index) in dependent) and run.has(index, "distill"):
+            dependent.add(index)
+    return sorted(dependent)

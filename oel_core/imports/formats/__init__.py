@@ -1,1 +1,1 @@
-"""One module a log format; `oel_core.plugins.builtin.LOG_FORMATS` lists them by name."""
+"""One module per log format; `oel_core.plugins.builtin.LOG_FORMATS` lists them by name."""

@@ -1,9 +1,9 @@
-"""Sessions of Claude Code, a file a session (`~/.claude/projects/<project>/<session>.jsonl`).
+"""Sessions of Claude Code, one file per session (`~/.claude/projects/<project>/<session>.jsonl`).
 
-Its lines are a tree by `parentUuid`: an edited message and a rewind begin a branch; a compaction and a subagent begin a
-tree of their own. A model's message is spread over several lines of the same `message.id`. Results of tools stand in
-the user's lines, under another parent where calls ran side by side, so they are found by their call. The log has
-neither the system prompt nor the tools' schemas. An interruption by the user is feedback on the message before it.
+The lines form trees by `parentUuid`: an edited message and a rewind start a branch; a compaction and a subagent start a
+separate tree. A model's message is split into several lines with the same `message.id`. Tool results are in the user's
+lines, which have different parents if calls ran in parallel, so results are matched by call id. The log has neither the
+system prompt nor the tools' schemas. An interruption by the user is feedback on the message before it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _THOUGHT = ("thinking", "redacted_thinking")
 
 
 def groups(lines: Sequence[Line]) -> Iterable[Sequence[Line]]:
-    """The trees of a file, each with its lines in order; a line that is in no tree goes with the one before it."""
+    """The trees of a file, each with its lines in order; one without a tree is added to that of the previous line."""
     root_of: dict[str, int] = {}
     trees: list[list[Line]] = []
     current = 0
@@ -39,13 +39,13 @@ def groups(lines: Sequence[Line]) -> Iterable[Sequence[Line]]:
 
 
 def read(entry: Any) -> Iterator[Call | Rating]:
-    """A call for each message of the model in a tree, with the messages on the way to it as its prompt."""
+    """A call for each message of the model in a tree; its prompt is the path from the root."""
     rows = [mapping(each, "") for each in sequence(entry, "")]
     return _Tree(rows).calls()
 
 
 class _Tree:
-    """The lines of a tree by what refers to them."""
+    """The lines of a tree, indexed by id, parent and tool call."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._rows = {text(row["uuid"]): row for row in rows if row.get("uuid")}
@@ -62,7 +62,7 @@ class _Tree:
                 del self._answers[id]  # interrupted while it was thinking
 
     def calls(self) -> Iterator[Call | Rating]:
-        """Every answer, and every interruption."""
+        """The model's messages as calls, and interruptions as feedback."""
         for id, rows in self._answers.items():
             yield self._call(id, rows)
         for row in self._rows.values():
@@ -86,7 +86,7 @@ class _Tree:
         )
 
     def _path(self, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """The lines before one, the first first. A parent that the file lacks ends it, as a compaction does."""
+        """The ancestors of a line, root first; it ends at a missing parent or a compaction."""
         path, seen = [], set[str]()
         parent = text(row.get("parentUuid"))
         while parent in self._rows and parent not in seen:
@@ -115,7 +115,7 @@ class _Tree:
 
 
 def _id(row: Mapping[str, Any]) -> str:
-    """Of a model's message; of any other line its own."""
+    """The message's id for lines of a model's message, else the line's."""
     message = row.get("message")
     known = first(message, "id") if isinstance(message, Mapping) and row.get("type") == "assistant" else None
     return text(known or row.get("uuid"))
@@ -134,7 +134,7 @@ def _parts(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _answer(rows: Sequence[Mapping[str, Any]]) -> Message:
-    """The text and the calls of all lines of a message; its thinking is not part of what it said."""
+    """The text and the tool calls of all lines of a message, without thinking."""
     parts = [part for row in rows for part in _parts(row)]
     calls = [
         {"id": part.get("id"), "name": part.get("name"), "arguments": part.get("input")}

@@ -1,7 +1,7 @@
-"""Logs of Inspect (https://inspect.aisi.org.uk/eval-logs.html) as JSON (`inspect log dump`), or samples, one an entry.
+"""Logs of Inspect (https://inspect.aisi.org.uk/eval-logs.html) as JSON (`inspect log dump`), or one sample per entry.
 
-Long texts stand in a sample's `attachments` and are referred to as `attachment://<digest>`. Scores are feedback on the
-conversation, C, P, N and I as 1, 0.5, 0 and 0; the target is the expected answer.
+Long texts are in a sample's `attachments`, referenced as `attachment://<digest>`. Scores are feedback on the
+conversation, with C, P, N and I as 1, 0.5, 0 and 0; the target is the expected answer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from oel_core.runs.jsonl import LineError
 
 _GRADES = {"C": 1.0, "P": 0.5, "N": 0.0, "I": 0.0}
 _ATTACHMENT = "attachment://"
-_DEEPEST = 40
+_MAX_DEPTH = 40
 
 
 def read(entry: Any) -> Iterator[Call]:
@@ -52,8 +52,8 @@ def _sample(sample: Mapping[str, Any], model: str, field: str) -> Iterator[Call]
 
 
 def _resolved(value: Any, held: Mapping[str, Any], depth: int) -> Any:
-    if depth > _DEEPEST:
-        raise LineError("messages", f"they are nested more than {_DEEPEST} deep")
+    if depth > _MAX_DEPTH:
+        raise LineError("messages", f"they are nested more than {_MAX_DEPTH} deep")
     if isinstance(value, str) and value.startswith(_ATTACHMENT):
         name = value.removeprefix(_ATTACHMENT)
         if name not in held:
@@ -67,7 +67,7 @@ def _resolved(value: Any, held: Mapping[str, Any], depth: int) -> Any:
 
 
 def _message(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Inspect's calls name the function in `function`; reasoning is not part of what was said."""
+    """Converts a message; Inspect's calls have the name in `function`, and reasoning is left out."""
     calls = [mapping(call, "messages.tool_calls") for call in sequence(said.get("tool_calls"), "messages.tool_calls")]
     content = said.get("content")
     if isinstance(content, list):
@@ -83,7 +83,7 @@ def _message(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tools(sample: Mapping[str, Any], held: Mapping[str, Any]) -> Any:
-    """Those of the first request to the model, where the log has its events."""
+    """The tools of the first model request, if the log has events."""
     events = [event for event in sequence(sample.get("events"), "events") if isinstance(event, Mapping)]
     asked = next((event for event in events if event.get("event") == "model" and event.get("tools")), None)
     return None if asked is None else _resolved(asked["tools"], held, 0)

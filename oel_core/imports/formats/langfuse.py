@@ -1,8 +1,8 @@
 """Langfuse exports (https://langfuse.com/docs/api-and-data-platform): traces with `observations` and `scores`, sessions
-with `traces`, and scores or observations apart, one an entry or under `data`.
+with `traces`, and separate scores or observations, one per entry or under `data`.
 
-Inputs and outputs are free: messages, `{messages, tools}`, a text, a completion. Observations of type GENERATION are
-calls. A score is about its observation, its trace or its session; BOOLEAN is a thumb, CORRECTION a correction.
+Inputs and outputs have no fixed form: messages, `{messages, tools}`, a text, a completion. Observations of type
+GENERATION are calls. A score refers to an observation, trace or session; BOOLEAN is a thumb, CORRECTION a correction.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from oel_core.runs.jsonl import LineError
 from oel_core.types import Message, StopReason
 
 _SOURCES = {"ANNOTATION": "human", "EVAL": "judge"}
-"""Of a score; API is a thumb of the application's user far more often than code, so it counts as human."""
+"""Sources of a score. API is usually a rating by the application's user, so it counts as human."""
 
 
 def read(entry: Any) -> Iterator[Call | Rating]:
@@ -73,7 +73,7 @@ def _observation(seen: Mapping[str, Any], trace: Mapping[str, Any]) -> Iterator[
 
 
 def _messages(asked: Any) -> list[Any]:
-    """Messages, `{messages}`, `{system, prompt}`, or a text, which is a user's."""
+    """Parses messages, `{messages}`, `{system, prompt}`, or a user's text."""
     if isinstance(asked, list):
         return asked
     if isinstance(asked, Mapping):
@@ -89,7 +89,7 @@ def _messages(asked: Any) -> list[Any]:
 
 
 def _answer(said: Any) -> tuple[Message, StopReason]:
-    """A message, a list of which the last is the answer, a completion with choices, or a text."""
+    """Parses a message, the last one of a list, a completion with choices, or a text."""
     reason = None
     if isinstance(said, Mapping) and first(said, "choices"):
         said = mapping(sequence(said["choices"], "output.choices")[0], "output.choices.0")

@@ -1,8 +1,8 @@
-"""LangSmith runs, one an entry, and rows of feedback, which are apart (https://docs.langchain.com/langsmith).
+"""LangSmith runs, one per entry, and separate rows of feedback (https://docs.langchain.com/langsmith).
 
 Runs of type `llm` are calls. Messages are LangChain's, serialised (`{lc, id, kwargs}`, in lists of lists) or as dicts
-(`{type, data}`), or OpenAI's. `session_id` is the project, so conversations are told by `thread_id` and the like in the
-metadata. Aggregates (`feedback_stats`) are not read.
+(`{type, data}`), or OpenAI's. `session_id` is the project; conversations are identified by `thread_id` and similar keys
+of the metadata. Aggregates (`feedback_stats`) are not read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,7 +66,7 @@ def _messages(inputs: Mapping[str, Any]) -> list[Any]:
 
 
 def _answer(outputs: Mapping[str, Any]) -> Message:
-    """Of the first generation or choice, or the last of the messages."""
+    """The first generation or choice, or the last message."""
     generations = sequence(outputs.get("generations"), "outputs.generations")
     if generations and isinstance(generations[0], list):
         generations = generations[0]
@@ -82,7 +82,7 @@ def _answer(outputs: Mapping[str, Any]) -> Message:
 
 
 def _message(value: Any, field: str) -> dict[str, Any]:
-    """OpenAI's fields of a message in any of LangChain's writings."""
+    """A message in any of LangChain's formats, converted to OpenAI's."""
     said = mapping(value, field)
     fields, role = said, said.get("role")
     if "kwargs" in said:

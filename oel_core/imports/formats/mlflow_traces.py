@@ -1,7 +1,7 @@
-"""MLflow traces as `trace.to_json()` writes them (trace schema 3), or rows of `search_traces` with the trace as JSON.
+"""MLflow traces from `trace.to_json()` (trace schema 3), or rows of `search_traces` with the trace as JSON.
 
-Every span of a chat model with its messages is a call. Attributes are JSON text within JSON; previews are cut and not
-read. A judge's own trace (`mlflow.trace.sourceScorer`) is nobody's conversation.
+Every span of a chat model with its messages is a call. Attributes are JSON-encoded text; truncated previews are not
+read. A judge's own trace (`mlflow.trace.sourceScorer`) is rejected.
 """
 
 import base64
@@ -21,15 +21,15 @@ from oel_core.types import Message
 _MODELS = ("CHAT_MODEL", "LLM")
 _JUDGE = "mlflow.trace.sourceScorer"
 _YES_NO = {"yes": True, "no": False}
-"""How MLflow's judges say that something holds."""
+"""Values of MLflow's judges → thumb."""
 _RUBRICS = ("guidelines", "expected_facts")
-"""Names of MLflow's expectations that say what an answer has to do, not how it reads."""
+"""Names of MLflow's expectations that are criteria, not reference answers."""
 _Feedback = list[tuple[str, Feedback]]
-"""Id of the span that it is about, empty for the trace, and what was said."""
+"""Id of the span (empty for the trace) and the feedback on it."""
 
 
 def read(entry: Any) -> Iterator[Call]:
-    """The calls of a trace, in the order of their beginnings; feedback about the trace goes with the last one."""
+    """The calls of a trace, sorted by start time; feedback on the trace is attached to the last one."""
     row = mapping(entry, "")
     trace = mapping(row["trace"], "trace") if row.get("trace") else row
     info = mapping(trace.get("info"), "info")
@@ -86,7 +86,7 @@ def _attribute(attributes: Mapping[str, Any], name: str) -> Any:
 
 
 def _answer(outputs: Any) -> Message:
-    """A response with choices, a list of messages of which the last is the answer, a message, or bare text."""
+    """Parses a response with choices, the last one of a list of messages, a message, or text."""
     field = "mlflow.spanOutputs"
     value = decoded(outputs)
     if isinstance(value, Mapping):
@@ -129,7 +129,7 @@ def _assessment(row: Mapping[str, Any], overridden: bool) -> tuple[str, Feedback
 
 
 def _span(id: str) -> str:
-    """Spans have their ids in base64, assessments in hexadecimal."""
+    """The id in hexadecimal; spans have base64, assessments hexadecimal."""
     try:
         return base64.b64decode(id, validate=True).hex() if id.endswith("=") else id
     except (binascii.Error, ValueError):

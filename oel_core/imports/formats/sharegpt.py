@@ -1,7 +1,7 @@
-"""ShareGPT: `{conversations: [{from, value}], system, tools}`, with names of speakers that files change freely.
+"""ShareGPT: `{conversations: [{from, value}], system, tools}`, with the common variants of role names.
 
-A `function_call` is the assistant's, its value JSON text `{name, arguments}`; an `observation` is the tool's. `kto_tag`
-is a thumb for the conversation, as LLaMA-Factory writes it.
+A `function_call` is an assistant message with JSON text `{name, arguments}`; an `observation` is a tool message.
+`kto_tag` (LLaMA-Factory) is a thumb for the conversation.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,8 @@
-"""Results of tau-bench: tau2's `{simulations, info}` (https://github.com/sierra-research/tau2-bench), and the older
-list of `{task_id, reward, traj}` (https://github.com/sierra-research/tau-bench), one result an entry.
+"""Results of tau-bench: tau2's `{simulations, info}` (https://github.com/sierra-research/tau2-bench) and the older
+list of `{task_id, reward, traj}` (https://github.com/sierra-research/tau-bench), one result per entry.
 
-tau2's messages have no system prompt; the domain's policy, which the agent reads there, stands in `info`. Its simulated
-user may call tools of its own (`requestor`), which the agent does not see. The reward is feedback on the conversation.
+tau2's messages have no system prompt; the domain's policy, which the agent reads there, is in `info`. Its simulated
+user may have tools (`requestor`) that the agent does not see. The reward is feedback on the conversation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

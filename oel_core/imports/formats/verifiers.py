@@ -1,8 +1,8 @@
-"""Results of verifiers (https://github.com/PrimeIntellect-ai/verifiers): version 1's `traces.jsonl`, a line a trace,
-and the older `results.jsonl` of `{prompt, completion, reward}`.
+"""Results of verifiers (https://github.com/PrimeIntellect-ai/verifiers): version 1's `traces.jsonl`, one trace per
+line, and the older `results.jsonl` of `{prompt, completion, reward}`.
 
-A trace is a graph of messages: every sampled one is a call, its ancestors the prompt. Nodes have the token ids that the
-model really read and sampled. Rewards, by their weights, are feedback on the conversation.
+A trace is a graph of messages: every sampled one is a call, its ancestors are the prompt. Nodes have the exact token
+ids. The weighted sum of the rewards is feedback on the conversation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +57,7 @@ def _trace(trace: Mapping[str, Any]) -> Iterator[Call]:
 
 
 def _path(nodes: Sequence[Mapping[str, Any]], place: int) -> list[int]:
-    """The node's ancestors and itself, the root first."""
+    """The node and its ancestors, root first."""
     path = [place]
     while (parent := nodes[path[-1]].get("parent")) is not None:
         if not isinstance(parent, int) or not 0 <= parent < len(nodes) or parent in path:
@@ -67,7 +67,7 @@ def _path(nodes: Sequence[Mapping[str, Any]], place: int) -> list[int]:
 
 
 def _token_ids(nodes: Sequence[Mapping[str, Any]], path: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What the model read for the last node of the path, and what it sampled; nothing where a node has no ids."""
+    """Prompt and response ids of the path's last node; empty if a node has no ids."""
     spans = [sequence(nodes[place].get("token_ids"), f"nodes.{place}.token_ids") for place in path]
     own, mask = spans[-1], sequence(nodes[path[-1]].get("mask"), f"nodes.{path[-1]}.mask")
     if not all(spans):
@@ -79,7 +79,7 @@ def _token_ids(nodes: Sequence[Mapping[str, Any]], path: Sequence[int]) -> tuple
 
 
 def _rewards(trace: Mapping[str, Any]) -> tuple[Feedback, ...]:
-    """The sum of the rewards by their weights is the score; each of them stands in the comment."""
+    """Feedback with the weighted sum of the rewards as score and each reward in the comment."""
     rewards = {name: each for name, each in mapping(trace.get("rewards") or {}, "rewards").items() if each is not None}
     if not rewards:
         return ()

@@ -99,10 +99,10 @@ _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
 
 def instruction_reasons(text: str) -> list[str]:
     """Why the text looks like instructions to its reader, each reason once; also decodes Base64."""
-    forms = readings(text)
-    forms |= {form for hidden in _decoded(text) for form in readings(hidden)}
-    found = [reason for reason, pattern in _COMPILED for form in forms if pattern.search(form)]
-    return list(dict.fromkeys([*found, *([_MARKERS] if any(map(has_marker, forms)) else [])]))
+    variants = readings(text)
+    variants |= {variant for hidden in _decoded(text) for variant in readings(hidden)}
+    found = [reason for reason, pattern in _COMPILED for variant in variants if pattern.search(variant)]
+    return list(dict.fromkeys([*found, *([_MARKERS] if any(map(has_marker, variants)) else [])]))
 
 
 def _decoded(text: str) -> list[str]:

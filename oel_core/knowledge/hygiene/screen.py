@@ -57,19 +57,19 @@ def _screened(
         lines, flags = [item.text], [across]
     kept, flagged = [], []
     for line, reasons in zip(lines, flags, strict=True):
-        twin = _twin(line, known, config) if len(lines) == 1 and not reasons else None
-        if twin is not None:
-            reasons = (Flag(check=Check.NEAR_DUPLICATE, detail=f"says what is known from {twin.sources[0]}"),)
+        duplicate = _near_duplicate_of(line, known, config) if len(lines) == 1 and not reasons else None
+        if duplicate is not None:
+            reasons = (Flag(check=Check.NEAR_DUPLICATE, detail=f"says what is known from {duplicate.sources[0]}"),)
         if reasons:
             flagged.append(_flagged(item, line, reasons, config, replica))
         if not reasons or config.policy == "flag":
             kept.append(line)
-        elif twin is not None:
-            kept.append(twin.text)
+        elif duplicate is not None:
+            kept.append(duplicate.text)
     return kept, flagged
 
 
-def _twin(line: str, known: Sequence[ExperienceItem], config: HygieneConfig) -> ExperienceItem | None:
+def _near_duplicate_of(line: str, known: Sequence[ExperienceItem], config: HygieneConfig) -> ExperienceItem | None:
     """An earlier item with the same meaning in other words. Exact duplicates are left to merging."""
     if Check.NEAR_DUPLICATE not in config.checks:
         return None

@@ -89,7 +89,7 @@ def near_duplicate(text: str, other: str, threshold: float) -> bool:
     `threshold`.
     """
     ours, theirs = _words(text), _words(other)
-    if _telling(text, ours) != _telling(other, theirs):
+    if _distinguishing(text, ours) != _distinguishing(other, theirs):
         return False
     content, other_content = ({_stem(word) for word in words if word not in _FILLERS} for words in (ours, theirs))
     if content - other_content and other_content - content:
@@ -106,7 +106,7 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def _telling(text: str, words: list[str]) -> tuple[list[str], list[str]]:
+def _distinguishing(text: str, words: list[str]) -> tuple[list[str], list[str]]:
     """Quoted symbols and single capitals (except a first "A"); negations, numbers and single letters."""
     plain = without_marker(text)
     signs = [unicodedata.normalize("NFKC", sign) for sign in _QUOTED.findall(plain)]

@@ -66,7 +66,7 @@ class Constraints:
 
 
 class Constraint:
-    """The tokens that each row of a batch may be continued with.
+    """The allowed next tokens of each row of a batch.
 
     Args:
         tokens: llguidance's tokenizer.

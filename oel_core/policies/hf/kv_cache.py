@@ -7,7 +7,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 GROWTH = 1.25
-"""How much longer the room gets when it is full: what is copied over all growths is a few times the final length."""
+"""Growth factor of a full buffer, for amortised linear copying."""
 
 
 class PreallocatedLayer(DynamicLayer):

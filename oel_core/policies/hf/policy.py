@@ -15,7 +15,7 @@ from oel_core.models.loading import load_model
 from oel_core.policies.base import Completion, Request, Watch
 from oel_core.policies.hf.constraint import Constraint, Constraints
 from oel_core.policies.hf.decoding import sample_responses
-from oel_core.policies.hf.prefix_cache import BEGINNINGS_SHARE, PrefillCache, PrefixCache, default_capacity
+from oel_core.policies.hf.prefix_cache import PREFIX_DIVISOR, PrefillCache, PrefixCache, default_capacity
 from oel_core.policies.text.chat import Chat, checkpoint_name, end_tokens
 
 
@@ -41,7 +41,7 @@ class TransformersPolicy:
         positions = getattr(model.config, "max_position_embeddings", None)
         self._model = model
         self._capacity = default_capacity(model) if config.prefix_cache_tokens is None else config.prefix_cache_tokens
-        self._held = PrefillCache(PrefixCache(self._capacity // BEGINNINGS_SHARE))
+        self._held = PrefillCache(PrefixCache(self._capacity // PREFIX_DIVISOR))
         self.chat = Chat.build(tokenizer, stop_token_ids(model, tokenizer), positions, config, name)
         self._constraints: Constraints | None = None
 

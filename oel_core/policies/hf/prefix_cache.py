@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from torch import Tensor
 
-LEAST_BYTES = 64 * 2**20
-"""Room for keys and values beside models whose own weights take next to nothing."""
-BEGINNINGS_SHARE = 8
-"""Beginnings get one of so many parts of the room that sequences get: there are few of them."""
+MIN_BYTES = 64 * 2**20
+"""Minimum size of the cache, for very small models."""
+PREFIX_DIVISOR = 8
+"""The capacity for prefixes is the capacity for sequences divided by this, since there are few prefixes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class PrefixCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.tokens = 0
-        """Of all sequences that are held now."""
+        """Of all cached sequences."""
         self._by_use: OrderedDict[tuple[int, ...], CachedSequence] = OrderedDict()
         self._sorted: list[tuple[int, ...]] = []
 
@@ -79,7 +79,7 @@ class PrefixCache:
 
     def longest(self, ids: tuple[int, ...]) -> Reused | None:
         """The longest prefix of `ids` that a cached sequence has; excludes the last id, which a forward needs."""
-        at = bisect_left(self._sorted, ids)  # in lexicographic order the longest common beginning is a neighbour's
+        at = bisect_left(self._sorted, ids)  # in lexicographic order the longest common prefix is a neighbour's
         shared = {near: common_length(near, ids[:-1]) for near in self._sorted[max(0, at - 1) : at + 1]}
         best = max(shared, key=lambda near: shared[near], default=None)
         if best is None or shared[best] == 0:
@@ -90,7 +90,7 @@ class PrefixCache:
 
 @dataclass(frozen=True)
 class PrefillCache:
-    """What the prefills of one model may reuse while its weights are unchanged.
+    """Caches for the prefills of one model, valid while its weights are unchanged.
 
     Prefixes are computed alone, so their keys and values depend on their ids only, and whether one is cached changes no
     result. A sequence's keys and values depend on its batches, so sequences may be cached only among calls that are
@@ -102,16 +102,16 @@ class PrefillCache:
     sequences: PrefixCache = field(default_factory=lambda: PrefixCache(0))
     """Prompts with their responses."""
     given: Sequence[CachedSequence] = ()
-    """Beginnings that the caller has read and keeps, like a teacher's knowledge. A result depends on them."""
+    """Prefixes computed and owned by the caller, such as the teacher's knowledge. Results depend on them."""
 
     @classmethod
     def of(cls, capacity: int, given: Sequence[CachedSequence] = ()) -> Self:
         """An empty cache for a series of calls, with capacity for `capacity` tokens of sequences."""
-        return cls(PrefixCache(capacity // BEGINNINGS_SHARE), PrefixCache(capacity), given)
+        return cls(PrefixCache(capacity // PREFIX_DIVISOR), PrefixCache(capacity), given)
 
 
 def default_capacity(model: Any) -> int:
-    """Number of tokens whose keys and values take half as much memory as the model's weights, at least `LEAST_BYTES`.
+    """Number of tokens whose keys and values take half as much memory as the model's weights, at least `MIN_BYTES`.
 
     Depends on the model alone: the cached contents must not depend on the free memory.
     """
@@ -120,5 +120,5 @@ def default_capacity(model: Any) -> int:
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     weights = list(model.parameters())
     numbers = 2 * config.num_hidden_layers * heads * width
-    bytes_ = max(LEAST_BYTES, sum(weight.nbytes for weight in weights) // 2)
+    bytes_ = max(MIN_BYTES, sum(weight.nbytes for weight in weights) // 2)
     return int(bytes_ // (numbers * weights[0].element_size()))

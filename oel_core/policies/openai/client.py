@@ -28,10 +28,8 @@ from oel_core.errors import PolicyError
 from oel_core.text.visible import visible_line
 
 Result = TypeVar("Result")
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
-BACKOFF = wait_exponential(FIRST_WAIT_S / 2, LONGEST_WAIT_S / 2) + wait_random_exponential(
-    FIRST_WAIT_S / 2, LONGEST_WAIT_S / 2
-)
+FIRST_WAIT_S, MAX_WAIT_S = 0.5, 30.0
+BACKOFF = wait_exponential(FIRST_WAIT_S / 2, MAX_WAIT_S / 2) + wait_random_exponential(FIRST_WAIT_S / 2, MAX_WAIT_S / 2)
 """Doubles from the first wait to the longest. Half of it is random, so that requests which failed together do not come
 back together; it decides no result, so it is not seeded."""
 RETRIED = frozenset({408, 425, 429})

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,20 +24,13 @@ from oel_core.models.checkpoints import is_adapter, model_digest, resolve_model,
 from oel_core.policies.text.chat import Chat, base_of
 from oel_core.policies.vllm.policy import check_installed, runs_on_cpu
 from oel_core.policies.vllm.settings import ENVIRONMENT, QUIET, adapter_rank, engine_arguments
-from oel_core.runs.guardian import guarded
+from oel_core.runs.guardian import free_port, guarded
 
 logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 GRACE_S = 10.0
 """Seconds that the server has to end by itself."""
 _TAIL = 12
-
-
-def free_port() -> int:
-    """A free TCP port of the loopback interface."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:

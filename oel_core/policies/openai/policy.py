@@ -70,7 +70,7 @@ class OpenAIPolicy(InFlightPolicy):
 
         Raises:
             ConfigError: wrong model name, rejected key, or a checkpoint that this server cannot serve.
-            PolicyError: the server gives no usable response, or a managed one does not start.
+            PolicyError: the server's response is unusable, or a managed server does not start.
         """
         server = server_for(path, config) if config.openai.managed else None
         settings = config.openai if server is None else server.settings(path)
@@ -169,7 +169,7 @@ class OpenAIPolicy(InFlightPolicy):
 
         Raises:
             ConfigError: this is not an adapter, or the server does not load adapters.
-            PolicyError: the server gives no usable response.
+            PolicyError: the server's response is unusable.
         """
         try:
             _, abilities = self._loop.run(_load_adapter(self.client, self.abilities, str(folder)))

@@ -14,7 +14,7 @@ from oel_core.types import Message
 TOO_LONG = re.compile(
     r"context.?(length|size|window)|maximum.{0,20}(length|tokens)|max_model_len|too (long|many tokens)", re.I
 )
-"""How servers say that a prompt does not fit."""
+"""Matches servers' messages that a prompt is too long."""
 QUESTION = (Message(role="user", content="Say one word."),)
 
 
@@ -33,7 +33,7 @@ class Abilities:
     max_length: int | None
     """Maximum tokens of prompt and response together, if the server states it."""
     same_prompt: bool | None
-    """Whether the local chat template gives the server's token ids; None if they could not be compared."""
+    """Whether the local chat template and the server produce equal token ids; None if this could not be checked."""
 
     def describe(self) -> str:
         """One line for logs and messages."""

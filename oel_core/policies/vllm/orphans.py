@@ -97,17 +97,17 @@ class _Handles:
 
 def main(parent: int, session: int, grace_s: float, known: Collection[int]) -> None:
     """Watches until the standard input is closed."""
-    handles, settled = _Handles(parent, session, known), False
+    handles, all_started = _Handles(parent, session, known), False
     while True:
-        ready, _, _ = select.select([0], [], [], None if settled else LOOK_EVERY_S)
+        ready, _, _ = select.select([0], [], [], None if all_started else LOOK_EVERY_S)
         said = os.read(0, 1024) if ready else b""
         if GO in said:
             return
-        if not settled:
+        if not all_started:
             handles.look()
         if ready and not said:
             break
-        settled = settled or ALL_STARTED in said
+        all_started = all_started or ALL_STARTED in said
     handles.end(grace_s)
 
 

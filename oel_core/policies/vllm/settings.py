@@ -18,7 +18,7 @@ ENVIRONMENT = {
 }
 """What vLLM must find in its environment: no telemetry, no open ports, processes that start clean."""
 QUIET = {"VLLM_LOGGING_LEVEL": "WARNING"}
-"""What it finds unless the user said otherwise."""
+"""Defaults of environment variables that the user has not set."""
 
 
 def adapter_rank(path: str, config: ModelConfig) -> int:

@@ -8,9 +8,9 @@ from oel_core.types import INSTRUCTING, Message, Trajectory, Turn
 
 CountTokens = Callable[[str], int]
 LINE_ENDS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
-"""What `str.splitlines` takes for the end of a line, within the brackets of a regular expression."""
+"""The line separators of `str.splitlines`, for a character class."""
 ANY_LINE = rf"\S[^{LINE_ENDS}]*"
-"""Shape of an item about which nothing else is known."""
+"""Default shape of an item."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def truncate(knowledge: str, max_tokens: int, count: CountTokens) -> str:
 
 
 def shape(item: str) -> str:
-    """Any number of items, one a line: a model that has nothing new to say ends at once."""
+    """Any number of items, one per line: a model that has nothing new to say ends at once."""
     line = f"{re.escape(MARKER)} (?:{item})"
     return rf"(?:{line}(?:\n{line})*\n?)?"
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from oel_core.config.operation import GateConfig
 from oel_core.evaluation.stats import sign_test
-from oel_core.gate.promotion import EVEN, Comparison, Standing, compare, paired_differences
+from oel_core.gate.promotion import EVEN, Comparison, ModelResults, compare, paired_differences
 from oel_core.seeds import derive_seed
 from oel_core.types import Trajectory
 
@@ -62,12 +62,12 @@ class Assessment:
 
 
 def assess(
-    standings: Sequence[Standing], parents: Mapping[int, int], gate: GateConfig, *, champion: int | None, seed: int
+    measured: Sequence[ModelResults], parents: Mapping[int, int], gate: GateConfig, *, champion: int | None, seed: int
 ) -> Assessment | None:
     """The assessment, or None when fewer than two models were measured.
 
     Args:
-        standings: models measured on the same episodes, the base model first, then rounds in order.
+        measured: models measured on the same episodes, the base model first, then rounds in order.
         parents: round → round whose model it started from; one that was not measured counts as the base model.
         gate: its least number of episodes and its tolerances out of distribution.
         champion: round that a project serves; None: no gate decided anything.
@@ -76,30 +76,28 @@ def assess(
     Raises:
         ArtifactError: the models were measured on different episodes.
     """
-    if len(standings) < 2 or standings[0].round != 0:
+    if len(measured) < 2 or measured[0].round != 0:
         return None
-    known = {standing.round: standing for standing in standings}
-    changes = [_round_change(known, standing, parents, gate, seed) for standing in standings[1:]]
+    known = {results.round: results for results in measured}
+    changes = [_round_change(known, results, parents, gate, seed) for results in measured[1:]]
     if champion is not None:
         return Assessment(changes, champion, "champion", ())
     return _chosen(changes)
 
 
 def _round_change(
-    known: Mapping[int, Standing], standing: Standing, parents: Mapping[int, int], gate: GateConfig, seed: int
+    known: Mapping[int, ModelResults], results: ModelResults, parents: Mapping[int, int], gate: GateConfig, seed: int
 ) -> RoundChange:
-    base, before = known[0], known.get(parents.get(standing.round, 0), known[0])
+    base, before = known[0], known.get(parents.get(results.round, 0), known[0])
     losses = {}
-    for suite in sorted(standing.ood.keys() & base.ood.keys()):
-        found = _compared(base.ood[suite].episodes, standing.ood[suite].episodes, derive_seed(suite, seed))
+    for suite in sorted(results.ood.keys() & base.ood.keys()):
+        found = _compared(base.ood[suite].episodes, results.ood[suite].episodes, derive_seed(suite, seed))
         if found.difference < -gate.tolerance(suite) - EVEN:
             losses[suite] = found
-    return RoundChange(
-        standing.round, _change(base, standing, gate, seed), _change(before, standing, gate, seed), losses
-    )
+    return RoundChange(results.round, _change(base, results, gate, seed), _change(before, results, gate, seed), losses)
 
 
-def _change(before: Standing, after: Standing, gate: GateConfig, seed: int) -> Change:
+def _change(before: ModelResults, after: ModelResults, gate: GateConfig, seed: int) -> Change:
     found = _compared(before.held_out.episodes, after.held_out.episodes, derive_seed(before.round, after.round, seed))
     chance = sign_test(found.won, found.lost)
     finding: Finding = "equal"

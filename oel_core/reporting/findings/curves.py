@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from oel_core.reporting.findings.champions import RoundOutcome
 from oel_core.reporting.findings.gather import RoundView
-from oel_core.reporting.findings.standings import HELD_OUT
+from oel_core.reporting.findings.model_results import HELD_OUT
 from oel_core.reporting.page.charts import Chart, Point, Series
 from oel_core.types import EvalReport
 

@@ -18,7 +18,7 @@ WIDTHS = {
     **{n * DAY: f"{n} days" if n > 1 else "day" for n in (1, 7, 30)},
 }
 """Spans of time that sessions are counted in, seconds → their name."""
-MOST_SPANS = 40
+MAX_SPANS = 40
 UNITS = {MINUTE: "minutes", HOUR: "hours", DAY: "days"}
 
 
@@ -94,7 +94,7 @@ def deployment_chart(found: list[Span]) -> Chart | None:
     if not rated:
         return None
     start, end = rated[0].begin, rated[-1].begin + MINUTE
-    width = next((width for width in WIDTHS if (end - start) / width <= MOST_SPANS), max(WIDTHS))
+    width = next((width for width in WIDTHS if (end - start) / width <= MAX_SPANS), max(WIDTHS))
     unit = max(unit for unit in UNITS if unit <= width)
     series = []
     for version in dict.fromkeys(one.version for one in rated):

@@ -13,7 +13,7 @@ from oel_core.reporting.findings.assessment import Assessment, assess
 from oel_core.reporting.findings.champions import round_outcomes
 from oel_core.reporting.findings.efforts import Effort, effort
 from oel_core.reporting.findings.failures import failures
-from oel_core.reporting.findings.standings import HELD_OUT, left_out, standings
+from oel_core.reporting.findings.model_results import HELD_OUT, comparable_results, left_out
 from oel_core.rounds.outcomes import read_episodes
 from oel_core.rounds.round import Round
 from oel_core.rounds.summary import RoundSummary, summarise_round
@@ -92,7 +92,7 @@ def _manifests(run: RunFolder, number: int) -> Iterator[Manifest]:
 def assessed(config: OelConfig, run: RunFolder, found: Sequence[RoundView]) -> tuple[Assessment | None, list[int]]:
     """The assessment, if there is something to compare, and the rounds left out because of different settings."""
     reports = {view.number: view.reports for view in found}
-    compared, decided = standings(run, reports), round_outcomes(run)
+    compared, decided = comparable_results(run, reports), round_outcomes(run)
     assessment = assess(
         compared,
         {standing.round: parent_of(run, standing.round) for standing in compared},

@@ -23,7 +23,7 @@ from oel_core.reporting.findings.gather import (
     versions,
 )
 from oel_core.reporting.findings.learned import learned
-from oel_core.reporting.findings.standings import HELD_OUT
+from oel_core.reporting.findings.model_results import HELD_OUT
 from oel_core.reporting.page import tables
 from oel_core.reporting.page.answers import answers
 from oel_core.reporting.page.charts import draw

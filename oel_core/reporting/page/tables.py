@@ -10,7 +10,7 @@ from oel_core.reporting.findings.champions import RoundOutcome
 from oel_core.reporting.findings.deployment import Span
 from oel_core.reporting.findings.failures import KINDS
 from oel_core.reporting.findings.gather import RoundView
-from oel_core.reporting.findings.standings import HELD_OUT
+from oel_core.reporting.findings.model_results import HELD_OUT
 from oel_core.reporting.page.answers import chance, name
 from oel_core.text.figures import interval, mean, percent, points, points_interval
 

@@ -1,1 +1,1 @@
-"""What answers requests: a policy in this process, or another server; and which version of the model does."""
+"""Backends that answer requests (a policy in this process, another server), and the version that is served."""

@@ -1,4 +1,4 @@
-"""What answers a request: pieces of an answer while it is written, then the answer as a whole."""
+"""The protocol of a backend: chunks while an answer is generated, then the whole answer."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -9,32 +9,32 @@ from oel_core.types import Message
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A chat completion that somebody asks for."""
+    """A chat completion request."""
 
     body: Mapping[str, Any]
-    """As the client wrote it, every field of the API that this module does not name included."""
+    """The client's JSON object, unknown fields included."""
     model: str
     messages: tuple[Message, ...]
-    """The prompt, tools in its first message; empty where `not_recorded` says why it is no record."""
+    """The prompt, with tools in its first message; empty if `not_recorded` is set."""
     stream: bool = False
     with_usage: bool = False
-    """A stream ends with the number of tokens."""
+    """A stream ends with the usage."""
     session: str = ""
-    """The client's id of the conversation; empty where it is told by what was said."""
+    """The client's id of the conversation; empty if it is to be found by the messages."""
     user: str = ""
-    """The client's id of the person who asks; empty where it does not say."""
+    """The client's id of its user; empty if unknown."""
     not_recorded: str | None = None
-    """Why nothing can be learned from it: an image, a system message within. Some backends answer it all the same."""
+    """Why it cannot be used for training (an image, a later system message). Some backends still answer it."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What was written since the piece before."""
+class Chunk:
+    """A part of a streamed answer."""
 
     delta: Mapping[str, Any]
-    """As in a chunk of a streamed completion: content, reasoning_content, tool_calls."""
-    more: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of the chunk's choice, like logprobs."""
+    """`delta` of the API's chunk: content, reasoning_content, tool_calls."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Other fields of the chunk's choice, such as logprobs."""
 
 
 @dataclass(frozen=True)
@@ -42,33 +42,33 @@ class Answer:
     """A whole answer."""
 
     message: Mapping[str, Any]
-    """The assistant's message as the API has it."""
+    """The assistant's message in the API's format."""
     finish_reason: str
     """stop, length, tool_calls, content_filter."""
     prompt_tokens: int
     response_tokens: int
     text: str = ""
-    """What the model wrote, thinking and calls of tools included, where that is known."""
+    """The raw response, with thinking and tool calls, if known."""
     response_ids: tuple[int, ...] = ()
-    """Of `text`; empty where they are not known."""
+    """Of `text`; empty if unknown."""
     prompt_ids: tuple[int, ...] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of the choice, like logprobs."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Other fields of the choice, such as logprobs."""
 
 
 class Backend(Protocol):
-    """One version of the model, ready to answer. Used on one event loop."""
+    """One loaded version of the model. Used on one event loop."""
 
-    def answer(self, request: ChatRequest) -> AsyncIterator[Piece | Answer]:
-        """Pieces, none for a request that is not streamed, then the answer.
+    def answer(self, request: ChatRequest) -> AsyncIterator[Chunk | Answer]:
+        """Chunks (none unless the request is streamed), then the answer.
 
-        Closing the iterator takes the request back.
+        Closing the iterator cancels the request.
 
         Raises:
-            ApiError: the request cannot be answered; after the first piece the answer broke off.
+            ApiError: the request cannot be answered; after the first chunk: the answer was cut off.
         """
         ...
 
     async def close(self) -> None:
-        """Frees what answers. Nothing is being answered any more."""
+        """Frees the model. No request is running."""
         ...

@@ -1,4 +1,4 @@
-"""Requests to a policy of this process, put together to batches by one thread."""
+"""Batches requests to a policy in this process, in one thread."""
 
 import logging
 import queue
@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """One request; `seen` is called in the thread with every token and says whether the response is to end there."""
+    """One request; `on_token` is called in the thread with every token and returns whether the response ends there."""
 
     request: Request
     sampling: Sampling
-    seen: Callable[[int], bool]
+    on_token: Callable[[int], bool]
     done: Future[Completion] = field(default_factory=Future)
 
 
-class Batches:
-    """Answers waiting requests together, those with the same sampling at once; a batch ends before the next begins."""
+class Batcher:
+    """Static batching: requests with the same sampling settings are generated together, one batch after another."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -37,24 +37,24 @@ class Batches:
         self._thread.start()
 
     def submit(self, job: Job) -> Future[Completion]:
-        """Takes a request. Cancelling the future takes back what has not begun."""
+        """Queues a request. Cancelling the future removes it if it has not started."""
         self._inbound.put(job)
         return job.done
 
     def close(self) -> None:
-        """Ends the thread when it has answered what it has, and frees the policy."""
+        """Answers what is queued, ends the thread and frees the policy."""
         self._inbound.put(None)
         self._thread.join()
         self._policy.close()
 
     def _work(self) -> None:
-        while self._take():
+        while self._receive():
             batch = [job for job in self._next_batch() if job.done.set_running_or_notify_cancel()]
             if batch:
                 self._answer(batch)
 
-    def _take(self) -> bool:
-        """Takes in what has come, waiting for something where there is nothing to do; false at the end."""
+    def _receive(self) -> bool:
+        """Reads the queue, blocking if no request waits. Returns false at the end."""
         try:
             while not self._closing:
                 found = self._inbound.get_nowait() if self._waiting else self._inbound.get()
@@ -78,7 +78,9 @@ class Batches:
             requests, sampling = [job.request for job in batch], batch[0].sampling
             if isinstance(self._policy, WatchedPolicy):
                 found = self._policy.generate_watched(
-                    requests, sampling, lambda rows, tokens: _shown(batch, rows, tokens)
+                    requests,
+                    sampling,
+                    lambda rows, tokens: [batch[row].on_token(token) for row, token in zip(rows, tokens, strict=True)],
                 )
             else:
                 found = self._policy.generate(requests, sampling)
@@ -89,7 +91,3 @@ class Batches:
             return
         for job, completion in zip(batch, found, strict=True):
             job.done.set_result(completion)
-
-
-def _shown(batch: Sequence[Job], rows: Sequence[int], tokens: Sequence[int]) -> list[bool]:
-    return [batch[row].seen(token) for row, token in zip(rows, tokens, strict=True)]

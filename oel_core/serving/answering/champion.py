@@ -1,7 +1,7 @@
-"""Which version of the model answers: the registry's champion, exchanged while requests are being answered.
+"""Serves the registry's champion and swaps versions without interrupting requests.
 
-A new champion is loaded beside the old one. From one moment on new requests go to the new one; those that run end on
-the old one, which is freed after the last of them.
+A new champion is loaded beside the old one. New requests then go to the new one; running requests finish on the old
+one, which is freed after the last of them.
 """
 
 import asyncio
@@ -16,39 +16,39 @@ from oel_core.serving.answering.base import Backend
 from oel_core.serving.errors import ApiError
 
 log = logging.getLogger(__name__)
-SLOWEST = 12
-"""A champion that cannot be loaded is tried again after two looks, then four, up to this many times the interval."""
+MAX_BACKOFF = 12
+"""After a failed load the polling interval doubles, up to this factor."""
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that ought to answer."""
+    """The version to be served."""
 
     version: str
-    """What answers say of themselves: project, version in the registry, digest of the weights."""
+    """The label in responses: project, version in the registry, digest of the weights."""
     path: str
     """Of its checkpoint."""
 
 
 Lookup = Callable[[], Champion]
-"""Asks the registry; called in a thread, one call at a time. May raise anything, which is logged."""
+"""Reads the champion from the registry; called in a thread, one call at a time. Exceptions are logged."""
 Load = Callable[[Champion], Backend]
-"""Makes a champion ready; called in a thread. Raises OelError."""
+"""Loads a champion; called in a thread. Raises OelError."""
 
 
-class Watching(Protocol):
-    """Who is told of changes of the champion."""
+class ChampionMetrics(Protocol):
+    """Receives changes of the served version."""
 
     def serving(self, version: str) -> None:
-        """This version answers from now on."""
+        """This version is served from now on."""
 
     def not_loaded(self) -> None:
         """A champion could not be found or loaded."""
 
 
 @dataclass
-class Serving:
-    """A version that answers, and how many requests it is answering."""
+class ActiveVersion:
+    """A loaded version and the number of its running requests."""
 
     champion: Champion
     backend: Backend
@@ -56,37 +56,37 @@ class Serving:
     retired: bool = False
 
 
-class Champions:
-    """The version that answers now. Used on one event loop."""
+class ChampionManager:
+    """Holds the served version. Used on one event loop."""
 
-    def __init__(self, lookup: Lookup, load: Load, refresh_s: float, watching: Watching) -> None:
-        self._lookup, self._load, self._refresh_s, self._watching = lookup, load, refresh_s, watching
-        self._now: Serving | None = None
+    def __init__(self, lookup: Lookup, load: Load, refresh_s: float, metrics: ChampionMetrics) -> None:
+        self._lookup, self._load, self._refresh_s, self._metrics = lookup, load, refresh_s, metrics
+        self._now: ActiveVersion | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
 
     @property
     def version(self) -> str | None:
-        """The version that answers; None before `load` and after `close`."""
+        """The served version; None before `load` and after `close`."""
         return self._now.champion.version if self._now else None
 
     def load(self) -> str:
-        """Loads the first version, and returns it. Raises what lookup and loading raise."""
+        """Loads the first version and returns its label. Raises what `lookup` and `load` raise."""
         champion = self._lookup()
-        self._now = Serving(champion, self._load(champion))
-        self._watching.serving(champion.version)
+        self._now = ActiveVersion(champion, self._load(champion))
+        self._metrics.serving(champion.version)
         return champion.version
 
     async def start(self) -> None:
-        """Begins to look for other versions."""
-        self._watch = asyncio.create_task(self._look_for_others())
+        """Starts polling for other versions."""
+        self._watch = asyncio.create_task(self._poll())
 
     @asynccontextmanager
-    async def used(self) -> AsyncIterator[Serving]:
-        """The version that answers a request, kept until the block ends.
+    async def acquire(self) -> AsyncIterator[ActiveVersion]:
+        """The served version, kept loaded until the block ends.
 
         Raises:
-            ApiError: there is none, since the gateway is stopping.
+            ApiError: the gateway is stopping.
         """
         serving = self._now
         if serving is None:
@@ -99,27 +99,27 @@ class Champions:
             self._close_if_done(serving)
 
     async def refresh(self) -> None:
-        """Looks once; exchanges the version if the registry names another. Raises as `load`."""
+        """Polls once and swaps the version if the registry names another. Raises as `load`."""
         found = await asyncio.to_thread(self._lookup)
         if self._now is None or found != self._now.champion:
-            self._put(Serving(found, await asyncio.to_thread(self._load, found)))
+            self._swap(ActiveVersion(found, await asyncio.to_thread(self._load, found)))
 
-    def _put(self, serving: Serving) -> None:
+    def _swap(self, serving: ActiveVersion) -> None:
         before, self._now = self._now, serving
-        log.info("answers come from %s", serving.champion.version)
-        self._watching.serving(serving.champion.version)
+        log.info("serving %s", serving.champion.version)
+        self._metrics.serving(serving.champion.version)
         if before is not None:
             before.retired = True
             self._close_if_done(before)
 
-    def _close_if_done(self, serving: Serving) -> None:
+    def _close_if_done(self, serving: ActiveVersion) -> None:
         if serving.retired and serving.running == 0:
             serving.retired = False  # closed once
             task = asyncio.create_task(serving.backend.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    async def _look_for_others(self) -> None:
+    async def _poll(self) -> None:
         wait = 1
         while True:
             await asyncio.sleep(self._refresh_s * wait)
@@ -128,14 +128,12 @@ class Champions:
                 wait = 1
             except Exception as error:
                 reason = error if isinstance(error, OelError) else f"{type(error).__name__}: {error}"
-                log.error(
-                    "%s goes on answering, another champion was not found or not loaded: %s", self.version, reason
-                )
-                self._watching.not_loaded()
-                wait = min(2 * wait, SLOWEST)
+                log.error("still serving %s: another champion was not found or not loaded: %s", self.version, reason)
+                self._metrics.not_loaded()
+                wait = min(2 * wait, MAX_BACKOFF)
 
     async def close(self) -> None:
-        """Frees the version that answers. Requests that still run lose it."""
+        """Frees the served version; requests that still run fail."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)

@@ -5,23 +5,23 @@ from typing import Any
 
 from pydantic_core import from_json
 
-LONGEST = 16 * 2**20
+MAX_LINE_BYTES = 16 * 2**20
 """Bytes of one line."""
 
 
 async def chunks(parts: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
     """The JSON objects of a stream up to `[DONE]` or its end.
 
-    Lines end in LF or CR LF only: JSON may hold what else Unicode takes for a line end.
+    Lines end in LF or CR LF only, since JSON may contain other line separators of Unicode.
 
     Raises:
-        ValueError: a line is too long, or what it says is no JSON object.
+        ValueError: a line is too long or its value is no JSON object.
     """
-    held = b""
+    buffer = b""
     async for part in parts:
-        *lines, held = (held + part).split(b"\n")
-        if len(held) > LONGEST:
-            raise ValueError(f"a line of more than {LONGEST} bytes")
+        *lines, buffer = (buffer + part).split(b"\n")
+        if len(buffer) > MAX_LINE_BYTES:
+            raise ValueError(f"a line of more than {MAX_LINE_BYTES} bytes")
         for line in lines:
             name, _, value = line.partition(b":")
             if name != b"data":

@@ -1,4 +1,4 @@
-"""Calls of tools in what a model wrote: `<tool_call>{...}</tool_call>`, or lines of JSON as `plain_tools` asks for."""
+"""Parses tool calls in a response: `<tool_call>{...}</tool_call>`, or lines of JSON as `plain_tools` asks for."""
 
 import json
 import re
@@ -11,11 +11,11 @@ from pydantic_core import from_json
 _MARKED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 _MARK = "<tool_call>"
 _BEGINS = re.compile(rf"{_MARK}|^[ \t]*\{{|^[ \t]+\Z", re.MULTILINE)
-"""Where a call begins, or the last line is so far what may stand before one."""
+"""Start of a call, or a last line that may become one."""
 
 
 def tool_calls(text: str, names: Collection[str]) -> tuple[str, list[dict[str, Any]]]:
-    """The text without its calls, and the calls as the API has them.
+    """The text without its calls, and the calls in the API's format.
 
     Args:
         names: the functions that the request declares. A line of JSON that names none of them is text.
@@ -56,7 +56,7 @@ def _call(text: str) -> dict[str, Any] | None:
 
 
 def plain_length(text: str) -> int:
-    """How much of a text that is still being written cannot become part of a call."""
+    """Length of the part of an unfinished text that cannot belong to a call."""
     found = _BEGINS.search(text)
     if found is not None:
         return found.start()

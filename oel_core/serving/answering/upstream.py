@@ -1,7 +1,7 @@
-"""Answers by a server of the OpenAI API: vLLM, SGLang, llama.cpp, a hosted endpoint.
+"""A backend of another server with the OpenAI API: vLLM, SGLang, llama.cpp, a hosted endpoint.
 
-Requests go through as they are, tools and all, under the server's name of the champion. Control tokens of chat
-templates in their texts are made harmless, since the server's template reads the texts.
+Requests are forwarded unchanged, except for the model's name and for control tokens of chat templates in their texts,
+which are escaped because the server applies the template.
 """
 
 import asyncio
@@ -19,30 +19,30 @@ from oel_core.policies.openai.client import error_text, is_local, retry_after_s
 from oel_core.policies.openai.policy import OpenAIPolicy
 from oel_core.policies.text.chat import Chat
 from oel_core.runs.jsonl import LineError
-from oel_core.serving.answering.base import Answer, ChatRequest, Piece
+from oel_core.serving.answering.base import Answer, ChatRequest, Chunk
 from oel_core.serving.answering.sse import chunks
 from oel_core.serving.errors import ApiError
 from oel_core.text.markers import defused
 
 PATH = "/chat/completions"
 RETRY_S = 1.0
-_OWN_FAULTS = (401, 403, 404, 405)
-"""Refusals that say that the gateway is set up wrongly, which is not the client's fault."""
-_TAKEN = ("delta", "message", "index", "finish_reason", "token_ids", "prompt_token_ids", "stop_reason")
+_CONFIG_ERRORS = (401, 403, 404, 405)
+"""Statuses that mean that the gateway is configured wrongly; the client gets 502."""
+_KNOWN_FIELDS = ("delta", "message", "index", "finish_reason", "token_ids", "prompt_token_ids", "stop_reason")
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """A server and what it calls the model."""
+    """A server and its name of the model."""
 
     url: str
-    """Of its API, without a slash at the end."""
+    """Base URL of its API, without a trailing slash."""
     key: str | None = field(repr=False)
     model: str
     takes_extras: bool
-    """It knows `return_token_ids` and `chat_template_kwargs`."""
+    """It supports `return_token_ids` and `chat_template_kwargs`."""
     chat: Chat
-    """Reads the token ids."""
+    """Decodes the token ids."""
 
 
 class UpstreamBackend:
@@ -51,7 +51,7 @@ class UpstreamBackend:
     def __init__(self, upstream: Upstream, config: ModelConfig, on_close: Callable[[], None] = lambda: None) -> None:
         headers = {"Authorization": f"Bearer {upstream.key}"} if upstream.key else {}
         self._upstream, self._on_close = upstream, on_close
-        # trust_env would read the netrc file: its password would go out in place of no key
+        # trust_env reads the netrc file, whose password would be sent where no key is set
         self._http = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(config.openai.timeout_s, connect=10.0, pool=None),
@@ -71,10 +71,10 @@ class UpstreamBackend:
         upstream = Upstream(client.base_url, client.api_key, abilities.model, abilities.takes_extras, policy.chat)
         return cls(upstream, config, policy.close)
 
-    async def answer(self, request: ChatRequest) -> AsyncIterator[Piece | Answer]:
+    async def answer(self, request: ChatRequest) -> AsyncIterator[Chunk | Answer]:
         """See `Backend.answer`."""
         body = self._body(request)
-        with _explained(self._upstream.url):
+        with _api_errors(self._upstream.url):
             async with self._posted(body) as response:
                 if request.stream:
                     async for part in self._streamed(response):
@@ -84,9 +84,9 @@ class UpstreamBackend:
                     yield self._whole(response.json())
 
     def _body(self, request: ChatRequest) -> dict[str, Any]:
-        body = {**request.body, "model": self._upstream.model, "messages": _harmless(request.body["messages"])}
+        body = {**request.body, "model": self._upstream.model, "messages": _escaped(request.body["messages"])}
         if request.body.get("tools"):
-            body["tools"] = _harmless(request.body["tools"])
+            body["tools"] = _escaped(request.body["tools"])
         if request.stream:
             body["stream_options"] = {**(request.body.get("stream_options") or {}), "include_usage": True}
         if self._upstream.takes_extras:
@@ -102,29 +102,31 @@ class UpstreamBackend:
                 raise _refusal(response)
             yield response
 
-    async def _streamed(self, response: httpx.Response) -> AsyncIterator[Piece | Answer]:
-        read = _Read()
+    async def _streamed(self, response: httpx.Response) -> AsyncIterator[Chunk | Answer]:
+        read = _Accumulator()
         async for chunk in chunks(response.aiter_bytes()):
             if chunk.get("error"):
                 raise ApiError(502, f"the model's server broke off: {_message_of(chunk['error'])}")
-            choice = read.take(chunk)
+            choice = read.add(chunk)
             delta = choice.get("delta") or {}
             if any(delta.get(name) for name in delta if name != "role") or _further(choice):
-                yield Piece({name: value for name, value in delta.items() if name != "role"}, _further(choice))
+                yield Chunk({name: value for name, value in delta.items() if name != "role"}, _further(choice))
         if not read.finish_reason:
             raise ValueError("the stream ended before the answer did")
         whole = joined(read.chunks)
         yield self._answer(_message(whole["choices"][0]["message"]), read.finish_reason, read, {})
 
     def _whole(self, body: Any) -> Answer:
-        read = _Read()
-        choice = read.take(body)
+        read = _Accumulator()
+        choice = read.add(body)
         message = choice["message"]
         if not isinstance(message, dict) or not isinstance(choice.get("finish_reason"), str):
             raise ValueError("an answer without a message or a finish_reason")
         return self._answer(message, choice["finish_reason"], read, _further(choice))
 
-    def _answer(self, message: Mapping[str, Any], finish: str, read: "_Read", more: Mapping[str, Any]) -> Answer:
+    def _answer(
+        self, message: Mapping[str, Any], finish: str, read: "_Accumulator", extra: Mapping[str, Any]
+    ) -> Answer:
         ids = tuple(read.response_ids)
         return Answer(
             message=message,
@@ -134,18 +136,18 @@ class UpstreamBackend:
             text=self._upstream.chat.text(ids) if ids else "",
             response_ids=ids,
             prompt_ids=tuple(read.prompt_ids),
-            more=more,
+            extra=extra,
         )
 
     async def close(self) -> None:
-        """Ends the connections, and lets a server go that this process started."""
+        """Closes the connections, and stops the server if this process started it."""
         await self._http.aclose()
         await asyncio.to_thread(self._on_close)
 
 
 @dataclass
-class _Read:
-    """What has come of an answer."""
+class _Accumulator:
+    """Collects the chunks of an answer."""
 
     chunks: list[dict[str, Any]] = field(default_factory=list)
     usage: Mapping[str, Any] = field(default_factory=dict)
@@ -153,11 +155,11 @@ class _Read:
     prompt_ids: list[int] = field(default_factory=list)
     finish_reason: str = ""
 
-    def take(self, chunk: dict[str, Any]) -> dict[str, Any]:
-        """The chunk's choice, an empty one where it has none.
+    def add(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        """Adds a chunk and returns its choice, empty if it has none.
 
         Raises:
-            ValueError, TypeError, LookupError: it is not as the API says.
+            ValueError, TypeError, LookupError: it does not conform to the API.
         """
         self.usage = chunk.get("usage") or self.usage
         choices = chunk["choices"]
@@ -178,33 +180,33 @@ def _ids(found: Any) -> list[int]:
 
 
 def _further(choice: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in choice.items() if name not in _TAKEN and value is not None}
+    return {name: value for name, value in choice.items() if name not in _KNOWN_FIELDS and value is not None}
 
 
-def _message(joined_up: Mapping[str, Any]) -> dict[str, Any]:
-    """A message put together from a stream, as one that came whole."""
+def _message(joined: Mapping[str, Any]) -> dict[str, Any]:
+    """The message joined from a stream, in the format of a whole one."""
     calls = [
         {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
-        for call in joined_up["tool_calls"]
+        for call in joined["tool_calls"]
     ]
-    message = {"role": "assistant", "content": joined_up["content"] or None}
+    message = {"role": "assistant", "content": joined["content"] or None}
     return message | ({"tool_calls": calls} if calls else {})
 
 
-def _harmless(value: Any) -> Any:
-    """The value with control tokens in its texts taken apart; data of images has none."""
+def _escaped(value: Any) -> Any:
+    """The value with escaped control tokens in its texts; image data has none."""
     if isinstance(value, str):
         return value if value.startswith("data:") else defused(value)
     if isinstance(value, Mapping):
-        return {name: _harmless(each) for name, each in value.items()}
+        return {name: _escaped(each) for name, each in value.items()}
     if isinstance(value, Sequence):
-        return [_harmless(each) for each in value]
+        return [_escaped(each) for each in value]
     return value
 
 
 def _refusal(response: httpx.Response) -> ApiError:
     status, message = response.status_code, error_text(response)
-    if status in _OWN_FAULTS:
+    if status in _CONFIG_ERRORS:
         return ApiError(502, f"the model's server refuses the gateway ({status}): {message}")
     if status == 429 or status == 503:
         wait = retry_after_s(response.headers.get("retry-after"))
@@ -219,8 +221,8 @@ def _message_of(error: Any) -> str:
 
 
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """What the network and a broken answer raise, as refusals."""
+def _api_errors(url: str) -> Iterator[None]:
+    """Converts errors of the network and of malformed answers to ApiError."""
     try:
         yield
     except httpx.TimeoutException as error:

@@ -1,4 +1,4 @@
-"""The bearer token that clients have to send."""
+"""The bearer token that clients must send."""
 
 import os
 import secrets
@@ -9,12 +9,12 @@ from oel_core.errors import ArtifactError, ConfigError
 from oel_core.serving.errors import ApiError
 
 TOKEN = ".serve-token"
-SHORTEST = 16
+MIN_LENGTH = 16
 """Characters of a token."""
 
 
 def token_of(folder: Path, variable: str | None, environment: Mapping[str, str]) -> str:
-    """The token in an environment variable, or that of a project's folder, made at first use for its owner's eyes only.
+    """The token in an environment variable, or in a file of the project's folder, created at first use with mode 0600.
 
     Raises:
         ConfigError: the variable is not set, or its token is short.
@@ -22,9 +22,9 @@ def token_of(folder: Path, variable: str | None, environment: Mapping[str, str])
     """
     if variable is not None:
         found = environment.get(variable, "").strip()
-        if len(found) < SHORTEST:
+        if len(found) < MIN_LENGTH:
             raise ConfigError(
-                f"the environment variable {variable} (serve.token_env) has no token of at least {SHORTEST} "
+                f"the environment variable {variable} (serve.token_env) has no token of at least {MIN_LENGTH} "
                 "characters: put one in it"
             )
         return found
@@ -40,7 +40,7 @@ def _token_in(path: Path) -> str:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         found = path.read_text().strip()
-        if len(found) < SHORTEST:
+        if len(found) < MIN_LENGTH:
             raise ArtifactError(f"{path} has no token: delete it, and the next start makes another") from None
         return found
     token = secrets.token_urlsafe(32)
@@ -50,7 +50,7 @@ def _token_in(path: Path) -> str:
 
 
 def require_token(header: str | None, token: str) -> None:
-    """Raises ApiError for a header `Authorization` that does not have the token."""
+    """Raises ApiError unless the `Authorization` header has the token."""
     kind, _, given = (header or "").partition(" ")
     if kind.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), token.encode()):
         raise ApiError(401, "the bearer token is missing or wrong", code="invalid_api_key")

@@ -1,4 +1,4 @@
-"""Completions and chunks of streams as OpenAI's API writes them."""
+"""Responses in the format of OpenAI's API: completions and streamed chunks."""
 
 import json
 import time
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from oel_core.serving.answering.base import Answer, Piece
+from oel_core.serving.answering.base import Answer, Chunk
 
 DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What all parts of one answer have in common."""
+    """The fields that all parts of one response share."""
 
     model: str
     fingerprint: str
@@ -24,23 +24,23 @@ class Reply:
 
     def completion(self, answer: Answer) -> dict[str, Any]:
         """An answer that is not streamed."""
-        choice = {"index": 0, "message": answer.message, "finish_reason": answer.finish_reason, **answer.more}
+        choice = {"index": 0, "message": answer.message, "finish_reason": answer.finish_reason, **answer.extra}
         return self._object("chat.completion") | {"choices": [choice], "usage": usage(answer)}
 
-    def piece(self, piece: Piece, *, first: bool) -> bytes:
-        """A chunk; the first one says whose message it is."""
-        delta = {"role": "assistant", **piece.delta} if first else dict(piece.delta)
-        return event(self._chunk([{"index": 0, "delta": delta, "finish_reason": None, **piece.more}]))
+    def chunk(self, chunk: Chunk, *, first: bool) -> bytes:
+        """A chunk as a server-sent event; the first one has the role."""
+        delta = {"role": "assistant", **chunk.delta} if first else dict(chunk.delta)
+        return event(self._body([{"index": 0, "delta": delta, "finish_reason": None, **chunk.extra}]))
 
     def ending(self, answer: Answer, *, first: bool, with_usage: bool) -> Iterator[bytes]:
-        """The chunks that say that the answer is whole."""
+        """The last chunks: finish reason, usage if asked for, [DONE]."""
         delta = {"role": "assistant", "content": ""} if first else {}
-        yield event(self._chunk([{"index": 0, "delta": delta, "finish_reason": answer.finish_reason}]))
+        yield event(self._body([{"index": 0, "delta": delta, "finish_reason": answer.finish_reason}]))
         if with_usage:
-            yield event(self._chunk([]) | {"usage": usage(answer)})
+            yield event(self._body([]) | {"usage": usage(answer)})
         yield DONE
 
-    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def _body(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return self._object("chat.completion.chunk") | {"choices": choices}
 
     def _object(self, kind: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Reply:
 
 
 def usage(answer: Answer) -> dict[str, int]:
-    """Tokens of prompt and answer."""
+    """The number of tokens of prompt and answer."""
     both = answer.prompt_tokens + answer.response_tokens
     return {
         "prompt_tokens": answer.prompt_tokens,
@@ -64,5 +64,5 @@ def usage(answer: Answer) -> dict[str, int]:
 
 
 def event(value: Mapping[str, Any]) -> bytes:
-    """A server-sent event. JSON escapes line ends, so it is one line."""
+    """A server-sent event of one line; JSON escapes line breaks."""
     return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"

@@ -17,21 +17,21 @@ from oel_core.config.serving import ServeConfig
 from oel_core.runs.jsonl import LineError
 from oel_core.serving.api.access import require_token
 from oel_core.serving.api.answers import event
-from oel_core.serving.api.chat import Answering, Chats
-from oel_core.serving.api.limits import Rate
+from oel_core.serving.api.chat import Answering, ChatService
+from oel_core.serving.api.limits import RateLimit
 from oel_core.serving.api.requests import chat_request, json_object
 from oel_core.serving.errors import ApiError
-from oel_core.serving.recording.feedback import parse_given
+from oel_core.serving.recording.feedback import parse_feedback
 
 log = logging.getLogger(__name__)
 SESSION, VERSION = "X-OEL-Session", "X-OEL-Version"
-OPEN = ("/healthz",)
-"""Answered without a token."""
+PUBLIC_PATHS = ("/healthz",)
+"""Paths that need no token."""
 CONTENT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def gateway(chats: Chats, config: ServeConfig, token: str) -> FastAPI:
-    """The application. While it runs, the recorder writes and the registry is asked for another champion."""
+def gateway(chats: ChatService, config: ServeConfig, token: str) -> FastAPI:
+    """The application. While it runs, the recorder writes and the registry is polled for a new champion."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -41,10 +41,10 @@ def gateway(chats: Chats, config: ServeConfig, token: str) -> FastAPI:
         await chats.champions.close()
         await asyncio.to_thread(chats.recorder.close)
 
-    guard = [Depends(_guard(token, Rate(config.requests_per_minute)))]
+    guard = [Depends(_guard(token, RateLimit(config.requests_per_minute)))]
     app = FastAPI(title="oel", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, dependencies=guard)
     app.add_exception_handler(ApiError, _refused)
-    app.add_exception_handler(HTTPException, _no_such_place)
+    app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _failed)
     _add_chat(app, chats, config)
     _add_feedback(app, chats, config)
@@ -52,9 +52,9 @@ def gateway(chats: Chats, config: ServeConfig, token: str) -> FastAPI:
     return app
 
 
-def _guard(token: str, rate: Rate) -> Callable[[Request], Awaitable[None]]:
+def _guard(token: str, rate: RateLimit) -> Callable[[Request], Awaitable[None]]:
     async def guard(request: Request) -> None:
-        if request.url.path in OPEN:
+        if request.url.path in PUBLIC_PATHS:
             return
         require_token(request.headers.get("authorization"), token)
         if request.method == "POST":
@@ -68,7 +68,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse(error.body(), error.status, headers=dict(error.headers()))
 
 
-async def _no_such_place(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return await _refused(request, ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
 
@@ -78,7 +78,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The body. Raises ApiError when it is larger than allowed, before all of it has come."""
+    """The request's body. Raises ApiError as soon as it exceeds `most` bytes."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -88,19 +88,19 @@ async def _body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-def _add_chat(app: FastAPI, chats: Chats, config: ServeConfig) -> None:
+def _add_chat(app: FastAPI, chats: ChatService, config: ServeConfig) -> None:
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
         began = time.monotonic()
         try:
-            asked = chat_request(await _body(request, config.max_body_bytes), request.headers.get(SESSION, ""))
-            answering = await _unless_left(request, chats.begin(asked))
+            chat = chat_request(await _body(request, config.max_body_bytes), request.headers.get(SESSION, ""))
+            answering = await _unless_disconnected(request, chats.begin(chat))
             headers = {VERSION: answering.reply.fingerprint}
-            if asked.stream:
+            if chat.stream:
                 chats.metrics.first.observe(time.monotonic() - began)
                 return _Stream(_counted(chats, answering, began), answering, headers)
             try:
-                body = await _unless_left(request, answering.whole())
+                body = await _unless_disconnected(request, answering.whole())
             finally:
                 await answering.close()
         except ApiError as error:
@@ -111,15 +111,15 @@ def _add_chat(app: FastAPI, chats: Chats, config: ServeConfig) -> None:
 
 
 def _outcome(error: ApiError) -> str:
-    return "left" if error.status == LEFT else "refused" if error.status < 500 else "failed"
+    return "left" if error.status == CLIENT_CLOSED_REQUEST else "refused" if error.status < 500 else "failed"
 
 
-def _answered(chats: Chats, began: float) -> None:
+def _answered(chats: ChatService, began: float) -> None:
     chats.metrics.requests.labels("answered").inc()
     chats.metrics.seconds.observe(time.monotonic() - began)
 
 
-async def _counted(chats: Chats, answering: Answering, began: float) -> AsyncGenerator[bytes]:
+async def _counted(chats: ChatService, answering: Answering, began: float) -> AsyncGenerator[bytes]:
     outcome = "left"
     try:
         async for part in answering.streamed():
@@ -136,7 +136,7 @@ async def _counted(chats: Chats, answering: Answering, began: float) -> AsyncGen
 
 
 class _Stream(StreamingResponse):
-    """Server-sent events. What the answer held is given up at the end, also when the client left before the start."""
+    """Server-sent events. Releases the answer's resources at the end, also if the client disconnects early."""
 
     def __init__(self, events: AsyncGenerator[bytes], answering: Answering, headers: dict[str, str]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache", **headers})
@@ -150,44 +150,44 @@ class _Stream(StreamingResponse):
             await self._answering.close()
 
 
-LEFT = 499
-"""nginx's status of a client that closed the connection; nobody reads it."""
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status for a client that closed the connection; it is never sent."""
 
 
-async def _unless_left(request: Request, work: Awaitable[Any]) -> Any:
-    """The work's result; the work is taken back when the client hangs up. Raises ApiError then."""
+async def _unless_disconnected(request: Request, work: Awaitable[Any]) -> Any:
+    """The result of `work`, which is cancelled if the client disconnects. Raises ApiError then."""
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
+    disconnected = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise ApiError(LEFT, "the client closed the connection")
+        raise ApiError(CLIENT_CLOSED_REQUEST, "the client closed the connection")
     finally:
-        for one in (task, gone):
+        for one in (task, disconnected):
             if not one.done():
                 one.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        await asyncio.gather(task, disconnected, return_exceptions=True)
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _add_feedback(app: FastAPI, chats: Chats, config: ServeConfig) -> None:
+def _add_feedback(app: FastAPI, chats: ChatService, config: ServeConfig) -> None:
     @app.post("/v1/feedback")
     async def rate(request: Request) -> Response:
         body = json_object(await _body(request, config.max_body_bytes))
         try:
-            given = parse_given(body, config.top_score)
+            given = parse_feedback(body, config.top_score)
         except LineError as error:
             raise ApiError(400, error.reason, param=error.field or None) from error
         try:
-            in_time = await asyncio.wrap_future(chats.recorder.rate(given))
+            in_time = await asyncio.wrap_future(chats.recorder.add_feedback(given))
         except (sqlite3.Error, OSError) as error:
             chats.metrics.feedback.labels("failed").inc()
-            raise ApiError(503, "the feedback was not written down: send it again later", retry_s=5.0) from error
+            raise ApiError(503, "the feedback was not stored: send it again later", retry_s=5.0) from error
         if in_time is None:
             chats.metrics.feedback.labels("unknown").inc()
             about = given.response or given.session
@@ -198,7 +198,7 @@ def _add_feedback(app: FastAPI, chats: Chats, config: ServeConfig) -> None:
         return JSONResponse({"object": "feedback", "status": "recorded" if in_time else "late"}, 201)
 
 
-def _add_views(app: FastAPI, chats: Chats) -> None:
+def _add_views(app: FastAPI, chats: ChatService) -> None:
     began = int(time.time())
 
     @app.get("/v1/models")

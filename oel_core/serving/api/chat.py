@@ -1,4 +1,4 @@
-"""One chat request from its place in the queue to its record."""
+"""One chat request: queueing, answering, recording."""
 
 import asyncio
 import logging
@@ -11,8 +11,8 @@ from oel_core.config.serving import ServeConfig
 from oel_core.imports import chat as chat_log
 from oel_core.imports.records import Call
 from oel_core.runs.jsonl import LineError
-from oel_core.serving.answering.base import Answer, ChatRequest, Piece
-from oel_core.serving.answering.champion import Champions, Serving
+from oel_core.serving.answering.base import Answer, ChatRequest, Chunk
+from oel_core.serving.answering.champion import ActiveVersion, ChampionManager
 from oel_core.serving.api.answers import Reply
 from oel_core.serving.api.limits import Queue
 from oel_core.serving.api.metrics import Metrics
@@ -22,14 +22,14 @@ from oel_core.types import StopReason
 
 log = logging.getLogger(__name__)
 RECORD_WAIT_S = 2.0
-"""Longest wait for the disk before an answer ends."""
+"""Maximum wait for the record to reach the disk before the answer ends without it."""
 
 
-class Chats:
+class ChatService:
     """Answers requests and records the answers."""
 
     def __init__(
-        self, project: str, config: ServeConfig, champions: Champions, recorder: Recorder, metrics: Metrics
+        self, project: str, config: ServeConfig, champions: ChampionManager, recorder: Recorder, metrics: Metrics
     ) -> None:
         self.project, self.champions, self.recorder, self.metrics = project, champions, recorder, metrics
         self.queue = Queue(config.concurrency, config.queue)
@@ -49,8 +49,8 @@ class Chats:
                 code="model_not_found",
             )
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.queue.place())
-            serving = await stack.enter_async_context(self.champions.used())
+            await stack.enter_async_context(self.queue.slot())
+            serving = await stack.enter_async_context(self.champions.acquire())
             parts = serving.backend.answer(request)
             stack.push_async_callback(parts.aclose)  # type: ignore[attr-defined]
             answering = Answering(self, request, serving, parts, asyncio.get_running_loop().time() + self._timeout_s)
@@ -60,10 +60,10 @@ class Chats:
         raise AssertionError("unreachable")
 
     async def record(self, request: ChatRequest, answer: Answer, reply: Reply) -> None:
-        """Returns when the answered call is on the disk, or has waited long enough for it."""
+        """Records the answered call; returns once it is on the disk or after `RECORD_WAIT_S`."""
         try:
             call = recorded_call(request, answer, reply)
-        except ValueError as error:  # the answer is given all the same
+        except ValueError as error:  # the client still gets the answer
             self.metrics.calls.labels("not_recordable").inc()
             log.warning("an answer is not recorded: %s", error)
             return
@@ -71,28 +71,28 @@ class Chats:
         try:
             await asyncio.wait_for(asyncio.shield(done), RECORD_WAIT_S)
         except TimeoutError:
-            log.error("the disk did not take an answer in %g s: it ends all the same", RECORD_WAIT_S)
+            log.error("an answer was not on the disk within %g s: it is sent without waiting further", RECORD_WAIT_S)
             self.metrics.calls.labels("late").inc()
 
 
 @dataclass
 class Answering:
-    """An answer on its way to a client. Its resources are held until `close`."""
+    """An answer that is being generated. Holds its queue slot and model version until `close`."""
 
-    chats: Chats
+    chats: ChatService
     request: ChatRequest
-    serving: Serving
-    parts: AsyncIterator[Piece | Answer]
+    serving: ActiveVersion
+    parts: AsyncIterator[Chunk | Answer]
     deadline: float
     """On the event loop's clock."""
-    first: Piece | Answer | None = None
+    first: Chunk | Answer | None = None
     held: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def __post_init__(self) -> None:
         self.reply = Reply(self.chats.project, self.serving.champion.version)
 
-    async def next_part(self) -> Piece | Answer:
-        """Raises ApiError, also when the time is up or nothing more comes."""
+    async def next_part(self) -> Chunk | Answer:
+        """The next chunk, or the answer. Raises ApiError, also on a timeout or if the stream ends early."""
         try:
             async with asyncio.timeout_at(self.deadline):
                 return await anext(self.parts)
@@ -102,7 +102,7 @@ class Answering:
             raise ApiError(502, "the answer broke off") from None
 
     async def whole(self) -> dict[str, object]:
-        """The answer that is not streamed, recorded."""
+        """The whole answer, not streamed; it is recorded first."""
         part = self.first
         while not isinstance(part, Answer):
             part = await self.next_part()
@@ -110,11 +110,11 @@ class Answering:
         return self.reply.completion(part)
 
     async def streamed(self) -> AsyncIterator[bytes]:
-        """The answer as server-sent events; its last ones are sent when it is recorded."""
+        """The answer as server-sent events; the last ones are sent after it is recorded."""
         part, first = self.first, True
         while not isinstance(part, Answer):
             assert part is not None
-            yield self.reply.piece(part, first=first)
+            yield self.reply.chunk(part, first=first)
             part, first = await self.next_part(), False
         await self._ended(part)
         for event in self.reply.ending(part, first=first, with_usage=self.request.with_usage):
@@ -126,12 +126,12 @@ class Answering:
         self.chats.metrics.tokens.labels("response").inc(answer.response_tokens)
 
     async def close(self) -> None:
-        """Gives up what the answer held; takes it back where it has not ended."""
+        """Releases the answer's resources; cancels it if it has not ended."""
         await self.held.aclose()
 
 
 def recorded_call(request: ChatRequest, answer: Answer, reply: Reply) -> Call:
-    """What is recorded of an answered request. Raises ValueError: nothing can be learned from it."""
+    """The record of an answered request. Raises ValueError if it cannot be used for training."""
     if request.not_recorded is not None:
         raise LineError("messages", request.not_recorded)
     response = chat_log.message({**answer.message, "role": "assistant"}, "response")

@@ -1,4 +1,4 @@
-"""How much the gateway takes on: requests at once, requests that wait, requests a minute."""
+"""Limits of the gateway: concurrent requests, waiting requests, requests per minute."""
 
 import asyncio
 import time
@@ -12,20 +12,20 @@ RETRY_S = 1.0
 
 
 class Queue:
-    """Lets so many requests run at once and so many more wait, first come, first served."""
+    """Limits concurrent and waiting requests; first in, first out."""
 
     def __init__(self, running: int, waiting: int) -> None:
-        self._room, self._most_waiting = asyncio.Semaphore(running), waiting
+        self._slots, self._most_waiting = asyncio.Semaphore(running), waiting
         self.running = self.waiting = 0
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Waits for its turn. Raises ApiError when too many wait already."""
-        if self._room.locked() and self.waiting >= self._most_waiting:
+    async def slot(self) -> AsyncIterator[None]:
+        """Waits for a free slot and holds it. Raises ApiError if the queue is full."""
+        if self._slots.locked() and self.waiting >= self._most_waiting:
             raise ApiError(429, "too many requests are waiting", code="queue_full", retry_s=RETRY_S)
         self.waiting += 1
         try:
-            await self._room.acquire()
+            await self._slots.acquire()
         finally:
             self.waiting -= 1
         self.running += 1
@@ -33,32 +33,32 @@ class Queue:
             yield
         finally:
             self.running -= 1
-            self._room.release()
+            self._slots.release()
 
 
 @dataclass
-class Rate:
-    """A token bucket: so many requests a minute, up to a tenth of them at once."""
+class RateLimit:
+    """A token bucket: `per_minute` requests a minute, bursts of a tenth of that."""
 
     per_minute: float | None
     """None: no limit."""
     _left: float = field(init=False)
     _at: float = field(init=False)
-    """When `_left` was right, on the monotonic clock."""
+    """Time of the last update of `_left`, on the monotonic clock."""
 
     def __post_init__(self) -> None:
-        self._left, self._at = self._most, time.monotonic()
+        self._left, self._at = self._burst, time.monotonic()
 
     @property
-    def _most(self) -> float:
+    def _burst(self) -> float:
         return max(1.0, (self.per_minute or 0.0) / 10)
 
     def take(self) -> None:
-        """Counts a request. Raises ApiError with the time until the next one may come."""
+        """Takes one token. Raises ApiError with the time until the next one."""
         if self.per_minute is None:
             return
         now, rate = time.monotonic(), self.per_minute / 60
-        self._left = min(self._most, self._left + (now - self._at) * rate)
+        self._left = min(self._burst, self._left + (now - self._at) * rate)
         self._at = now
         if self._left < 1:
             raise ApiError(429, "too many requests", code="rate_limit_exceeded", retry_s=(1 - self._left) / rate)

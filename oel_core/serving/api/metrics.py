@@ -1,4 +1,4 @@
-"""What Prometheus reads of a gateway."""
+"""The gateway's Prometheus metrics."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -6,7 +6,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
 
 
 class Metrics:
-    """The counters of one gateway; also what recorder and champions report to."""
+    """The metrics of one gateway. Implements `RecorderMetrics` and `ChampionMetrics`."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -32,33 +32,33 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def recorded(self, calls: int) -> None:
-        """See `Counting`."""
+        """See `RecorderMetrics`."""
         self.calls.labels("recorded").inc(calls)
         self.recorder_waiting.set(0)
 
     def lost(self, calls: int) -> None:
-        """See `Counting`."""
+        """See `RecorderMetrics`."""
         self.calls.labels("lost").inc(calls)
 
     def failed(self, waiting: int) -> None:
-        """See `Counting`."""
+        """See `RecorderMetrics`."""
         self.recorder_failures.inc()
         self.recorder_waiting.set(waiting)
 
     def handed_over(self, episodes: int) -> None:
-        """See `Counting`."""
+        """See `RecorderMetrics`."""
         self.episodes.inc(episodes)
 
     def serving(self, version: str) -> None:
-        """See `Watching`."""
+        """See `ChampionMetrics`."""
         self.champion.clear()
         self.champion.labels(version).set(1)
         self.changes.inc()
 
     def not_loaded(self) -> None:
-        """See `Watching`."""
+        """See `ChampionMetrics`."""
         self.load_failures.inc()

@@ -1,4 +1,4 @@
-"""The body of a chat completions request, read as far as the gateway itself has to know it."""
+"""Parses the body of a chat completions request: the fields that the gateway itself uses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +14,12 @@ from oel_core.serving.errors import ApiError
 from oel_core.text.invalid import first_problem
 from oel_core.types import Message
 
-LONGEST_ID = 256
-"""Characters of a session's or a person's id."""
+MAX_ID_LENGTH = 256
+"""Characters of a session's or a user's id."""
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """Raises ApiError: it is not UTF-8, not JSON or no object."""
+    """The body as a JSON object. Raises ApiError if it is not UTF-8, not JSON or no object."""
     try:
         found = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
@@ -30,10 +30,10 @@ def json_object(raw: bytes) -> dict[str, Any]:
 
 
 def chat_request(raw: bytes, session: str) -> ChatRequest:
-    """The request, with the session of its header or, without one, of `metadata.session_id`.
+    """The request. The session's id is `session` (from the header), else `metadata.session_id`.
 
     Raises:
-        ApiError: it is no chat completions request, or asks for several answers.
+        ApiError: it is not a valid chat completions request, or asks for several answers.
     """
     body = json_object(raw)
     model = _typed(body, "model", str, "") or ""
@@ -65,13 +65,13 @@ def _typed(body: Mapping[str, Any], name: str, kind: type, otherwise: Any) -> An
 
 
 def _id(name: object, param: str) -> str:
-    if not isinstance(name, str) or len(name) > LONGEST_ID or not (name == "" or name.isprintable()):
-        raise ApiError(400, f"an id is a text of at most {LONGEST_ID} characters", param=param)
+    if not isinstance(name, str) or len(name) > MAX_ID_LENGTH or not (name == "" or name.isprintable()):
+        raise ApiError(400, f"an id is a text of at most {MAX_ID_LENGTH} characters", param=param)
     return name
 
 
 def _prompt(body: Mapping[str, Any]) -> tuple[tuple[Message, ...], str | None]:
-    """The messages, or none and why they are no record that could be learned from."""
+    """The messages; or none, and the reason why they cannot be used for training."""
     try:
         messages = chat.prompt(body["messages"], body.get("tools"), "messages")
     except LineError as error:

@@ -1,4 +1,4 @@
-"""Runs the gateway with uvicorn until it is told to stop."""
+"""Runs the gateway with uvicorn until SIGTERM or SIGINT."""
 
 import signal
 import socket
@@ -13,11 +13,11 @@ from oel_core.errors import ServiceError
 BACKLOG = 2048
 
 
-def bound(config: ServeConfig) -> socket.socket:
-    """A socket of the configured address, which does not listen yet.
+def bind_socket(config: ServeConfig) -> socket.socket:
+    """A socket bound to the configured address, not listening yet.
 
     Raises:
-        ServiceError: the address is not this machine's, or taken.
+        ServiceError: the address is not local, or in use.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -34,7 +34,7 @@ def bound(config: ServeConfig) -> socket.socket:
 
 
 def run(app: FastAPI, config: ServeConfig, at: socket.socket) -> None:
-    """Serves until SIGTERM or SIGINT. Running answers then get `serve.drain_s` seconds, and no new ones begin."""
+    """Serves until SIGTERM or SIGINT; then accepts no requests and waits `serve.drain_s` seconds for running ones."""
     settings = uvicorn.Config(
         app,
         log_config=None,
@@ -42,7 +42,7 @@ def run(app: FastAPI, config: ServeConfig, at: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(config.drain_s)),
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again after the end
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again after the shutdown
         signal.signal(number, _do_nothing)
     uvicorn.Server(settings).run(sockets=[at])
 

@@ -1,1 +1,1 @@
-"""From answered requests and feedback to episodes of the inbox."""
+"""Records answered requests and feedback as episodes in the inbox."""

@@ -1,4 +1,4 @@
-"""Feedback that clients give after an answer, and what of it counts in the end."""
+"""Feedback of clients on answers: validation, and resolution of repeated feedback."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from oel_core.imports.records import Feedback
 from oel_core.runs.jsonl import LineError
 from oel_core.types import Record
 
-VALUES: Mapping[str, object] = {
+EMPTY: Mapping[str, object] = {
     "score": None,
     "thumbs": None,
     "label": "",
@@ -18,40 +18,42 @@ VALUES: Mapping[str, object] = {
     "expected": "",
     "rubric": "",
 }
-"""Fields of `Feedback` that say something → what they are where it says nothing."""
-LONGEST = 65536
-"""Characters of one text."""
+"""Fields of `Feedback` with content → their empty values."""
+MAX_CHARACTERS = 65536
+"""Of one text."""
 
 
-class Given(Record):
-    """Feedback with what it is about."""
+class ClientFeedback(Record):
+    """Feedback and the answer or session that it is about."""
 
     response: str = ""
-    """Id of the answer; empty: the session."""
+    """Id of the answer; empty for feedback on the session."""
     session: str = ""
     user: str = ""
-    """Who gave it, in the client's words."""
+    """The client's id of the user who gave it."""
     feedback: Feedback
 
 
-def parse_given(body: Mapping[str, Any], top_score: float) -> Given:
+def parse_feedback(body: Mapping[str, Any], top_score: float) -> ClientFeedback:
     """`{response_id | session_id, user, name, source, score, thumbs, label, comment, correction, expected, rubric}`.
 
     Raises:
-        LineError: it is about nothing, says nothing, or a value cannot be used.
+        LineError: it names no answer or session, has no content, or a value is invalid.
     """
     response, session = _id(body, "response_id"), _id(body, "session_id")
     if bool(response) == bool(session):
         raise LineError("response_id", "give either response_id or session_id")
-    unknown = body.keys() - {"response_id", "session_id", "user", "name", "source", *VALUES}
+    unknown = body.keys() - {"response_id", "session_id", "user", "name", "source", *EMPTY}
     if unknown:
-        raise LineError(sorted(unknown)[0], f"no such field: there are {', '.join(VALUES)}, user, name and source")
+        raise LineError(sorted(unknown)[0], f"no such field: there are {', '.join(EMPTY)}, user, name and source")
     for name, value in body.items():
-        if name not in ("score", "thumbs") and not (isinstance(value, str | None) and len(value or "") <= LONGEST):
-            raise LineError(name, f"it must be a text of at most {LONGEST} characters")
+        if name not in ("score", "thumbs") and not (
+            isinstance(value, str | None) and len(value or "") <= MAX_CHARACTERS
+        ):
+            raise LineError(name, f"it must be a text of at most {MAX_CHARACTERS} characters")
     (said,) = feedback({name: value for name, value in body.items() if value is not None}, "")
     _require_said(said, body, top_score)
-    return Given(
+    return ClientFeedback(
         response=response,
         session=session,
         user=text(body.get("user")),
@@ -64,8 +66,8 @@ def _require_said(said: Feedback, body: Mapping[str, Any], top_score: float) -> 
         raise LineError("score", f"it must be a number from 0 to {top_score:g} (serve.top_score)")
     if body.get("thumbs") is not None and said.thumbs is None:
         raise LineError("thumbs", "it must be up or down")
-    if not any(getattr(said, name) != nothing for name, nothing in VALUES.items()):
-        raise LineError("", f"it says nothing: give one of {', '.join(VALUES)}")
+    if not any(getattr(said, name) != empty for name, empty in EMPTY.items()):
+        raise LineError("", f"it says nothing: give one of {', '.join(EMPTY)}")
 
 
 def _id(body: Mapping[str, Any], name: str) -> str:
@@ -75,21 +77,21 @@ def _id(body: Mapping[str, Any], name: str) -> str:
     return value or ""
 
 
-def settled(given: Sequence[Given]) -> list[Feedback]:
-    """The feedback about one answer, or about one session, in order; what was said again later is superseded.
+def effective_feedback(given: Sequence[ClientFeedback]) -> list[Feedback]:
+    """The feedback on one answer, or on one session, in order, after repeated feedback is resolved.
 
-    Later words replace earlier ones of the same user, source and name value by value: a comment does not take back the
-    thumb before it. Feedback of which nothing is left is marked as superseded.
+    Later feedback of the same user, source and name replaces earlier feedback field by field: a comment does not remove
+    an earlier thumb. Feedback with no field left is marked as superseded.
     """
     later: dict[tuple[str, str, str], set[str]] = {}
     found = []
     for one in reversed(given):
         said = one.feedback
         replaced = later.setdefault((one.user, said.source, said.name), set())
-        mine = {name for name, nothing in VALUES.items() if getattr(said, name) != nothing}
+        mine = {name for name, empty in EMPTY.items() if getattr(said, name) != empty}
         if mine <= replaced:
             found.append(said.model_copy(update={"superseded": True}))
         else:
-            found.append(said.model_copy(update={name: VALUES[name] for name in mine & replaced}))
+            found.append(said.model_copy(update={name: EMPTY[name] for name in mine & replaced}))
         replaced |= mine
     return found[::-1]

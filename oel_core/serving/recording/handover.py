@@ -1,7 +1,7 @@
-"""Conversations that are over become episodes in a file of the inbox, each exactly once, whatever is killed when.
+"""Writes finished conversations as episodes to a file of the inbox, exactly once, also after kills.
 
-The journal says first which file a conversation belongs to, then the file gets it, then the journal says that it has.
-After a kill between any two of these steps the file itself tells what is missing in it.
+First the journal assigns a conversation to a file, then the episode is appended, then the journal marks the
+conversation as written. After a kill between two of these steps the ids in the file show which episodes are missing.
 """
 
 import os
@@ -21,15 +21,15 @@ from oel_core.serving.recording.journal import Chain, Journal
 from oel_core.types import Trajectory
 
 FORMAT = "served"
-MOST = 200
-"""Conversations of one step: the recorder waits while they are written."""
+BATCH = 200
+"""Maximum conversations per call of `run`, during which the recorder cannot write."""
 KEPT_S = 30 * 86400.0
-"""Seconds for which the ids of handed-over answers are kept, so that late feedback is told that it is late."""
+"""Seconds for which ids of exported answers are kept, to recognise late feedback."""
 
 
 @dataclass
 class Handover:
-    """Writes episodes for one project. Errors of the disk pass: the next call goes on where this one failed."""
+    """Writes episodes for one project. After a disk error the next call resumes where this one failed."""
 
     journal: Journal
     inbox: Path
@@ -37,32 +37,32 @@ class Handover:
     """Name of the project's environment."""
     top_score: float
     _intact: bool = False
-    """Whether the last write ended well, so that the inbox's files need not be looked through."""
+    """Whether the last write succeeded, so that the file need not be checked for torn or present episodes."""
 
     def run(self, idle_s: float) -> int:
-        """Hands over conversations that have been idle for so long, and what an earlier call began; how many.
+        """Exports conversations idle for `idle_s` seconds and those left by an interrupted call; returns their number.
 
         Raises:
-            OSError, sqlite3.Error: the disk does not take it.
+            OSError, sqlite3.Error: writing failed.
         """
-        count = sum(self._land(file) for file in self.journal.unlanded_files())
+        count = sum(self._write(file) for file in self.journal.unfinished_files())
         now = time.time()
         file = f"{FORMAT}-{time.strftime('%Y-%m-%d', time.gmtime(now))}.jsonl"
         with self.journal.transaction():
-            found = self.journal.assign(file, now - idle_s, MOST)
-        return count + (self._land(file) if found else 0)
+            found = self.journal.assign(file, now - idle_s, BATCH)
+        return count + (self._write(file) if found else 0)
 
-    def _land(self, file: str) -> int:
+    def _write(self, file: str) -> int:
         chains, path = self.journal.chains(file), self.inbox / file
-        there: set[str] = set()
+        present: set[str] = set()
         if not self._intact:
-            there = _ids_after_cut(path)
+            present = _recovered_ids(path)
         self._intact = False
-        missing = [self._episode(chain) for chain in chains if chain.id not in there]
+        missing = [self._episode(chain) for chain in chains if chain.id not in present]
         if missing:
             _append(path, missing)
         with self.journal.transaction():
-            self.journal.landed(file, time.time() - KEPT_S)
+            self.journal.mark_written(file, time.time() - KEPT_S)
         self._intact = True
         return len(chains)
 
@@ -70,8 +70,8 @@ class Handover:
         return episode(Session(FORMAT, chain.calls), chain.id, self.env, chain.number, self.top_score)
 
 
-def _ids_after_cut(path: Path) -> set[str]:
-    """Ids of the episodes in a file, from which a torn last line is cut off."""
+def _recovered_ids(path: Path) -> set[str]:
+    """Ids of the episodes in a file, after truncating a torn last line."""
     if not path.exists():
         return set()
     found, whole = set(), 0
@@ -90,7 +90,7 @@ def _id(line: bytes) -> str:
     try:
         return str(from_json(line)["id"])
     except (ValueError, KeyError, TypeError):
-        return ""  # nobody's: whoever reads the inbox reports the line
+        return ""  # no episode of ours; the reader of the inbox reports the line
 
 
 def _append(path: Path, episodes: Iterable[Trajectory]) -> None:
@@ -105,10 +105,10 @@ def _append(path: Path, episodes: Iterable[Trajectory]) -> None:
 
 
 def require_inbox(inbox: str | None) -> Path:
-    """The project's inbox, made if it is missing.
+    """The project's inbox; created if it is missing.
 
     Raises:
-        ArtifactError: the project has none, or it cannot be made.
+        ArtifactError: the project has none, or it cannot be created.
     """
     if inbox is None:
         raise ArtifactError(

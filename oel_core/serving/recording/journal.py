@@ -1,7 +1,7 @@
-"""What was answered and is not in the inbox yet: a database beside the inbox's files.
+"""The journal: answered calls that are not in the inbox yet, in a SQLite database beside the inbox's files.
 
-A conversation is a *chain* of calls of which each continues the one before it. A chain that has been idle for long
-enough is handed over to a file of the inbox (`handover.py`); its texts leave the database then.
+A conversation is a *chain* of calls, each of which continues the one before it. A chain that has been idle for
+`serve.session_idle_s` is exported to a file of the inbox (`handover.py`); its texts are then removed from the database.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from oel_core.errors import ArtifactError
 from oel_core.imports.records import Call
 from oel_core.imports.stitching import Conversation
-from oel_core.serving.recording.feedback import Given, settled
+from oel_core.serving.recording.feedback import ClientFeedback, effective_feedback
 
 JOURNAL = ".served.sqlite"
 _TABLES = """
@@ -45,13 +45,13 @@ order by call.position desc
 
 @dataclass(frozen=True)
 class Chain:
-    """One conversation, whole."""
+    """One finished conversation."""
 
     number: int
     id: str
     """Of the episode."""
     calls: tuple[Call, ...]
-    """With the feedback that was given, superseded one included."""
+    """With their feedback, superseded feedback included."""
 
 
 class Journal:
@@ -62,7 +62,7 @@ class Journal:
 
     @classmethod
     def open(cls, inbox: Path) -> "Journal":
-        """Raises ArtifactError: it cannot be written, or is no such database."""
+        """Opens or creates the database. Raises ArtifactError if it cannot be written or is no such database."""
         path = inbox / JOURNAL
         try:
             path.touch(mode=0o600)
@@ -78,7 +78,7 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the block is on the disk afterwards, or nothing. Raises sqlite3.Error."""
+        """An atomic, durable transaction. Raises sqlite3.Error."""
         self._database.execute("begin immediate")
         try:
             yield
@@ -88,30 +88,30 @@ class Journal:
                 self._database.execute("rollback")
             raise
 
-    def add(self, call: Call, talk: Conversation, now: float, *, private: bool) -> None:
-        """Puts a call into the conversation that it continues, or into a new one. One that is there already stays.
+    def add(self, call: Call, digests: Conversation, now: float, *, private: bool) -> None:
+        """Adds a call to the conversation that it continues, or to a new one; a call that is already there is ignored.
 
         Args:
-            call: fit to be written down.
-            talk: digests of what was said, before anything in it was masked.
+            call: already masked.
+            digests: digests of the conversation before masking.
             now: seconds since 1970.
-            private: the conversation holds what may not be written down: none of it reaches the inbox.
+            private: the conversation contains data that must not be stored; none of it is exported.
         """
         if self._database.execute("select 1 from call where id = ?", (call.id,)).fetchone():
             return
-        chain = self._parent(call.session, talk) or self._new_chain(call.session, now)
+        chain = self._parent(call.session, digests) or self._new_chain(call.session, now)
         record = None if private else call.model_dump_json()
-        row = (call.id, chain, call.session, talk.ending, record)
+        row = (call.id, chain, call.session, digests.ending, record)
         self._database.execute("insert into call (id, chain, scope, ending, record) values (?, ?, ?, ?, ?)", row)
         self._database.execute(
             "update chain set last = ?, private = max(private, ?) where number = ?", (now, private, chain)
         )
 
-    def _parent(self, session: str, talk: Conversation) -> int | None:
-        """The open conversation that ends with the longest of the beginnings; of several the one that spoke last."""
-        found = self._database.execute(_PARENT, (session, json.dumps(talk.beginnings))).fetchall()
+    def _parent(self, session: str, digests: Conversation) -> int | None:
+        """The open conversation whose end is the longest of the call's prefixes; of several the latest."""
+        found = self._database.execute(_PARENT, (session, json.dumps(digests.prefixes))).fetchall()
         by_ending = {ending: chain for chain, ending in reversed(found)}
-        return next((by_ending[each] for each in talk.beginnings if each in by_ending), None)
+        return next((by_ending[each] for each in digests.prefixes if each in by_ending), None)
 
     def _new_chain(self, session: str, now: float) -> int:
         found = self._database.execute(
@@ -120,8 +120,8 @@ class Journal:
         assert found.lastrowid is not None
         return found.lastrowid
 
-    def rate(self, given: Given, now: float) -> bool | None:
-        """Keeps feedback. Returns whether it is in time for the episode; None where nothing is known of the answer."""
+    def add_feedback(self, given: ClientFeedback, now: float) -> bool | None:
+        """Stores feedback. Returns whether it is in time for the episode; None if the answer or session is unknown."""
         if given.response:
             query, key = "select chain from call where id = ?", given.response
         else:
@@ -142,7 +142,7 @@ class Journal:
         return file is None
 
     def assign(self, file: str, before: float, most: int) -> int:
-        """Closes conversations that have been idle since `before` and gives them to a file; returns how many."""
+        """Closes conversations that have been idle since `before` and assigns them to a file; returns their number."""
         found = self._database.execute(
             "update chain set file = ? where number in "
             "(select number from chain where file is null and last <= ? order by number limit ?)",
@@ -150,13 +150,13 @@ class Journal:
         )
         return found.rowcount
 
-    def unlanded_files(self) -> list[str]:
-        """Files that have been given conversations which may not be in them yet."""
+    def unfinished_files(self) -> list[str]:
+        """Files with assigned conversations that may not have been written."""
         rows = self._database.execute("select distinct file from chain where file is not null and not landed")
         return sorted(file for (file,) in rows)
 
     def chains(self, file: str) -> list[Chain]:
-        """The conversations of a file that may not be in it yet, in order; private ones are left out."""
+        """The conversations assigned to a file and not yet marked as written, in order, without private ones."""
         rows = self._database.execute(
             "select number, id from chain where file = ? and not landed and not private order by number", (file,)
         ).fetchall()
@@ -168,16 +168,18 @@ class Journal:
         rows = self._database.execute(
             "select call, record from feedback where chain = ? and not late order by position", (chain,)
         )
-        given: dict[str, list[Given]] = {}
+        given: dict[str, list[ClientFeedback]] = {}
         for about, record in rows:
-            given.setdefault(about, []).append(Given.model_validate_json(record))
-        of_session = settled(given.get("", ()))
-        rated = [call.model_copy(update={"feedback": tuple(settled(given.get(call.id, ())))}) for call in calls]
+            given.setdefault(about, []).append(ClientFeedback.model_validate_json(record))
+        of_session = effective_feedback(given.get("", ()))
+        rated = [
+            call.model_copy(update={"feedback": tuple(effective_feedback(given.get(call.id, ())))}) for call in calls
+        ]
         last = rated[-1]
         return (*rated[:-1], last.model_copy(update={"feedback": (*last.feedback, *of_session)}))
 
-    def landed(self, file: str, forget_before: float) -> None:
-        """The file holds its conversations: their texts are removed here, and all of what is older."""
+    def mark_written(self, file: str, forget_before: float) -> None:
+        """Marks a file's conversations as written, removes their texts, and deletes entries before `forget_before`."""
         self._database.execute("update chain set landed = 1 where file = ?", (file,))
         self._database.execute(
             "update call set record = null, ending = null where chain in (select number from chain where file = ?)",
@@ -190,5 +192,5 @@ class Journal:
             )
 
     def close(self) -> None:
-        """Ends the connection. Needs no transaction."""
+        """Closes the connection. Needs no transaction."""
         self._database.close()

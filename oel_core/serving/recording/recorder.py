@@ -1,7 +1,7 @@
-"""The recorder: one thread that writes answered calls and feedback to the journal, many at a time.
+"""The recorder: one thread that writes answered calls and feedback to the journal in batches.
 
-An answer ends when its call is on the disk. A disk that fails or is slow never keeps an answer back for long: the call
-waits in memory and is written when the disk works again; what does not fit there is lost, counted and logged.
+An answer ends once its call is on the disk. If the disk fails or is slow, the answer is sent after a short wait; the
+call stays in memory and is written when the disk works again. Calls beyond `WAITING` are lost, counted and logged.
 """
 
 import logging
@@ -19,58 +19,65 @@ from oel_core.errors import OelError
 from oel_core.imports.privacy import Masking, Privacy
 from oel_core.imports.records import Call
 from oel_core.imports.stitching import Conversation, conversation
-from oel_core.serving.recording.feedback import Given
-from oel_core.serving.recording.handover import MOST, Handover
+from oel_core.serving.recording.feedback import ClientFeedback
+from oel_core.serving.recording.handover import BATCH as EXPORT_BATCH
+from oel_core.serving.recording.handover import Handover
 from oel_core.serving.recording.journal import Journal
 
 log = logging.getLogger(__name__)
 BATCH = 256
-"""Calls of one transaction."""
+"""Maximum records per transaction."""
 WAITING = 1000
-"""Calls that wait in memory for a disk that fails."""
+"""Maximum calls kept in memory while the disk fails."""
 RETRY_S = 2.0
 SWEEP_S = 5.0
-"""Seconds between two looks for conversations that are over, at most."""
+"""Maximum seconds between two exports of finished conversations."""
 FAILURES = (sqlite3.Error, OSError)
 
 
-class Counting(Protocol):
-    """Who is told what became of calls."""
+class RecorderMetrics(Protocol):
+    """Receives the recorder's counters."""
 
     def recorded(self, calls: int) -> None:
-        """So many calls are on the disk."""
+        """Calls written to the disk."""
 
     def lost(self, calls: int) -> None:
-        """So many calls never will be."""
+        """Calls that are lost."""
 
     def failed(self, waiting: int) -> None:
-        """A write failed; so many calls wait for the next attempt."""
+        """A write failed; `waiting` calls are kept for the next attempt."""
 
     def handed_over(self, episodes: int) -> None:
-        """So many conversations went to the inbox."""
+        """Conversations exported to the inbox."""
 
 
 @dataclass
 class _PendingCall:
-    """A call on its way to the disk."""
+    """A call that is not written yet."""
 
     call: Call
     done: Future[bool] = field(default_factory=Future)
     ready: tuple[Call, Conversation, bool] | None = None
-    """The call as it is written down, its digests, and whether it must not be."""
+    """The masked call, its digests, and whether it is private."""
 
 
 @dataclass
 class _PendingFeedback:
-    given: Given
+    given: ClientFeedback
     done: Future[bool | None] = field(default_factory=Future)
 
 
 class Recorder:
-    """Start it, record, and close it; `close` writes what waits if the disk takes it."""
+    """Records calls and feedback between `start` and `close`; `close` writes pending ones if the disk works."""
 
     def __init__(
-        self, journal: Journal, handover: Handover, masking: Masking, privacy: Privacy, idle_s: float, counts: Counting
+        self,
+        journal: Journal,
+        handover: Handover,
+        masking: Masking,
+        privacy: Privacy,
+        idle_s: float,
+        counts: RecorderMetrics,
     ) -> None:
         self._journal, self._handover, self._idle_s, self._counts = journal, handover, idle_s, counts
         self._masking, self._privacy = masking, privacy
@@ -83,30 +90,30 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
     def start(self) -> None:
-        """Begins to work; what an earlier process left is handed over first."""
+        """Starts the thread, which first exports conversations left by an earlier process."""
         self._thread.start()
 
     def record(self, call: Call) -> Future[bool]:
-        """Takes a call. The future says whether it is on the disk; false: not yet, or not ever."""
-        spoken = _PendingCall(call)
+        """Queues a call. The future's result: true once it is on the disk, false if the write failed or it is lost."""
+        pending = _PendingCall(call)
         if self._thread.is_alive():
-            self._inbound.put(spoken)
+            self._inbound.put(pending)
         else:
             self._lose(1)
-            spoken.done.set_result(False)
-        return spoken.done
+            pending.done.set_result(False)
+        return pending.done
 
-    def rate(self, given: Given) -> Future[bool | None]:
-        """Takes feedback; see `Journal.rate`. The future raises what the disk said where it was not written."""
-        rated = _PendingFeedback(given)
+    def add_feedback(self, given: ClientFeedback) -> Future[bool | None]:
+        """Queues feedback; see `Journal.add_feedback`. The future raises the disk's error if it was not written."""
+        pending = _PendingFeedback(given)
         if self._thread.is_alive():
-            self._inbound.put(rated)
+            self._inbound.put(pending)
         else:
-            rated.done.set_exception(OSError("the recorder has ended"))
-        return rated.done
+            pending.done.set_exception(OSError("the recorder has ended"))
+        return pending.done
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Writes what has come in, and ends the thread."""
+        """Writes what is queued and ends the thread."""
         self._inbound.put(None)
         self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -125,7 +132,7 @@ class Recorder:
         self._journal.close()
 
     def _give_up(self) -> None:
-        """Counts what is not written at the end, and lets nobody wait for it."""
+        """At the end: counts unwritten calls as lost and completes all futures."""
         with suppress(queue.Empty):
             while True:
                 found = self._inbound.get_nowait()
@@ -139,7 +146,7 @@ class Recorder:
             _settle(one.done, False)
 
     def _next_batch(self) -> list[_PendingCall | _PendingFeedback]:
-        """Waits for something to do, at most until the next attempt or sweep is due."""
+        """Waits for records, at most until the next attempt or export is due."""
         timeout_s = RETRY_S if self._waiting else max(0.0, self._next_sweep - time.monotonic())
         batch: list[_PendingCall | _PendingFeedback] = []
         try:
@@ -157,7 +164,7 @@ class Recorder:
         return batch
 
     def _write(self, batch: list[_PendingCall | _PendingFeedback]) -> None:
-        """One transaction for everything that can be written."""
+        """Writes waiting calls and the batch in one transaction."""
         fresh = [one for one in batch if isinstance(one, _PendingCall) and self._prepare(one)]
         self._waiting += fresh
         rated = [one for one in batch if isinstance(one, _PendingFeedback)]
@@ -169,9 +176,9 @@ class Recorder:
             with self._journal.transaction():
                 for one in self._waiting:
                     assert one.ready is not None
-                    call, talk, private = one.ready
-                    self._journal.add(call, talk, now, private=private)
-                answers = [self._journal.rate(one, now) for one in given]
+                    call, digests, private = one.ready
+                    self._journal.add(call, digests, now, private=private)
+                answers = [self._journal.add_feedback(one, now) for one in given]
         except FAILURES as error:
             self._failed(fresh, rated, error)
             return
@@ -183,17 +190,17 @@ class Recorder:
         for one_rated, answer in zip(rated, answers, strict=True):
             _settle(one_rated.done, answer)
 
-    def _masked(self, given: Given) -> Given:
-        """With pseudonyms for the client's ids of session and person, whatever happens to the texts."""
+    def _masked(self, given: ClientFeedback) -> ClientFeedback:
+        """Masks feedback; ids of session and user become pseudonyms in every privacy mode."""
         kept = self._privacy is Privacy.KEEP
         feedback = given.feedback if kept else self._masking.feedback(given.feedback)
         ids = {"session": self._masking.id(given.session), "user": self._masking.id(given.user)}
         return given.model_copy(update={"feedback": feedback, **ids})
 
     def _prepare(self, one: _PendingCall) -> bool:
-        """Masks a call; one that cannot be written down is lost, and the others are not lost with it."""
+        """Masks a call. Returns false for one that cannot be serialised; it is counted as lost."""
         try:
-            talk = conversation(one.call)
+            digests = conversation(one.call)
             ids = {"session": self._masking.id(one.call.session), "user": self._masking.id(one.call.user)}
             plain = one.call.model_copy(update=ids)
             call = plain if self._privacy is Privacy.KEEP else self._masking.call(plain)
@@ -203,7 +210,7 @@ class Recorder:
             self._lose(1)
             _settle(one.done, False)
             return False
-        one.ready = (call, talk, self._privacy is Privacy.DROP and call != plain)
+        one.ready = (call, digests, self._privacy is Privacy.DROP and call != plain)
         return True
 
     def _failed(self, fresh: list[_PendingCall], rated: list[_PendingFeedback], error: Exception) -> None:
@@ -240,11 +247,11 @@ class Recorder:
             self._counts.failed(len(self._waiting))
         else:
             self._counts.handed_over(found)
-            if found >= MOST:
+            if found >= EXPORT_BATCH:
                 self._next_sweep = 0.0
 
 
 def _settle(done: Future[Any], value: bool | None) -> None:
-    """Gives the value to whoever still waits for it."""
+    """Completes the future unless it is done or cancelled."""
     if not done.done() and done.set_running_or_notify_cancel():
         done.set_result(value)

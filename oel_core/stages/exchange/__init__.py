@@ -1,1 +1,1 @@
-"""Stages of a round that two machines share: one has the environment, the other one trains."""
+"""Stages of a round split over two machines: one has the environment, the other one trains."""

@@ -1,6 +1,6 @@
-"""Adopt: takes over the distillation that another machine made of a round's bundle.
+"""Adopt: imports another machine's distillation of a round's bundle.
 
-Its `distill` folder becomes the round's own, after which the round goes on as if it had been trained here.
+Its `distill` folder becomes the round's own; the round then continues as if it had been trained here.
 """
 
 import json
@@ -28,8 +28,8 @@ from oel_core.stages.distill import SECTIONS, STAGE, inputs_of
 
 ORIGIN = "origin.json"
 """In the adopted stage: the manifest that the other machine wrote."""
-OWN_AFFAIR = ("model.path", "knowledge.selection.", "knowledge.allow_empty", "review.mode")
-"""Settings, by how their names begin, that do not change what is trained from a bundle."""
+LOCAL_SETTINGS = ("model.path", "knowledge.selection.", "knowledge.allow_empty", "review.mode")
+"""Prefixes of settings that do not affect training from a bundle."""
 _FILE = re.compile(
     rf"[a-z_]+\.jsonl?|{re.escape(CHECKPOINT)}/[A-Za-z0-9][A-Za-z0-9._-]*\.(?:safetensors|json|jinja|txt|model)"
 )
@@ -72,7 +72,7 @@ def _require_ours(round: Round, folder: Path, origin: Manifest) -> None:
         )
     own = round.key(STAGE, SECTIONS, {}).config
     wanted, trained = (
-        {name: value for name, value in config.items() if not name.startswith(OWN_AFFAIR)}
+        {name: value for name, value in config.items() if not name.startswith(LOCAL_SETTINGS)}
         for config in (own, origin.key.config)
     )
     changes = differences(wanted, trained)
@@ -94,7 +94,7 @@ def _require_files(folder: Path, origin: Manifest) -> None:
 
 
 def _name_base(checkpoint: Path, start: str) -> None:
-    """Has an adapter name this machine's copy of its base model, not the other machine's."""
+    """Sets an adapter's base model to this machine's copy."""
     resolved = resolve_model(start)
     base = adapter_base(resolved) if isinstance(resolved, Path) and is_adapter(resolved) else start
     values = read_json(checkpoint / ADAPTER_CONFIG) | {"base_model_name_or_path": base}

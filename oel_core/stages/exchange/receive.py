@@ -1,7 +1,7 @@
-"""Receive: takes over a bundle's knowledge and prompts in place of collection and extraction.
+"""Receive: imports a bundle's knowledge and prompts instead of collecting and extracting.
 
-From a bundle with knowledge only, the start model writes prompts; `synthesis.jsonl` (a line a request, appended as it
-is answered) suffices to resume after a kill.
+For a bundle with knowledge only, the start model generates prompts; `synthesis.jsonl` (one line per generated text,
+appended as it ends) suffices to resume after a kill.
 """
 
 import logging
@@ -28,8 +28,8 @@ def receive(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Writes the bundle's manifest (`bundle.json`), `knowledge.jsonl` and `prompts.jsonl`.
 
     Raises:
-        ConfigError, ArtifactError: as `bundle_of`; the bundle holds something else than knowledge and prompts.
-        ExtractionError: prompts are to be written from knowledge, and none is usable.
+        ConfigError, ArtifactError: as `bundle_of`; the bundle has other content than knowledge and prompts.
+        ExtractionError: no generated prompt is usable.
     """
     bundle = bundle_of(round.config)
     written_here = not bundle.manifest.prompts
@@ -56,7 +56,8 @@ def _take_over(round: Round, bundle: Bundle, folder: Path, context: StageContext
     else:
         rows = _written(round, knowledge, folder, context)
         prompts = usable_prompts(rows)
-        counts |= {f"synthesis_{reason}": number for reason, number in _unusable(rows).items()}
+        unusable = Counter(row.unusable.value for row in rows if row.unusable is not None)
+        counts |= {f"synthesis_{reason}": number for reason, number in unusable.items()}
     write_atomic(folder / PROMPTS, jsonl_bytes(prompts))
     write_atomic(folder / BUNDLE, (manifest.model_dump_json(indent=1) + "\n").encode())
     return counts | {"prompts": len(prompts)}
@@ -74,7 +75,3 @@ def _written(
 
         policy = round.start_policy(context)
         return synthesise(policy, knowledge, config.experience.synthesis, config.seed, done=done, on_row=on_row)
-
-
-def _unusable(rows: list[WrittenPrompt]) -> Counter[str]:
-    return Counter(row.unusable.value for row in rows if row.unusable is not None)

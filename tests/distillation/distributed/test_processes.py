@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from oel_core.distillation.training.run import distill
 from oel_core.distillation.training.step_records import read_steps
 from oel_core.errors import DistillationError
-from oel_core.runs.groups import group_lives
+from oel_core.runs.groups import group_is_running
 from tests.distillation.builders import arguments
 from tests.distillation.training.test_run import Abort, abort_at
 from tests.fakes import tiny_model, tiny_model_folder
@@ -145,7 +145,7 @@ def test_processes_end_with_the_one_that_started_them(start, tmp_path):
     while _working_in(tmp_path / "work") and time.monotonic() < until:
         time.sleep(0.1)
     assert _working_in(tmp_path / "work") == []
-    assert not group_lives(parent.pid)
+    assert not group_is_running(parent.pid)
 
 
 def _working_in(folder):

@@ -110,17 +110,17 @@ def counting(store, split):
         calls.append(tuple(ids))
         return compute_prefix(split, ids)
 
-    return calls, lambda draw: store.get(draw, compute)
+    return calls, lambda file: store.get(file, compute)
 
 
 def test_prefixes_are_kept_while_there_is_room_and_computed_again_beyond_it():
     split = SplitModel(tiny_model())
-    prefixes = {draw: tuple(range(3, 13)) for draw in range(3)}
+    prefixes = {file: tuple(range(3, 13)) for file in range(3)}
     size = compute_prefix(split, prefixes[0]).bytes
     assert size == 2 * 2 * 10 * 16 * 4  # keys and values, layers, tokens, width of the one key head, float32
     store = PrefixStore(prefixes, 2 * size, 100 * size)
     calls, get = counting(store, split)
-    caches = [get(draw) for draw in (0, 1, 2, 0, 1, 2)]
+    caches = [get(file) for file in (0, 1, 2, 0, 1, 2)]
     assert [cache.kept for cache in caches] == [True, True, False] * 2
     assert caches[0] is caches[3]
     assert len(calls) == 4  # the device is the CPU, so main memory is no further room

@@ -244,13 +244,13 @@ def test_how_a_server_is_tuned_may_change_in_the_middle(start: Path, tmp_path: P
         distill(**given | {"model": faster.model_copy(update={"thinking": True})})
 
 
-Told = dict[tuple[str, tuple[int, ...], int], list[int]]
+Responses = dict[tuple[str, tuple[int, ...], int], list[int]]
 """What a model with these weights answered to a prompt under a seed."""
 
 
-def telling(monkeypatch: pytest.MonkeyPatch) -> Told:
+def recorded_responses(monkeypatch: pytest.MonkeyPatch) -> Responses:
     """Notes what students answer from now on."""
-    told: Told = {}
+    responses: Responses = {}
 
     def noted(model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], *rest: Any) -> list[list[int]]:
         answers = sample_responses(model, prompts, seeds, *rest)
@@ -258,18 +258,18 @@ def telling(monkeypatch: pytest.MonkeyPatch) -> Told:
             name.replace(".default", ""): weight for name, weight in model.named_parameters() if ".default." in name
         }
         for prompt, seed, answer in zip(prompts, seeds, answers, strict=True):
-            told[weights_digest(lora), tuple(prompt), seed] = answer
+            responses[weights_digest(lora), tuple(prompt), seed] = answer
         return answers
 
     monkeypatch.setattr("oel_core.distillation.training.rollouts.sample_responses", noted)
-    return told
+    return responses
 
 
 @dataclass
 class AdapterServer(FakeServer):
     """A model server that loads adapters, and answers what a student with the very same weights has answered."""
 
-    told: Told = field(default_factory=dict)
+    responses: Responses = field(default_factory=dict)
 
     def respond(self, model: str, prompt: list[int], body: dict[str, Any]) -> list[int]:
         if "seed" not in body:  # the probe's questions
@@ -277,15 +277,15 @@ class AdapterServer(FakeServer):
         assert self.adapters
         assert (body["temperature"], body["max_tokens"], set(body["stop_token_ids"])) == (1.0, 6, STOPS)
         weights = load_file(Path(self.adapters[model]) / ADAPTER_WEIGHTS)
-        return self.told[weights_digest(weights), tuple(prompt), body["seed"]]
+        return self.responses[weights_digest(weights), tuple(prompt), body["seed"]]
 
 
 def test_a_server_takes_each_steps_adapter_under_a_new_name(
     start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = telling(monkeypatch)
+    responses = recorded_responses(monkeypatch)
     own = distill(**arguments(start, tmp_path / "own", lora=LORA))
-    with running(AdapterServer(adapters={}, told=told)) as server:
+    with running(AdapterServer(adapters={}, responses=responses)) as server:
         given = arguments(start, tmp_path / "served", lora=LORA, rollouts="openai")
         served = distill(**given | {"model": model(start, base_url=server.url)})
         loads = [body["lora_name"] for path, body in server.asked if path.endswith("/load_lora_adapter")]

@@ -78,8 +78,8 @@ def check(model, teacher_model, rollouts, *, top_k=20, temperature=0.7, **settin
 @BOTH
 @pytest.mark.parametrize(("student_layout", "teacher_prefix"), LAYOUTS)
 def test_every_layout_gives_the_plain_loss_and_gradient(student_layout, teacher_prefix, exact):
-    forms = {"student_layout": student_layout, "teacher_prefix": teacher_prefix}
-    assert check(*models(exact), make_rollouts(LENGTHS), **forms) == (student_layout, teacher_prefix)
+    settings = {"student_layout": student_layout, "teacher_prefix": teacher_prefix}
+    assert check(*models(exact), make_rollouts(LENGTHS), **settings) == (student_layout, teacher_prefix)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -97,9 +97,9 @@ def test_any_rollouts_give_the_plain_loss_and_gradient(
     lengths, knowledge, system, top_k, tokens, temperature, layout, seed
 ):
     rollouts = make_rollouts(lengths, knowledge=knowledge, system=system, seed=seed)
-    forms = {"student_layout": layout[0], "teacher_prefix": layout[1], "micro_batch_tokens": tokens}
+    settings = {"student_layout": layout[0], "teacher_prefix": layout[1], "micro_batch_tokens": tokens}
     # in float32 rounding decides now and then which token is the k-th, and a loss would differ by that token's term
-    check(*models(exact=True), rollouts, top_k=top_k, temperature=temperature, **forms)
+    check(*models(exact=True), rollouts, top_k=top_k, temperature=temperature, **settings)
 
 
 @BOTH

@@ -5,12 +5,12 @@ from pathlib import Path
 from flows.pages.gate import gate_markdown
 from oel_core.gate.ledger import close_trial, open_trial
 from oel_core.runs.folder import RunFolder
-from tests.gate.test_promotion import played, rate, standing, verdict
+from tests.gate.test_promotion import played, rate, results, verdict
 
 
 def test_a_trial_is_shown_with_all_others_of_the_project(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "lake")
-    found = verdict(standing(2, played(rate(90))), standing(0, played(rate(20))))
+    found = verdict(results(2, played(rate(90))), results(0, played(rate(20))))
     assert "Error budget" not in gate_markdown(run, found, "it is better")
     close_trial(run, open_trial(run, 1, "d", 0, 0.05), promoted=False, evidence=0.0, episodes=64)
     trial = close_trial(run, open_trial(run, 2, "e", 0, 0.05), promoted=True, evidence=6.0, episodes=96)

@@ -23,7 +23,7 @@ from oel_core.text.visible import visible
 from tests.builders import item, knowledge_of
 from tests.flows.pages.test_measurement import report
 from tests.flows.pages.test_round import row
-from tests.gate.test_promotion import played, rate, standing, verdict
+from tests.gate.test_promotion import played, rate, results, verdict
 from tests.study.test_tables import BOTH_SEEDS, cell, result
 
 HOSTILE = (
@@ -51,8 +51,8 @@ def run(tmp_path: Path) -> RunFolder:
     return found
 
 
-def judged() -> str:
-    found = verdict(standing(3, played(rate(9, 16))), standing(0, played(rate(8, 16))))
+def gate_page() -> str:
+    found = verdict(results(3, played(rate(9, 16))), results(0, played(rate(8, 16))))
     checks = (*found.checks, Check(name=HOSTILE, passed=False, value=0.0, bound=HOSTILE))
     suites = {HOSTILE: found.held_out}
     return gate_markdown(RunFolder(Path("lake")), found.model_copy(update={"checks": checks, "ood": suites}), HOSTILE)
@@ -73,7 +73,7 @@ PAGES: dict[str, Callable[[RunFolder], str]] = {
     "report": lambda run: report_markdown(run, HOSTILE),
     "outcome": lambda run: outcome_markdown(run, TRIGGER, HOSTILE),
     "note": lambda run: note(run, most=6000),
-    "gate": lambda run: judged(),
+    "gate": lambda run: gate_page(),
     "rounds": lambda run: table([row(0, {}), row(1, {HOSTILE: 1.0})]),
     "measurement": lambda run: measurement_markdown(HOSTILE, HOSTILE, HOSTILE, report(**{HOSTILE: HOSTILE})),
     "study": lambda run: studied(),

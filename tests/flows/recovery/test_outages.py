@@ -60,7 +60,7 @@ def test_other_failures_are_not_tried_again(health: list[bool]) -> None:
 
 def test_a_server_that_answers_and_fails_is_not_asked_for_ever(health: list[bool]) -> None:
     with pytest.raises(httpx.ReadError):
-        through_outages(Work(*(httpx.ReadError("reset") for _ in range(outages.MOST + 1))))
+        through_outages(Work(*(httpx.ReadError("reset") for _ in range(outages.MAX_RETRIES + 1))))
 
 
 def test_a_model_server_that_is_away_is_no_outage_of_prefect(health: list[bool]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.services.control import down, nothing_lives, up
+from flows.services.control import down, no_process_runs, up
 from flows.services.process import (
     Service,
     Started,
@@ -25,7 +25,7 @@ from flows.services.process import (
 )
 from flows.services.servers import UpSettings
 from oel_core.errors import ServiceError
-from oel_core.runs.groups import group_lives, group_members
+from oel_core.runs.groups import group_is_running, group_members
 
 PARENT = "import subprocess, sys, time; subprocess.Popen(['sleep', '60']); print('up', flush=True); time.sleep(60)"
 
@@ -46,9 +46,9 @@ def service(
 
 def gone(group: int) -> bool:
     until = time.monotonic() + 20
-    while group_lives(group) and time.monotonic() < until:
+    while group_is_running(group) and time.monotonic() < until:
         time.sleep(0.02)
-    return not group_lives(group)
+    return not group_is_running(group)
 
 
 def kill(one: Started) -> None:
@@ -63,11 +63,11 @@ def test_it_leads_a_session_of_its_own_and_ends_with_its_children(tmp_path: Path
     assert os.getsid(one.process.pid) == one.process.pid != os.getsid(0)
     assert len(group_members(one.process.pid)) == 2
     assert find(tmp_path, "thing") == one
-    assert not nothing_lives(tmp_path)
+    assert not no_process_runs(tmp_path)
     end(tmp_path, one, grace_s=5)
     assert gone(one.process.pid)
     assert started(tmp_path) == []
-    assert nothing_lives(tmp_path)
+    assert no_process_runs(tmp_path)
 
 
 def test_it_outlives_the_process_that_started_it(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_dead_server_is_known_and_its_leftovers_go_when_it_is_started_again(tm
     wait_until_healthy(tmp_path, service(tmp_path), first, 20)
     kill(first)
     assert not runs(first)
-    assert group_lives(first.process.pid)
+    assert group_is_running(first.process.pid)
     second = start(tmp_path, service(tmp_path))
     assert gone(first.process.pid)
     assert second.groups == (second.process.pid,)
@@ -101,7 +101,7 @@ def test_what_a_dead_worker_left_may_finish_but_ends_with_the_next_one(tmp_path:
     wait_until_healthy(tmp_path, worker, first, 20)
     kill(first)
     second = start(tmp_path, worker)
-    assert group_lives(first.process.pid)
+    assert group_is_running(first.process.pid)
     assert second.groups == (second.process.pid, first.process.pid)
     end(tmp_path, second, grace_s=5)
     assert gone(first.process.pid)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oel_core.policies.hf.prefix_cache import (
-    LEAST_BYTES,
+    MIN_BYTES,
     CachedSequence,
     PrefillCache,
     PrefixCache,
@@ -78,8 +78,8 @@ def test_common_length(first: tuple[int, ...], second: tuple[int, ...], length: 
 def test_the_default_room_is_half_of_the_weights_and_never_next_to_nothing() -> None:
     model = tiny_model()
     a_token = 2 * 2 * 16 * 4  # keys and values, 2 layers, one head of 16, float32
-    assert default_capacity(model) == LEAST_BYTES // a_token
+    assert default_capacity(model) == MIN_BYTES // a_token
     model.lm_head = torch.nn.Linear(4096, 2**13, bias=False)
     weights = sum(weight.nbytes for weight in model.parameters())
-    assert weights > 2 * LEAST_BYTES
+    assert weights > 2 * MIN_BYTES
     assert default_capacity(model) == weights // 2 // a_token

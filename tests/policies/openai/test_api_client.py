@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tenacity import RetryCallState, Retrying
 
 from oel_core.policies.openai import client as api_client
-from oel_core.policies.openai.client import BACKOFF, FIRST_WAIT_S, LONGEST_WAIT_S, Pace, error_text, retry_after_s
+from oel_core.policies.openai.client import BACKOFF, FIRST_WAIT_S, MAX_WAIT_S, Pace, error_text, retry_after_s
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_retry_after_of_anything_is_no_error(header: str) -> None:
 def test_backoff_doubles_up_to_its_end(attempt: int) -> None:
     state = RetryCallState(Retrying(), None, (), {})
     state.attempt_number = attempt + 1
-    whole = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 16))
+    whole = min(MAX_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 16))
     assert whole / 2 <= BACKOFF(state) <= whole
 
 

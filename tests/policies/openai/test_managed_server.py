@@ -8,8 +8,9 @@ import pytest
 from oel_core.config.run import ModelConfig
 from oel_core.errors import PolicyError
 from oel_core.policies.openai import managed_server
-from oel_core.policies.openai.managed_server import HOST, ServerProcess, flags, free_port, server_for
+from oel_core.policies.openai.managed_server import HOST, ServerProcess, flags, server_for
 from oel_core.policies.vllm.settings import engine_arguments
+from oel_core.runs.guardian import free_port
 from tests.fakes import tiny_model_folder
 
 SERVE = (

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oel_core.policies.openai.client.FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("oel_core.policies.openai.client.LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr("oel_core.policies.openai.client.MAX_WAIT_S", 0.05)
 
 
 @pytest.fixture

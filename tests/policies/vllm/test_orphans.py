@@ -30,7 +30,7 @@ engine = subprocess.Popen(stubborn, stdout=subprocess.PIPE, text=True)
 service = subprocess.Popen(sleeper, start_new_session=True)
 worker = int(engine.stdout.readline())
 time.sleep(1)
-if sys.argv[1] == "settled":
+if sys.argv[1] == "started":
     reaper.all_started()
     time.sleep(1)
 after = subprocess.Popen(sleeper)
@@ -39,7 +39,7 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("when", ["settled", "starting"])
+@pytest.mark.parametrize("when", ["started", "starting"])
 def test_a_killed_parents_engine_ends_with_all_its_processes(when: str) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, when], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -56,12 +56,12 @@ def test_a_killed_parents_engine_ends_with_all_its_processes(when: str) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("settled", [True, False])
-def test_one_that_closes_in_order_touches_nothing(settled: bool) -> None:
+@pytest.mark.parametrize("started", [True, False])
+def test_one_that_closes_in_order_touches_nothing(started: bool) -> None:
     reaper = WorkerReaper(grace_s=0.1)
     with subprocess.Popen(SLEEPER) as sleeper:
         assert eventually(lambda: sleeper.pid in descendants(os.getpid()))
-        if settled:
+        if started:
             reaper.all_started()
         reaper.close()
         reaper.close()

@@ -13,8 +13,9 @@ from oel_core.models.checkpoints import SEED_LM
 from oel_core.models.loading import load_model
 from oel_core.models.saving import save_model
 from oel_core.policies.hf.policy import TransformersPolicy
-from oel_core.policies.openai.managed_server import ServerProcess, free_port, serve_command
+from oel_core.policies.openai.managed_server import ServerProcess, serve_command
 from oel_core.policies.vllm.settings import ENVIRONMENT
+from oel_core.runs.guardian import free_port
 from tests.policies.real_prompts import GREEDY, real_requests
 
 pytestmark = pytest.mark.vllm

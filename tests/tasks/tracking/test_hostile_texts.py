@@ -16,7 +16,7 @@ from tasks.tracking.client import LOOP, Tracker
 from tasks.tracking.registry import Registry
 from tasks.tracking.settings import TrackingSettings
 from tests.builders import episode
-from tests.gate.test_promotion import played, rate, standing, verdict
+from tests.gate.test_promotion import played, rate, results, verdict
 
 HOSTILE = "a\x1b[2J\x1b]8;;https://evil.example\x1b\\\x07\u202eb\u2066\x9bm\u200bz"
 
@@ -41,7 +41,7 @@ def test_nothing_hidden_reaches_the_tracking_server(tracker: Tracker, tmp_path: 
     registry = Registry(tracker)
     version = registry.version_of_round(1)
     registry.promote(version, id="one", reason=HOSTILE)
-    found = verdict(standing(3, played(rate(9, 16))), standing(0, played(rate(8, 16))))
+    found = verdict(results(3, played(rate(9, 16))), results(0, played(rate(8, 16))))
     checks = (Check(name="better", passed=False, value=0.0, bound=HOSTILE),)
     registry.tag_verdict(version, found.model_copy(update={"checks": checks}))
 

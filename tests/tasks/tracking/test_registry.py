@@ -11,12 +11,12 @@ import pytest
 from oel_core.config.operation import GateConfig
 from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError, ConfigError
-from oel_core.gate.promotion import judge
+from oel_core.gate.promotion import bootstrap_verdict
 from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from tasks.tracking.client import Tracker
 from tasks.tracking.registry import Registry, Version, registry_of
 from tasks.tracking.settings import TrackingSettings
-from tests.gate.test_promotion import played, rate, standing
+from tests.gate.test_promotion import played, rate, results
 
 STEPS = ("intent", "previous", "champion", "event", "done")
 
@@ -130,7 +130,7 @@ def test_a_champion_that_changed_in_the_meantime_is_not_replaced(registry: Regis
     promote(registry, 1, 2)
     with pytest.raises(ArtifactError, match=r"became champion of .* in the meantime"):
         registry.promote(of(registry, 3), id="late", reason="", expected=of(registry, 1).version)
-    with pytest.raises(ArtifactError, match=r"judged against \(the preset model\)"):
+    with pytest.raises(ArtifactError, match=r"compared with \(the preset model\)"):
         registry.promote(of(registry, 3), id="late", reason="", expected=None)
     assert state(registry) == (2, 1)
 
@@ -192,8 +192,8 @@ def test_a_killed_process_leaves_no_half_champion(tracker: Tracker, moment: str)
 
 
 def test_every_figure_of_the_gate_becomes_a_tag(registry: Registry) -> None:
-    sides = standing(3, played(rate(90)), s=rate(40)), standing(1, played(rate(20)), s=rate(90))
-    registry.tag_verdict(of(registry, 3), judge(GateConfig(), *sides, sides[1], seed=0))
+    sides = results(3, played(rate(90)), s=rate(40)), results(1, played(rate(20)), s=rate(90))
+    registry.tag_verdict(of(registry, 3), bootstrap_verdict(GateConfig(), *sides, sides[1], seed=0))
     tags = of(registry, 3).tags
     assert tags["oel.gate"] == "refuse"
     assert tags["oel.gate.difference"] == "+0.5469"

@@ -5,7 +5,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from tasks.tracking import waiting
-from tasks.tracking.waiting import RetryingClient, is_away, retried
+from tasks.tracking.waiting import RetryingClient, is_unavailable, retried
 
 
 def away(words: str = "database is locked") -> MlflowException:
@@ -52,7 +52,7 @@ def test_what_waiting_does_not_help_is_raised_at_once(error: Exception) -> None:
     with pytest.raises(type(error)):
         retried(work)
     assert work.calls == 1
-    assert not is_away(error)
+    assert not is_unavailable(error)
 
 
 def test_an_interrupt_while_the_database_is_away_is_raised_at_once() -> None:

@@ -1,1 +1,1 @@
-"""Logs of OpenAI's API and of servers that speak it."""
+"""Logs of OpenAI's API and of compatible servers."""

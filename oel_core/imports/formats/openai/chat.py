@@ -1,8 +1,8 @@
 """Logged chat completions: request and response pairs, also as LiteLLM (`StandardLoggingPayload`) and vLLM log them.
 
-One call an entry: `{request: {messages, tools}, response: {choices}}`, or both flat in one object. A response may be a
-list of the chunks of a stream. Ids of sessions and users, and feedback, are taken from `metadata`, where deployments
-put them. An entry without messages that has feedback and the id of an answer or a session is feedback logged apart.
+One call per entry: `{request: {messages, tools}, response: {choices}}`, or both in one object. A response may be a list
+of a stream's chunks. Ids of sessions and users, and feedback, are also read from `metadata`. An entry with feedback and
+the id of an answer or session, but no messages, is separately logged feedback.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ _REDACTED = "redacted-by-litellm"
 
 
 def read(entry: Any) -> Iterator[Call | Rating]:
-    """One call for each choice of the response, or feedback."""
+    """One call per choice of the response, or feedback."""
     logged = mapping(entry, "")
     if not any(name in logged for name in _CALL) and any(name in logged for name in ("feedback", *_FEEDBACK)):
         return _ratings(logged)
@@ -43,7 +43,7 @@ def _ratings(logged: Mapping[str, Any]) -> Iterator[Rating]:
 
 
 def _noted(parts: Iterable[Any], *names: str) -> Any:
-    """The first of these fields in the first part that has one."""
+    """The first of these fields in the first part with one."""
     return next(filter(None, (first(part, *names) for part in parts if isinstance(part, Mapping))), None)
 
 

@@ -1,6 +1,6 @@
-"""OpenAI's fine-tuning files: a line holds a whole conversation, `{messages, tools, parallel_tool_calls}`.
+"""OpenAI's fine-tuning files: one conversation per line, `{messages, tools, parallel_tool_calls}`.
 
-An assistant's message with `weight` 0 is part of the prompts after it and no answer to learn from.
+An assistant message with `weight` 0 is part of later prompts but not trained on.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The chunks of a streamed chat completion put together to the response that they make."""
+"""Joins the chunks of a streamed chat completion."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,10 +8,10 @@ from oel_core.runs.jsonl import LineError
 
 
 def joined(chunks: Sequence[Any]) -> Mapping[str, Any]:
-    """`{id, model, usage, choices}` as an answer that was not streamed has them.
+    """The response `{id, model, usage, choices}` in the format of one that was not streamed.
 
     Raises:
-        LineError: a chunk is none, or there is no choice in them.
+        LineError: an element is no chunk, or there is no choice.
     """
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}

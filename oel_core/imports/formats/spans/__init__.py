@@ -1,1 +1,1 @@
-"""Spans of OpenTelemetry, in the vocabularies that name what a model read and answered."""
+"""OpenTelemetry spans in the semantic conventions for model calls."""

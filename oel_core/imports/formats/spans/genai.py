@@ -1,9 +1,9 @@
 """OpenTelemetry's semantic conventions for generative AI (https://opentelemetry.io/docs/specs/semconv/gen-ai/), in
-OTLP's JSON: one export an entry.
+OTLP's JSON: one export per entry.
 
-Content is read where the instrumentation was told to record it: `gen_ai.input.messages` and `gen_ai.output.messages` as
-attributes of the span or of its event `gen_ai.client.inference.operation.details`. Results of evaluations are read
-from the span's events.
+Content is present if the instrumentation records it: `gen_ai.input.messages` and `gen_ai.output.messages` are
+attributes of the span or of its event `gen_ai.client.inference.operation.details`. Evaluation results are read from the
+span's events.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _OPERATIONS = ("chat", "text_completion", "generate_content")
 
 
 def read(entry: Any) -> Iterator[Call]:
-    """A call for each span of a model's answer that has its messages."""
+    """A call for each inference span with recorded messages."""
     found = spans(entry)
     if not found:
         raise LineError("resourceSpans", "it has no spans")
@@ -62,7 +62,7 @@ def _instructions(known: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _messages(value: Any, field: str) -> list[dict[str, Any]]:
-    """Messages as OpenAI writes them: a result of a tool is a message of its own."""
+    """The messages in OpenAI's format; each tool result is a separate message."""
     found: list[dict[str, Any]] = []
     for place, each in enumerate(sequence(value, field)):
         said = mapping(each, f"{field}.{place}")
@@ -92,7 +92,7 @@ def _spoken(parts: Sequence[Mapping[str, Any]], field: str) -> dict[str, Any]:
 
 
 def _evaluation(attributes: Mapping[str, Any]) -> Feedback:
-    """Who evaluated is not said: it counts as code."""
+    """The evaluator is unknown, so the source is code."""
     return Feedback(
         source="code",
         name=text(attributes.get("gen_ai.evaluation.name")),

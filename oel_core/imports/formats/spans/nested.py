@@ -1,4 +1,4 @@
-"""Flat attributes with dotted names as the objects and arrays that they stand for."""
+"""Converts flat attributes with dotted names to nested objects and arrays."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,12 @@ from oel_core.runs.jsonl import LineError
 
 
 def nested(attributes: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """`{"a.0.b": 1, "a.1.b": 2}` as `{"a": [{"b": 1}, {"b": 2}]}`; values that are nested already are joined to them.
+    """`{"a.0.b": 1, "a.1.b": 2}` → `{"a": [{"b": 1}, {"b": 2}]}`; values that are already nested are merged.
 
-    The numbers order the elements; gaps between them close.
+    Elements are ordered by their numbers; gaps are closed.
 
     Raises:
-        LineError: one name stands for a value and for an object, or names are nested too deep.
+        LineError: a name is both a value and an object, or names are nested too deep.
     """
     tree: dict[str, Any] = {}
     for name, value in attributes.items():
@@ -20,13 +20,13 @@ def nested(attributes: Mapping[str, Any], field: str) -> dict[str, Any]:
     return {name: _ordered(value) for name, value in tree.items()}
 
 
-_DEEPEST = 40
+_MAX_DEPTH = 40
 
 
 def _tree(value: Any, field: str, depth: int) -> Any:
-    """A value with every object in it nested, arrays as objects by position."""
-    if depth > _DEEPEST:
-        raise LineError(field, f"it is nested more than {_DEEPEST} deep")
+    """A value with nested objects; arrays as objects by position."""
+    if depth > _MAX_DEPTH:
+        raise LineError(field, f"it is nested more than {_MAX_DEPTH} deep")
     if isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
         value = {str(place): each for place, each in enumerate(value)}
     if not isinstance(value, Mapping):
@@ -38,8 +38,8 @@ def _tree(value: Any, field: str, depth: int) -> Any:
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any, field: str) -> None:
-    if len(path) > _DEEPEST:
-        raise LineError(field, f"a name has more than {_DEEPEST} parts")
+    if len(path) > _MAX_DEPTH:
+        raise LineError(field, f"a name has more than {_MAX_DEPTH} parts")
     for name in path[:-1]:
         tree = tree.setdefault(name, {})
         if not isinstance(tree, dict):
@@ -54,7 +54,7 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, field: str) -> None:
 
 
 def _ordered(value: Any) -> Any:
-    """Objects whose names are numbers as arrays."""
+    """Converts objects whose keys are numbers to arrays."""
     if not isinstance(value, dict):
         return value
     ordered = {name: _ordered(each) for name, each in value.items()}

@@ -1,8 +1,8 @@
-"""OpenInference's spans (https://github.com/Arize-ai/openinference/tree/main/spec): OTLP's JSON, one export an entry,
-or spans as Phoenix exports them, `{context, span_kind, attributes}`, one an entry or under `data`.
+"""OpenInference's spans (https://github.com/Arize-ai/openinference/tree/main/spec): OTLP's JSON, one export per entry,
+or Phoenix' export `{context, span_kind, attributes}`, one per entry or under `data`.
 
-Attributes are flat (`llm.input_messages.0.message.role`) or nested. Elements are ordered by their numbers, wherever
-they stand. Annotations of a span are feedback; an evaluator's span is feedback about the span that it is linked to.
+Attributes are flat (`llm.input_messages.0.message.role`) or nested; elements are ordered by their numbers. Annotations
+of a span are feedback; an evaluator's span is feedback on the span that it links to.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from oel_core.types import StopReason
 
 
 def read(entry: Any) -> Iterator[Call | Rating]:
-    """A call for each span of a model's answer that has its messages, and feedback for the spans of evaluators."""
+    """A call for each LLM span with recorded messages, and feedback of evaluators' spans."""
     found = _spans(mapping(entry, ""))
     for span in found:
         known = nested(span.attributes, "attributes")

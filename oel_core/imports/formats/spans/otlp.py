@@ -9,21 +9,21 @@ from oel_core.imports.fields import mapping, number, sequence, text
 
 @dataclass(frozen=True)
 class Span:
-    """What of a span is read."""
+    """The fields of a span that are used."""
 
     trace: str
     id: str
     links: tuple[str, ...]
-    """Ids of the spans that it is linked to."""
+    """Ids of linked spans."""
     attributes: Mapping[str, Any]
     events: tuple[tuple[str, Mapping[str, Any]], ...]
     """Name and attributes of each."""
     began: float
-    """Nanoseconds since 1970, UTC; 0 where it is not said."""
+    """Start time, nanoseconds since 1970, UTC; 0 if unknown."""
 
 
 def spans(entry: Any) -> list[Span]:
-    """The spans of an export (`resourceSpans`), by their beginnings. Raises LineError: it is no export."""
+    """The spans of an export (`resourceSpans`), sorted by start time. Raises LineError if it is no export."""
     found = [
         _span(mapping(span, "spans"))
         for resource in sequence(mapping(entry, "").get("resourceSpans"), "resourceSpans")
@@ -54,7 +54,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _value(value: Mapping[str, Any]) -> Any:
-    """Integers are written as text, since JSON's numbers do not hold them."""
+    """The value; OTLP encodes 64-bit integers as text."""
     for kind, held in value.items():
         if kind == "arrayValue":
             values = sequence(mapping(held, "arrayValue").get("values"), "arrayValue.values")

@@ -1,4 +1,4 @@
-"""What a request asks of a policy in this process: sampling, stop strings, tools. What cannot be done is refused."""
+"""Options of a request to a policy in this process: sampling, stop strings, tools. Unsupported ones are rejected."""
 
 import secrets
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from oel_core.serving.answering.base import ChatRequest
 from oel_core.serving.errors import ApiError
 from oel_core.text.invalid import first_problem
 
-MOST_STOPS = 16
-_ABSENT: Mapping[str, tuple[Any, ...]] = {
+MAX_STOP_STRINGS = 16
+_UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "logprobs": (None, False),
     "top_logprobs": (None, 0),
     "logit_bias": (None, {}),
@@ -26,34 +26,34 @@ _ABSENT: Mapping[str, tuple[Any, ...]] = {
     "audio": (None,),
     "web_search_options": (None,),
 }
-"""Fields of the API that are not supported → values that ask for nothing."""
+"""Unsupported fields of the API → values that are accepted because they have no effect."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How a request is answered."""
+class ChatOptions:
+    """The validated options of a request."""
 
     sampling: Sampling
-    """Its `max_tokens` may be lowered to what fits, unless `exact_length`."""
+    """`max_tokens` may be lowered to what fits the context, unless `exact_length`."""
     exact_length: bool
-    """The client named the length itself."""
+    """The client set the length."""
     seed: int
     stop: tuple[str, ...]
     tools: frozenset[str]
     """Names of the functions that may be called."""
 
 
-def asked(request: ChatRequest, defaults: Sampling) -> Asked:
-    """Reads the request's options; `defaults` has what it leaves open.
+def chat_options(request: ChatRequest, defaults: Sampling) -> ChatOptions:
+    """The request's options; `defaults` for those that it does not set.
 
     Raises:
-        ApiError: an option is wrong or not supported.
+        ApiError: an option is invalid or not supported.
     """
     body = request.body
     if request.not_recorded is not None:
         raise ApiError(400, request.not_recorded, param="messages")
-    for name, nothing in _ABSENT.items():
-        if body.get(name) not in nothing:
+    for name, accepted in _UNSUPPORTED.items():
+        if body.get(name) not in accepted:
             raise ApiError(400, f"{name} is not supported by this backend", param=name, code="unsupported_parameter")
     length = body.get("max_completion_tokens") or body.get("max_tokens")
     given = {"temperature": body.get("temperature"), "top_p": body.get("top_p"), "top_k": body.get("top_k")}
@@ -62,7 +62,7 @@ def asked(request: ChatRequest, defaults: Sampling) -> Asked:
     if seed is not None and (type(seed) is not int or not -(2**63) <= seed < 2**64):
         raise ApiError(400, "seed must be an integer of 64 bits", param="seed")
     callable_ = () if body.get("tool_choice") == "none" else request.messages[0].tools
-    return Asked(
+    return ChatOptions(
         sampling=_sampling(values, defaults),
         exact_length=length is not None,
         seed=secrets.randbits(32) if seed is None else seed % 2**32,
@@ -81,6 +81,10 @@ def _sampling(values: Mapping[str, Any], defaults: Sampling) -> Sampling:
 
 def _stop(value: Any) -> tuple[str, ...]:
     found = [value] if isinstance(value, str) else value or []
-    if not isinstance(found, list) or len(found) > MOST_STOPS or not all(isinstance(one, str) and one for one in found):
-        raise ApiError(400, f"stop must be a text or a list of at most {MOST_STOPS} texts", param="stop")
+    if (
+        not isinstance(found, list)
+        or len(found) > MAX_STOP_STRINGS
+        or not all(isinstance(one, str) and one for one in found)
+    ):
+        raise ApiError(400, f"stop must be a text or a list of at most {MAX_STOP_STRINGS} texts", param="stop")
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Entries of a log that cannot be used: kept with file, line, field and reason beside the inbox, and counted."""
+"""Unusable entries of a log: copied with file, line, field and reason to the quarantine, and counted."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from oel_core.projects.quarantine import REFUSED, LeftOut
 from oel_core.runs.jsonl import JsonlWriter
 
 
-class Refusals:
-    """Writes `<inbox>/refused/<name>.jsonl` anew; the file is there when all of it is. Use it as a context manager."""
+class RejectedEntries:
+    """A context manager that replaces `<inbox>/refused/<name>.jsonl`, atomically at its end."""
 
     def __init__(self, inbox: Path, name: str, masking: Masking, privacy: Privacy) -> None:
-        """`masking` and `privacy`: copies of entries hold private data no less than episodes do."""
+        """`masking` and `privacy` apply to the copies too."""
         self._path = inbox / REFUSED / f"{name}.jsonl"
         self._partial = self._path.with_name(f".{name}.partial")
         self._partial.unlink(missing_ok=True)
@@ -27,7 +27,7 @@ class Refusals:
         self._places: dict[str, str] = {}
 
     def add(self, entry: Entry, field: str, reason: str) -> None:
-        """Keeps one entry."""
+        """Adds one entry."""
         raw = entry.raw.decode(errors="backslashreplace") or json.dumps(entry.whole, ensure_ascii=False)
         text = raw if self._privacy is Privacy.KEEP else self._masking.text(raw)
         hidden = self._privacy is Privacy.DROP and text != raw
@@ -39,7 +39,7 @@ class Refusals:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Reason and where it was met first → entries, the commonest first."""
+        """Reason and first position → number of entries, most frequent first."""
         return {f"{problem} (first: {self._places[problem]})": n for problem, n in self._counts.most_common()}
 
     def __enter__(self) -> Self:

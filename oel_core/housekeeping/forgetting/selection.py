@@ -1,4 +1,4 @@
-"""Which recorded conversations are to be forgotten."""
+"""Selects the recorded conversations to remove."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,19 +10,19 @@ from oel_core.imports.privacy import SALT, Masking
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Conversations of a session or a person, or those that are older than a time, or those that are both."""
+class Selection:
+    """Conversations of sessions or users, older than a time, or both."""
 
     ids: frozenset[str]
-    """As episodes hold them: the source's ids, and their pseudonyms under the salt of each inbox."""
+    """Ids as stored in episodes: the source's ids and their pseudonyms with each inbox's salt."""
     texts: frozenset[str]
-    """How an id may stand in a copy of a line that was left out: as it is, escaped, masked or as a pseudonym."""
+    """Forms of an id in a quarantined line: unchanged, JSON-escaped, masked or as a pseudonym."""
     before: float | None
-    """Seconds since 1970, UTC; None: whenever they were."""
+    """Seconds since 1970, UTC; None: any time."""
 
     @classmethod
     def of(cls, ids: Iterable[str], before: float | None, inboxes: Iterable[Path]) -> Self:
-        """`ids`: the source's, of sessions or persons."""
+        """`ids`: the source's ids of sessions or users."""
         salts = [path.read_bytes() for inbox in inboxes if (path := inbox / SALT).is_file()]
         maskings = [Masking(salt) for salt in salts]
         known, texts = set[str](), set[str]()
@@ -32,15 +32,15 @@ class Wanted:
             texts |= {id, json.dumps(id)[1:-1], *pseudonyms, *(masking.text(id) for masking in maskings)}
         return cls(frozenset(known), frozenset(texts), before)
 
-    def meets(self, episode: Mapping[str, Any]) -> bool:
-        """Whether a recorded episode is one of them. One without a time has no age."""
+    def matches(self, episode: Mapping[str, Any]) -> bool:
+        """Whether a recorded episode is selected. An episode without a time is never older than `before`."""
         if self.ids and not {episode.get("session"), episode.get("user")} & self.ids:
             return False
         at = episode.get("at")
         return self.before is None or (isinstance(at, (int, float)) and at < self.before)
 
-    def meets_copy(self, text: str, written: float) -> bool:
-        """Whether the copy of a line that was left out, in a file last written at this time, is to go too."""
+    def matches_copy(self, text: str, written: float) -> bool:
+        """Whether a quarantined line is selected; `written`: time of the last change of its file."""
         if self.ids and not any(one in text for one in self.texts):
             return False
         return self.before is None or written < self.before

@@ -1,9 +1,9 @@
-"""The models of a run that were measured with the same settings."""
+"""The results of a run's models that were evaluated with the same settings."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from oel_core.gate.promotion import Measured, Standing
+from oel_core.gate.promotion import ModelResults, SuiteResults
 from oel_core.rounds.outcomes import read_episodes
 from oel_core.runs.folder import RunFolder
 from oel_core.stages.evaluate import stage_name
@@ -17,7 +17,7 @@ def outcomes(folder: Path) -> list[Trajectory]:
     return [episode.model_copy(update={"turns": ()}) for episode in read_episodes(folder)]
 
 
-def standings(run: RunFolder, reports: dict[int, dict[str, EvalReport]]) -> list[Standing]:
+def comparable_results(run: RunFolder, reports: dict[int, dict[str, EvalReport]]) -> list[ModelResults]:
     """The base model and every round measured with the same settings, in order; [] if the base model was not measured.
 
     Args:
@@ -29,13 +29,13 @@ def standings(run: RunFolder, reports: dict[int, dict[str, EvalReport]]) -> list
     if HELD_OUT not in reports.get(0, {}):
         return []
     alike = [index for index in sorted(reports) if _alike(run, index, HELD_OUT, reports[index])]
-    return [_standing(run, index, reports[index]) for index in alike]
+    return [_results_of(run, index, reports[index]) for index in alike]
 
 
-def _standing(run: RunFolder, index: int, reports: dict[str, EvalReport]) -> Standing:
+def _results_of(run: RunFolder, index: int, reports: dict[str, EvalReport]) -> ModelResults:
     suites = [part for part in reports if part.startswith("ood/") and _alike(run, index, part, reports)]
-    ood = {part.removeprefix("ood/"): _measured(run, index, part, reports) for part in suites}
-    return Standing(index, _measured(run, index, HELD_OUT, reports), ood)
+    ood = {part.removeprefix("ood/"): _suite_results(run, index, part, reports) for part in suites}
+    return ModelResults(index, _suite_results(run, index, HELD_OUT, reports), ood)
 
 
 def _alike(run: RunFolder, index: int, part: str, reports: dict[str, EvalReport]) -> bool:
@@ -46,11 +46,11 @@ def _alike(run: RunFolder, index: int, part: str, reports: dict[str, EvalReport]
     return first.config == other.config and first.inputs.get("cases") == other.inputs.get("cases")
 
 
-def _measured(run: RunFolder, index: int, part: str, reports: dict[str, EvalReport]) -> Measured:
-    return Measured(reports[part], outcomes(run.stage_path(index, stage_name(part))))
+def _suite_results(run: RunFolder, index: int, part: str, reports: dict[str, EvalReport]) -> SuiteResults:
+    return SuiteResults(reports[part], outcomes(run.stage_path(index, stage_name(part))))
 
 
-def left_out(reports: dict[int, dict[str, EvalReport]], compared: Sequence[Standing]) -> list[int]:
-    """Measured rounds that cannot be compared with the base model because of different settings."""
-    known = {standing.round for standing in compared}
+def left_out(reports: dict[int, dict[str, EvalReport]], compared: Sequence[ModelResults]) -> list[int]:
+    """Evaluated rounds that cannot be compared with the base model because their settings differ."""
+    known = {results.round for results in compared}
     return [index for index in sorted(reports) if HELD_OUT in reports[index] and index not in known]
