@@ -117,8 +117,9 @@ class DistillConfig(RegimeConfig):
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient norm for clipping."""
-    objective: ObjectiveName = "reverse_kl_top_k"
-    """The loss; `oel_core/distillation/objectives/losses.py` defines each. The default is the paper's."""
+    objective: ObjectiveName = "reverse_kl_tail"
+    """The loss; `oel_core/distillation/objectives/losses.py` defines each. The paper's is `reverse_kl_top_k`, which has
+    no lower bound at zero and can diverge at large learning rates (docs/distillation.md)."""
     jsd_beta: float = Field(default=0.5, gt=0, lt=1)
     """Weight of the teacher in the mixture of `generalised_jsd`."""
     top_k: Count = 256

@@ -41,7 +41,11 @@ class Ours:
     def __init__(self, workload: Workload, corpus: Corpus, folder: Path, layout: str = "auto") -> None:
         self._workload = workload
         self._config = DistillConfig(
-            top_k=workload.top_k, temperature=workload.temperature, learning_rate=5e-6, student_layout=layout
+            objective="reverse_kl_top_k",
+            top_k=workload.top_k,
+            temperature=workload.temperature,
+            learning_rate=5e-6,
+            student_layout=layout,
         )
         self.rollouts = as_rollouts(corpus)
         self.model = load_workload_model(folder, workload)

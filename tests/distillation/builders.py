@@ -34,6 +34,7 @@ def arguments(start: Path, workdir: Path, *, steps: int = 4, samples: int = 6, *
     settings = {
         "steps": steps,
         "learning_rate": 1e-3,
+        "objective": "reverse_kl_top_k",
         "top_k": 20,
         "temperature": 1.0,
         "max_response_tokens": 6,

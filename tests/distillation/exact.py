@@ -90,6 +90,6 @@ def make_teacher(model: Any, rollouts: Sequence[Rollout], config: DistillConfig)
 
 def update(model: Any, teacher_model: Any, rollouts: Sequence[Rollout], **settings: Any) -> tuple[Scores, Student, Any]:
     """Our update on given rollouts; the gradient is left in `model`."""
-    config = DistillConfig(**{"top_k": 20, "micro_batch_tokens": 150, **settings})
+    config = DistillConfig(**{"objective": "reverse_kl_top_k", "top_k": 20, "micro_batch_tokens": 150, **settings})
     teacher, student = make_teacher(teacher_model, rollouts, config), Student(model, config)
     return accumulate_gradients(student, teacher, rollouts, config), student, teacher

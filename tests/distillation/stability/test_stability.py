@@ -323,8 +323,13 @@ def test_a_value_on_a_bound_is_within(value, outside):
 
 @pytest.mark.parametrize(
     ("settings", "named"),
-    [({}, True), ({"objective": "forward_kl"}, False), ({"regime": "sft"}, False)],
-    ids=["top k", "another objective", "no teacher"],
+    [
+        ({"objective": "reverse_kl_top_k"}, True),
+        ({}, False),
+        ({"objective": "forward_kl"}, False),
+        ({"objective": "reverse_kl_top_k", "regime": "sft"}, False),
+    ],
+    ids=["top k", "default", "another objective", "no teacher"],
 )
 def test_another_objective_is_advised_where_the_top_k_is_looked_at(settings, named):
     assert ("distill.objective=reverse_kl_tail" in advice(DistillConfig(**settings))) is named
