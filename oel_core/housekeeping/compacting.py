@@ -1,12 +1,12 @@
-"""Removes what was said from rounds that are over: the project keeps its models, manifests, knowledge and figures.
+"""Removes transcripts from finished rounds; models, manifests, knowledge and metrics are kept.
 
-Of a compacted round go: collected episodes, what the extractor wrote, episodes of trials and of scored knowledge, and
-partial stages with their optimiser states. Evaluations keep every episode's outcome (`oel_core.rounds.outcomes`).
-Manifests stay as they are, so digests that later stages depend on stay valid; `freed.json` beside them says what is
-gone. Every step leaves a valid run: a kill loses nothing, and the next call removes the rest.
+Removed from a compacted round: collected episodes, raw extractor outputs, episodes of trials and of scored knowledge,
+and partial stages with their optimiser states. Evaluations keep every episode's outcome (`oel_core.rounds.outcomes`).
+Manifests are unchanged, so digests that later stages depend on stay valid; `freed.json` beside them lists the removed
+files. Every step leaves a valid run; after a kill the next call removes the rest.
 
-Of an inbox's sessions the round's own copy stays (`inbox.jsonl`, `reserved.jsonl`), since new sessions are compared
-with them; `oel forget` removes those.
+The round's copies of inbox sessions (`inbox.jsonl`, `reserved.jsonl`) are kept, since new sessions are compared with
+them; `oel forget` removes those.
 """
 
 import shutil
@@ -27,7 +27,7 @@ from oel_core.runs.round_start import last_begun, read_start
 from oel_core.stages.extract import ITEMS, RAW, STATES
 from oel_core.types import Record, Trajectory
 
-_SPOKEN = {
+_TRANSCRIPTS = {
     "collect": (TRAJECTORIES,),
     "extract": (RAW, ITEMS, STATES),
     "select": (EPISODES,),
@@ -36,7 +36,7 @@ _SPOKEN = {
     "gate": ("*.jsonl",),
     "gate_against": ("*.jsonl",),
 }
-"""Stage → names of its files that go."""
+"""Stage → names of the files to remove."""
 
 
 class Shrinkable(Record):
@@ -45,13 +45,13 @@ class Shrinkable(Record):
     run: str
     round: int
     files: tuple[str, ...]
-    """What goes: files, and folders of partial stages, below the run's folder."""
+    """Files, and folders of partial stages, to remove; relative to the run's folder."""
     bytes: int
-    """Disk that is freed."""
+    """Freed disk space."""
 
 
 def compactable(run: RunFolder, keep: int) -> list[Shrinkable]:
-    """The rounds that are over, but the base model's and the newest `keep`, with what can be removed from each.
+    """The finished rounds except round 0 and the newest `keep`, with what can be removed from each.
 
     Args:
         run: must not belong to a study, whose runs share files.
@@ -84,7 +84,7 @@ def compact(run: RunFolder, found: Sequence[Shrinkable]) -> None:
 
 
 def _is_over(run: RunFolder, index: int) -> bool:
-    """A round of `oel run` is over when a later one has begun, which `compactable` makes sure of."""
+    """A round of `oel run` is finished when a later one has started, which `compactable` ensures."""
     return outcome_of(run, index) is not None or read_start(run, index) is None
 
 
@@ -98,13 +98,13 @@ def _shrinkable(run: RunFolder, index: int) -> Shrinkable:
 
 
 def _spoken(run: RunFolder, stage: Path) -> list[Path]:
-    """The files of a finished stage that hold what was said and are still there."""
-    names = _SPOKEN.get(stage.relative_to(run.path).parts[1], ())
+    """The existing transcript files of a finished stage."""
+    names = _TRANSCRIPTS.get(stage.relative_to(run.path).parts[1], ())
     return sorted(path for name in names for path in stage.rglob(name))
 
 
 def _frees(run: RunFolder, path: Path) -> int:
-    """Bytes of a file, less what stays of it."""
+    """Bytes of a file, minus those of its replacement."""
     left = len(_outcomes(path)) if _is_measured(run, path) else 0
     return max(0, path.stat().st_size - left)
 

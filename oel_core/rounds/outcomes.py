@@ -1,7 +1,7 @@
-"""The episodes of an evaluation, whole or, once their round was compacted, without what was said.
+"""Reads the episodes of an evaluation; those of a compacted round have no texts.
 
 Compaction (`oel_core.housekeeping.compacting`) replaces `episodes.jsonl` by `outcomes.jsonl`: the same records with
-empty texts. What a gate, a report or a table counts is in both: seeds, rewards, errors, ends, valid actions.
+empty texts. Both have all that gates, reports and tables use: seeds, rewards, errors, ends, valid actions.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from oel_core.runs.manifest import digest_file, freed_files, read_freed
 from oel_core.types import Message, Trajectory
 
 OUTCOMES = "outcomes.jsonl"
-_SILENCE = (Message(role="user", content=""),)
+_EMPTY_PROMPT = (Message(role="user", content=""),)
 
 
 def without_texts(episode: Trajectory) -> Trajectory:
@@ -22,7 +22,7 @@ def without_texts(episode: Trajectory) -> Trajectory:
     turns = tuple(
         turn.model_copy(
             update={
-                "messages": _SILENCE,
+                "messages": _EMPTY_PROMPT,
                 "response": "",
                 "response_ids": (),
                 "action": None if turn.action is None else "",

@@ -38,7 +38,7 @@ def gate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         ArtifactError: an evaluation is missing, or the two were made with different settings.
         OelError: as the test that `gate.test` names.
     """
-    return _decided(round, round.parent.number, STAGE, context)
+    return _run_test(round, round.parent.number, STAGE, context)
 
 
 def verdict_against(candidate: Round, champion: int, context: StageContext = DEFAULT_CONTEXT) -> Verdict:
@@ -55,7 +55,7 @@ def verdict_against(candidate: Round, champion: int, context: StageContext = DEF
         return decide_by_bootstrap(candidate, champion, settings)
     own = candidate.parent.number == champion
     stage = STAGE if own else f"{AGAINST}/{round_name(champion)}"
-    _decided(candidate, champion, stage, context)
+    _run_test(candidate, champion, stage, context)
     return read_record(candidate.stage(stage).path / VERDICT, Verdict)
 
 
@@ -90,7 +90,7 @@ TESTS: Final[Mapping[str, Test]] = {"bootstrap": _by_bootstrap, "sequential": _b
 """`gate.test` → the test."""
 
 
-def _decided(round: Round, champion: int, stage: str, context: StageContext) -> Manifest:
+def _run_test(round: Round, champion: int, stage: str, context: StageContext) -> Manifest:
     inputs = {
         f"{name}/{part}": measurement(round, number, part).digest()
         for name, number in (("candidate", round.number), ("champion", champion))

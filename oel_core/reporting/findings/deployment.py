@@ -1,4 +1,4 @@
-"""What people thought of a deployment's answers over time, and which version gave them, from the project's inbox."""
+"""People's verdicts on a deployment's answers over time and by version, from the project's inbox."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,27 +17,27 @@ WIDTHS = {
     **{n * HOUR: f"{n} hours" if n > 1 else "hour" for n in (1, 6)},
     **{n * DAY: f"{n} days" if n > 1 else "day" for n in (1, 7, 30)},
 }
-"""Spans of time that sessions are counted in, seconds → their name."""
+"""Length of the time bins, seconds → name."""
 MAX_SPANS = 40
 UNITS = {MINUTE: "minutes", HOUR: "hours", DAY: "days"}
 
 
 @dataclass(frozen=True)
 class Span:
-    """The sessions that one version answered within a minute, or the sum of several."""
+    """Counts of one version's sessions within a minute, or the sum of several minutes."""
 
     version: str
     begin: float
-    """Of its first minute, seconds since 1970."""
+    """Start of the first minute, seconds since 1970, UTC."""
     sessions: int
     rated: int
-    """Of them, those that people called right or wrong."""
+    """Number of these sessions with a verdict."""
     good: int
-    """Of these, those that they called right."""
+    """Number of rated sessions with the verdict right."""
 
     @property
     def rate(self) -> float:
-        """Share of rated sessions that people called right."""
+        """Share of rated sessions with the verdict right."""
         return self.good / self.rated
 
     @property
@@ -47,7 +47,7 @@ class Span:
 
 
 def spans(inbox: Path) -> list[Span]:
-    """Every minute with its versions, in order of time. Lines that are no episode, or have no time, are left out.
+    """Every minute with its versions, in order of time. Invalid lines and episodes without a time are left out.
 
     People's word about a whole session, and about each of its answers, is one verdict: right where all of it is.
     """
@@ -77,7 +77,7 @@ def _episodes(inbox: Path) -> Iterator[Trajectory]:
 
 
 def by_version(found: list[Span]) -> list[Span]:
-    """One span for each version, in the order in which they began."""
+    """The totals of each version, in order of their first session."""
     versions = dict.fromkeys(one.version for one in found)
     return [_sum([one for one in found if one.version == version]) for version in versions]
 
@@ -89,7 +89,7 @@ def _sum(found: list[Span]) -> Span:
 
 
 def deployment_chart(found: list[Span]) -> Chart | None:
-    """Share of good sessions over time, a line for each version; None where nobody rated any."""
+    """Share of good sessions over time, one line per version; None without rated sessions."""
     rated = [one for one in found if one.rated]
     if not rated:
         return None
