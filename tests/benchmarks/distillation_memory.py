@@ -28,11 +28,12 @@ class MemoryRow:
     contender: str
     workload: Workload
     peak_bytes: int
+    """0 where the memory that the process had already was enough."""
     ours_bytes: int
 
     @property
     def cells(self) -> list[object]:
-        share = f"{self.ours_bytes / self.peak_bytes:.2f}"
+        share = f"{self.ours_bytes / self.peak_bytes:.2f}" if self.peak_bytes else "-"
         return [self.contender, self.workload.knowledge, f"{self.peak_bytes / MEGABYTE:.0f}", share]
 
 

@@ -51,6 +51,7 @@ MENTION = [
     "report lake",
     "open lake --print",
     "clean",
+    "compact lake",
     "cases lake",
     "promote lake",
     "rollback lake --reason {text}",
