@@ -100,6 +100,9 @@ class KnowledgeConfig(Section):
     """Token cap of one knowledge file; the oldest items are removed first, whole."""
     carry_over: bool = False
     """Start a round's knowledge from the previous round's instead of empty."""
+    revision: Literal["off", "on"] = "off"
+    """`on`: a round's episodes also dispute, merge and retire items, and the cap removes what the fewest of them show;
+    needs `carry_over`. `off`: they only add items, and the cap removes the oldest (the paper's way)."""
     allow_empty: bool = False
     """Distil even if a knowledge file is empty; otherwise that is an error."""
     source: SourceConfig = SourceConfig()
@@ -107,3 +110,11 @@ class KnowledgeConfig(Section):
     selection: SelectionConfig = SelectionConfig()
     saturation: SaturationConfig = SaturationConfig()
     hygiene: HygieneConfig = HygieneConfig()
+
+    @model_validator(mode="after")
+    def _there_is_something_to_revise(self) -> Self:
+        if self.revision == "on" and not (self.carry_over and self.source.use == "extracted"):
+            raise ValueError(
+                "revision: on is about items of earlier rounds: set carry_over, and source.use to extracted"
+            )
+        return self

@@ -3,17 +3,19 @@
 `knowledge.source` replaces it by other texts (`oel_core.rounds.sources`), a bundle by its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from oel_core.bundles.received import bundle_source
 from oel_core.bundles.records import BundleKnowledge, BundleManifest
 from oel_core.errors import ExtractionError
+from oel_core.knowledge.extraction_records import KnowledgeState
 from oel_core.knowledge.hygiene import FlaggedItem
 from oel_core.knowledge.store import write_knowledge
 from oel_core.knowledge.support import count_support, with_support
 from oel_core.policies.base import Policy
 from oel_core.rounds.context import DEFAULT_CONTEXT, StageContext
+from oel_core.rounds.revision import item_records_input, revised
 from oel_core.rounds.round import RECEIVE, Round
 from oel_core.rounds.sources import folder_digest, folder_source, raw_source
 from oel_core.runs.files import write_atomic
@@ -33,6 +35,7 @@ SECTIONS = (
     "knowledge.source.use",
     "knowledge.source.raw_max_tokens",
     "knowledge.carry_over",
+    "knowledge.revision",
     "knowledge.allow_empty",
     "knowledge.hygiene",
     "model.path",
@@ -43,7 +46,8 @@ STAGE, FLAGGED = "accumulate", "flagged.jsonl"
 def accumulate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Writes `knowledge_KK.md` and `.json` for every replica.
 
-    With hygiene also `flagged.jsonl`: findings in new items, their provenance, and whether the item was dropped.
+    With `knowledge.revision` also `item_records.jsonl`: what the evidence says of every item. With hygiene also
+    `flagged.jsonl`: findings in new items, their provenance, and whether the item was dropped.
 
     Raises:
         ExtractionError: a replica's knowledge is empty and `knowledge.allow_empty` is not set.
@@ -54,7 +58,7 @@ def accumulate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifes
     def work(folder: Path) -> dict[str, float]:
         written: list[Knowledge] = []
         flagged: list[FlaggedItem] = []
-        for knowledge, found in _sources(round, context):
+        for knowledge, found in _sources(round, context, folder):
             written.append(knowledge)
             flagged += found
             write_knowledge(folder, knowledge.replica, knowledge)
@@ -77,10 +81,10 @@ def _inputs(round: Round) -> dict[str, str]:
         return {"collect": round.stage("collect").digest()}
     if source == "folder":
         return {"folder": folder_digest(round.config)}
-    return {EXTRACTED: round.stage(EXTRACTED).digest(), **round.previous_input()}
+    return {EXTRACTED: round.stage(EXTRACTED).digest(), **round.previous_input(), **item_records_input(round)}
 
 
-def _sources(round: Round, context: StageContext) -> Iterator[tuple[Knowledge, list[FlaggedItem]]]:
+def _sources(round: Round, context: StageContext, folder: Path) -> Iterator[tuple[Knowledge, list[FlaggedItem]]]:
     """Every replica's knowledge in order, with the findings in its new items."""
     source = round.config.knowledge.source.use
     if round.config.experience.bundle is not None:
@@ -88,9 +92,8 @@ def _sources(round: Round, context: StageContext) -> Iterator[tuple[Knowledge, l
         return
     if source == "extracted":
         used = [states[: round.config.use_after + 1] for states in read_states(round).values()]
-        support = count_support(item for states in used for state in states for item in state.knowledge.items)
-        for states in used:
-            yield with_support(states[-1].knowledge, support), [item for state in states for item in state.flagged]
+        for states, knowledge in zip(used, _extracted(round, used, context, folder), strict=True):
+            yield knowledge, [item for state in states for item in state.flagged]
         return
     policy = round.start_policy(context)
     if source == "raw":
@@ -99,6 +102,16 @@ def _sources(round: Round, context: StageContext) -> Iterator[tuple[Knowledge, l
         return
     for replica in range(round.config.collect.replicas):
         yield folder_source(round, replica, policy)
+
+
+def _extracted(
+    round: Round, used: Sequence[Sequence[KnowledgeState]], context: StageContext, folder: Path
+) -> list[Knowledge]:
+    """Every replica's knowledge after its used episodes."""
+    if round.config.knowledge.revision == "on":
+        return revised(round, used, round.start_policy(context).count_tokens, folder)
+    support = count_support(item for states in used for state in states for item in state.knowledge.items)
+    return [with_support(states[-1].knowledge, support) for states in used]
 
 
 def _received(round: Round, policy: Policy) -> Iterator[tuple[Knowledge, list[FlaggedItem]]]:

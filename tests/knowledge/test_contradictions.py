@@ -18,7 +18,9 @@ from tests.builders import item
         (f"{MARKER} 'H' means a hole.", ("h", "a hole")),
         (f"{MARKER} prices: in cents", ("prices", "in cents")),
         (f"{MARKER} note: H means hole", ("note: h", "hole")),
-        (f"{MARKER} 'H' is a hole", None),  # the marker's own colon is none
+        (f"{MARKER} 'H' is a hole", ("h", "is a hole")),
+        (f"{MARKER} 'K' is a key: pick it up.", ("k", "is a key: pick it up")),
+        (f"{MARKER} H is a hole", None),  # the marker's own colon is none
         (f"{MARKER} prices:", None),
         ("H: hole\nG: goal", None),
     ],

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.help import example
-from flows.cli.shared import RUNS, AsJson, Root, RunName, echo, out, print_json
+from flows.cli.shared import RUNS, AsJson, Root, RunName, echo, out, print_json, print_table
 
 app = typer.Typer(help="Knowledge files of a run.", no_args_is_help=True)
 Round = Annotated[int, typer.Argument(min=1, help="Round, from 1.")]
@@ -60,3 +60,30 @@ def diff(
         for _, sign, items in marked:
             for item in items:
                 echo(f"{sign} {item.text}")
+
+
+@app.command("history", epilog=example("oel knowledge history lake \"'H'\""))
+def history(
+    run: RunName,
+    item: Annotated[str, typer.Argument(metavar="TEXT", help="Text that the items contain; case does not matter.")],
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Show the history of items, round by round: state, evidence, and the episodes for and against them."""
+    from oel_core.errors import ConfigError
+    from oel_core.reporting.findings.item_histories import HISTORY, histories, history_row
+    from oel_core.runs.folder import find_run
+
+    folder = find_run(root, run)
+    found = histories(folder, item)
+    if not found:
+        raise ConfigError(
+            f"no item of {folder.name} contains '{item}' in a round with knowledge.revision: on; "
+            f"`oel knowledge show {folder.name} ROUND` prints what there is"
+        )
+    for text, records in found.items():
+        if as_json:
+            print_json([{"round": number} | record.model_dump(mode="json") for number, record in records.items()])
+            continue
+        echo(text)
+        print_table("", HISTORY, [history_row(number, record) for number, record in records.items()])

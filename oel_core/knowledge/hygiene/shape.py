@@ -98,6 +98,11 @@ def near_duplicate(text: str, other: str, threshold: float) -> bool:
     return len(first & second) >= threshold * len(first | second) if first | second else ours == theirs
 
 
+def distinguishing_tokens(text: str) -> tuple[tuple[str, ...], ...]:
+    """What two texts must have in common to be near-duplicates: texts with other values need not be compared."""
+    return tuple(map(tuple, _distinguishing(text, _words(text))))
+
+
 def _words(text: str) -> list[str]:
     return WORD.findall(folded(without_marker(text)))
 
