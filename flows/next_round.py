@@ -37,8 +37,9 @@ from oel_core.projects.settings import RequestedSettings, change_of, keep_config
 from oel_core.projects.triggers import Outcome, Trigger, begin, end, finished_trigger, join, open_round, undecided
 from oel_core.reporting import REPORT_FILE
 from oel_core.rounds.round import Round
-from oel_core.runs.folder import RunFolder, check_stages, open_run
+from oel_core.runs.folder import CONFIG, RunFolder, check_stages, open_run
 from oel_core.stages.evaluate import own_parts, stage_name
+from tasks.alarms import watch
 from tasks.promote import gate, promote
 from tasks.report import report
 from tasks.retries import can_help
@@ -84,7 +85,10 @@ def _next_round(
     run = open_run(root, name)
     with run.leased(f"next-round, trigger {trigger}", wait_s=wait_s):
         take_over(run, str(flow_run.id))
-        champion = registry_of(settings, run).champion()
+        registry = registry_of(settings, run)
+        if (run.path / CONFIG).exists():
+            watch(run, registry)
+        champion = registry.champion()
         over = finished_trigger(run, trigger)
         if over is not None:
             if _lacks_report(run, over):

@@ -33,6 +33,7 @@ ROOMS = (
     "serving",
     "bundles",
     "gate",
+    "health",
     "preflight",
     "stages",
     "reporting",

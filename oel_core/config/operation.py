@@ -114,3 +114,18 @@ class GateConfig(Section):
         if not 0 <= bounds[0] <= bounds[1]:
             raise ValueError("name the lower bound first, then the upper one, neither below 0")
         return bounds
+
+
+class AlarmsConfig(Section):
+    """When the recorded sessions of a project raise an alarm."""
+
+    window: int = Field(default=50, ge=10)
+    """Sessions that are compared with as many others to find drift."""
+    level: Probability = 0.001
+    """Probability that one check of unchanged sessions finds a drift."""
+    margin: float = Field(default=0.0, ge=0, lt=1)
+    """How far the share of right sessions may be below the champion's predecessor's."""
+    rollback: Literal["off", "on"] = "off"
+    """`on`: a champion that people call right less often than its predecessor is rolled back before the next round."""
+    rollback_level: Probability = 0.01
+    """Probability at most that this ever happens to a champion that is no worse."""

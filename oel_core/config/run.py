@@ -15,7 +15,7 @@ from oel_core.config.distill import DistillConfig
 from oel_core.config.fields import check, shown, validate
 from oel_core.config.knowledge import KnowledgeConfig, ReviewConfig
 from oel_core.config.names import BackendName, EnvironmentName, FormatName
-from oel_core.config.operation import CasesConfig, ExperienceConfig, GateConfig
+from oel_core.config.operation import AlarmsConfig, CasesConfig, ExperienceConfig, GateConfig
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
 from oel_core.config.section import Count, CountOrZero, Label, Options, Regex, Section, Text
@@ -188,6 +188,7 @@ class OelConfig(Section):
     experience: ExperienceConfig = ExperienceConfig()
     gate: GateConfig = GateConfig()
     serve: ServeConfig = ServeConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
 
     @property
     def use_after(self) -> int:

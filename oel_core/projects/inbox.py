@@ -6,7 +6,7 @@ without a line end is incomplete and read the next time.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -203,3 +203,14 @@ def _renamed(
     plan = EpisodePlan(id, each.episode.seed, split, round_index, replica, index)
     source = EpisodeSource(id=id, source=each.episode.id, file=each.file, line=each.line)
     return each.episode.model_copy(update=plan.coordinates()), source
+
+
+def recorded(inbox: Path) -> Iterator[Trajectory]:
+    """All episodes of an inbox, read or not. Lines that are none are left out: rounds put them into the quarantine."""
+    for path in sorted(inbox.glob("*.jsonl")):
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    yield parse_line(line, Trajectory)
+                except LineError:
+                    continue

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from oel_core.config.run import parse_config
+from oel_core.health.alarms import Finding, new_alarms, note_alarms
 from oel_core.reporting.findings.deployment import HOUR, MINUTE, Span, by_version, deployment_chart, spans
 from oel_core.reporting.page.render import render
 from oel_core.runs.folder import adopt_config, open_run
@@ -87,3 +88,14 @@ def test_the_report_says_nothing_of_a_deployment_that_nobody_rated(tmp_path: Pat
     run = open_run(tmp_path, "shop")
     adopt_config(run, parse_config({"experience": {"inbox": str(tmp_path / "none")}}, "test"))
     assert 'id="deployment"' not in render(run)
+
+
+def test_the_page_names_alarms_that_hold(tmp_path: Path) -> None:
+    run = open_run(tmp_path, "shop")
+    adopt_config(run, parse_config({}, "test"))
+    assert 'id="alarms"' not in render(run)
+    found = [Finding(name="champion", alarm=True, text="it is <b>worse")]
+    note_alarms(run, found, "2", new_alarms(run, found, "2"))
+    page = render(run)
+    assert 'id="alarms"' in page
+    assert "it is &lt;b&gt;worse" in page

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.services.health import health
 from flows.cli.shared import RUNS, AsJson, Root, err, out, print_json, print_table
 
 if TYPE_CHECKING:
@@ -112,11 +113,28 @@ def down(
         _say(f"nothing was running for {root}")
 
 
-def status(root: Root = RUNS, as_json: AsJson = False) -> None:
-    """Show the state of the services, and which process works on which run. Exit code 1 if a service is not healthy."""
+def status(
+    project: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROJECT]", help="A project, to show its health instead."),
+    ] = None,
+    notify: Annotated[bool, typer.Option("--notify", help="Report new alarms, and roll back, as rounds do.")] = False,
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Show the state of the services and which process works on which run, or the health of one project.
+
+    Exit code 1 if a service is not healthy, or while an alarm of the project holds.
+    """
     from flows.services import control
+    from oel_core.errors import ConfigError
     from oel_core.runs.holders import holders
 
+    if project is not None:
+        health(root, project, notify, as_json)
+        return
+    if notify:
+        raise ConfigError("--notify needs a project: it reports the alarms of one")
     found, busy = control.status(root.resolve()), holders(root)
     if as_json:
         print_json([one.model_dump(mode="json") for one in (*found, *busy)])

@@ -1,15 +1,13 @@
 """People's verdicts on a deployment's answers over time and by version, from the project's inbox."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from oel_core.cases.known import verdict
 from oel_core.evaluation.stats import wilson
+from oel_core.projects.inbox import recorded
 from oel_core.reporting.page.charts import Chart, Point, Series
-from oel_core.runs.jsonl import LineError, parse_line
-from oel_core.types import Trajectory
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 WIDTHS = {
@@ -52,7 +50,7 @@ def spans(inbox: Path) -> list[Span]:
     People's word about a whole session, and about each of its answers, is one verdict: right where all of it is.
     """
     counts: dict[tuple[float, str], Counter[str]] = {}
-    for episode in _episodes(inbox):
+    for episode in recorded(inbox):
         if episode.at is None:
             continue
         count = counts.setdefault((episode.at // MINUTE * MINUTE, episode.policy), Counter())
@@ -64,16 +62,6 @@ def spans(inbox: Path) -> list[Span]:
         Span(version, begin, count["sessions"], count["rated"], count["good"])
         for (begin, version), count in sorted(counts.items())
     ]
-
-
-def _episodes(inbox: Path) -> Iterator[Trajectory]:
-    for path in sorted(inbox.glob("*.jsonl")):
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    yield parse_line(line, Trajectory)
-                except LineError:
-                    continue  # rounds put it into the quarantine and say why
 
 
 def by_version(found: list[Span]) -> list[Span]:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from oel_core.config.run import OelConfig, dump_config
 from oel_core.gate import trial_text, verdict_text
 from oel_core.gate.ledger import read_ledger
+from oel_core.health.alarms import read_alarms
 from oel_core.reporting.findings.champions import RoundOutcome, round_outcomes
 from oel_core.reporting.findings.curves import charts
 from oel_core.reporting.findings.deployment import by_version, deployment_chart, spans
@@ -68,6 +69,7 @@ def render(run: RunFolder) -> str:
         "verdict": verdict_text,
         "trial_text": trial_text.trial_text,
         **_budget(config, run),
+        "alarms": tables.alarms(raised) if (raised := read_alarms(run).raised) else None,
         "selected": tables.selected,
         "settings": dump_config(config),
         "versions": versions(),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from oel_core.health.alarms import Raised
 from oel_core.knowledge.selection_records import Selection
 from oel_core.reporting.findings.assessment import Assessment, Change
 from oel_core.reporting.findings.champions import RoundOutcome
@@ -147,6 +148,11 @@ def versions_deployed(found: Sequence[Span]) -> Table:
             for one in found
         ],
     )
+
+
+def alarms(found: Sequence[Raised]) -> Table:
+    """Reported alarms that held at the last check."""
+    return Table(("alarm", "since", "version", "finding"), [[o.name, moment(o.at), o.about, o.text] for o in found])
 
 
 def selected(found: Selection) -> Table:
