@@ -3,6 +3,7 @@
 from prefect import task
 
 from oel_core.gate.promotion import Verdict
+from oel_core.gate.sessions import with_deployment
 from oel_core.rounds.context import CHECKPOINT, StageContext
 from oel_core.rounds.round import Round
 from oel_core.stages.gate import STAGE, VERDICT, read_verdict
@@ -30,7 +31,7 @@ def gate(round: Round, tracking: TrackingSettings) -> Verdict:
     """See `oel_core.stages.gate`. The verdict is stored in the registry and as an artifact."""
     context = StageContext(on_progress=progress(f"round {round.number}: gate"), free_memory=free_policies)
     manifest = run_gate(round, context)
-    verdict = read_verdict(round.run, round.number)
+    verdict = with_deployment(round, round.parent.number, read_verdict(round.run, round.number))
     target = of_round(tracking, round)
     publish(target, round, STAGE, manifest)
     target.log_file(round.stage(STAGE).path / VERDICT, STAGE)

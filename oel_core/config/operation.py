@@ -81,6 +81,18 @@ class CasesConfig(Section):
         return self
 
 
+class DeploymentConfig(Section):
+    """What sessions of the deployment (`oel serve`) have to show of a candidate that passes the other conditions."""
+
+    use: Literal["off", "canary", "shadow"] = "off"
+    """`canary`: the candidate answers a share of the sessions, and people's feedback is compared. `shadow`: its answers
+    are recorded beside the champion's and not sent; `evaluate.cases.scorer` scores both."""
+    tolerance: float = Field(default=0.1, ge=0, lt=1)
+    """How far the candidate's mean reward may be below the champion's."""
+    level: Probability = 0.05
+    """Probability at most that a candidate which is worse than that is let through, however often it is looked at."""
+
+
 class GateConfig(Section):
     """When a candidate may replace the champion. Rates are shares of 1."""
 
@@ -103,6 +115,7 @@ class GateConfig(Section):
     """Allowed rise of the share of truncated responses above the champion's."""
     refused_knowledge: Literal["drop", "keep"] = "drop"
     """With knowledge.carry_over: whether the next round continues a refused round's knowledge or the champion's."""
+    deployment: DeploymentConfig = DeploymentConfig()
 
     def tolerance(self, suite: str) -> float:
         """The allowed drop of this suite's pass rate."""

@@ -77,6 +77,17 @@ class OpenAIConfig(Section):
         return self
 
 
+class CandidateTraffic(Section):
+    """What of the traffic a candidate gets while the gate waits for it (`gate.deployment.use`)."""
+
+    share: Share = 0.1
+    """Share of sessions that the candidate answers (`canary`), or is asked besides the champion (`shadow`)."""
+    most_failures: Count = 5
+    """Requests in a row that the candidate fails to answer, after which it gets none any more."""
+    waiting: Count = 64
+    """Shadow requests that may wait; further ones are left out."""
+
+
 class ServeConfig(Section):
     """`oel serve`: the champion's API and the recording of conversations. Does not affect rounds."""
 
@@ -104,8 +115,14 @@ class ServeConfig(Section):
     """Time-out of an answer after its time in the queue, seconds."""
     drain_s: Positive = 30
     """Seconds that running answers have to finish at shutdown."""
+    traces: Literal["off", "mlflow"] = "off"
+    """`mlflow`: every recorded answer is a trace in the project's experiment too, masked as the record is, and feedback
+    that people give there (MLflow's UI: assessments) counts as if it had been sent to `/v1/feedback`."""
+    traces_s: Positive = 30
+    """Polling interval of MLflow for such feedback, seconds."""
     refresh_s: Positive = 5
-    """Polling interval of the registry for a new champion, seconds."""
+    """Polling interval of the registry for a new champion or candidate, seconds."""
+    candidate: CandidateTraffic = CandidateTraffic()
 
 
 def affects_results(path: str) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from oel_core.config.operation import GateConfig
 from oel_core.errors import ArtifactError
 from oel_core.evaluation.stats import percentile_interval, resampled_differences
+from oel_core.gate.deployment import Shown
 from oel_core.gate.ledger import Trial
 from oel_core.types import EvalReport, Record, Trajectory
 
@@ -67,6 +68,8 @@ class Verdict(Record):
     """Of the bootstrap."""
     trial: Trial | None = None
     """The entry of the error budget; None where the round's evaluations were compared (`gate.test: bootstrap`)."""
+    deployment: Shown | None = None
+    """What sessions of the deployment have shown so far; None where the gate does not ask for them."""
 
     @property
     def refusals(self) -> list[str]:

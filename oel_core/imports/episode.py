@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from oel_core.imports.feedback import described, reward, scaled
+from oel_core.imports.feedback import scaled, summary
 from oel_core.imports.records import Call, Session
 from oel_core.policies.text.plain_tools import call_line
 from oel_core.rollouts.episode import prompt_digest
@@ -19,8 +19,7 @@ def episode(session: Session, id: str, env: str, index: int, top_score: float) -
         env: name of the project's environment; only projects with the same one use the episode.
         top_score: see `oel_core.imports.feedback.reward`.
     """
-    given = [(turn, one) for turn, call in enumerate(session.calls, start=1) for one in call.feedback]
-    value = reward([one for _, one in given], top_score)
+    value, feedback = summary([call.feedback for call in session.calls], top_score)
     following = [*session.calls[1:], None]
     turns = [_turn(call, after, top_score) for call, after in zip(session.calls, following, strict=True)]
     turns[-1] = turns[-1].model_copy(update={"reward": value})
@@ -39,16 +38,20 @@ def episode(session: Session, id: str, env: str, index: int, top_score: float) -
         terminated=not session.calls[-1].response.tool_calls,
         truncated=False,
         reward=value,
-        feedback=described((None if one.whole else turn, one) for turn, one in given),
+        feedback=feedback,
         session=session.calls[-1].session,
         user=session.calls[-1].user,
         at=session.calls[-1].at,
     )
 
 
+def text_of(call: Call) -> str:
+    """The answer as the model wrote it; of one that is not known so, its content and a line for each call of a tool."""
+    return call.text or "\n".join(filter(None, [call.response.content, *map(call_line, call.response.tool_calls)]))
+
+
 def _turn(call: Call, after: Call | None, top_score: float) -> Turn:
-    said = "\n".join(filter(None, [call.response.content, *map(call_line, call.response.tool_calls)]))
-    text = call.text or said
+    text = text_of(call)
     return Turn(
         messages=call.messages,
         prompt_ids_digest=prompt_digest(call.prompt_ids) if call.prompt_ids else "",

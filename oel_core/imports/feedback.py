@@ -75,6 +75,13 @@ def reward(given: Sequence[Feedback], top_score: float) -> float:
     return 0.0
 
 
+def summary(given: Sequence[Sequence[Feedback]], top_score: float) -> tuple[float, str]:
+    """The reward of a session and what was said about it, from the feedback on each of its answers."""
+    said = [(turn, one) for turn, answer in enumerate(given, start=1) for one in answer]
+    lines = described((None if one.whole else turn, one) for turn, one in said)
+    return reward([one for _, one in said], top_score), lines
+
+
 def scaled(one: Feedback, top_score: float) -> Feedback:
     """The feedback with its score divided by `top_score`."""
     return one if one.score is None else one.model_copy(update={"score": one.score / top_score})

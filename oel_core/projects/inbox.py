@@ -1,8 +1,8 @@
 """The inbox: a folder of JSONL files to which the deployment writes its episodes, one `Trajectory` per line.
 
-Files may be added and appended to. The offset read in each is stored with the rounds that read it, so every episode is
-used once. The contents are untrusted: an invalid line is left out and reported, and never stops a round. A last line
-without a line end is incomplete and read the next time.
+Files may be added and appended to, and feedback may follow (`oel_core.projects.deployment`). The offset read in each is
+stored with the rounds that read it, so every episode is used once. The contents are untrusted: an invalid line is left
+out and reported, and never stops a round. A last line without a line end is incomplete and read the next time.
 """
 
 import random
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError
+from oel_core.projects.deployment import late_feedback, rated_again
 from oel_core.projects.quarantine import LeftOut
 from oel_core.rollouts.planning import EpisodePlan, episode_id
 from oel_core.runs.jsonl import LineError, parse_line
@@ -62,6 +63,8 @@ class NewExperience:
     """One for each unusable line."""
     read_to: dict[str, int]
     """File → offset after this read, bytes."""
+    rated_late: int = 0
+    """Received episodes that got feedback after they were written down."""
 
 
 Require = Callable[[Trajectory], None]
@@ -206,11 +209,13 @@ def _renamed(
 
 
 def recorded(inbox: Path) -> Iterator[Trajectory]:
-    """All episodes of an inbox, read or not. Lines that are none are left out: rounds put them into the quarantine."""
+    """All episodes of an inbox, read or not, with late feedback. Lines that are none are left out: rounds put them into
+    the quarantine."""
+    late = late_feedback(inbox)
     for path in sorted(inbox.glob("*.jsonl")):
         with path.open("rb") as file:
             for line in file:
                 try:
-                    yield parse_line(line, Trajectory)
+                    yield rated_again(parse_line(line, Trajectory), late)
                 except LineError:
                     continue

@@ -4,7 +4,7 @@
 round's models are measured. Both are written before the round is registered, so after a kill they are written again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from oel_core.cases.case import Case
@@ -16,9 +16,10 @@ from oel_core.projects.inbox import INBOX, Received
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
+from oel_core.runs.manifest import read_optional
 from oel_core.types import Record
 
-RESERVED = "reserved.jsonl"
+RESERVED, RETIRED = "reserved.jsonl", "retired_cases.json"
 
 
 class Reserved(Record):
@@ -27,6 +28,21 @@ class Reserved(Record):
     place: Literal["held_out", "validation", "aside"]
     """`aside`: related to both training and held-out sessions, so used for neither."""
     received: Received
+
+
+class Retired(Record):
+    """`retired_cases.json` in a project: cases of forgotten conversations, on which no later round is measured."""
+
+    ids: tuple[str, ...] = ()
+
+
+def retire_cases(run: RunFolder, ids: Iterable[str]) -> None:
+    """Keeps cases out of the sets of later rounds. Requires the project's lease."""
+    path = run.path / RETIRED
+    known = set((read_optional(path, Retired) or Retired()).ids)
+    new = known | set(ids)
+    if new != known:
+        write_atomic(path, Retired(ids=tuple(sorted(new))).model_dump_json(indent=1).encode())
 
 
 def set_apart(config: OelConfig, run: RunFolder, number: int, received: Sequence[Received]) -> list[Received]:
@@ -68,7 +84,8 @@ def _earlier(run: RunFolder, number: int) -> Iterator[AssignedSession]:
 
 
 def _latest(run: RunFolder, number: int) -> list[Case]:
-    """The newest set of the rounds before."""
+    """The newest set of the rounds before, without retired cases."""
     paths = [run.path / round_name(index) / CASES for index in run.rounds() if index < number]
     found = [path for path in paths if path.exists()]
-    return read_cases(found[-1]) if found else []
+    retired = set((read_optional(run.path / RETIRED, Retired) or Retired()).ids)
+    return [case for case in read_cases(found[-1]) if case.id not in retired] if found else []

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from oel_core.config.run import OelConfig
+from oel_core.projects.deployment import late_feedback, rated_again
 from oel_core.projects.inbox import INBOX, SOURCES, EpisodeSource, NewExperience, Received, Require, new_experience
 from oel_core.projects.quarantine import LeftOut, left_out_lines, quarantine
 from oel_core.rounds.round import Round
@@ -50,7 +51,9 @@ def inbox_read_to(run: RunFolder) -> Mapping[str, int]:
 
 
 def read_inbox(config: OelConfig, run: RunFolder, require: Require) -> NewExperience:
-    """The episodes for the next round: returned by the last one, and new. Unusable lines go to the quarantine.
+    """The episodes for the next round: returned by the last one, and new, with the feedback that came since.
+
+    Unusable lines go to the quarantine.
 
     Raises:
         ArtifactError: the inbox cannot be read, or the copies cannot be written.
@@ -63,7 +66,9 @@ def read_inbox(config: OelConfig, run: RunFolder, require: Require) -> NewExperi
         quarantine(inbox, f"{run.name}-{Path(file).stem}-from-byte-{begin.get(file, 0)}", lines)
     given_back = run.path / round_name(last_begun(run)) / GIVEN_BACK
     again = list(read_jsonl(given_back, Received)) if given_back.exists() else []
-    return replace(found, received=again + found.received)
+    late = late_feedback(inbox)
+    received = [one.model_copy(update={"episode": rated_again(one.episode, late)}) for one in [*again, *found.received]]
+    return replace(found, received=received, rated_late=sum(one.episode.id in late for one in received))
 
 
 def set_aside(round: Round, why: str) -> list[str]:

@@ -147,7 +147,7 @@ def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, requir
             return _too_few(run, trigger, champion, found, short)
         write_atomic(run.path / round_name(number) / INBOX, jsonl_bytes(trained))
         start = start.model_copy(update={"inbox_episodes": len(trained), "inbox_read_to": found.read_to})
-        start = start.model_copy(update={"cases": cases})
+        start = start.model_copy(update={"cases": cases, "inbox_rated_late": found.rated_late})
         start = start.model_copy(update={"inbox_left_out": tuple(left_out_lines(found.left_out))})
     write_start(run, number, start)
     return join(run, trigger, number)

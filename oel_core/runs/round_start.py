@@ -28,6 +28,8 @@ class RoundStart(Record):
     """Episodes taken from the inbox; None if the round plays its own."""
     inbox_read_to: dict[str, int] = Field(default_factory=dict)
     """File of the inbox → bytes of it read by this round and earlier ones."""
+    inbox_rated_late: int = 0
+    """How many of them got feedback after the gateway had written them down."""
     cases: str | None = None
     """Digest of the round's frozen set of cases; None if it has none."""
     inbox_left_out: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """Builds a project's gateway from its settings."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +13,18 @@ from oel_core.imports.privacy import Masking, Privacy, salt_of
 from oel_core.plugins.builtin import POLICIES
 from oel_core.runs.locks import exclusive
 from oel_core.serving.answering.base import Backend
+from oel_core.serving.answering.candidate import Candidates, Withdrawals
 from oel_core.serving.answering.champion import Champion, ChampionManager, Lookup
 from oel_core.serving.answering.in_process import PolicyBackend
 from oel_core.serving.answering.upstream import UpstreamBackend
 from oel_core.serving.api.app import gateway
 from oel_core.serving.api.chat import ChatService
 from oel_core.serving.api.metrics import Metrics
+from oel_core.serving.recording.feedback import ClientFeedback
 from oel_core.serving.recording.handover import Handover, require_inbox
 from oel_core.serving.recording.journal import Journal
 from oel_core.serving.recording.recorder import Recorder
+from oel_core.serving.recording.traces import Traces, Viewer
 
 LOCK = ".serve.lock"
 
@@ -60,12 +63,15 @@ def load_backend(champion: Champion, config: OelConfig) -> Backend:
 
 
 @contextmanager
-def open_gateway(project: str, config: OelConfig, lookup: Lookup, token: str) -> Iterator[Gateway]:
+def open_gateway(
+    project: str, config: OelConfig, lookup: Lookup, token: str, viewer: Viewer | None = None
+) -> Iterator[Gateway]:
     """The gateway of a project. Holds the exclusive lock of the inbox's recorder until the block ends.
 
     Args:
         project: its name, which is the name of the model for clients.
-        lookup: finds the champion.
+        lookup: finds the versions that are to answer.
+        viewer: where people look at recorded answers and rate them, if anywhere.
 
     Raises:
         ArtifactError: the inbox or what it holds cannot be used.
@@ -78,10 +84,29 @@ def open_gateway(project: str, config: OelConfig, lookup: Lookup, token: str) ->
         journal = Journal.open(inbox)
         handover = Handover(journal, inbox, config.environment.name, settings.top_score)
         masking, privacy = Masking(salt_of(inbox)), Privacy(settings.privacy)
-        recorder = Recorder(journal, handover, masking, privacy, settings.session_idle_s, metrics)
+        traces = Traces(viewer, settings.traces_s, lambda given: _rate(recorder, metrics, given)) if viewer else None
+        shown = traces.show if traces else lambda call: None
+        recorder = Recorder(journal, handover, masking, privacy, settings.session_idle_s, metrics, shown)
+        withdrawals = Withdrawals(inbox)
         champions = ChampionManager(
-            lookup, lambda champion: load_backend(champion, config), settings.refresh_s, metrics
+            lookup, lambda champion: load_backend(champion, config), settings.refresh_s, metrics, withdrawals
         )
+
+        def withdraw(version: str, reason: str) -> None:
+            metrics.candidates_withdrawn.inc()
+            withdrawals.add(version, reason)
+
+        candidates = Candidates(config.gate.deployment.use, settings.candidate, champions, withdraw)
         version = champions.load()
-        chats = ChatService(project, settings, champions, recorder, metrics)
-        yield Gateway(gateway(chats, settings, token), version, inbox)
+        chats = ChatService(project, settings, champions, candidates, recorder, metrics)
+        with traces.running() if traces else nullcontext():
+            yield Gateway(gateway(chats, settings, token), version, inbox)
+
+
+def _rate(recorder: Recorder, metrics: Metrics, given: ClientFeedback) -> None:
+    """Takes feedback from elsewhere. Raises what the disk says: it is given again then."""
+    taken = recorder.add_feedback(given).result()
+    if taken is None:
+        metrics.feedback.labels("unknown", "").inc()
+    elif taken.new:
+        metrics.feedback.labels("late" if taken.late else "recorded", taken.version).inc()

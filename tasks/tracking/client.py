@@ -9,14 +9,16 @@ logged once, whatever is repeated.
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+import mlflow
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, SpanType
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 from pydantic import Field
 
@@ -38,7 +40,7 @@ KEY, ROUND, LOGGED, PARENT = "oel.key", "oel.round", "oel.logged", "mlflow.paren
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Has the UI open with the runs and their metrics."""
 NOTE, SOURCE, SOURCE_TYPE, USER = "mlflow.note.content", "mlflow.source.name", "mlflow.source.type", "mlflow.user"
-MAX_VALUE, MAX_PARAMS, MAX_METRICS = 6000, 100, 1000
+MAX_VALUE, MAX_PARAMS, MAX_METRICS, MAX_TRACES = 6000, 100, 1000, 100
 LOOP = "loop"
 CANDIDATE = "candidate"
 SCHEMA = json.dumps(
@@ -213,6 +215,58 @@ class Tracker:
         )
         entry = DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])
         self.client.log_inputs(self.run_id(name), datasets=[entry])
+
+    def log_trace(
+        self, inputs: Any, outputs: Any, tags: Mapping[str, str], metadata: Mapping[str, str], at: float
+    ) -> None:
+        """Logs one answer of a chat model as a trace of the experiment. MLflow sends it in the background.
+
+        Args:
+            inputs: the request as OpenAI's API has it.
+            outputs: the answer likewise.
+            at: when it was asked, seconds since 1970.
+        """
+        if mlflow.get_tracking_uri() != self.settings.tracking_uri:
+            mlflow.set_tracking_uri(self.settings.tracking_uri)
+        span = mlflow.start_span_no_context(
+            "answer",
+            span_type=SpanType.CHAT_MODEL,
+            inputs=inputs,
+            tags=dict(tags),
+            metadata=dict(metadata),
+            experiment_id=self.experiment,
+            start_time_ns=int(at * 1e9),
+        )
+        span.end(outputs=outputs)
+
+    def traces(self, filters: str) -> Iterator[Mapping[str, Any]]:
+        """`info` of the experiment's traces that meet MLflow's filter, the newest first."""
+        token: str | None = None
+        while True:
+            page = self.client.search_traces(
+                [self.experiment], filters, 200, ["timestamp_ms DESC"], page_token=token, include_spans=False
+            )
+            yield from (trace.info.to_dict() for trace in page)
+            token = page.token
+            if not token:
+                return
+
+    def delete_traces(self, ids: Sequence[str]) -> None:
+        """Removes traces of the experiment."""
+        for first in range(0, len(ids), MAX_TRACES):
+            self.client.delete_traces(self.experiment, trace_ids=list(ids[first : first + MAX_TRACES]))
+
+    def files(self, name: str, folder: str) -> list[str]:
+        """The run's artifacts below a folder, those of its folders included."""
+        found: list[str] = []
+        for entry in self.client.list_artifacts(self.run_id(name), folder):
+            found += self.files(name, entry.path) if entry.is_dir else [entry.path]
+        return found
+
+    def delete_file(self, name: str, path: str) -> None:
+        """Removes an artifact of the run."""
+        root = self.client.get_run(self.run_id(name)).info.artifact_uri
+        get_artifact_repository(root, self.settings.tracking_uri).delete_artifacts(path)
 
     def register(self, name: str, checkpoint: Path, digest: str) -> str | None:
         """Registers a round's checkpoint as a model version with the alias `candidate`; once per digest.

@@ -14,17 +14,19 @@ from pydantic import ValidationError
 
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.gate.promotion import Verdict
+from oel_core.gate.sessions import CONDITION
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.lease import held
 from oel_core.runs.processes import user_name
 from oel_core.text.invalid import described
 from oel_core.text.visible import visible, visible_json
 from oel_core.types import Record
-from tasks.tracking.client import Tracker, tracker_of
+from tasks.tracking.client import CANDIDATE, Tracker, tracker_of
 from tasks.tracking.settings import TrackingSettings
 
 CHAMPION, PREVIOUS = "champion", "previous"
 INTENT, EVENT = "oel.intent", "oel.event."
+CHECK, REFUSED = "oel.gate.check.", "REFUSED"
 LEASE, LEASE_TIMEOUT_S = ".registry.json", 30.0
 MAX_REASON = 1000
 
@@ -91,6 +93,18 @@ class Registry:
             ArtifactError: the champion is a version of another run.
         """
         return self.aliased(CHAMPION)
+
+    def awaiting_deployment(self) -> Version | None:
+        """The newest version if the gate lacks nothing but sessions of the deployment, and it was never champion.
+
+        Raises:
+            ArtifactError: the candidate is a version of another run.
+        """
+        found = self.aliased(CANDIDATE)
+        if found is None or any(found.version in (move.champion, move.replaced) for move in self.history()):
+            return None
+        refused = [name for name, value in found.tags.items() if name.startswith(CHECK) and value.startswith(REFUSED)]
+        return found if refused == [f"{CHECK}{CONDITION}"] else None
 
     def version_of_round(self, round_index: int) -> Version:
         """The newest version of a round, or ConfigError that lists the rounds there are."""
@@ -278,7 +292,7 @@ def verdict_tags(verdict: Verdict) -> dict[str, str]:
         tags |= {"oel.gate.trial": str(verdict.trial.number), "oel.gate.level": f"{verdict.trial.level:.3g}"}
     for check in verdict.checks:
         name = check.name.replace("/", ".")
-        tags[f"oel.gate.check.{name}"] = f"{'ok' if check.passed else 'REFUSED'}: {check.value:.4f}, {check.bound}"
+        tags[f"{CHECK}{name}"] = f"{'ok' if check.passed else REFUSED}: {check.value:.4f}, {check.bound}"
     return tags
 
 

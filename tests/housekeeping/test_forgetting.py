@@ -1,5 +1,6 @@
 """Recorded conversations are removed from inboxes and rounds, whatever is killed when, and nothing else changes."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,10 @@ import pytest
 from pydantic_core import from_json
 
 from flows.cli.app import call
+from oel_core.bundles.archive import write_archive
+from oel_core.bundles.records import MADE, MadeBundle
+from oel_core.cases.frozen import CASES, read_cases, write_cases
+from oel_core.cases.known import cases_of
 from oel_core.errors import ArtifactError, BusyError
 from oel_core.housekeeping.forgetting import erasure
 from oel_core.housekeeping.forgetting.erasure import AUDIT, JOURNAL, Forgotten
@@ -17,16 +22,21 @@ from oel_core.housekeeping.forgetting.forget import Report, forget_in_inbox, for
 from oel_core.housekeeping.forgetting.search import FORGOTTEN
 from oel_core.housekeeping.forgetting.selection import Selection
 from oel_core.imports.importing import ALREADY_IMPORTED, LOCK
-from oel_core.imports.privacy import Privacy
+from oel_core.imports.privacy import Masking, Privacy, salt_of
+from oel_core.imports.records import Call
+from oel_core.imports.stitching import conversation
 from oel_core.knowledge.store import write_knowledge
+from oel_core.projects.deployment import DEPLOYMENT, LateFeedback, ShadowAnswer, late_feedback, shadow_answers
 from oel_core.projects.inbox import INBOX, new_experience
-from oel_core.projects.round_cases import RESERVED, Reserved
+from oel_core.projects.round_cases import RESERVED, Reserved, set_apart
 from oel_core.rounds.context import TRAJECTORIES
 from oel_core.runs.folder import RunFolder, adopt_config, check_stages, open_run, stage_key
 from oel_core.runs.jsonl import jsonl_bytes, read_jsonl
 from oel_core.runs.locks import exclusive
 from oel_core.runs.round_start import RoundStart, write_start
-from oel_core.types import ExperienceItem, Knowledge, Trajectory
+from oel_core.serving.recording.feedback import ClientFeedback
+from oel_core.serving.recording.journal import Journal
+from oel_core.types import ExperienceItem, Feedback, Knowledge, Message, Trajectory
 from tests.imports.reading import imported
 from tests.imports.test_importing import log, logged
 from tests.runs_on_disk import finished_run
@@ -190,6 +200,79 @@ def test_an_open_round_is_not_changed(run: RunFolder, inbox: Path) -> None:
 def test_an_import_at_the_same_time_is_waited_for(inbox: Path) -> None:
     with exclusive(inbox / LOCK), pytest.raises(BusyError):
         in_inbox(inbox, KIM)
+
+
+def served_talk(inbox: Path, id: str, session: str, user: str) -> Call:
+    """A call that the gateway has recorded and not handed over."""
+    masking = Masking(salt_of(inbox))
+    one = Call(
+        id=id,
+        session=masking.id(session),
+        user=masking.id(user),
+        messages=(Message(role="user", content=SECRET),),
+        response=Message(role="assistant", content="Sorry."),
+        model="shop-one",
+    )
+    journal = Journal.open(inbox)
+    with journal.transaction():
+        journal.add(one, conversation(one), NOW, private=False)
+        journal.add_feedback(ClientFeedback(response=id, feedback=Feedback(source="human", comment=SECRET)), NOW)
+    journal.close()
+    return one
+
+
+def test_what_the_gateway_has_not_handed_over_is_found_and_removed(inbox: Path) -> None:
+    served_talk(inbox, "c1", "s8", KIM)
+    served_talk(inbox, "c2", "s9", LEE)
+    assert in_inbox(inbox, KIM, remove=False).open == 1
+    assert in_inbox(inbox, KIM).open == 1
+    assert in_inbox(inbox, KIM).open == 0
+    assert in_inbox(inbox, LEE, remove=False).open == 1
+    in_inbox(inbox, LEE)
+    for path in inbox.glob(".served.sqlite*"):
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_old_ones_that_were_not_handed_over_go_too(inbox: Path) -> None:
+    served_talk(inbox, "c1", "s8", KIM)
+    assert in_inbox(inbox, before=NOW - 1).open == 0
+    assert in_inbox(inbox, before=NOW + 1).open == 1
+
+
+def test_late_feedback_and_shadow_answers_go_with_their_episode(inbox: Path) -> None:
+    (inbox / DEPLOYMENT).mkdir()
+    ids = [one.episode.id for one in new_experience(inbox, {}, "shop").received]
+    late = [LateFeedback(episode=id, given=((),), reward=0.0, feedback=SECRET, at=NOW) for id in ids]
+    shadows = [ShadowAnswer(episode=id, turn=0, candidate="two", response=SECRET, at=NOW) for id in ids]
+    (inbox / DEPLOYMENT / "feedback-2026-01-01.jsonl").write_bytes(jsonl_bytes(late))
+    (inbox / DEPLOYMENT / "shadow-2026-01-01.jsonl").write_bytes(jsonl_bytes(shadows))
+    in_inbox(inbox, KIM)
+    assert list(late_feedback(inbox)) == ids[2:]
+    assert [one.episode for one in shadow_answers(inbox)] == ids[2:]
+
+
+def test_cases_stay_where_they_are_and_are_in_no_later_set(run: RunFolder, inbox: Path) -> None:
+    received = new_experience(inbox, {}, "shop").received
+    cases = [case for one in received for case in cases_of(one.episode, one.episode.session, "held_out", 1)]
+    write_cases(run.path / "round_01" / CASES, cases)
+    done = forget_in_run(run, Selection.of([KIM], None, [inbox]), remove=False)
+    assert [(one.round, len(one.ids)) for one in done.cases] == [(1, 2)]
+    forget_in_run(run, Selection.of([KIM], None, [inbox]), remove=True)
+    assert len(read_cases(run.path / "round_01" / CASES)) == 3
+    set_apart(run.config(), run, 2, [])
+    assert [case.id for case in read_cases(run.path / "round_02" / CASES)] == [cases[2].id]
+
+
+def test_bundles_of_a_round_that_has_them_are_named(run: RunFolder, inbox: Path, tmp_path: Path) -> None:
+    files = {"manifest.json": b"{}", "README.txt": b"x"}
+    write_archive(run.path.parent / "out.zip", files)
+    (run.path.parent / "other.zip").write_bytes(b"no archive")
+    digest = hashlib.sha256(b"{}").hexdigest()
+    made = [MadeBundle(digest=digest, prompts=1), MadeBundle(digest="f" * 64, prompts=1)]
+    (run.path / "round_01" / MADE).write_bytes(jsonl_bytes(made))
+    done = forget_in_run(run, Selection.of([KIM], None, [inbox]), remove=False)
+    assert done.bundles == (str(run.path.parent / "out.zip"), "f" * 64)
+    assert forget_in_run(run, Selection.of(["nobody"], None, [inbox]), remove=False).bundles == ()
 
 
 def _steps() -> Iterator[tuple[str, Callable[[pytest.MonkeyPatch], None]]]:

@@ -27,6 +27,8 @@ class ModelServer:
     """Pieces after which a stream ends without an end."""
     status: int = 200
     adapters: dict[str, str] = field(default_factory=dict)
+    loads: bool = True
+    """It loads adapters."""
     asked: list[dict[str, Any]] = field(default_factory=list)
 
     def ids(self, text: str) -> list[int]:
@@ -39,6 +41,8 @@ class ModelServer:
         self.asked.append(body)
         if self.status != 200:
             return JSONResponse({"error": {"message": "no"}}, self.status, headers={"retry-after": "3"})
+        if body["model"] not in (MODEL, *self.adapters):
+            return JSONResponse({"error": {"message": f"The model `{body['model']}` does not exist."}}, 404)
         await asyncio.sleep(self.delay_s)
         content = f"{body['model']}: {body['messages'][-1]['content']}"
         written = content
@@ -94,6 +98,8 @@ class ModelServer:
         @app.post("/v1/load_lora_adapter")
         async def load(request: Request) -> Response:
             body = await request.json()
+            if not self.loads:
+                return JSONResponse({"error": {"message": "no room"}}, 400)
             self.adapters[body["lora_name"]] = body["lora_path"]
             return Response("Success")
 
@@ -114,6 +120,6 @@ def event(value: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        ModelServer(delay_s=float(sys.argv[2])).app(), port=int(sys.argv[1]), log_level="warning", access_log=False
-    )
+    server = ModelServer(delay_s=float(sys.argv[2]))
+    server.ids("")  # its imports take longer than some requests wait
+    uvicorn.run(server.app(), port=int(sys.argv[1]), log_level="warning", access_log=False)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import openai
 
-START_S = 180.0
+START_S = 600.0
 
 
 @dataclass

@@ -19,11 +19,12 @@ from oel_core.config.sampling import Sampling
 from oel_core.policies.base import Completion, Policy, Request
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.runs.jsonl import read_jsonl
-from oel_core.serving.answering.champion import Champion
+from oel_core.serving.answering.champion import Champion, Registered
 from oel_core.serving.api.server import BACKLOG, address, bind_socket
 from oel_core.serving.gateway import open_gateway
 from oel_core.serving.recording.handover import Handover
 from oel_core.serving.recording.journal import Journal
+from oel_core.serving.recording.traces import Viewer
 from oel_core.types import Message, Trajectory
 
 TOKEN = "a-token-of-the-tests"
@@ -85,12 +86,13 @@ def playing(player: Player) -> Iterator[Player]:
         PLAYER = Player()
 
 
-def config_for(inbox: Path, model: dict[str, Any] | None = None, **serve: Any) -> OelConfig:
+def config_for(inbox: Path, model: dict[str, Any] | None = None, use: str = "off", **serve: Any) -> OelConfig:
     """Settings of a project whose conversations go to `inbox`."""
     values = {
         "model": model or {"backend": "tests.serving.running:load"},
         "experience": {"inbox": str(inbox)},
         "serve": {"port": 0, "refresh_s": 0.05, "session_idle_s": 600.0, **serve},
+        "gate": {"deployment": {"use": use}},
     }
     return parse_config(values, "test")
 
@@ -102,7 +104,7 @@ class Served:
     url: str
     inbox: Path
     registry: list[str]
-    """The champion's path; tests put another in its place."""
+    """The champion's path, and perhaps a candidate's; tests put others in their place."""
 
     @cached_property
     def client(self) -> openai.OpenAI:
@@ -139,17 +141,26 @@ def handed_over(inbox: Path, top_score: float = 1.0) -> list[Trajectory]:
     return episodes_in(inbox)
 
 
+def adapter(folder: Path, base: Path, weights: bytes) -> None:
+    """An adapter folder whose weights nobody reads."""
+    folder.mkdir(exist_ok=True)
+    values = {"peft_type": "LORA", "base_model_name_or_path": str(base), "r": 4, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(values))
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+
+
 @contextmanager
-def serving(config: OelConfig, path: str = "one") -> Iterator[Served]:
+def serving(config: OelConfig, path: str = "one", viewer: Viewer | None = None) -> Iterator[Served]:
     """The project's gateway until the block ends; `path` is its first champion."""
     registry = [path]
 
-    def lookup() -> Champion:
+    def lookup() -> Registered:
         if registry[0] == "unreachable":
             raise ConnectionError("no registry")
-        return Champion(f"{PROJECT}-{registry[0]}", registry[0])
+        found = [Champion(f"{PROJECT}-{path}", path) for path in registry]
+        return Registered(*found)
 
-    with open_gateway(PROJECT, config, lookup, TOKEN) as gateway:
+    with open_gateway(PROJECT, config, lookup, TOKEN, viewer) as gateway:
         at = bind_socket(config.serve)
         at.listen(BACKLOG)
         server = uvicorn.Server(uvicorn.Config(gateway.app, log_config=None, access_log=False))

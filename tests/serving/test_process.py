@@ -1,14 +1,8 @@
 """`oel serve` as a process: real tokens of the embedded model, graceful end, and kills at any moment."""
 
-import random
-import subprocess
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import openai
 import pytest
 
 from oel_core.config.run import ModelConfig
@@ -16,7 +10,7 @@ from oel_core.policies.text.chat import Chat
 from oel_core.rollouts.episode import prompt_digest
 from oel_core.runs.guardian import free_port
 from tests.fakes import tiny_model_folder
-from tests.serving.process import ServeProcess, model_server, serve, start_model_server
+from tests.serving.process import model_server, serve
 from tests.serving.running import handed_over
 
 pytestmark = pytest.mark.slow
@@ -73,73 +67,3 @@ def upstream(root: Path, port: int) -> str:
     model = tiny_model_folder(root)
     openai_ = f"{{base_url: 'http://127.0.0.1:{port}/v1', give_up_after_s: 60}}"
     return f"{{path: {model}, backend: openai, openai: {openai_}}}"
-
-
-@dataclass
-class Traffic:
-    """Clients that ask one thing after another, whatever happens; every attempt has a text of its own."""
-
-    gateway: ServeProcess
-    stopping: threading.Event = field(default_factory=threading.Event)
-    asked: list[str] = field(default_factory=list)
-    answered: list[str] = field(default_factory=list)
-
-    def run(self, name: int) -> None:
-        number = 0
-        while not self.stopping.is_set():
-            text, number = f"client {name} asks {number}", number + 1
-            self.asked.append(text)
-            try:
-                answer = self._ask(text, stream=number % 2 == 0)
-            except openai.APIError:
-                time.sleep(0.05)
-            else:
-                assert answer == f"tiny: {text}"
-                self.answered.append(text)
-
-    def _ask(self, text: str, *, stream: bool) -> str:
-        client = self.gateway.client(timeout_s=20)
-        messages = [{"role": "user", "content": text}]
-        if not stream:
-            whole = client.chat.completions.create(model="shop", messages=messages)  # type: ignore[arg-type]
-            return whole.choices[0].message.content or ""
-        parts = list(client.chat.completions.create(model="shop", messages=messages, stream=True))  # type: ignore[arg-type]
-        if parts[-1].choices[0].finish_reason != "stop":
-            raise openai.APIError("cut off", None, body=None)  # type: ignore[arg-type]
-        return "".join(part.choices[0].delta.content or "" for part in parts)
-
-
-def test_kills_of_gateway_and_server_lose_and_double_nothing_that_was_answered(tmp_path: Path) -> None:
-    draw = random.Random(3)
-    port, own = free_port(), free_port()
-    inbox = project(tmp_path, f"model: {upstream(tmp_path, port)}", "serve: {session_idle_s: 0.5}")
-    servers: list[subprocess.Popen[bytes]] = [start_model_server(port, 0.002)]
-    traffic = Traffic(serve(tmp_path, "shop", "--port", str(own)))
-    with ThreadPoolExecutor(6) as pool:
-        clients = [pool.submit(traffic.run, name) for name in range(6)]
-        try:
-            for kill in range(4):
-                count = len(traffic.answered)
-                until = time.monotonic() + 60
-                while len(traffic.answered) < count + 20 and time.monotonic() < until:
-                    time.sleep(0.05)
-                time.sleep(draw.random())
-                if kill == 2:
-                    servers[-1].kill()
-                    servers[-1].wait()
-                    servers.append(start_model_server(port, 0.002))
-                else:
-                    traffic.gateway.kill()
-                    traffic.gateway = serve(tmp_path, "shop", "--port", str(own))
-        finally:
-            traffic.stopping.set()
-            for client in clients:
-                client.result(60)
-            traffic.gateway.stop()
-            servers[-1].kill()
-            servers[-1].wait()
-    found = [turn.messages[-1].content for episode in handed_over(inbox) for turn in episode.turns]
-    assert len(traffic.answered) >= 60
-    assert sorted(found) == sorted(set(found)), "an exchange was recorded twice"
-    assert set(traffic.answered) <= set(found), "an answered exchange was lost"
-    assert set(found) <= set(traffic.asked)

@@ -18,7 +18,7 @@ from oel_core.runs.jsonl import LineError
 from oel_core.serving.recording import handover as handing
 from oel_core.serving.recording.feedback import ClientFeedback, effective_feedback, parse_feedback
 from oel_core.serving.recording.handover import Handover
-from oel_core.serving.recording.journal import JOURNAL, Journal
+from oel_core.serving.recording.journal import JOURNAL, Journal, Taken
 from oel_core.serving.recording.recorder import Recorder
 from oel_core.types import Feedback, Message
 from tests.serving.running import Player, config_for, episodes_in, eventually, handed_over, playing, serving
@@ -199,7 +199,7 @@ def test_feedback_of_a_session_goes_to_its_last_conversation(tmp_path: Path) -> 
         add(journal, call(number, "s"), after_s=float(number))
     with journal.transaction():
         given = ClientFeedback(session="s", feedback=Feedback(source="human", score=1.0, whole=True))
-        assert journal.add_feedback(given, time.time()) is True
+        assert journal.add_feedback(given, time.time()) == Taken(late=False, version="m", new=True)
         assert journal.add_feedback(given.model_copy(update={"session": "t"}), time.time()) is None
     journal.close()
     assert [episode.reward for episode in handed_over(tmp_path)] == [0.0, 1.0]

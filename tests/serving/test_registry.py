@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 from flows.cli.services.serve import champion_of
+from oel_core.config.operation import DeploymentConfig, GateConfig
 from oel_core.config.run import load_config
+from oel_core.gate.promotion import Check
 from oel_core.runs.folder import RunFolder, adopt_config, open_run, stage_key
 from oel_core.seed_lm import WEIGHTS
+from oel_core.serving.answering.champion import Champion, Registered
 from tasks.tracking.client import tracker_of
 from tasks.tracking.registry import Registry, registry_of
 from tasks.tracking.settings import TrackingSettings
+from tests.gate.test_promotion import played, rate, results, verdict
 from tests.serving.process import serve
 from tests.serving.running import eventually
 
@@ -38,14 +42,41 @@ def test_the_champion_is_the_presets_model_then_the_promoted_one_then_again_the_
     monkeypatch.chdir(tmp_path)
     run, registry = registered(tmp_path)
     lookup = champion_of(run, run.config())
-    base = lookup()
+    base = lookup().champion
     assert (base.path, base.version.rpartition("-")[0]) == ("seed-lm", "lake-base")
     registry.promote(registry.version_of_round(1), id="a", reason="better")
-    first = lookup()
+    first = lookup().champion
     assert first.path == str(run.stage_path(1, "distill") / "checkpoint")
     assert first.version.startswith("lake-1-")
     registry.rollback(reason="worse")
-    assert lookup() == base
+    assert lookup() == Registered(base)
+
+
+def test_a_candidate_is_what_the_gate_refuses_for_the_deployments_sake_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, registry = registered(tmp_path)
+    config = run.config().model_copy(update={"gate": GateConfig(deployment=DeploymentConfig(use="canary"))})
+    lookup, version = champion_of(run, config), registry.version_of_round(1)
+
+    def judged(**passed: bool) -> Champion | None:
+        checks = tuple(Check(name=name, passed=ok, value=0.0, bound="1") for name, ok in passed.items())
+        found = verdict(results(1, played(rate(90))), results(0, played(rate(20))))
+        registry.tag_verdict(version, found.model_copy(update={"checks": checks}))
+        return lookup().candidate
+
+    assert lookup().candidate is None, "the gate has not judged it yet"
+    assert judged(better=False, deployment=False) is None
+    assert judged(better=True, deployment=True) is None
+    found = judged(better=True, deployment=False)
+    assert found is not None
+    assert found.version.startswith("lake-1-")
+    assert champion_of(run, run.config())().candidate is None, "the gate does not ask for a deployment"
+    registry.promote(version, id="a", reason="by hand")
+    assert lookup().candidate is None
+    registry.rollback(reason="worse")
+    assert lookup().candidate is None, "it was champion once"
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """The gateway before a model's server: requests go through, and answers are recorded with the server's token ids."""
 
-import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from oel_core.serving.api.server import BACKLOG, address, bind_socket
 from oel_core.types import IdSource
 from tests.fakes import byte_tokenizer, tiny_model_folder
 from tests.serving.model_server import MODEL, ModelServer
-from tests.serving.running import PROJECT, Served, config_for, eventually, handed_over, serving
+from tests.serving.running import PROJECT, Served, adapter, config_for, eventually, handed_over, serving
 
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "stock", "parameters": {"type": "object"}}}]
 
@@ -151,21 +151,13 @@ def test_a_client_that_leaves_takes_its_request_back(tmp_path: Path) -> None:
     assert [episode.turns[0].messages[0].content for episode in handed_over(tmp_path / "inbox")] == ["bye"]
 
 
-def adapter(folder: Path, base: Path, weights: bytes) -> str:
-    """An adapter folder whose weights nobody reads."""
-    folder.mkdir()
-    values = {"peft_type": "LORA", "base_model_name_or_path": str(base), "r": 4, "target_modules": ["q_proj"]}
-    (folder / "adapter_config.json").write_text(json.dumps(values))
-    (folder / "adapter_model.safetensors").write_bytes(weights)
-    return str(folder)
-
-
 def test_champions_are_loaded_into_the_server_as_adapters_under_names_of_their_own(tmp_path: Path) -> None:
     server = ModelServer()
     with before(server, tmp_path) as served:
         names = []
         for number in (1, 2):
-            path = adapter(tmp_path / f"round{number}", tmp_path / "tiny", b"weights %d" % number)
+            path = str(tmp_path / f"round{number}")
+            adapter(Path(path), tmp_path / "tiny", b"weights %d" % number)
             served.registry[0] = path
             version = f"{PROJECT}-{path}"
             eventually(lambda version=version: served.http.get("/healthz").json()["version"] == version)
@@ -174,6 +166,30 @@ def test_champions_are_loaded_into_the_server_as_adapters_under_names_of_their_o
             names.append(answer.choices[0].message.content.removesuffix(": hello"))
     assert server.adapters == {name: str(tmp_path / f"round{n}") for n, name in enumerate(names, start=1)}
     assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_was_started_again_gets_its_adapter_again(tmp_path: Path, stream: bool) -> None:
+    server = ModelServer()
+    with before(server, tmp_path) as served:
+        path = tmp_path / "round1"
+        adapter(path, tmp_path / "tiny", b"weights")
+        served.registry[0] = str(path)
+        eventually(lambda: served.http.get("/healthz").json()["version"] == f"{PROJECT}-{path}")
+        server.adapters.clear()
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda text: served.ask(text, stream=stream), ["a", "b", "c", "d"]))
+        for answer in answers:
+            said = "".join(part.choices[0].delta.content or "" for part in answer) if stream else answer
+            text = said if isinstance(said, str) else said.choices[0].message.content
+            assert text.startswith("oel-")
+        assert list(server.adapters.values()) == [str(path)]
+        server.loads = False
+        server.adapters.clear()
+        with pytest.raises(openai.InternalServerError) as refused:
+            served.ask("hello", stream=stream)
+        assert refused.value.status_code == 502
+    assert len(handed_over(tmp_path / "inbox")) == 4
 
 
 def test_a_server_that_is_gone_is_503_and_the_gateway_goes_on(tmp_path: Path) -> None:

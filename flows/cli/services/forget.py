@@ -10,8 +10,12 @@ import typer
 from flows.cli.shared import RUNS, AsJson, Root, out, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from oel_core.housekeeping.forgetting.forget import Report
+    from oel_core.housekeeping.forgetting.selection import Selection
     from oel_core.runs.folder import RunFolder
+    from tasks.tracking.forgetting import InMlflow
 
 _DAY_S = 86400.0
 
@@ -32,8 +36,9 @@ def forget(
 ) -> None:
     """List recorded conversations of sessions or users, and what was learned from them. With --yes remove them.
 
-    Removes their episodes from inboxes and rounds, and quarantined copies of their lines. Knowledge and models derived
-    from them are listed and kept.
+    Removed are their episodes in inboxes and in the rounds of runs, what `oel serve` has not handed over yet, copies of
+    lines that were left out, and transcripts and traces in MLflow. Knowledge, models, cases and bundles that rest on
+    them are listed and stay.
     """
     from oel_core.errors import ConfigError
     from oel_core.housekeeping.forgetting.forget import forget_in_inbox, forget_in_run
@@ -45,11 +50,28 @@ def forget(
     inboxes = _inboxes(inbox or [], runs)
     selection = Selection.of(ids or (), _before(older_than), inboxes)
     reports = [forget_in_inbox(folder, selection, remove=yes) for folder in inboxes]
-    reports += [forget_in_run(run, selection, remove=yes) for run in runs]
+    of_runs = [(run, forget_in_run(run, selection, remove=yes)) for run in runs]
+    reports += [report for _, report in of_runs]
+    tracked = [(run.name, _in_mlflow(run, report, selection, remove=yes)) for run, report in of_runs]
     if as_json:
-        print_json([{**report.model_dump(mode="json"), "removed": yes} for report in reports])
+        rows = [report.model_dump(mode="json") for report in reports]
+        rows += [{"mlflow": name} | found.model_dump(mode="json") for name, found in tracked if found]
+        print_json([{**row, "removed": yes} for row in rows])
     else:
-        _show([report for report in reports if report.episodes or report.copies or report.undated], yes)
+        _show([report for report in reports if report.found], {name: found for name, found in tracked if found}, yes)
+
+
+def _in_mlflow(run: "RunFolder", report: "Report", selection: "Selection", *, remove: bool) -> "InMlflow | None":
+    """What MLflow has of them; None where the run is not tracked, or nothing can be there."""
+    if not ((run.path / "mlflow.json").is_file() and (report.transcripts or run.config().serve.traces != "off")):
+        return None
+    from flows.services.client import use_tracking
+
+    use_tracking(run.path.parent)
+    from tasks.tracking.forgetting import forget_in_mlflow
+    from tasks.tracking.settings import load_settings
+
+    return forget_in_mlflow(load_settings(), run, report.transcripts, selection.ids, selection.before, remove=remove)
 
 
 def _before(older_than: str | None) -> float | None:
@@ -77,15 +99,16 @@ def _inboxes(named: list[Path], runs: "list[RunFolder]") -> list[Path]:
     return list(found.values())
 
 
-def _show(reports: "list[Report]", removed: bool) -> None:
-    if not reports:
+def _show(reports: "list[Report]", tracked: "dict[str, InMlflow]", removed: bool) -> None:
+    if not reports and not any(found.traces for found in tracked.values()):
         out.print("There is no such conversation.")
         return
-    columns = ("folder", "episodes", "lines left out", "without a time", "items learned", "models")
+    columns = ("folder", "episodes", "not handed over", "copies", "without a time", "items learned", "models")
     rows = [
         (
             report.folder,
             str(report.episodes),
+            str(report.open),
             str(report.copies),
             str(report.undated),
             str(len(report.items)),
@@ -97,6 +120,28 @@ def _show(reports: "list[Report]", removed: bool) -> None:
     for report in reports:
         for item in report.items:
             out.print(f"{report.folder}/{item.file} item {item.item}: {item.text.strip()}", soft_wrap=True)
-    if any(report.models for report in reports):
-        out.print("Models and items stay. So do copies in MLflow: transcripts of these rounds, and knowledge files.")
+    for line in [*_staying(reports), *_in_tracking(tracked)]:
+        out.print(line, soft_wrap=True)
     out.print("Removed." if removed else "Nothing is removed: the same command with --yes removes it.")
+
+
+def _staying(reports: "list[Report]") -> "Iterator[str]":
+    """What has to be done by hand, if it is wanted."""
+    if any(report.items or report.models for report in reports):
+        yield "Models and items stay, and so do knowledge files in MLflow. A round from another model replaces them."
+    for report in reports:
+        for one in report.cases:
+            folder = f"{report.folder}/round_{one.round:02d}"
+            yield (
+                f"{len(one.ids)} case(s) of round {one.round} stay, and later rounds leave them out. To remove them, "
+                f"delete {folder}/cases.jsonl and {folder}/evaluate: the round has no figures then"
+            )
+        for bundle in report.bundles:
+            yield f"Bundle {bundle} was made of a round that has them: delete it, here and wherever it was sent"
+
+
+def _in_tracking(tracked: "dict[str, InMlflow]") -> "Iterator[str]":
+    for name, found in tracked.items():
+        if found.transcripts or found.traces:
+            yield f"MLflow has of {name}: {found.traces} trace(s), {len(found.transcripts)} transcript(s)"
+        yield from (f"  {path}" for path in found.transcripts)

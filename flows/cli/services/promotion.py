@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oel_core.gate.promotion import Verdict
+    from oel_core.gate.sessions import Deployed
     from oel_core.runs.folder import RunFolder
     from tasks.tracking.registry import Move, Registry, Version
 
@@ -47,7 +48,7 @@ def promote(
         return
     if force and not reason:
         raise ConfigError("--force needs --reason: the history must say why the gate was overruled")
-    verdict = None if force else _verdict(folder, version, champion)
+    verdict = None if force else _judge(folder, registry, version, champion)
     if verdict is not None:
         _show_verdict(verdict, as_json)
         if not verdict.promote:
@@ -61,14 +62,19 @@ def promote(
     _report(registry, move, as_json)
 
 
-def _verdict(folder: "RunFolder", version: "Version", champion: "Version | None") -> "Verdict":
+def _judge(folder: "RunFolder", registry: "Registry", version: "Version", champion: "Version | None") -> "Verdict":
+    """The verdict by now, which the registry keeps too."""
+    from oel_core.gate.sessions import with_deployment
     from oel_core.rounds.round import Round
     from oel_core.stages.gate import verdict_against
 
     config = folder.config()
+    candidate, beaten = Round(config, folder, version.round), champion.round if champion else 0
     plays = config.gate.test == "sequential"
     with folder.leased("oel promote") if plays else nullcontext():
-        return verdict_against(Round(config, folder, version.round), champion.round if champion else 0)
+        verdict = with_deployment(candidate, beaten, verdict_against(candidate, beaten))
+    registry.tag_verdict(version, verdict)
+    return verdict
 
 
 def _show_verdict(verdict: "Verdict", as_json: bool) -> None:
@@ -96,7 +102,9 @@ def history(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
     folder, registry = _open(root, run)
     versions, moves = registry.versions(), registry.history()
     if as_json:
-        print_json([*_version_rows(folder, versions), *_move_rows(moves, versions), *_trial_rows(folder)])
+        rows_of_all = (_version_rows(folder, versions), _move_rows(moves, versions), _trial_rows(folder))
+        deployed = [{"kind": "deployment"} | one.model_dump(mode="json") for one in _deployed(folder)]
+        print_json([*(row for rows in rows_of_all for row in rows), *deployed])
         return
     rows = [
         (
@@ -125,6 +133,33 @@ def history(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
     ]
     print_table("", ("move", "when", "what", "from", "to", "by", "why"), changes)
     _show_trials(folder)
+    _show_deployed(folder)
+
+
+def _deployed(folder: "RunFolder") -> "list[Deployed]":
+    from pathlib import Path
+
+    from oel_core.gate.sessions import by_version
+
+    inbox = folder.config().experience.inbox
+    return by_version(Path(inbox)) if inbox is not None and Path(inbox).is_dir() else []
+
+
+def _show_deployed(folder: "RunFolder") -> None:
+    """What `oel serve` has recorded of each version, if anything."""
+    rows = [
+        (
+            one.version,
+            str(one.sessions),
+            str(one.rated),
+            "-" if one.reward is None else f"{one.reward:.3f}",
+            str(one.shadow_answers),
+            one.withdrawn or "-",
+        )
+        for one in _deployed(folder)
+    ]
+    if rows:
+        print_table("", ("deployed", "sessions", "rated", "mean reward", "shadow answers", "withdrawn"), rows)
 
 
 def _show_trials(folder: "RunFolder") -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from oel_core.config.run import OelConfig
     from oel_core.runs.folder import RunFolder
     from oel_core.serving.answering.champion import Lookup
+    from oel_core.serving.recording.traces import Viewer
 
 
 def serve(
@@ -43,7 +44,7 @@ def serve(
         logging.getLogger(chatty).setLevel(logging.WARNING)
     use_threads(config.model)
     at = bind_socket(config.serve)
-    with open_gateway(folder.name, config, champion_of(folder, config), token) as gateway:
+    with open_gateway(folder.name, config, champion_of(folder, config), token, _viewer(folder, config)) as gateway:
         at.listen(BACKLOG)
         kept = f"${config.serve.token_env}" if config.serve.token_env else str(folder.path / TOKEN)
         values = {
@@ -57,6 +58,17 @@ def serve(
         if not is_loopback(config.serve.host):
             err.print("serve.host can be reached from other machines: put a proxy that speaks TLS before it")
         run_server(gateway.app, config.serve, at)
+
+
+def _viewer(folder: "RunFolder", config: "OelConfig") -> "Viewer | None":
+    """MLflow, where people may look at answers and rate them."""
+    if config.serve.traces == "off":
+        return None
+    from tasks.tracking.client import tracker_of
+    from tasks.tracking.settings import load_settings
+    from tasks.tracking.traces import MlflowTraces
+
+    return MlflowTraces(tracker_of(load_settings(), folder), folder.name, config.serve.top_score)
 
 
 def _say(values: dict[str, str], as_json: bool) -> None:
@@ -81,25 +93,31 @@ def _settings_of(root: Path, run: str) -> Path:
 
 
 def champion_of(folder: "RunFolder", config: "OelConfig") -> "Lookup":
-    """Reads the champion from the registry; before the first promotion it is the preset's model."""
+    """Asks the registry for the champion, before the first one the preset's model; and for a candidate to be tried."""
     from flows.services.client import use_tracking
-    from oel_core.models.checkpoints import model_digest
+    from oel_core.gate.sessions import version_name
     from oel_core.rounds.round import Round
-    from oel_core.serving.answering.champion import Champion
+    from oel_core.serving.answering.champion import Champion, Registered
 
     use_tracking(folder.path.parent)
     from tasks.tracking.registry import registry_of
     from tasks.tracking.settings import load_settings
 
     registry = registry_of(load_settings(), folder)
-    known: dict[str, str] = {}
+    known: dict[str, Champion] = {}
 
-    def lookup() -> Champion:
-        version = registry.champion()
-        path = Round(config, folder, version.round if version else 0).model()
-        if path not in known:
-            known[path] = model_digest(path)[:12]
-        label = version.version if version else "base"
-        return Champion(f"{folder.name}-{label}-{known[path]}", path)
+    def served(label: str, round: int) -> Champion:
+        if label not in known:
+            path = Round(config, folder, round).model()
+            known[label] = Champion(version_name(folder.name, label, path), path)
+        return known[label]
+
+    def lookup() -> Registered:
+        champion = registry.champion()
+        candidate = registry.awaiting_deployment() if config.gate.deployment.use != "off" else None
+        return Registered(
+            served(champion.version, champion.round) if champion else served("base", 0),
+            served(candidate.version, candidate.round) if candidate else None,
+        )
 
     return lookup

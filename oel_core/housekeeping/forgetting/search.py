@@ -1,6 +1,6 @@
 """Finds recorded conversations in an inbox or a run and computes the replacement of each line."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from pydantic_core import from_json
 
 from oel_core.housekeeping.forgetting.erasure import Edit
 from oel_core.housekeeping.forgetting.selection import Selection
+from oel_core.projects.deployment import DEPLOYMENT
 from oel_core.projects.inbox import INBOX, SOURCES, EpisodeSource, ForgottenEpisode, Received
 from oel_core.projects.quarantine import REFUSED, LeftOut
 from oel_core.projects.round_cases import RESERVED, Reserved
@@ -34,20 +35,36 @@ class Found:
     """Episodes without a time, which are kept."""
     ids: dict[int, set[str]] = field(default_factory=dict)
     """Round → ids of its episodes; empty for an inbox."""
+    sessions: set[str] = field(default_factory=set)
+    """By which cases name them."""
 
 
 def in_inbox(inbox: Path, selection: Selection) -> Found:
-    """Searches an inbox and its quarantine."""
-    found = Found()
+    """The inbox's own lines, and copies of lines that were left out."""
+    found, ids = Found(), set[str]()
     for path in sorted(inbox.glob("*.jsonl")):
-        _search_file(path, inbox, selection, found)
+        ids |= _search_file(path, inbox, selection, found)
     for path in sorted((inbox / REFUSED).glob("*.jsonl")):
         _search_file(path, inbox, selection, found)
+    for path in sorted((inbox / DEPLOYMENT).glob("*.jsonl")):
+        found.edits += _followed(path, inbox, ids)
     return found
 
 
+def _followed(path: Path, inbox: Path, ids: Collection[str]) -> Iterator[Edit]:
+    """Late feedback on episodes, and shadow answers to their requests."""
+    name, nothing = path.relative_to(inbox).as_posix(), ForgottenEpisode(id="").model_dump_json()
+    for offset, line in _complete_lines(path):
+        try:
+            value = from_json(line)
+        except ValueError:
+            continue
+        if isinstance(value, Mapping) and value.get("episode") in ids:
+            yield Edit(file=name, offset=offset, bytes=len(line), text=nothing)
+
+
 def in_run(run: RunFolder, selection: Selection) -> Found:
-    """Searches the rounds' copies of episodes of the inbox."""
+    """The copies that rounds have taken of an inbox's episodes."""
     found = Found()
     for index in run.rounds():
         folder = run.path / round_name(index)
@@ -112,7 +129,9 @@ def _episode(
     held = received.get("episode", value) if isinstance(received, Mapping) else None
     if not isinstance(held, Mapping) or held.get("error") == FORGOTTEN:
         return None
-    if not selection.matches(held):
+    if selection.matches(held):
+        found.sessions.add(str(held.get("session") or held.get("id")))
+    else:
         recorded = bool(held.get("session") or held.get("user"))
         found.undated += recorded and selection.before is not None and held.get("at") is None
         return None

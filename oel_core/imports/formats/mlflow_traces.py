@@ -36,7 +36,7 @@ def read(entry: Any) -> Iterator[Call]:
     notes, tags = (mapping(info.get(name) or {}, f"info.{name}") for name in ("trace_metadata", "tags"))
     if _JUDGE in notes or _JUDGE in tags:
         raise LineError("info", "it is a judge's own trace")
-    given = _assessments(sequence(info.get("assessments"), "info.assessments"))
+    given = assessments(info.get("assessments"))
     shared = {
         "session": text(notes.get("mlflow.trace.session")),
         "user": text(notes.get("mlflow.trace.user")),
@@ -101,8 +101,14 @@ def _answer(outputs: Any) -> Message:
     return chat.message({"role": "assistant"} | dict(mapping(value, field)), field)
 
 
-def _assessments(given: Any) -> _Feedback:
-    rows = [mapping(each, f"info.assessments.{place}") for place, each in enumerate(given)]
+def assessments(given: Any) -> _Feedback:
+    """The feedback in `info.assessments` of a trace, in its order.
+
+    Raises:
+        LineError: it is no list of assessments.
+    """
+    found = sequence(given, "info.assessments")
+    rows = [mapping(each, f"info.assessments.{place}") for place, each in enumerate(found)]
     overridden = {text(row["overrides"]) for row in rows if row.get("overrides")}
     return [_assessment(row, text(row.get("assessment_id")) in overridden) for row in rows]
 

@@ -1,6 +1,6 @@
 """The protocol of a backend: chunks while an answer is generated, then the whole answer."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,10 +59,13 @@ class Answer:
 class Backend(Protocol):
     """One loaded version of the model. Used on one event loop."""
 
-    def answer(self, request: ChatRequest) -> AsyncIterator[Chunk | Answer]:
-        """Chunks (none unless the request is streamed), then the answer.
+    shares_processor: bool
+    """Its answers slow down those of other versions in this process."""
 
-        Closing the iterator cancels the request.
+    def answer(self, request: ChatRequest) -> AsyncGenerator[Chunk | Answer]:
+        """Pieces, none for a request that is not streamed, then the answer.
+
+        Closing the generator takes the request back.
 
         Raises:
             ApiError: the request cannot be answered; after the first chunk: the answer was cut off.

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 from typing import Any
 
@@ -24,13 +24,15 @@ from oel_core.types import IdSource, StopReason
 class PolicyBackend:
     """See `oel_core.serving.answering.base.Backend`. `close` frees the policy."""
 
+    shares_processor = True
+
     def __init__(self, policy: Policy, defaults: Sampling) -> None:
         """`defaults`: sampling settings that a request does not set."""
         self._policy, self._defaults = policy, defaults
         self._chat: Chat | None = getattr(policy, "chat", None)
         self._batches = None if isinstance(policy, StreamingPolicy) else Batcher(policy)
 
-    async def answer(self, request: ChatRequest) -> AsyncIterator[Chunk | Answer]:
+    async def answer(self, request: ChatRequest) -> AsyncGenerator[Chunk | Answer]:
         """See `Backend.answer`."""
         wanted = chat_options(request, self._defaults)
         try:

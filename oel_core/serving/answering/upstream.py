@@ -5,7 +5,8 @@ which are escaped because the server applies the template.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 
 from oel_core.config.run import ModelConfig
+from oel_core.errors import OelError
 from oel_core.imports.fields import count
 from oel_core.imports.formats.openai.stream import joined
 from oel_core.policies.openai.client import error_text, is_local, retry_after_s
@@ -24,6 +26,7 @@ from oel_core.serving.answering.sse import chunks
 from oel_core.serving.errors import ApiError
 from oel_core.text.markers import defused
 
+log = logging.getLogger(__name__)
 PATH = "/chat/completions"
 RETRY_S = 1.0
 _CONFIG_ERRORS = (401, 403, 404, 405)
@@ -48,9 +51,16 @@ class Upstream:
 class UpstreamBackend:
     """See `oel_core.serving.answering.base.Backend`."""
 
-    def __init__(self, upstream: Upstream, config: ModelConfig, on_close: Callable[[], None] = lambda: None) -> None:
+    shares_processor = False
+
+    def __init__(self, load: Callable[[], OpenAIPolicy], config: ModelConfig) -> None:
+        """`load`: asks the server, and has it load the adapter; called again when the server has lost it."""
+        policy = load()
+        client, abilities = policy.client, policy.abilities
+        upstream = Upstream(client.base_url, client.api_key, abilities.model, abilities.takes_extras, policy.chat)
         headers = {"Authorization": f"Bearer {upstream.key}"} if upstream.key else {}
-        self._upstream, self._on_close = upstream, on_close
+        self._upstream, self._load = upstream, load
+        self._policies, self._loads, self._loading = [policy], 1, asyncio.Lock()
         # trust_env reads the netrc file, whose password would be sent where no key is set
         self._http = httpx.AsyncClient(
             headers=headers,
@@ -66,12 +76,9 @@ class UpstreamBackend:
         Raises:
             ConfigError, PolicyError: as `OpenAIPolicy.load`.
         """
-        policy = OpenAIPolicy.load(path, config)
-        client, abilities = policy.client, policy.abilities
-        upstream = Upstream(client.base_url, client.api_key, abilities.model, abilities.takes_extras, policy.chat)
-        return cls(upstream, config, policy.close)
+        return cls(lambda: OpenAIPolicy.load(path, config), config)
 
-    async def answer(self, request: ChatRequest) -> AsyncIterator[Chunk | Answer]:
+    async def answer(self, request: ChatRequest) -> AsyncGenerator[Chunk | Answer]:
         """See `Backend.answer`."""
         body = self._body(request)
         with _api_errors(self._upstream.url):
@@ -96,11 +103,30 @@ class UpstreamBackend:
 
     @asynccontextmanager
     async def _posted(self, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
-        async with self._http.stream("POST", self._upstream.url + PATH, json=body) as response:
-            if not response.is_success:
+        """The response. A server that was started again has no adapters: it gets this one again, once."""
+        for first in (True, False):
+            loads = self._loads
+            async with self._http.stream("POST", self._upstream.url + PATH, json=body) as response:
+                if response.is_success:
+                    yield response
+                    return
                 await response.aread()
-                raise _refusal(response)
-            yield response
+                if not (first and response.status_code == 404):
+                    raise _refusal(response)
+            await self._load_again(loads, _refusal(response))
+
+    async def _load_again(self, loads: int, refusal: ApiError) -> None:
+        """Once for all requests that were refused since the load of that number; `refusal` if it does not help."""
+        async with self._loading:
+            if self._loads > loads:
+                return
+            self._loads += 1
+            try:
+                self._policies.append(await asyncio.to_thread(self._load))
+            except OelError as error:
+                log.error("the model's server does not know %s any more: %s", self._upstream.model, error)
+                raise refusal from error
+            log.warning("the model's server had lost %s, which was loaded again", self._upstream.model)
 
     async def _streamed(self, response: httpx.Response) -> AsyncIterator[Chunk | Answer]:
         read = _Accumulator()
@@ -142,7 +168,8 @@ class UpstreamBackend:
     async def close(self) -> None:
         """Closes the connections, and stops the server if this process started it."""
         await self._http.aclose()
-        await asyncio.to_thread(self._on_close)
+        for policy in self._policies:
+            await asyncio.to_thread(policy.close)
 
 
 @dataclass

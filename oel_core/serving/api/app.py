@@ -35,11 +35,9 @@ def gateway(chats: ChatService, config: ServeConfig, token: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await chats.champions.start()
-        chats.recorder.start()
+        await chats.start()
         yield
-        await chats.champions.close()
-        await asyncio.to_thread(chats.recorder.close)
+        await chats.close()
 
     guard = [Depends(_guard(token, RateLimit(config.requests_per_minute)))]
     app = FastAPI(title="oel", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, dependencies=guard)
@@ -184,18 +182,18 @@ def _add_feedback(app: FastAPI, chats: ChatService, config: ServeConfig) -> None
         except LineError as error:
             raise ApiError(400, error.reason, param=error.field or None) from error
         try:
-            in_time = await asyncio.wrap_future(chats.recorder.add_feedback(given))
+            taken = await asyncio.wrap_future(chats.recorder.add_feedback(given))
         except (sqlite3.Error, OSError) as error:
-            chats.metrics.feedback.labels("failed").inc()
-            raise ApiError(503, "the feedback was not stored: send it again later", retry_s=5.0) from error
-        if in_time is None:
-            chats.metrics.feedback.labels("unknown").inc()
+            chats.metrics.feedback.labels("failed", "").inc()
+            raise ApiError(503, "the feedback was not written down: send it again later", retry_s=5.0) from error
+        if taken is None:
+            chats.metrics.feedback.labels("unknown", "").inc()
             about = given.response or given.session
             raise ApiError(
                 404, f"nothing is known of '{about}'", param="response_id" if given.response else "session_id"
             )
-        chats.metrics.feedback.labels("used" if in_time else "late").inc()
-        return JSONResponse({"object": "feedback", "status": "recorded" if in_time else "late"}, 201)
+        chats.metrics.feedback.labels("late" if taken.late else "recorded", taken.version).inc()
+        return JSONResponse({"object": "feedback", "status": "late" if taken.late else "recorded"}, 201)
 
 
 def _add_views(app: FastAPI, chats: ChatService) -> None:
@@ -211,7 +209,9 @@ def _add_views(app: FastAPI, chats: ChatService) -> None:
         version = chats.champions.version
         recording = "ok" if chats.recorder.healthy else "failing"
         status = "stopping" if version is None else "ok" if chats.recorder.healthy else "degraded"
-        body = {"status": status, "version": version, "recorder": recording}
+        candidate = chats.champions.candidate
+        trying = None if candidate is None else candidate.champion.version
+        body = {"status": status, "version": version, "candidate": trying, "recorder": recording}
         return JSONResponse(body, 503 if version is None else 200)
 
     @app.get("/metrics")

@@ -12,7 +12,9 @@ from oel_core.imports import chat as chat_log
 from oel_core.imports.records import Call
 from oel_core.runs.jsonl import LineError
 from oel_core.serving.answering.base import Answer, ChatRequest, Chunk
+from oel_core.serving.answering.candidate import Candidates
 from oel_core.serving.answering.champion import ActiveVersion, ChampionManager
+from oel_core.serving.answering.shadow import Job, Shadows
 from oel_core.serving.api.answers import Reply
 from oel_core.serving.api.limits import Queue
 from oel_core.serving.api.metrics import Metrics
@@ -21,6 +23,8 @@ from oel_core.serving.recording.recorder import Recorder
 from oel_core.types import StopReason
 
 log = logging.getLogger(__name__)
+AWAY = 503
+"""A server that cannot be reached or has no time, which says nothing about the version that was asked for."""
 RECORD_WAIT_S = 2.0
 """Maximum wait for the record to reach the disk before the answer ends without it."""
 
@@ -29,11 +33,33 @@ class ChatService:
     """Answers requests and records the answers."""
 
     def __init__(
-        self, project: str, config: ServeConfig, champions: ChampionManager, recorder: Recorder, metrics: Metrics
+        self,
+        project: str,
+        config: ServeConfig,
+        champions: ChampionManager,
+        candidates: Candidates,
+        recorder: Recorder,
+        metrics: Metrics,
     ) -> None:
         self.project, self.champions, self.recorder, self.metrics = project, champions, recorder, metrics
+        self.candidates, self._timeout_s = candidates, config.timeout_s
         self.queue = Queue(config.concurrency, config.queue)
-        self._timeout_s = config.timeout_s
+        waiting = config.candidate.waiting
+        self._shadows = Shadows(
+            champions, self.queue, waiting, config.timeout_s, self._shadowed, self._not_shadowed, self._left_out
+        )
+
+    async def start(self) -> None:
+        """Begins to record, to look for other versions, and to ask a candidate."""
+        await self.champions.start()
+        self._shadows.start()
+        self.recorder.start()
+
+    async def close(self) -> None:
+        """Writes what was answered and frees the versions. No request runs any more."""
+        await self._shadows.close()
+        await self.champions.close()
+        await asyncio.to_thread(self.recorder.close)
 
     async def begin(self, request: ChatRequest) -> "Answering":
         """Waits for its turn and for the first piece of the answer, so that what goes wrong until then has a status.
@@ -50,10 +76,38 @@ class ChatService:
             )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.queue.slot())
-            serving = await stack.enter_async_context(self.champions.acquire())
+            deadline = asyncio.get_running_loop().time() + self._timeout_s
+            answering = await self._answering(request, deadline)
+            stack.push_async_exit(answering.held)
+            answering.held = stack.pop_all()
+            return answering
+        raise AssertionError("unreachable")
+
+    async def _answering(self, request: ChatRequest, deadline: float) -> "Answering":
+        """By the candidate in a session of its own, else by the champion, which also answers what the candidate fails.
+
+        Where both fail it is not the candidate's fault: their server is away, say.
+        """
+        candidate = self.candidates.of(request, "canary")
+        if candidate is None:
+            return await self._begun(request, None, deadline)
+        try:
+            answering = await self._begun(request, candidate, deadline - self._timeout_s / 2)
+        except ApiError as error:
+            if error.status < 500:
+                raise
+            instead = await self._begun(request, None, deadline)
+            self.candidate_failed(candidate, error)
+            return instead
+        answering.deadline = deadline
+        return answering
+
+    async def _begun(self, request: ChatRequest, candidate: ActiveVersion | None, deadline: float) -> "Answering":
+        async with AsyncExitStack() as stack:
+            serving = await stack.enter_async_context(self.champions.acquire(candidate))
             parts = serving.backend.answer(request)
-            stack.push_async_callback(parts.aclose)  # type: ignore[attr-defined]
-            answering = Answering(self, request, serving, parts, asyncio.get_running_loop().time() + self._timeout_s)
+            stack.push_async_callback(parts.aclose)
+            answering = Answering(self, request, serving, parts, deadline, canary=candidate is not None)
             answering.first = await answering.next_part()
             answering.held = stack.pop_all()
             return answering
@@ -74,6 +128,38 @@ class ChatService:
             log.error("an answer was not on the disk within %g s: it is sent without waiting further", RECORD_WAIT_S)
             self.metrics.calls.labels("late").inc()
 
+    def ask_candidate(self, request: ChatRequest, reply: Reply) -> None:
+        """Asks the candidate what the champion has answered, some time later, if the session is one of those."""
+        candidate = self.candidates.of(request, "shadow")
+        if candidate is not None and request.not_recorded is None:
+            self._shadows.ask(Job(request, reply.id, candidate))
+
+    def candidate_failed(self, candidate: ActiveVersion, error: Exception) -> None:
+        """Counts a request that it did not answer."""
+        self.metrics.candidate_failures.inc()
+        self.candidates.failed(candidate, error)
+
+    def _shadowed(self, job: Job, answer: Answer) -> None:
+        self.candidates.answered(job.candidate)
+        try:
+            call = recorded_call(job.request, answer, Reply(self.project, job.candidate.champion.version))
+        except ValueError as error:
+            log.warning("a shadow answer is not recorded: %s", error)
+            self._left_out()
+        else:
+            self.metrics.answers.labels(call.model, "shadow").inc()
+            self.recorder.shadow(job.call, call)
+
+    def _not_shadowed(self, job: Job, error: Exception) -> None:
+        if not isinstance(error, ApiError):
+            log.error("a shadow request failed", exc_info=error)
+        if not isinstance(error, ApiError) or (error.status >= 500 and error.status != AWAY):
+            self.candidate_failed(job.candidate, error)
+        self._left_out()
+
+    def _left_out(self) -> None:
+        self.metrics.shadows_left_out.inc()
+
 
 @dataclass
 class Answering:
@@ -85,6 +171,8 @@ class Answering:
     parts: AsyncIterator[Chunk | Answer]
     deadline: float
     """On the event loop's clock."""
+    canary: bool
+    """The candidate answers in place of the champion."""
     first: Chunk | Answer | None = None
     held: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -93,6 +181,15 @@ class Answering:
 
     async def next_part(self) -> Chunk | Answer:
         """The next chunk, or the answer. Raises ApiError, also on a timeout or if the stream ends early."""
+        try:
+            return await self._next_part()
+        except ApiError as error:
+            begun = self.first is not None
+            if begun and self.canary and error.status >= 500 and error.status != AWAY:
+                self.chats.candidate_failed(self.serving, error)
+            raise
+
+    async def _next_part(self) -> Chunk | Answer:
         try:
             async with asyncio.timeout_at(self.deadline):
                 return await anext(self.parts)
@@ -124,6 +221,10 @@ class Answering:
         await self.chats.record(self.request, answer, self.reply)
         self.chats.metrics.tokens.labels("prompt").inc(answer.prompt_tokens)
         self.chats.metrics.tokens.labels("response").inc(answer.response_tokens)
+        self.chats.metrics.answers.labels(self.reply.fingerprint, "canary" if self.canary else "champion").inc()
+        if self.canary:
+            self.chats.candidates.answered(self.serving)
+        self.chats.ask_candidate(self.request, self.reply)
 
     async def close(self) -> None:
         """Releases the answer's resources; cancels it if it has not ended."""

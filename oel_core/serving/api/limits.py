@@ -17,6 +17,9 @@ class Queue:
     def __init__(self, running: int, waiting: int) -> None:
         self._slots, self._most_waiting = asyncio.Semaphore(running), waiting
         self.running = self.waiting = 0
+        self.idle, self.busy = asyncio.Event(), asyncio.Event()
+        """Nothing runs or waits; something does."""
+        self.idle.set()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -24,16 +27,25 @@ class Queue:
         if self._slots.locked() and self.waiting >= self._most_waiting:
             raise ApiError(429, "too many requests are waiting", code="queue_full", retry_s=RETRY_S)
         self.waiting += 1
+        self.busy.set()
+        self.idle.clear()
         try:
             await self._slots.acquire()
+            self.running += 1
         finally:
             self.waiting -= 1
-        self.running += 1
+            self._note_idle()
         try:
             yield
         finally:
             self.running -= 1
             self._slots.release()
+            self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not (self.running or self.waiting):
+            self.busy.clear()
+            self.idle.set()
 
 
 @dataclass

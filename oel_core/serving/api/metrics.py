@@ -21,14 +21,27 @@ class Metrics:
         self.running = Gauge("oel_requests_running", "Requests that are being answered", registry=registry)
         self.waiting = Gauge("oel_requests_waiting", "Requests that wait for their turn", registry=registry)
         self.calls = Counter("oel_calls", "Answered calls by what became of them", ["result"], registry=registry)
-        self.feedback = Counter("oel_feedback", "Feedback by what became of it", ["result"], registry=registry)
+        self.feedback = Counter(
+            "oel_feedback", "Feedback by what became of it and about whom", ["result", "version"], registry=registry
+        )
+        self.answers = Counter(
+            "oel_answers", "Answers by version and as what it gave them", ["version", "role"], registry=registry
+        )
         self.recorder_failures = Counter("oel_recorder_failures", "Writes that failed", registry=registry)
         self.recorder_waiting = Gauge("oel_recorder_waiting", "Calls that wait for the disk", registry=registry)
         self.episodes = Counter("oel_episodes", "Conversations that went to the inbox", registry=registry)
         self.champion = Gauge("oel_champion", "1 for the version that answers", ["version"], registry=registry)
         self.changes = Counter("oel_champion_changes", "Versions that began to answer", registry=registry)
+        self.candidate = Gauge("oel_candidate", "1 for the candidate", ["version"], registry=registry)
+        self.candidate_failures = Counter(
+            "oel_candidate_failures", "Requests that the candidate did not answer", registry=registry
+        )
+        self.candidates_withdrawn = Counter(
+            "oel_candidates_withdrawn", "Candidates that failed too often", registry=registry
+        )
+        self.shadows_left_out = Counter("oel_shadows_left_out", "Shadow requests without an answer", registry=registry)
         self.load_failures = Counter(
-            "oel_champion_failures", "Times that a champion was not found or loaded", registry=registry
+            "oel_champion_failures", "Times that a version was not found or loaded", registry=registry
         )
 
     def text(self) -> bytes:
@@ -58,6 +71,12 @@ class Metrics:
         self.champion.clear()
         self.champion.labels(version).set(1)
         self.changes.inc()
+
+    def trying(self, version: str | None) -> None:
+        """See `Watching`."""
+        self.candidate.clear()
+        if version is not None:
+            self.candidate.labels(version).set(1)
 
     def not_loaded(self) -> None:
         """See `ChampionMetrics`."""

@@ -31,6 +31,8 @@ class ClientFeedback(Record):
     session: str = ""
     user: str = ""
     """The client's id of the user who gave it."""
+    source_id: str = ""
+    """What tells it from all other feedback where it may come again; empty where it comes once."""
     feedback: Feedback
 
 

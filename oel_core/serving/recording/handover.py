@@ -14,17 +14,19 @@ from pydantic_core import from_json
 
 from oel_core.errors import ArtifactError
 from oel_core.imports.episode import episode
+from oel_core.imports.feedback import scaled, summary
 from oel_core.imports.records import Session
+from oel_core.projects.deployment import DEPLOYMENT, LATE, SHADOW, LateFeedback
 from oel_core.runs.files import sync_folder
 from oel_core.runs.jsonl import jsonl_bytes
-from oel_core.serving.recording.journal import Chain, Journal
-from oel_core.types import Trajectory
+from oel_core.serving.recording.journal import Chain, Journal, RatedLate
+from oel_core.types import Record, Trajectory
 
 FORMAT = "served"
 BATCH = 200
 """Maximum conversations per call of `run`, during which the recorder cannot write."""
 KEPT_S = 30 * 86400.0
-"""Seconds for which ids of exported answers are kept, to recognise late feedback."""
+"""Seconds for which ids of exported answers are kept, so that late feedback finds its episode."""
 
 
 @dataclass
@@ -50,18 +52,39 @@ class Handover:
         file = f"{FORMAT}-{time.strftime('%Y-%m-%d', time.gmtime(now))}.jsonl"
         with self.journal.transaction():
             found = self.journal.assign(file, now - idle_s, BATCH)
-        return count + (self._write(file) if found else 0)
+        written = self._write(file) if found else 0
+        self._add_later(file.removeprefix(f"{FORMAT}-"))
+        return count + written
+
+    def _add_later(self, day: str) -> None:
+        """Writes down what came after its conversation was: feedback, and answers of a candidate."""
+        late, shadows = self.journal.rated_late(), self.journal.shadows()
+        if not (late or shadows):
+            return
+        folder = self.inbox / DEPLOYMENT
+        folder.mkdir(exist_ok=True)
+        for begin, records in ((LATE, [*map(self._late, late)]), (SHADOW, [answer for _, answer in shadows])):
+            if records:
+                _whole_lines(folder / f"{begin}{day}")
+                _append(folder / f"{begin}{day}", records)
+        with self.journal.transaction():
+            self.journal.written(late, [position for position, _ in shadows])
+
+    def _late(self, one: RatedLate) -> LateFeedback:
+        reward, feedback = summary(one.given, self.top_score)
+        given = tuple(tuple(scaled(each, self.top_score) for each in turn) for turn in one.given)
+        return LateFeedback(episode=one.episode, given=given, reward=reward, feedback=feedback, at=time.time())
 
     def _write(self, file: str) -> int:
-        chains, path = self.journal.chains(file), self.inbox / file
-        present: set[str] = set()
+        there: set[str] = set()
         if not self._intact:
-            present = _recovered_ids(path)
+            there = set(_whole_lines(self.inbox / file))
         self._intact = False
-        missing = [self._episode(chain) for chain in chains if chain.id not in present]
-        if missing:
-            _append(path, missing)
-        with self.journal.transaction():
+        with self.journal.transaction():  # `oel forget` finds a conversation here or in the inbox, never in between
+            chains = self.journal.chains(file)
+            missing = [self._episode(chain) for chain in chains if chain.id not in there]
+            if missing:
+                _append(self.inbox / file, missing)
             self.journal.mark_written(file, time.time() - KEPT_S)
         self._intact = True
         return len(chains)
@@ -70,17 +93,17 @@ class Handover:
         return episode(Session(FORMAT, chain.calls), chain.id, self.env, chain.number, self.top_score)
 
 
-def _recovered_ids(path: Path) -> set[str]:
-    """Ids of the episodes in a file, after truncating a torn last line."""
+def _whole_lines(path: Path) -> list[str]:
+    """Ids of the episodes in a file, empty ones of other lines. A torn last line is cut off."""
     if not path.exists():
-        return set()
-    found, whole = set(), 0
+        return []
+    found, whole = [], 0
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 break
             whole += len(line)
-            found.add(_id(line))
+            found.append(_id(line))
     if whole < path.stat().st_size:
         os.truncate(path, whole)
     return found
@@ -93,8 +116,8 @@ def _id(line: bytes) -> str:
         return ""  # no episode of ours; the reader of the inbox reports the line
 
 
-def _append(path: Path, episodes: Iterable[Trajectory]) -> None:
-    data = jsonl_bytes(episodes)
+def _append(path: Path, records: Iterable[Record]) -> None:
+    data = jsonl_bytes(records)
     new = not path.exists()
     with path.open("ab") as file:
         file.write(data)

@@ -10,19 +10,21 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from oel_core.errors import OelError
+from oel_core.imports.episode import text_of
 from oel_core.imports.privacy import Masking, Privacy
 from oel_core.imports.records import Call
 from oel_core.imports.stitching import Conversation, conversation
 from oel_core.serving.recording.feedback import ClientFeedback
 from oel_core.serving.recording.handover import BATCH as EXPORT_BATCH
 from oel_core.serving.recording.handover import Handover
-from oel_core.serving.recording.journal import Journal
+from oel_core.serving.recording.journal import Journal, Taken
 
 log = logging.getLogger(__name__)
 BATCH = 256
@@ -64,7 +66,19 @@ class _PendingCall:
 @dataclass
 class _PendingFeedback:
     given: ClientFeedback
-    done: Future[bool | None] = field(default_factory=Future)
+    done: Future[Taken | None] = field(default_factory=Future)
+
+
+@dataclass
+class _PendingShadow:
+    """A shadow answer; nobody waits for it, and one that the disk does not take is lost."""
+
+    about: str
+    """Id of the call that was answered."""
+    call: Call
+
+
+_Pending = _PendingCall | _PendingFeedback | _PendingShadow
 
 
 class Recorder:
@@ -78,10 +92,13 @@ class Recorder:
         privacy: Privacy,
         idle_s: float,
         counts: RecorderMetrics,
+        on_recorded: Callable[[Call], None] = lambda call: None,
     ) -> None:
+        """`on_recorded` is told of every call that is on the disk, masked; it must not wait."""
+        self._on_recorded = on_recorded
         self._journal, self._handover, self._idle_s, self._counts = journal, handover, idle_s, counts
         self._masking, self._privacy = masking, privacy
-        self._inbound: queue.SimpleQueue[_PendingCall | _PendingFeedback | None] = queue.SimpleQueue()
+        self._inbound: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._waiting: deque[_PendingCall] = deque()
         self._next_sweep = 0.0
         self._closing = False
@@ -103,8 +120,12 @@ class Recorder:
             pending.done.set_result(False)
         return pending.done
 
-    def add_feedback(self, given: ClientFeedback) -> Future[bool | None]:
-        """Queues feedback; see `Journal.add_feedback`. The future raises the disk's error if it was not written."""
+    def shadow(self, about: str, call: Call) -> None:
+        """Takes what a candidate would have answered in place of the call `about`."""
+        self._inbound.put(_PendingShadow(about, call))
+
+    def add_feedback(self, given: ClientFeedback) -> Future[Taken | None]:
+        """Takes feedback; see `Journal.add_feedback`. The future raises what the disk said where it was not written."""
         pending = _PendingFeedback(given)
         if self._thread.is_alive():
             self._inbound.put(pending)
@@ -138,17 +159,17 @@ class Recorder:
                 found = self._inbound.get_nowait()
                 if isinstance(found, _PendingCall):
                     self._waiting.append(found)
-                elif found is not None:
+                elif isinstance(found, _PendingFeedback):
                     found.done.set_exception(OSError("the recorder has ended"))
         if self._waiting:
             self._lose(len(self._waiting))
         for one in self._waiting:
             _settle(one.done, False)
 
-    def _next_batch(self) -> list[_PendingCall | _PendingFeedback]:
+    def _next_batch(self) -> list[_Pending]:
         """Waits for records, at most until the next attempt or export is due."""
         timeout_s = RETRY_S if self._waiting else max(0.0, self._next_sweep - time.monotonic())
-        batch: list[_PendingCall | _PendingFeedback] = []
+        batch: list[_Pending] = []
         try:
             found = self._inbound.get(timeout=timeout_s) if timeout_s else self._inbound.get_nowait()
             while True:
@@ -163,32 +184,39 @@ class Recorder:
             pass
         return batch
 
-    def _write(self, batch: list[_PendingCall | _PendingFeedback]) -> None:
+    def _write(self, batch: list[_Pending]) -> None:
         """Writes waiting calls and the batch in one transaction."""
         fresh = [one for one in batch if isinstance(one, _PendingCall) and self._prepare(one)]
         self._waiting += fresh
         rated = [one for one in batch if isinstance(one, _PendingFeedback)]
         given = [self._masked(one.given) for one in rated]
-        if not self._waiting and not rated:
+        shadows = [found for one in batch if isinstance(one, _PendingShadow) and (found := self._shadow(one))]
+        if not (self._waiting or rated or shadows):
             return
         now = time.time()
         try:
             with self._journal.transaction():
                 for one in self._waiting:
                     assert one.ready is not None
-                    call, digests, private = one.ready
-                    self._journal.add(call, digests, now, private=private)
+                    call, talk, private = one.ready
+                    self._journal.add(call, talk, now, private=private)
                 answers = [self._journal.add_feedback(one, now) for one in given]
+                for about, version, response in shadows:
+                    self._journal.shadow(about, version, response, now)
         except FAILURES as error:
             self._failed(fresh, rated, error)
             return
         self._recovered()
         self._counts.recorded(len(self._waiting))
+        recorded = [one.ready for one in self._waiting if one.ready is not None]
         self._waiting.clear()
         for one in fresh:
             _settle(one.done, True)
         for one_rated, answer in zip(rated, answers, strict=True):
             _settle(one_rated.done, answer)
+        for call, _, private in recorded:
+            if not private:
+                self._on_recorded(call)
 
     def _masked(self, given: ClientFeedback) -> ClientFeedback:
         """Masks feedback; ids of session and user become pseudonyms in every privacy mode."""
@@ -196,6 +224,13 @@ class Recorder:
         feedback = given.feedback if kept else self._masking.feedback(given.feedback)
         ids = {"session": self._masking.id(given.session), "user": self._masking.id(given.user)}
         return given.model_copy(update={"feedback": feedback, **ids})
+
+    def _shadow(self, one: _PendingShadow) -> tuple[str, str, str] | None:
+        """The answered call, the version, and what it would have answered; None where that may not be written down."""
+        call = one.call if self._privacy is Privacy.KEEP else self._masking.call(one.call)
+        if self._privacy is Privacy.DROP and call != one.call:
+            return None
+        return one.about, one.call.model, text_of(call)
 
     def _prepare(self, one: _PendingCall) -> bool:
         """Masks a call. Returns false for one that cannot be serialised; it is counted as lost."""
@@ -251,7 +286,7 @@ class Recorder:
                 self._next_sweep = 0.0
 
 
-def _settle(done: Future[Any], value: bool | None) -> None:
+def _settle(done: Future[Any], value: bool | Taken | None) -> None:
     """Completes the future unless it is done or cancelled."""
     if not done.done() and done.set_running_or_notify_cancel():
         done.set_result(value)
