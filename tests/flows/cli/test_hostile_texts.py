@@ -14,11 +14,13 @@ from flows.cli.app import call
 from flows.cli.complete import is_run
 from flows.services.process import log_path
 from oel_core.config.run import dump_config, load_config, parse_config
+from oel_core.knowledge.item_records import ITEM_RECORDS, collect, revise
 from oel_core.knowledge.store import write_knowledge
 from oel_core.projects.review import Decision, decide
 from oel_core.projects.triggers import Trigger, note
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import LEASE, RunFolder, adopt_config, open_run, stage_key
+from oel_core.runs.jsonl import jsonl_bytes
 from oel_core.runs.lease import Lease
 from oel_core.runs.processes import this_process
 from oel_core.runs.round_start import RoundStart, write_start
@@ -38,6 +40,7 @@ SHOW = [
     "logs lake",
     "knowledge show lake 1",
     "knowledge diff lake 1 2",
+    "knowledge history lake evil",
     "review lake --round 1",
     "status",
     "abandon lake 2 --reason {text}",
@@ -52,6 +55,7 @@ MENTION = [
     "open lake --print",
     "clean",
     "compact lake",
+    "status lake",
     "cases lake",
     "promote lake",
     "rollback lake --reason {text}",
@@ -113,7 +117,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _learned(run: RunFolder, index: int) -> None:
     def work(folder: Path) -> dict[str, float]:
-        write_knowledge(folder, 0, knowledge_of(item(f"{HOSTILE} {index}", HOSTILE)))
+        found = item(f"{HOSTILE} {index}", HOSTILE)
+        write_knowledge(folder, 0, knowledge_of(found))
+        records = revise([], collect([(found, [HOSTILE])]), index)
+        (folder / ITEM_RECORDS).write_bytes(jsonl_bytes(records))
         return {"tokens_mean": 3.0}
 
     run.perform(stage_key(run.config(), index, "accumulate", ["seed"], {}), work)
