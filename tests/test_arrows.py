@@ -55,6 +55,7 @@ ONE_HOME = {
     "verifiers": "oel_core/envs/verifiers/engine.py",
     "llguidance": "oel_core/policies/hf/constraint.py",
     "vllm": "oel_core/policies/vllm/policy.py",
+    "ray": "oel_core/policies/replicated/ray_workers.py",
     "lm_eval": "oel_core/evaluation/harness/lm_eval.py",
     "langdetect": "oel_core/evaluation/harness/lm_eval.py",
     "nltk": "oel_core/evaluation/harness/punkt.py",

@@ -19,7 +19,7 @@ from oel_core.config.operation import AlarmsConfig, CasesConfig, ExperienceConfi
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
 from oel_core.config.section import Count, CountOrZero, Label, Options, Regex, Section, Text
-from oel_core.config.serving import OpenAIConfig, ServeConfig, VllmConfig
+from oel_core.config.serving import OpenAIConfig, RunnerConfig, ServeConfig, VllmConfig
 from oel_core.config.yaml_text import Place, YamlText, dump_yaml, parse_yaml, read_yaml
 from oel_core.errors import ConfigError
 from oel_core.text.nearest import nearest
@@ -189,6 +189,7 @@ class OelConfig(Section):
     gate: GateConfig = GateConfig()
     serve: ServeConfig = ServeConfig()
     alarms: AlarmsConfig = AlarmsConfig()
+    runner: RunnerConfig = RunnerConfig()
 
     @property
     def use_after(self) -> int:

@@ -1,4 +1,5 @@
-"""Settings of the policy backends, a section for each except plain transformers, and of `oel serve`.
+"""Settings of the policy backends, a section for each except plain transformers, of where policies run, and of
+`oel serve`.
 
 Results depend on `model.backend`, the checkpoint, and the fields in `RESULT_FIELDS`; the other fields affect speed and
 location only, so a run can be resumed after changing them.
@@ -17,10 +18,12 @@ _SPREAD = ("distill.processes", "distill.sharding", "model.threads")
 """The number of processes and threads changes results by rounding errors only."""
 _BOUNDS = "distill.stability."
 """Stopping and rollbacks do not change the steps that are kept."""
+_NO_RESULT = ("model.vllm.", "model.openai.", "serve.", "runner.", _BOUNDS, *_SPREAD)
 
 
 Port = Annotated[int, Field(ge=0, lt=2**16)]
 Positive = Annotated[float, Field(gt=0)]
+Amount = Annotated[float, Field(ge=0)]
 
 
 class VllmConfig(Section):
@@ -88,6 +91,26 @@ class CandidateTraffic(Section):
     """Shadow requests that may wait; further ones are left out."""
 
 
+class RunnerConfig(Section):
+    """Where policies run: in the run's own process, or in several workers on a Ray cluster (docs/scale.md)."""
+
+    use: Literal["local", "ray"] = "local"
+    """`ray` requires the extra `ray`. Each worker holds a copy of the policy and processes whole batches."""
+    address: Text = "local"
+    """`local` starts a cluster on this machine and stops it with the run; `host:port` is the head node of an existing
+    cluster; `auto` is the cluster that this machine belongs to."""
+    workers: Count = 2
+    """Maximum number of workers; those that do not fit on the cluster wait until they do."""
+    cpus: Amount = 1.0
+    """CPU cores reserved for each worker; fractions share a core."""
+    gpus: Amount = 0.0
+    """GPUs reserved for each worker; fractions share a GPU."""
+    memory_gib: Amount = 0.0
+    """Memory reserved for each worker, GiB; 0: none."""
+    resources: dict[str, Amount] = Field(default_factory=dict)
+    """Custom resources reserved for each worker, such as `{"accelerator_type:H100": 0.001}`."""
+
+
 class ServeConfig(Section):
     """`oel serve`: the champion's API and the recording of conversations. Does not affect rounds."""
 
@@ -127,4 +150,4 @@ class ServeConfig(Section):
 
 def affects_results(path: str) -> bool:
     """Whether the setting at a dotted path affects results."""
-    return path in RESULT_FIELDS or not path.startswith(("model.vllm.", "model.openai.", "serve.", _BOUNDS, *_SPREAD))
+    return path in RESULT_FIELDS or not path.startswith(_NO_RESULT)

@@ -14,6 +14,7 @@ from oel_core.envs.base import EnvSpec
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation.stats import wilson
 from oel_core.policies.base import Policy
+from oel_core.policies.replicated.policy import ReplicatedPolicy
 from oel_core.prompts.injection import GLOBAL
 from oel_core.rollouts.playing import EpisodePlan, KnowledgeFor, count_layouts, plan_episodes, play_episodes, unfinished
 from oel_core.seeds import SEEDINGS, Seeding
@@ -89,7 +90,8 @@ class HeldOutPlay:
         episodes = {episode.id: episode for episode in done}
         self._check(done)
         waiting = unfinished(self.plans, set(episodes), policy)
-        envs.prepare_envs(self.spec, [plan.seed for plan in waiting], os.cpu_count() or 1)
+        if not isinstance(policy, ReplicatedPolicy):  # whose workers make their own
+            envs.prepare_envs(self.spec, [plan.seed for plan in waiting], os.cpu_count() or 1)
         playing = play_episodes(
             policy, self.spec, waiting, self.play, knowledge=knowledge, seed=self.seed, injection=self.injection
         )

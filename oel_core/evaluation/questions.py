@@ -1,16 +1,18 @@
 """Suites of single questions: one prompt, one response, one score, recorded as an episode of one turn."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from oel_core.config.run import ModelConfig
 from oel_core.config.sampling import Sampling
 from oel_core.errors import ArtifactError, PromptTooLongError
 from oel_core.evaluation.base import OnEpisode, Suite
+from oel_core.policies.answers import answer_batch
 from oel_core.policies.base import Completion, Policy, Request, StreamingPolicy
 from oel_core.policies.completions import PendingCompletions
+from oel_core.policies.replicated.policy import on_each
 from oel_core.rollouts.planning import EpisodePlan
 from oel_core.rollouts.playing import groups, prompt_digest, unfinished
 from oel_core.text.thinking import PAIRS, answer_in
@@ -107,7 +109,7 @@ class QuestionSet:
         answered = (
             self._stream(policy, waiting)
             if isinstance(policy, StreamingPolicy)
-            else (episode for group in groups(waiting, policy.batch_size) for episode in self._ask(policy, group))
+            else self._ask(policy, groups(waiting, policy.batch_size))
         )
         for episode in answered:
             if episode.id not in found:
@@ -148,21 +150,13 @@ class QuestionSet:
         finally:
             pending.cancel()
 
-    def _ask(self, policy: Policy, group: Sequence[EpisodePlan]) -> Iterator[Trajectory]:
-        """Responses to one batch. Questions that do not fit the model fail; the others continue."""
-        started = time.perf_counter()
-        try:
-            completions = policy.generate([self._request(plan) for plan in group], self.sampling)
-        except PromptTooLongError as error:
-            for at, problem in error.problems.items():
-                yield self._episode(policy, group[at], PromptTooLongError({at: problem}), 0.0)
-            fitting = [plan for at, plan in enumerate(group) if at not in error.problems]
-            if fitting:
-                yield from self._ask(policy, fitting)
-            return
-        share = (time.perf_counter() - started) / len(group)
-        for plan, completion in zip(group, completions, strict=True):
-            yield self._episode(policy, plan, completion, share)
+    def _ask(self, policy: Policy, batches: Sequence[Sequence[EpisodePlan]]) -> Iterator[Trajectory]:
+        """Yields episodes in order. Questions that do not fit the model fail; the others continue."""
+        requests = ([self._request(plan) for plan in batch] for batch in batches)
+        answered = on_each(policy, partial(answer_batch, sampling=self.sampling), requests)
+        for batch, answers in zip(batches, answered, strict=True):
+            for plan, completed in zip(batch, answers, strict=True):
+                yield self._episode(policy, plan, completed.answer, completed.seconds)
 
     def _turn(self, plan: EpisodePlan, completion: Completion, score: Score, wall_s: float) -> Turn:
         return Turn(

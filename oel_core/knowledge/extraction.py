@@ -10,6 +10,7 @@ Resuming after a kill: the rows of `raw.jsonl` are sufficient, since parsing and
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from oel_core.config.run import ExtractConfig, ExtractionExample, KnowledgeConfig
@@ -18,7 +19,9 @@ from oel_core.knowledge.evidence import missing_quotes
 from oel_core.knowledge.extraction_records import Dropped, ExtractionResult, KnowledgeState, RawOutput, RejectedItem
 from oel_core.knowledge.hygiene import screen
 from oel_core.knowledge.store import empty, merge
+from oel_core.policies.answers import answer_batch
 from oel_core.policies.base import Completion, Policy, Request
+from oel_core.policies.replicated.policy import on_each
 from oel_core.prompts.extraction import get_format
 from oel_core.prompts.extraction.base import ExtractionFormat, extraction_messages
 from oel_core.seeds import derive_seed
@@ -97,11 +100,12 @@ def extract_replicas(
         for number, episodes in sorted(trajectories.items())
     ]
     reader = _Reader(policy, config, task, tuple(examples), shape, cap, round_index, seed)
-    for batch in _batches(replicas, config.with_previous, policy.batch_size):
-        for asked, row in zip(batch, reader.answer(batch), strict=True):
-            reader.absorb(asked.replica, row)
-            if asked.row is None:
-                on_row(asked.replica.number, row)
+    for batches in _waves(replicas, config.with_previous, policy.batch_size):
+        for batch, rows in zip(batches, reader.answer(batches), strict=True):
+            for asked, row in zip(batch, rows, strict=True):
+                reader.absorb(asked.replica, row)
+                if asked.row is None:
+                    on_row(asked.replica.number, row)
     return {replica.number: _result(replica, config.use_after, round_index) for replica in replicas}
 
 
@@ -126,8 +130,8 @@ def _start(
     return _Replica(replica, episodes, tuple(done), [KnowledgeState(knowledge=knowledge)])
 
 
-def _batches(replicas: Sequence[_Replica], with_previous: bool, size: int) -> Iterator[list[_EpisodeRequest]]:
-    """Episodes that may be processed together: always the same batches, whatever is already done."""
+def _waves(replicas: Sequence[_Replica], with_previous: bool, size: int) -> Iterator[list[list[_EpisodeRequest]]]:
+    """Batches of which none depends on another: always the same ones, whatever is already done."""
     longest = max((len(replica.trajectories) for replica in replicas), default=0)
     steps = [
         [_EpisodeRequest(replica, index) for replica in replicas if index < len(replica.trajectories)]
@@ -135,8 +139,7 @@ def _batches(replicas: Sequence[_Replica], with_previous: bool, size: int) -> It
     ]
     waves = steps if with_previous else [[asked for step in steps for asked in step]]
     for wave in waves:
-        for first in range(0, len(wave), size):
-            yield wave[first : first + size]
+        yield [wave[first : first + size] for first in range(0, len(wave), size)]
 
 
 @dataclass(frozen=True)
@@ -156,13 +159,20 @@ class _Reader:
     def form(self) -> ExtractionFormat:
         return get_format(self.config.format)
 
-    def answer(self, batch: Sequence[_EpisodeRequest]) -> list[RawOutput]:
-        """The rows of one batch. If a row is missing, the whole batch is repeated, so that it gives the same bytes."""
+    def answer(self, batches: Sequence[Sequence[_EpisodeRequest]]) -> Iterator[list[RawOutput]]:
+        """The rows of every batch, in order."""
+        wanted = [self._wanted(batch) for batch in batches]
+        requests = ([self._request(asked) for asked in readable] for readable in wanted)
+        answered = on_each(self.policy, partial(answer_batch, sampling=self.config.sampling), requests)
+        for batch, readable, completed in zip(batches, wanted, answered, strict=True):
+            answers = {asked: one.answer for asked, one in zip(readable, completed, strict=True)}
+            yield [asked.row or self._row(asked.episode, answers.get(asked)) for asked in batch]
+
+    def _wanted(self, batch: Sequence[_EpisodeRequest]) -> list[_EpisodeRequest]:
+        """What is asked for. If a row is missing, the whole batch is repeated, so that it gives the same bytes."""
         missing = [asked for asked in batch if asked.row is None]
         wanted = batch if missing and self.policy.reproducible else missing
-        readable = [asked for asked in wanted if asked.episode.error is None]
-        answers = dict(zip(readable, self._ask([self._request(asked) for asked in readable]), strict=True))
-        return [asked.row or self._row(asked.episode, answers.get(asked)) for asked in batch]
+        return [asked for asked in wanted if asked.episode.error is None]
 
     def _request(self, asked: _EpisodeRequest) -> Request:
         known = asked.replica.knowledge.text if self.config.with_previous else None
@@ -174,23 +184,11 @@ class _Reader:
             shape=self.shape,
         )
 
-    def _ask(self, requests: Sequence[Request]) -> list[Completion | str]:
-        """Completions in order; for prompts that are too long, the problem instead. The others are completed without
-        them."""
-        if not requests:
-            return []
-        try:
-            return list(self.policy.generate(requests, self.config.sampling))
-        except PromptTooLongError as error:
-            problems = error.problems
-        rest = iter(self._ask([request for position, request in enumerate(requests) if position not in problems]))
-        return [problems[position] if position in problems else next(rest) for position in range(len(requests))]
-
-    def _row(self, episode: Trajectory, answer: Completion | str | None) -> RawOutput:
+    def _row(self, episode: Trajectory, answer: Completion | PromptTooLongError | None) -> RawOutput:
         if answer is None:
             return RawOutput(trajectory_id=episode.id, skipped=episode.error)
-        if isinstance(answer, str):
-            return RawOutput(trajectory_id=episode.id, error=answer)
+        if isinstance(answer, PromptTooLongError):
+            return RawOutput(trajectory_id=episode.id, error=str(answer))
         row = RawOutput(
             trajectory_id=episode.id,
             output=answer.text,

@@ -95,6 +95,11 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
+def is_named(path: str) -> bool:
+    """Whether this is the name of an embedded or fetched model. Names take precedence over folders."""
+    return path in embedded() or path in MODELS
+
+
 def resolve_model(path: str) -> Path | str:
     """A checkpoint folder, or a hub id unchanged. An existing folder takes precedence over a hub id.
 

@@ -1,11 +1,17 @@
 """Loads policies and shares them between stages. `oel_core.plugins.builtin` lists the backends by name."""
 
 import threading
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from oel_core.config.run import ModelConfig
+from oel_core.config.serving import RunnerConfig
 from oel_core.plugins.builtin import POLICIES
 from oel_core.policies.base import Policy
+from oel_core.policies.replicated.dispatch import Worker
+
+LoadPolicy = Callable[[str, ModelConfig], Policy]
+"""Loads the policy of a checkpoint. The same checkpoint is not loaded again. Stages do not close it."""
 
 
 class LoadedPolicy(Policy, Protocol):
@@ -17,6 +23,8 @@ class LoadedPolicy(Policy, Protocol):
 
 _lock = threading.Lock()
 _held: dict[tuple[object, ...], LoadedPolicy] = {}
+_workers: dict[str, Sequence[Worker]] = {}
+"""The workers of the last runner, by its settings."""
 
 
 def check_backend(config: ModelConfig) -> None:
@@ -34,6 +42,14 @@ def check_backend(config: ModelConfig) -> None:
         from oel_core.policies.openai.policy import api_key
 
         api_key(config)
+
+
+def check_runner(config: RunnerConfig) -> None:
+    """Raises ConfigError if Ray is needed and not installed."""
+    if config.use == "ray":
+        from oel_core.policies.replicated.ray_workers import check_installed
+
+        check_installed()
 
 
 def load_policy(path: str, config: ModelConfig) -> Policy:
@@ -59,9 +75,39 @@ def load_policy(path: str, config: ModelConfig) -> Policy:
         return held
 
 
-def release() -> None:
-    """Closes the cached policy, to free its memory."""
+def place_policy(path: str, config: ModelConfig, runner: RunnerConfig, load: LoadPolicy = load_policy) -> Policy:
+    """The policy of a checkpoint in this process, or a copy in each worker of the runner.
+
+    The workers are kept for other checkpoints until `release`.
+
+    Raises:
+        ConfigError, PolicyError: as `start_workers`.
+        Exception: as `load`.
+    """
+    if runner.use == "local":
+        return load(path, config)
+    from oel_core.policies.replicated.policy import ReplicatedPolicy
+    from oel_core.policies.replicated.ray_workers import start_workers
+
+    key = runner.model_dump_json()
     with _lock:
+        if key not in _workers:
+            _close_workers()
+            _workers[key] = start_workers(runner)
+        workers = _workers[key]
+    return ReplicatedPolicy(workers, path, config, load)
+
+
+def _close_workers() -> None:
+    for worker in (worker for workers in _workers.values() for worker in workers):
+        worker.close()
+    _workers.clear()
+
+
+def release() -> None:
+    """Closes the cached policy and stops the runner's workers, to free their memory."""
+    with _lock:
+        _close_workers()
         for policy in _held.values():
             policy.close()
         _held.clear()

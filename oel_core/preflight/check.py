@@ -12,7 +12,7 @@ from oel_core.evaluation import check_suites
 from oel_core.evaluation.validation import require_validation
 from oel_core.models.architectures import KNOWN, meta_model
 from oel_core.models.checkpoints import resolve_model
-from oel_core.policies import check_backend
+from oel_core.policies import check_backend, check_runner
 from oel_core.prompts.extraction import get_format
 
 
@@ -101,9 +101,10 @@ def check_engines(config: OelConfig) -> None:
     """Validates the inference backends of play and distillation, and the number of GPUs.
 
     Raises:
-        PolicyError, ConfigError: as `policies.check_backend` and `rollout_model`.
+        PolicyError, ConfigError: as `policies.check_runner`, `policies.check_backend` and `rollout_model`.
         ConfigError: `distill.processes` exceeds the number of GPUs.
     """
+    check_runner(config.runner)
     check_backend(config.model)
     check_backend(rollout_model(config.model, config.distill))
     if config.distill.processes > 1:

@@ -4,18 +4,21 @@ With a policy that answers in batches, episodes are played in fixed groups of `p
 a group one batch of prompts is answered per turn. A group is a function of its plans, the policy and the seed alone, so
 a killed stage that plays a group again gets the same episodes; what a policy keeps of earlier turns it keeps within a
 group (`SessionPolicy`). With a streaming policy `policy.batch_size` episodes are
-in flight: an episode that ends is replaced by the next one, without waiting for the slowest of a turn.
+in flight: an episode that ends is replaced by the next one, without waiting for the slowest of a turn. A replicated
+policy plays the same groups, several at a time, each with its environments in one worker.
 """
 
-import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import PlayConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import PromptTooLongError
+from oel_core.policies.answers import answer_batch
 from oel_core.policies.base import Generates, Policy, SessionPolicy, StreamingPolicy
-from oel_core.policies.completions import PendingCompletions
+from oel_core.policies.completions import Completed, PendingCompletions
+from oel_core.policies.replicated.policy import ReplicatedPolicy
 from oel_core.prompts.injection import GLOBAL
 from oel_core.rollouts.episode import Episode, KnowledgeFor, prompt_digest
 from oel_core.rollouts.planning import EpisodePlan, count_layouts, plan_episodes
@@ -58,19 +61,16 @@ def _finish(episode: Episode, policy: Policy) -> Trajectory:
 
 def _play_turn(policy: Generates, live: Sequence[Episode], play: PlayConfig, seed: int) -> None:
     """One turn of every unfinished episode, in one batch. Episodes whose prompt does not fit fail; the others go on."""
-    started = time.perf_counter()
-    try:
-        completions = policy.generate([episode.request(seed) for episode in live], play.sampling)
-    except PromptTooLongError as error:
-        for position, problem in error.problems.items():
-            live[position].fail(PromptTooLongError({position: problem}))
-        fitting = [episode for episode in live if not episode.ended]
-        if fitting:
-            _play_turn(policy, fitting, play, seed)
-        return
-    share = (time.perf_counter() - started) / len(live)
-    for episode, completion in zip(live, completions, strict=True):
-        episode.answer(completion, share, play.history_turns)
+    answered = answer_batch(policy, [episode.request(seed) for episode in live], play.sampling)
+    for episode, completed in zip(live, answered, strict=True):
+        _take(episode, completed, play)
+
+
+def _take(episode: Episode, completed: Completed[Any], play: PlayConfig) -> None:
+    if isinstance(completed.answer, PromptTooLongError):
+        episode.fail(completed.answer)
+    else:
+        episode.answer(completed.answer, completed.seconds, play.history_turns)
 
 
 def _play_group(
@@ -94,10 +94,7 @@ def _play_group(
 def _play_next_completion(pending: PendingCompletions[Episode], play: PlayConfig) -> Episode:
     """Waits for the next completion, plays it in its episode, and returns that episode."""
     completed = pending.next_completed()
-    if isinstance(completed.answer, PromptTooLongError):
-        completed.item.fail(completed.answer)
-    else:
-        completed.item.answer(completed.answer, completed.seconds, play.history_turns)
+    _take(completed.item, completed, play)
     return completed.item
 
 
@@ -147,6 +144,14 @@ def play_episodes(
         ConfigError: the environment or its options are wrong.
         PolicyError: the policy cannot generate at all.
     """
+    if isinstance(policy, ReplicatedPolicy):
+
+        def played(copy: Policy, group: Sequence[EpisodePlan]) -> list[Trajectory]:
+            return list(play_episodes(copy, spec, group, play, knowledge=knowledge, seed=seed, injection=injection))
+
+        for episodes in policy.map(played, groups(plans, policy.batch_size)):
+            yield from episodes
+        return
     if isinstance(policy, StreamingPolicy):
         yield from _stream(policy, [Episode(plan, spec, injection) for plan in plans], play, knowledge, seed)
         return

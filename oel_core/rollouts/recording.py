@@ -8,6 +8,7 @@ from oel_core.config.run import OelConfig
 from oel_core.envs import prepare_envs
 from oel_core.envs.base import env_spec
 from oel_core.policies.base import Policy
+from oel_core.policies.replicated.policy import ReplicatedPolicy
 from oel_core.rollouts.playing import EpisodePlan, KnowledgeFor, play_episodes, unfinished
 from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
 from oel_core.runs.progress import Progress
@@ -34,7 +35,8 @@ def play_into(
     episodes = recover_jsonl(path, Trajectory)
     done = {episode.id for episode in episodes}
     waiting = unfinished(plans, done, policy)
-    prepare_envs(env_spec(config), [plan.seed for plan in waiting], os.cpu_count() or 1)
+    if not isinstance(policy, ReplicatedPolicy):  # whose workers make their own
+        prepare_envs(env_spec(config), [plan.seed for plan in waiting], os.cpu_count() or 1)
     on_progress(len(episodes), len(plans))
     spec, injection = env_spec(config), config.knowledge.injection
     with JsonlWriter(path) as writer:

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from oel_core.config.run import ModelConfig
+from oel_core.config.serving import RunnerConfig
 from oel_core.distillation.training.step_records import StepRecord
-from oel_core.policies import load_policy, release
+from oel_core.policies import LoadPolicy, load_policy, place_policy, release
 from oel_core.policies.base import Policy
 from oel_core.runs.progress import Progress, silent
-
-LoadPolicy = Callable[[str, ModelConfig], Policy]
-"""Loads the policy of a checkpoint. Stages do not close it, so that the next stage can reuse it."""
 
 OnStep = Callable[[StepRecord], None]
 
@@ -27,11 +25,16 @@ class StageContext:
     """The policy loader and the callbacks of a stage."""
 
     load: LoadPolicy = load_policy
+    """In this process, or in each worker of the runner."""
     on_progress: Progress = silent
     on_step: OnStep = ignore_step
     """Called after each optimizer step of a distillation."""
     free_memory: Callable[[], None] = release
     """Called before a distillation, to free the memory of loaded policies."""
+
+    def policy(self, path: str, model: ModelConfig, runner: RunnerConfig) -> Policy:
+        """The policy of a checkpoint, where the runner has it. Stages do not close it. Raises as `place_policy`."""
+        return place_policy(path, model, runner, self.load)
 
 
 DEFAULT_CONTEXT = StageContext()

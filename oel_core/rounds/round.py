@@ -107,7 +107,7 @@ class Round:
 
     def start_policy(self, context: StageContext) -> Policy:
         """The policy that the round starts from, loaded."""
-        return context.load(self.start_model(), self.config.model)
+        return context.policy(self.start_model(), self.config.model, self.config.runner)
 
     def extractor(self) -> str:
         """The model that extracts the round's knowledge. Errors as `model`."""

@@ -93,9 +93,9 @@ def evaluate(round: Round, part: str, context: StageContext = DEFAULT_CONTEXT) -
         if part.startswith("ood/"):
             name = part.removeprefix("ood/")
             suite = make_suite(name, config.evaluate.ood[name], config)
-            policy = context.load(path, model_settings(suite, config.model))
+            policy = context.policy(path, model_settings(suite, config.model), config.runner)
         else:
-            policy = context.load(path, config.model)
+            policy = context.policy(path, config.model, config.runner)
             suite = _held_out(round, part, policy)
         return run_suite(suite, policy, folder, context.on_progress)
 

@@ -96,7 +96,7 @@ def _read_episodes(round: Round, folder: Path, context: StageContext) -> dict[in
             context.on_progress(read, total)
 
         return extract_replicas(
-            context.load(round.extractor(), config.model),
+            context.policy(round.extractor(), config.model, config.runner),
             episodes,
             _within(config.extract, min(map(len, episodes.values()))),
             task=extraction_task(config),

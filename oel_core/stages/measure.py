@@ -58,7 +58,7 @@ def measure(
 
     def work(partial: Path) -> dict[str, float]:
         use_threads(config.model.model_copy(update={"path": model}))
-        policy = context.load(model, model_settings(made, config.model))
+        policy = context.policy(model, model_settings(made, config.model), config.runner)
         return run_suite(made, policy, partial, context.on_progress)
 
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,9 @@ class Blocks:
         if len(done) == len(planned):
             return _in_order(done, drawn)
         knowledge: KnowledgeFor | None = getattr(self._suite, "knowledge", None)
-        policy = self.context.load(self.candidate.at(number).model(), self.candidate.config.model)
+        policy = self.context.policy(
+            self.candidate.at(number).model(), self.candidate.config.model, self.candidate.config.runner
+        )
         with JsonlWriter(path) as writer:
             return drawn.run(policy, knowledge=knowledge, done=done, on_episode=writer.append)
 

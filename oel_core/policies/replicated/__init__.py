@@ -1,0 +1,1 @@
+"""One policy in several workers, each with its own copy."""
