@@ -112,5 +112,5 @@ def test_seeds_that_cannot_be_made_are_skipped() -> None:
 def test_an_unknown_environment_and_a_coordinate_without_a_seed() -> None:
     with pytest.raises(ConfigError, match="corridor"):
         plan_episodes(EnvSpec("coridor"), 0, Split.EXTRACT, 1, 0, 1, True)
-    with pytest.raises(ConfigError, match="round 64"):
-        plan_episodes(SPEC, 0, Split.EXTRACT, 64, 0, 1, False)
+    with pytest.raises(ConfigError, match=f"round {2**20}"):
+        plan_episodes(SPEC, 0, Split.EXTRACT, 2**20, 0, 1, False)

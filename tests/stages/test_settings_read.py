@@ -103,6 +103,7 @@ UNREAD: dict[str, dict[str, str]] = {
         "extract": "the extraction, whose digest is an input, was made with it",
         "knowledge.hygiene": "as extract",
         "knowledge.max_tokens": "as extract",
+        "knowledge.revision": "as extract",
         "knowledge.source": "as extract: only extracted knowledge has a curve",
     },
     "select": MODEL | {"collect.replicas": "known from the knowledge files"},
