@@ -33,6 +33,8 @@ class Course:
     phrases: tuple[str, ...] = ()
     """Single tokens in addition to the lake's."""
     size: Size = Size()
+    prompt_weight: float = 0.03
+    """Loss weight of prompt tokens; response tokens weigh 1."""
     analogues: Mapping[str, str] = field(default_factory=dict)
     """New phrase → older phrase whose embedding initialises it, if training continues from earlier weights."""
 

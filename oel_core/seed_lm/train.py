@@ -24,8 +24,6 @@ from oel_core.seed_lm.tokenizer import build_tokenizer
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Token ids and loss weights, both [rows, length], padded on the right."""
 
-PROMPT_WEIGHT = 0.03
-"""Loss weight of prompt tokens; response tokens weigh 1."""
 TOKENS_PER_BATCH = 8192
 LENGTH_STEP = 32
 PEAK_RATE = 3e-3
@@ -68,7 +66,7 @@ class _Batches(IterableDataset[Batch]):
         prompt = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         prompt_ids = self.tokenizer(prompt)["input_ids"]
         response_ids = [*self.tokenizer(response)["input_ids"], self.tokenizer.eos_token_id]
-        return prompt_ids + response_ids, [PROMPT_WEIGHT] * len(prompt_ids) + [1.0] * len(response_ids)
+        return prompt_ids + response_ids, [self.course.prompt_weight] * len(prompt_ids) + [1.0] * len(response_ids)
 
     def __iter__(self) -> Iterator[Batch]:
         waiting: dict[str, list[tuple[list[int], list[float]]]] = {name: [] for name in self.course.skills}
@@ -88,13 +86,14 @@ class _Batches(IterableDataset[Batch]):
         return ids, weights
 
 
-def _loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _loss(body: Any, head: torch.nn.Linear, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     # Rows are padded on the right and attention is causal, so no mask is needed: padding only looks at real tokens.
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     targets, weights = ids[:, 1:], weights[:, 1:]
-    losses = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    return (losses * weights.flatten()).sum() / weights.sum()
+    counted = weights > 0  # logits are most of a small model's work
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = head(body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][counted])
+    losses = torch.nn.functional.cross_entropy(logits.float(), targets[counted], reduction="none")
+    return (losses * weights[counted]).sum() / weights.sum()
 
 
 def _rate(progress: float) -> float:
@@ -160,13 +159,13 @@ def train(
     model = build_model(tokenizer, seed, course.size)
     if start is not None:
         adopt_weights(model, tokenizer, start, course.analogues)
-    compiled: Any = torch.compile(model, dynamic=True)
+    body: Any = torch.compile(model.model, dynamic=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
     began, tokens, recent = time.monotonic(), 0, math.nan
     stages = [asdict(stage) for stage in course.stages]
     card: dict[str, Any] = {"seed": seed, "parameters": model.num_parameters(), "stages": stages}
     for step, (ids, weights) in enumerate(_batches(tokenizer, course, steps, seed, batch_tokens), start=1):
-        loss = _loss(compiled, ids, weights)
+        loss = _loss(body, model.lm_head, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.param_groups[0]["lr"] = peak_rate * _rate(step / steps)

@@ -1,5 +1,7 @@
 """The commands of the documents, run as they are written, in their order, on real servers."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +48,18 @@ def test_every_command_of_the_operations_guide(services: Services) -> None:
 @pytest.mark.services
 def test_every_command_of_the_readme(services: Services) -> None:
     run_document(services, SOURCE / "README.md")
+
+
+@pytest.mark.services
+def test_an_agents_project_has_its_nightly_round(services: Services) -> None:
+    """The commands that follow `oel serve` in the guide; serving is tested in tests/serving."""
+    shutil.copytree(SOURCE / "examples" / "deployment", services.home / "examples" / "deployment", dirs_exist_ok=True)
+    services.oel("init", "shop", "--preset", "examples/deployment/seed.yaml")
+    found = blocks(SOURCE / "docs" / "deployment.md")
+    (nightly,) = (block for block in found if block.kind == "sh" and "oel schedule" in block.text)
+    run_block(services, nightly)
+    (rows,) = (
+        json.loads(line) for line in services.oel("schedule", "next-round", "--json").splitlines() if "shop" in line
+    )
+    assert rows["cron"] == "0 3 * * *"
+    services.oel("schedule", "next-round", "--off", "--set", "project=shop")

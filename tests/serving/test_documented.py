@@ -25,6 +25,7 @@ def test_a_project_is_served_and_asked(tmp_path: Path) -> None:
     (client,) = (one for one in found if one.kind == "python" and "/v1" in one.text)
     (said,) = (one for one in found if one.kind == "text" and "Address" in one.text)
     init, serve = (shlex.split(command)[1:] for command in commands(shell))
+    (tmp_path / "examples").symlink_to(DOCUMENT.parents[1] / "examples")
     port = str(free_port())
     made = start([*OEL, *init], tmp_path)
     made.communicate()
