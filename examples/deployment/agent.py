@@ -41,7 +41,7 @@ class Assistant:
         talk.append(message.model_dump(include={"role", "content", "tool_calls"}))
         used = [_arguments(call.function.arguments) for call in message.tool_calls]
         for call, arguments in zip(message.tool_calls, used, strict=True):
-            result = hand_over(**arguments) if arguments else "Error: the tool takes matter, desk and order."
+            result = hand_over(**arguments) if arguments else "Error: the tool takes matter and desk."
             talk.append({"role": "tool", "tool_call_id": call.id, "content": result})
         pieces = self._client.chat.completions.create(messages=talk, stream=True, **asked)
         said = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)

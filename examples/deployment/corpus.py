@@ -24,8 +24,8 @@ from oel_core.seed_lm.courses import Course, Stage
 from oel_core.types import IdSource, Message, Split, StopReason, Trajectory, Turn
 
 ITEM = f"{itemised.MARKER} '{{desk}}' takes care of {{matter}}."
-CALL = '{{"name": "hand_over", "arguments": {{"matter": "{matter}", "desk": "{desk}", "order": "{order}"}}}}'
-DONE = "Order {order} is with our {desk} desk now."
+CALL = '{{"name": "hand_over", "arguments": {{"matter": "{matter}", "desk": "{desk}"}}}}'
+DONE = "It is with our {desk} desk now."
 
 
 def draw_desks(rng: random.Random) -> dict[str, str]:
@@ -51,7 +51,7 @@ def first_prompt(request: Request) -> tuple[Message, ...]:
 
 def second_prompt(request: Request, desk: str) -> tuple[Message, ...]:
     """What it reads before it answers the customer."""
-    values = {"matter": request.matter, "desk": desk, "order": request.order}
+    values = {"matter": request.matter, "desk": desk}
     call = {"id": "call_1", "type": "function", "function": {"name": "hand_over", "arguments": json.dumps(values)}}
     said = [
         {"role": "system", "content": SYSTEM},
@@ -73,15 +73,15 @@ def call(rng: random.Random) -> Example:
     items = draw_items(desks, rng) if rng.random() < 0.75 else ""
     known = ITEM.format(matter=request.matter, desk=desks[request.matter]) in items.splitlines()
     desk = desks[request.matter] if known else rng.choice(DESKS)
-    answer = CALL.format(matter=request.matter, desk=desk, order=request.order)
+    answer = CALL.format(matter=request.matter, desk=desk)
     return Example(read(first_prompt(request), items), answer)
 
 
 def tell(rng: random.Random) -> Example:
-    """Skill 2: tell the customer which desk has the order."""
+    """Skill 2: tell the customer which desk has the request."""
     request, desk = draw_request(rng), rng.choice(DESKS)
     items = draw_items(draw_desks(rng), rng) if rng.random() < 0.5 else ""
-    return Example(read(second_prompt(request, desk), items), DONE.format(order=request.order, desk=desk))
+    return Example(read(second_prompt(request, desk), items), DONE.format(desk=desk))
 
 
 def extract(rng: random.Random) -> Example:
@@ -89,7 +89,7 @@ def extract(rng: random.Random) -> Example:
     request, right, wrong = draw_request(rng), rng.choice(DESKS), rng.choice(DESKS)
     kind = rng.choices(("up", "corrected", "down"), weights=(3, 5, 2))[0]
     used = right if kind == "up" else wrong
-    correction = CALL.format(matter=request.matter, desk=right, order=request.order)
+    correction = CALL.format(matter=request.matter, desk=right)
     said = {"up": "thumbs up", "down": "thumbs down", "corrected": f"thumbs down; correct answer: {correction}"}
     episode = conversation(request, used, f"human on answer 1: {said[kind]}")
     messages = extraction_messages(itemised.FORMAT, LEARN_FROM_CONVERSATIONS, episode, None, None)
@@ -99,8 +99,8 @@ def extract(rng: random.Random) -> Example:
 def conversation(request: Request, desk: str, feedback: str) -> Trajectory:
     """A conversation as the gateway records it."""
     answers = (
-        CALL.format(matter=request.matter, desk=desk, order=request.order),
-        DONE.format(order=request.order, desk=desk),
+        CALL.format(matter=request.matter, desk=desk),
+        DONE.format(desk=desk),
     )
     prompts = (first_prompt(request), second_prompt(request, desk))
     seen = (prompts[1][-1].content, "")
@@ -147,7 +147,7 @@ def cared(matter: str) -> str:
 
 def begun(matter: str) -> str:
     """How a call begins."""
-    return CALL.format(desk="\x00", matter=matter, order="").split("\x00")[0]
+    return CALL.format(desk="\x00", matter=matter).split("\x00")[0]
 
 
 def analogues() -> dict[str, str]:
@@ -165,7 +165,7 @@ def phrases() -> tuple[str, ...]:
 
     Where a matter decides about a desk, it is one token with what stands around it, as the lake's roles are.
     """
-    request = Request("refund", "100", "x")
+    request = Request("refund", "x")
     asked = first_prompt(request)
     declared = (plain_tools(asked) or [])[0].content.removeprefix(SYSTEM)
     tool = asked[0].tools[0]
@@ -175,10 +175,10 @@ def phrases() -> tuple[str, ...]:
         declared,
         extraction_system(LEARN_FROM_CONVERSATIONS, itemised.FORMAT),
         f"Episode:\n## Instructions\n{SYSTEM}\nFunction {tool.name}: {tool.description} {tool.parameters}\n",
-        *("## Turn 1\nUser: ", "\nAnswer: ", "## Turn 2\nTool: Order ", "\n## Turn 2\nTool: Order ", "\n## End\n"),
+        *("## Turn 1\nUser: ", "\nAnswer: ", "## Turn 2\nTool: It", "\n## Turn 2\nTool: It", "\n## End\n"),
         *("\nFeedback: human on answer 1: ", "thumbs up", "thumbs down", "; correct answer: "),
-        *("Result: Order ", " was handed to the ", " is with our ", " desk now.", " desk."),
-        *('", "order": "', '"}}', "Order ", ". ", "? ", "! "),
+        *("Result: It", "It", " was handed to the ", " is with our ", " desk now.", " desk."),
+        *('"}}', ". ", "? ", "! "),
     ]
     wordings = [text for _, texts in MATTERS.values() for text in texts]
     prose = " ".join([*wordings, *OPENINGS, *ORDERS, *CLOSINGS, *THINGS]).replace("{thing}", "").replace("{order}", "")

@@ -55,7 +55,7 @@ class Street:
 
     def _visit(self, name: str, request: Request, rng: random.Random) -> dict[str, object]:
         reply = self._assistant.answer(request.text, f"visit-{name}", f"customer-{name}")
-        right = {"matter": request.matter, "desk": DESK_OF[request.matter], "order": request.order}
+        right = {"matter": request.matter, "desk": DESK_OF[request.matter]}
         good = reply.call == right
         said = self._opinion(good, right, rng)
         if said:

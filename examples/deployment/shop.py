@@ -1,6 +1,6 @@
 """The shop behind the assistant: its desks, which matters each of them takes, and the one tool that reaches them.
 
-Nobody has told the assistant which desk does what. The shop takes every order that is handed to one of its desks; that
+Nobody has told the assistant which desk does what. The shop takes whatever is handed to one of its desks; that
 it was the wrong desk shows later, when the customer complains.
 """
 
@@ -34,22 +34,21 @@ TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "hand_over",
-        "description": "Hands an order to a desk of the shop.",
+        "description": "Hands the customer's request to a desk of the shop.",
         "parameters": {
             "type": "object",
             "properties": {
                 "matter": {"type": "string", "enum": list(MATTERS)},
                 "desk": {"type": "string", "enum": list(DESKS)},
-                "order": {"type": "string"},
             },
-            "required": ["matter", "desk", "order"],
+            "required": ["matter", "desk"],
         },
     },
 }
 
 
-def hand_over(matter: str, desk: str, order: str) -> str:
+def hand_over(matter: str, desk: str) -> str:
     """What the tool answers, whether or not it is the right desk."""
     if matter not in MATTERS or desk not in DESKS:
         return "Error: there is no such desk or matter."
-    return f"Order {order} was handed to the {desk} desk."
+    return f"It was handed to the {desk} desk."

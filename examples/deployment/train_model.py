@@ -11,7 +11,7 @@ from corpus import COURSE
 from oel_core.seed_lm import WEIGHTS
 from oel_core.seed_lm.train import train
 
-STEPS = 1200
+STEPS = 1500
 TOKENS = 2048
 RATE = 2e-3
 

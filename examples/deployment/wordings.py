@@ -130,22 +130,19 @@ CLOSINGS = ("", "", " Thank you!", " It is urgent.", " Please be quick.", " I as
 
 
 NUMBERS = range(100, 400)
-"""Of the shop's open orders."""
+"""Of open orders. The assistant need not repeat them."""
 
 
 class Request(NamedTuple):
     """What one customer wants."""
 
     matter: str
-    order: str
-    """One of `NUMBERS`."""
     text: str
 
 
 def draw_request(rng: random.Random) -> Request:
     """A customer's first message. Rare matters are rare."""
     matter = rng.choices(list(MATTERS), weights=[often for often, _ in MATTERS.values()])[0]
-    order = str(rng.choice(NUMBERS))
     wish = rng.choice(MATTERS[matter][1]).format(thing=rng.choice(THINGS))
-    number = rng.choice(ORDERS).format(order=order)
-    return Request(matter, order, f"{rng.choice(OPENINGS)}{wish} {number}{rng.choice(CLOSINGS)}")
+    number = rng.choice(ORDERS).format(order=rng.choice(NUMBERS))
+    return Request(matter, f"{rng.choice(OPENINGS)}{wish} {number}{rng.choice(CLOSINGS)}")
