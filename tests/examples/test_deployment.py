@@ -155,7 +155,7 @@ def test_the_settings_are_valid() -> None:
         assert (config.environment.name, config.evaluate.held_out) == ("recorded", "cases")
 
 
-@pytest.mark.e2e
+@pytest.mark.services
 def test_the_example_learns_from_its_customers(tmp_path: Path) -> None:
     """Its one command with one promotion in place of two."""
     root = tmp_path / "all"

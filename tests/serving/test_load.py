@@ -13,8 +13,6 @@ from oel_core.types import Trajectory, Turn
 from tests.serving.load import TURNS, Deployment, Sessions, served_name
 from tests.serving.running import handed_over
 
-pytestmark = pytest.mark.slow
-
 
 async def _disturbed(deployment: Deployment, sessions: Sessions, count: int, seconds: float, pause_s: float) -> None:
     """Runs the sessions for so long and disturbs what they talk to, in a thread, every `pause_s` on average."""
@@ -35,8 +33,8 @@ async def _disturbed(deployment: Deployment, sessions: Sessions, count: int, sec
 @pytest.mark.parametrize(
     ("count", "seconds", "pause_s"),
     [
-        pytest.param(6, 10.0, 1.0, id="small"),
-        pytest.param(50, 120.0, 4.0, id="50-sessions-two-minutes", marks=pytest.mark.e2e),
+        pytest.param(6, 10.0, 1.0, id="small", marks=pytest.mark.slow),
+        pytest.param(50, 120.0, 4.0, id="50-sessions-two-minutes", marks=pytest.mark.scale),
     ],
 )
 def test_kills_lose_and_double_nothing_that_was_answered_and_no_answer_is_of_another_version(
