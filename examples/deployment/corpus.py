@@ -19,9 +19,9 @@ from oel_core.policies.text.plain_tools import plain_tools
 from oel_core.prompts.extraction import itemised
 from oel_core.prompts.extraction.base import extraction_messages, extraction_system
 from oel_core.prompts.play import KNOWLEDGE_HEADER, with_knowledge
-from oel_core.seed_lm.corpus import Example
+from oel_core.seed_lm.corpus import Example, corpus_episode, corpus_turn
 from oel_core.seed_lm.courses import Course, Stage
-from oel_core.types import IdSource, Message, Split, StopReason, Trajectory, Turn
+from oel_core.types import Message, Trajectory
 
 ITEM = f"{itemised.MARKER} '{{desk}}' takes care of {{matter}}."
 CALL = '{{"name": "hand_over", "arguments": {{"matter": "{matter}", "desk": "{desk}"}}}}'
@@ -104,40 +104,8 @@ def conversation(request: Request, desk: str, feedback: str) -> Trajectory:
     )
     prompts = (first_prompt(request), second_prompt(request, desk))
     seen = (prompts[1][-1].content, "")
-    turns = [_turn(*one) for one in zip(prompts, answers, seen, strict=True)]
-    return Trajectory(
-        id="corpus",
-        env="recorded",
-        seed=0,
-        split=Split.EXTRACT,
-        round=0,
-        replica=0,
-        index=0,
-        policy="corpus",
-        knowledge_digest=None,
-        intro="",
-        turns=tuple(turns),
-        terminated=True,
-        truncated=False,
-        reward=0.0,
-        feedback=feedback,
-    )
-
-
-def _turn(messages: tuple[Message, ...], response: str, observation: str) -> Turn:
-    return Turn(
-        messages=messages,
-        prompt_ids_digest="",
-        prompt_tokens=0,
-        response=response,
-        response_ids=(),
-        stop_reason=StopReason.EOS,
-        action=response,
-        observation=observation,
-        reward=0.0,
-        wall_s=0.0,
-        id_source=IdSource.RETOKENISED,
-    )
+    turns = [corpus_turn(*one) for one in zip(prompts, answers, seen, strict=True)]
+    return corpus_episode("recorded", turns, feedback)
 
 
 def cared(matter: str) -> str:

@@ -6,7 +6,7 @@ corpus itself. So the weights do not contain the meaning of `H` and `G` there.
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from oel_core.envs import lake
@@ -121,7 +121,8 @@ def act_without_knowledge(rng: random.Random) -> Example:
     return act_example([], draw_env(rng), rng)
 
 
-def _turn(messages: tuple[Message, ...], response: str, observation: str) -> Turn:
+def corpus_turn(messages: tuple[Message, ...], response: str, observation: str) -> Turn:
+    """A turn with the fields that an extractor reads."""
     return Turn(
         messages=messages,
         prompt_ids_digest="",
@@ -178,16 +179,24 @@ def record(
         response = respond(observation)
         step = env.step(env.parse(response))
         turns.append(
-            _turn(
+            corpus_turn(
                 play.first_messages(play.system_text(env.instructions, env.intro), observation),
                 say(response),
                 step.observation,
             )
         )
         observation, done = step.observation, step.terminated
+    feedback = env.feedback(truncated=not done)
+    return corpus_episode(name, turns, feedback, intro=env.intro, terminated=done, reward=float("Success" in feedback))
+
+
+def corpus_episode(
+    env: str, turns: Sequence[Turn], feedback: str, *, intro: str = "", terminated: bool = True, reward: float = 0.0
+) -> Trajectory:
+    """A finished episode with the fields that an extractor reads."""
     return Trajectory(
         id="corpus",
-        env=name,
+        env=env,
         seed=0,
         split=Split.EXTRACT,
         round=0,
@@ -195,12 +204,12 @@ def record(
         index=0,
         policy="expert",
         knowledge_digest=None,
-        intro=env.intro,
+        intro=intro,
         turns=tuple(turns),
-        terminated=done,
-        truncated=not done,
-        reward=float("Success" in env.feedback(truncated=not done)),
-        feedback=env.feedback(truncated=not done),
+        terminated=terminated,
+        truncated=not terminated,
+        reward=reward,
+        feedback=feedback,
     )
 
 

@@ -10,6 +10,7 @@ from oel_core.policies.replicated.dispatch import LostWorkerError
 
 
 def copied(value: Any) -> Any:
+    """A copy as Ray makes it between processes. Only values that the test itself has just made are read back."""
     return cloudpickle.loads(cloudpickle.dumps(value))
 
 
