@@ -47,12 +47,15 @@ def study(root: Path, preset: Path, *more: str, kill_at: int | None = None) -> t
 
 
 def stamps(root: Path) -> dict[str, float]:
-    """Manifest → when its stage was finished."""
-    found = {}
-    for path in (root / "s" / "runs").rglob("manifest.json"):
-        if not any(part.startswith(".") for part in path.relative_to(root).parts):
-            found[path.as_posix()] = Manifest.model_validate_json(path.read_bytes()).finished_at
-    return found
+    """Manifest → when its stage was finished.
+
+    Looks at finished stages only: a walk over everything would meet folders of unfinished ones while they are renamed.
+    """
+    return {
+        path.as_posix(): Manifest.model_validate_json(path.read_bytes()).finished_at
+        for stage in ("[!.]*", "[!.]*/[!.]*")
+        for path in (root / "s" / "runs").glob(f"*/round_*/{stage}/manifest.json")
+    }
 
 
 def test_a_study_is_killed_goes_on_and_shares(tmp_path: Path, preset: Path) -> None:
