@@ -18,7 +18,7 @@ from oel_core.config.names import BackendName, EnvironmentName, FormatName
 from oel_core.config.operation import AlarmsConfig, CasesConfig, ExperienceConfig, GateConfig
 from oel_core.config.overrides import Override, apply_overrides, parse_override
 from oel_core.config.sampling import Sampling
-from oel_core.config.section import Count, CountOrZero, Label, Options, Regex, Section, Text
+from oel_core.config.section import MAX_COUNT, Count, CountOrZero, Label, Options, Regex, Section, Text
 from oel_core.config.serving import OpenAIConfig, RunnerConfig, ServeConfig, VllmConfig
 from oel_core.config.yaml_text import Place, YamlText, dump_yaml, parse_yaml, read_yaml
 from oel_core.errors import ConfigError
@@ -71,12 +71,23 @@ class ModelConfig(Section):
         return self
 
 
+class EnvironmentChange(Section):
+    """The rules of the environment change between two rounds."""
+
+    round: int = Field(ge=2, le=MAX_COUNT)
+    """First round that plays and evaluates with the new options."""
+    options: Options
+    """Options that replace those of the same name; the others stay."""
+
+
 class EnvironmentConfig(Section):
     """The environment of the run."""
 
     name: EnvironmentName = "lake"
     options: Options = Field(default_factory=dict)
     """Options of that environment; `oel envs` lists them."""
+    changes: tuple[EnvironmentChange, ...] = ()
+    """Options that change at a round, in ascending order; rounds 0 and 1 have `options`."""
     max_turns: Count = 5
     """Turns after which an episode is truncated."""
     split_by_layout: bool = False
@@ -85,6 +96,24 @@ class EnvironmentConfig(Section):
     """The player's task and the form of an action; null is the environment's own."""
     seeds: Literal["disjoint", "paper"] = "disjoint"
     """`paper` uses the seeds of the paper's reference implementation, whatever the loop seed."""
+
+    def at_round(self, number: int) -> Self:
+        """The environment as it is in a round, without changes."""
+        if not self.changes:
+            return self
+        due = [change.options for change in self.changes if change.round <= number]
+        options = {name: value for each in (self.options, *due) for name, value in each.items()}
+        return self.model_copy(update={"options": options, "changes": ()})
+
+    @model_validator(mode="after")
+    def _changes_ascend(self) -> Self:
+        for place, change in enumerate(self.changes):
+            before = self.changes[place - 1].round if place else 0
+            if change.round <= before:
+                raise ValueError(f"changes.{place}.round is {change.round}, after one at round {before}: sort them")
+            if not change.options:
+                raise ValueError(f"changes.{place}.options is empty: name the options that change at that round")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:
@@ -190,6 +219,11 @@ class OelConfig(Section):
     serve: ServeConfig = ServeConfig()
     alarms: AlarmsConfig = AlarmsConfig()
     runner: RunnerConfig = RunnerConfig()
+
+    def at_round(self, number: int) -> Self:
+        """The configuration of one round: its environment is the one of that round."""
+        world = self.environment.at_round(number)
+        return self if world is self.environment else self.model_copy(update={"environment": world})
 
     @property
     def use_after(self) -> int:

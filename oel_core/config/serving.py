@@ -18,7 +18,9 @@ _SPREAD = ("distill.processes", "distill.sharding", "model.threads")
 """The number of processes and threads changes results by rounding errors only."""
 _BOUNDS = "distill.stability."
 """Stopping and rollbacks do not change the steps that are kept."""
-_NO_RESULT = ("model.vllm.", "model.openai.", "serve.", "runner.", _BOUNDS, *_SPREAD)
+_CHANGES = "environment.changes"
+"""A round's results depend on the options that it has; later changes do not touch it."""
+_NO_RESULT = ("model.vllm.", "model.openai.", "serve.", "runner.", _BOUNDS, _CHANGES, *_SPREAD)
 
 
 Port = Annotated[int, Field(ge=0, lt=2**16)]

@@ -46,6 +46,23 @@ def check_experience(config: OelConfig) -> None:
         return
     check_spec(env_spec(config))
     check_measuring(config)
+    check_changes(config)
+
+
+def check_changes(config: OelConfig) -> None:
+    """Validates the environment, and the suites in it, after each of its changes.
+
+    Raises:
+        ConfigError: an option of a change is wrong; the message names the change.
+    """
+    for place, change in enumerate(config.environment.changes):
+        changed = config.at_round(change.round)
+        try:
+            check_spec(env_spec(changed))
+            check_measuring(changed)
+            check_suites(changed)
+        except ConfigError as error:
+            raise ConfigError(f"environment.changes.{place}, from round {change.round} on: {error}") from error
 
 
 def check_measuring(config: OelConfig) -> None:

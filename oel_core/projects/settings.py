@@ -7,6 +7,7 @@ change with its time, trigger, old and new values.
 import time
 
 from oel_core.config.run import OelConfig, dump_config, load_config
+from oel_core.errors import ConfigError
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import CONFIG, RunFolder
 from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
@@ -46,10 +47,18 @@ def requested_config(run: RunFolder, requested: RequestedSettings) -> OelConfig:
     The default preset of a new project is `quickstart`.
 
     Raises:
-        ConfigError: as `load_config`, which names the project's `config.yaml` like any other file.
+        ConfigError: as `load_config`, which names the project's `config.yaml` like any other file; or the environment
+            is to change at a round, whose number nobody knows beforehand.
     """
     own = run.path / CONFIG
-    return load_config(requested.preset or (str(own) if own.is_file() else NEW_PROJECT), requested.overrides)
+    config = load_config(requested.preset or (str(own) if own.is_file() else NEW_PROJECT), requested.overrides)
+    if config.environment.changes:
+        raise ConfigError(
+            "environment.changes is for `oel run`: a project's rounds are compared with a champion that was measured "
+            "before the change. Remove it; when the environment has changed, name its new environment.options at the "
+            "next trigger"
+        )
+    return config
 
 
 def change_of(run: RunFolder, config: OelConfig, requested: RequestedSettings, trigger: str) -> SettingsChange | None:

@@ -26,10 +26,16 @@ COLLECT, RECEIVE = "collect", "receive"
 class Round:
     """A round: configuration, run folder and number. Cheap to construct; nothing is cached."""
 
-    config: OelConfig
+    settings: OelConfig
+    """Of the whole run."""
     run: RunFolder
     number: int
     """0 is the base model, which is only evaluated."""
+
+    @property
+    def config(self) -> OelConfig:
+        """The settings of this round: where the environment changes, it is the one of this round."""
+        return self.settings.at_round(self.number)
 
     @property
     def path(self) -> Path:

@@ -271,17 +271,16 @@ def check_stages(run: RunFolder, config: OelConfig, *, since: int = 0) -> None:
     Raises:
         ArtifactError: a stage was made with other settings, or a finished file was changed since.
     """
-    settings = _settings(config)
     for folder in run.stages():
         manifest = stage_manifest(run, folder)
         if round_of(manifest.key) >= since:
-            require_same(manifest.key, _with_settings(manifest.key, settings), folder)
+            require_same(manifest.key, _with_settings(manifest.key, config), folder)
         verify_outputs(folder, manifest)
     for started in sorted(run.path.glob(f"round_*/**/{STARTED}")):
         key = read_record(started, StageKey)
         _require_place(key, run, started.parent)
         if round_of(key) >= since:
-            require_same(key, _with_settings(key, settings), started.parent)
+            require_same(key, _with_settings(key, config), started.parent)
 
 
 def round_of(key: StageKey) -> int:
@@ -315,8 +314,9 @@ def _require_place(key: StageKey, run: RunFolder, folder: Path) -> None:
         )
 
 
-def _with_settings(key: StageKey, settings: Mapping[str, Any]) -> StageKey:
+def _with_settings(key: StageKey, config: OelConfig) -> StageKey:
     """The same key with the current values of the settings it depends on."""
+    settings = _settings(config.at_round(round_of(key)))
     return key.model_copy(update={"config": chosen_settings(settings, key.sections)})
 
 

@@ -1,6 +1,7 @@
 """The report: complete, with hostile text escaped, and self-contained."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from oel_core import envs
 from oel_core.config.knowledge import ReviewConfig
 from oel_core.config.operation import GateConfig
-from oel_core.config.run import ModelConfig, OelConfig, parse_config
+from oel_core.config.run import ModelConfig, OelConfig, dump_config, parse_config
 from oel_core.errors import ArtifactError
 from oel_core.gate.ledger import close_trial, open_trial
 from oel_core.gate.promotion import bootstrap_verdict
@@ -88,6 +89,10 @@ def player(messages: tuple[Message, ...], seed: int) -> str:
     return f"{HOSTILE} [{'right' if seed % 2 else 'left'}]"
 
 
+WORLD = {"name": "corridor", "max_turns": 3}
+CHANGE = {"round": 2, "options": {"size": 5}}
+
+
 def load(path: str, model: ModelConfig) -> Policy:
     return ScriptedPolicy(player, batch_size=8)
 
@@ -96,7 +101,7 @@ def config() -> OelConfig:
     values: dict[str, Any] = {
         "description": "A <script>hostile</script> run",
         "rounds": 1,
-        "environment": {"name": "corridor", "max_turns": 3},
+        "environment": WORLD,
         "collect": {"replicas": 2, "extraction_episodes": 2},
         "knowledge": {
             "max_tokens": 2000,
@@ -238,6 +243,20 @@ def test_rounds_measured_with_other_settings_are_named_and_not_compared(run: Run
     text = read(render(run)).text
     assert "Which round to serve?" not in text
     assert "Not compared, since measured with other settings than the base model: round 1." in text
+
+
+def test_a_change_of_the_environment_is_said_and_drawn(run: RunFolder) -> None:
+    lines = 'class="change"'
+    assert lines not in render(run)
+    changed = parse_config(config().model_dump() | {"environment": {**WORLD, "changes": [CHANGE]}}, "test")
+    run.path.joinpath("config.yaml").write_text(dump_config(changed.model_copy(update={"rounds": 2})))
+    assert lines not in render(run)  # its round is still to come
+    shutil.copytree(run.path / "round_01" / "evaluate", run.path / "round_02" / "evaluate")
+    for path in run.path.glob("round_02/evaluate/*/manifest.json"):
+        path.write_text(path.read_text().replace("round_01", "round_02"))
+    html = render(run)
+    assert html.count(lines) == 3  # pass rate, length, truncation; there are no suites
+    assert "From round 2 on the environment has other options (size: 5)" in read(html).text
 
 
 def test_the_note_holds_the_verdict_and_the_newest_rounds_that_fit(run: RunFolder) -> None:

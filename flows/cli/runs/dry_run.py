@@ -33,6 +33,8 @@ def show_needs(preset: str, config: "OelConfig", root: Path, as_json: bool) -> N
 def _show(preset: str, config: "OelConfig", report: "DryRun") -> None:
     _line("Model", _model(config, report))
     _line("World", f"{config.environment.name} {config.environment.options or ''}, {config.rounds} rounds")
+    for change in config.environment.changes:
+        _line("", f"from round {change.round} on {change.options}")
     _line(
         "Here", f"{report.machine.device}, {_gib(report.machine.memory)} GiB; {_gib(report.machine.disk)} GiB disk free"
     )

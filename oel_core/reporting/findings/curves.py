@@ -19,16 +19,25 @@ SHARES = {
 }
 
 
-def charts(found: Sequence[RoundView], outcomes: Sequence[RoundOutcome]) -> dict[str, Chart]:
-    """Name → chart; charts without data are empty."""
+def charts(
+    found: Sequence[RoundView], outcomes: Sequence[RoundOutcome], changed: Sequence[int] = ()
+) -> dict[str, Chart]:
+    """Name → chart; charts without data are empty.
+
+    Args:
+        changed: rounds from which on the environment was another one; a line is drawn before each.
+    """
+    lines = [number - 0.5 for number in changed]
     suites = sorted({part for view in found for part in view.reports if part.startswith("ood/")})
     rates = [_by_round(found, *arm) for arm in ARMS.items()] + ([_champion(found, outcomes)] if outcomes else [])
+    tokens = [_field(found, "response_tokens", "response tokens")]
+    apart = [_by_round(found, part, part[4:]) for part in suites]
     cut = [_field(found, "truncation_rate", "cut"), _field(found, "invalid_rate", "invalid")]
     return {
-        "pass_rate": Chart("Pass rate by round, 95% Wilson intervals", "round", rates, True),
-        "ood": Chart("Out of distribution", "round", [_by_round(found, part, part[4:]) for part in suites], True),
-        "length": Chart("Tokens of a response", "round", [_field(found, "response_tokens", "response tokens")]),
-        "truncation": Chart("Answers cut at the token cap, invalid actions", "round", cut, True),
+        "pass_rate": Chart("Pass rate by round, 95% Wilson intervals", "round", rates, True, lines),
+        "ood": Chart("Out of distribution", "round", apart, True, lines),
+        "length": Chart("Tokens of a response", "round", tokens, changes=lines),
+        "truncation": Chart("Answers cut at the token cap, invalid actions", "round", cut, True, lines),
         "saturation": Chart(
             "Saturation: pass rate in context on validation episodes, mean over replicas",
             "episodes extracted from",

@@ -39,6 +39,8 @@ class Chart:
     series: Sequence[Series]
     percent: bool = False
     """The y axis shows shares, from 0 to 100%."""
+    changes: Sequence[float] = ()
+    """Places on the x axis before which something changed: dashed vertical lines."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,11 @@ def _axes(chart: Chart, scale: _Scale) -> Markup:
     ]
     middle = (LEFT + WIDTH - RIGHT) / 2
     title = Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(middle, HEIGHT - 4, chart.x_label)
-    return Markup("").join([*rows, *columns, title])
+    changes = [
+        Markup('<line class="change" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(x, x, TOP, HEIGHT - BOTTOM)
+        for x in (scale.x(place) for place in chart.changes if scale.x0 < place <= scale.x1)
+    ]
+    return Markup("").join([*rows, *columns, title, *changes])
 
 
 def _line(series: Series, number: int, scale: _Scale) -> Markup:

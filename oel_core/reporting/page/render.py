@@ -55,14 +55,17 @@ def render(run: RunFolder) -> str:
     config = run.config()
     found, recurring = rounds(config, run), round_outcomes(run)
     measured = [view for view in found if HELD_OUT in view.reports]
+    changes = [change for change in config.environment.changes if found and change.round <= found[-1].number]
+    drawn = charts(found, recurring, [change.round for change in changes])
     finished = last_finished(run)
     context: dict[str, Any] = {
         "run": run.name,
         "config": config,
         "finished": tables.moment(finished) if finished else None,
         "rounds": found,
+        "world_changes": changes,
         "measured": measured,
-        "charts": {name: (chart.title, draw(chart)) for name, chart in charts(found, recurring).items()},
+        "charts": {name: (chart.title, draw(chart)) for name, chart in drawn.items()},
         "learned": learned(config, run),
         "pairs": episode_pairs(run, measured[-1].number if measured else 0),
         "gates": gates(run),
