@@ -278,6 +278,11 @@ class Knowledge(Record):
     validation_score: float | None = None
     """Pass rate in context on validation episodes, if measured."""
 
+    @property
+    def blank(self) -> bool:
+        """Whether a model would read nothing."""
+        return not self.text.strip()
+
 
 class EvalReport(Record):
     """The result of one suite for one policy."""

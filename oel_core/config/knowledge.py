@@ -104,7 +104,8 @@ class KnowledgeConfig(Section):
     """`on`: a round's episodes also dispute, merge and retire items, and the cap removes what the fewest of them show;
     needs `carry_over`. `off`: they only add items, and the cap removes the oldest (the paper's way)."""
     allow_empty: bool = False
-    """Distil even if a knowledge file is empty; otherwise that is an error."""
+    """Distil even if all knowledge files are empty; otherwise that is an error. Empty files among others are left
+    out in any case."""
     source: SourceConfig = SourceConfig()
     injection: InjectionConfig = InjectionConfig()
     selection: SelectionConfig = SelectionConfig()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from oel_core.config.knowledge import SelectionConfig
+from oel_core.types import Knowledge
 
 SEEDS = 2**63
 """`derive_seed` gives numbers below it."""
@@ -33,6 +34,11 @@ class Choice:
     """In ascending order."""
     weights: tuple[float, ...] | None
     """Sampling weight of each, adding up to 1; None for uniform sampling."""
+
+
+def with_text(files: Sequence[Knowledge]) -> list[Knowledge]:
+    """The files that are not empty, or all of them if all are: with an empty file the teacher would be the student."""
+    return [file for file in files if not file.blank] or list(files)
 
 
 def choose(files: Sequence[Scored], config: SelectionConfig) -> Choice:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from oel_core.knowledge.selection import sample_file
+from oel_core.knowledge.selection import sample_file, with_text
 from oel_core.knowledge.selection_records import SCORES, Selection
 from oel_core.knowledge.store import load_knowledge, replicas
 from oel_core.rounds.stage_folder import StageFolder
@@ -48,9 +48,12 @@ def load_files(stage: StageFolder, cap: int) -> list[Knowledge]:
 
 
 def load_distilled(stage: StageFolder, cap: int) -> DistilledKnowledge:
-    """The files to distil: those that `select` chose, with its weights, else all. Errors as `load_files`."""
+    """The files to distil: those that `select` chose, with its weights, else all that are not empty.
+
+    Errors as `load_files`.
+    """
     if stage.name != SELECT:
-        return DistilledKnowledge(load_files(stage, cap), None)
+        return DistilledKnowledge(with_text(load_files(stage, cap)), None)
     selection = read_record(stage.path / SCORES, Selection)
     files = [load_knowledge(stage.path, file.replica, max_tokens=cap) for file in selection.chosen]
     weighted = selection.use == "weighted"

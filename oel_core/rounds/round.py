@@ -169,7 +169,11 @@ class Round:
         return self.merged_stage() if self.config.knowledge.selection.use == "all" else self.stage(SELECT)
 
     def knowledge(self) -> DistilledKnowledge:
-        """The knowledge that is distilled. ArtifactError: a file is missing, edited, or over the token cap."""
+        """The knowledge that is distilled, without empty files.
+
+        Raises:
+            ArtifactError: a file is missing, edited, or over the token cap.
+        """
         return load_distilled(self.distilled_stage(), self.config.knowledge_cap)
 
     def previous_stage(self) -> StageFolder | None:
@@ -191,7 +195,8 @@ class Round:
     def previous_knowledge(self) -> dict[int, Knowledge]:
         """Every replica's previous knowledge: its own file or, where only some were selected, one of those in turn.
 
-        Files that were not selected are dropped. Empty where the round starts without knowledge.
+        Files that were not selected are dropped; an empty file stays empty. No file where the round starts without
+        knowledge.
 
         Raises:
             ArtifactError: a file is missing, edited, or over the token cap.
@@ -199,7 +204,7 @@ class Round:
         before = self.previous_stage()
         if before is None:
             return {}
-        files = load_distilled(before, self.config.knowledge_cap).knowledge
+        files = load_files(before, self.config.knowledge_cap)
         own = {file.replica: file for file in files}
         return {
             replica: own.get(replica, files[replica % len(files)]).model_copy(

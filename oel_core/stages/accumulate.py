@@ -3,6 +3,7 @@
 `knowledge.source` replaces it by other texts (`oel_core.rounds.sources`), a bundle by its own.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from oel_core.stages.extract import RAW, read_states, replica_path
 from oel_core.stages.extract import STAGE as EXTRACTED
 from oel_core.types import Knowledge
 
+logger = logging.getLogger(__name__)
 SECTIONS = (
     "collect",
     "extract.format",
@@ -46,11 +48,12 @@ STAGE, FLAGGED = "accumulate", "flagged.jsonl"
 def accumulate(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     """Writes `knowledge_KK.md` and `.json` for every replica.
 
-    With `knowledge.revision` also `item_records.jsonl`: what the evidence says of every item. With hygiene also
-    `flagged.jsonl`: findings in new items, their provenance, and whether the item was dropped.
+    Empty files are counted, and left out of distillation. With `knowledge.revision` also `item_records.jsonl`: what the
+    evidence says of every item. With hygiene also `flagged.jsonl`: findings in new items, their provenance, and whether
+    the item was dropped.
 
     Raises:
-        ExtractionError: a replica's knowledge is empty and `knowledge.allow_empty` is not set.
+        ExtractionError: every file is empty and `knowledge.allow_empty` is not set.
         ArtifactError: an extraction is missing or corrupt, or the stage was made with other settings.
     """
     config, replicas = round.config, round.config.collect.replicas
@@ -122,13 +125,18 @@ def _received(round: Round, policy: Policy) -> Iterator[tuple[Knowledge, list[Fl
 
 
 def _require_content(round: Round, knowledge: list[Knowledge]) -> None:
-    blank = [entry.replica for entry in knowledge if not entry.text.strip()]
-    if not blank or round.config.knowledge.allow_empty:
+    blank = [entry.replica for entry in knowledge if entry.blank]
+    if not blank:
         return
-    raise ExtractionError(
-        f"round {round.number}: the knowledge of replica {', '.join(map(str, blank))} is empty. "
-        f"{_advice(round, blank[0])}, or set knowledge.allow_empty=true if distilling without "
-        "knowledge is wanted"
+    if len(blank) == len(knowledge) and not round.config.knowledge.allow_empty:
+        raise ExtractionError(
+            f"round {round.number}: all knowledge files ({len(blank)}) are empty. {_advice(round, blank[0])}, or set "
+            "knowledge.allow_empty=true if distilling without knowledge is wanted"
+        )
+    logger.warning(
+        "round %d: %d of %d knowledge files are empty (of replica %s)%s",
+        *(round.number, len(blank), len(knowledge), ", ".join(map(str, blank))),
+        "" if len(blank) == len(knowledge) else ": the others are distilled",
     )
 
 
@@ -152,5 +160,5 @@ def _counts(knowledge: list[Knowledge]) -> dict[str, float]:
         "tokens_max": max(entry.tokens for entry in knowledge),
         "dropped_over_cap": sum(entry.dropped_over_cap for entry in knowledge),
         "dropped_duplicates": sum(entry.dropped_duplicates for entry in knowledge),
-        "empty": sum(not entry.text.strip() for entry in knowledge),
+        "empty": sum(entry.blank for entry in knowledge),
     }

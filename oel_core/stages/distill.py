@@ -36,7 +36,7 @@ def distill(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
 
     Raises:
         ArtifactError: prompts or knowledge are missing, corrupt or over the cap, or made with other settings.
-        ExtractionError: a knowledge file is empty and `knowledge.allow_empty` is not set.
+        ExtractionError: every knowledge file is empty and `knowledge.allow_empty` is not set.
         DistillationError: training cannot start or continue.
     """
     return round.perform(STAGE, SECTIONS, inputs_of(round), lambda folder: _train(round, folder, context))
@@ -86,7 +86,8 @@ def _train(round: Round, folder: Path, context: StageContext) -> dict[str, float
     )
     if checkpoint != folder / CHECKPOINT:
         raise ArtifactError(f"distillation left its checkpoint in {checkpoint}, not in {folder / CHECKPOINT}")
-    return _counts(list(read_jsonl(folder / STEPS, StepRecord)), count_left_out(folder))
+    counts = {"knowledge_files": len(distilled.knowledge), "left_out": count_left_out(folder)}
+    return _counts(list(read_jsonl(folder / STEPS, StepRecord))) | counts
 
 
 def _prompts(round: Round, seed: int) -> Prompts:
@@ -95,7 +96,7 @@ def _prompts(round: Round, seed: int) -> Prompts:
     return plan_prompts(round.config, round.trajectories(Split.DISTILL), seed)
 
 
-def _counts(steps: Sequence[StepRecord], left_out: int) -> dict[str, float]:
+def _counts(steps: Sequence[StepRecord]) -> dict[str, float]:
     return {
         "steps": len(steps),
         "samples": sum(len(step.draws) for step in steps),
@@ -103,5 +104,4 @@ def _counts(steps: Sequence[StepRecord], left_out: int) -> dict[str, float]:
         "first_loss": steps[0].loss,
         "last_loss": steps[-1].loss,
         "backtracks": steps[-1].backtracks,
-        "left_out": left_out,
     }

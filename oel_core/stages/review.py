@@ -27,7 +27,7 @@ def review(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
 
     Raises:
         UndecidedError: there is no decision yet.
-        ExtractionError: the knowledge was rejected, or a file has no items left.
+        ExtractionError: the knowledge was rejected, or no file has any items left.
         ArtifactError: the knowledge is missing or corrupt, or the stage was made with other knowledge.
     """
     config = round.config
@@ -36,15 +36,15 @@ def review(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         decision = _approved(round)
         items = review_list(round).items
         dropped = set(decision.dropped)
+        if items and dropped >= {entry.number for entry in items} and not config.knowledge.allow_empty:
+            raise ExtractionError(
+                f"round {round.number}: the review left nothing of the knowledge: drop fewer items, reject the round, "
+                "or set knowledge.allow_empty=true"
+            )
         policy = round.start_policy(context)
         for replica in range(config.collect.replicas):
             kept = [entry.item for entry in items if entry.replica == replica and entry.number not in dropped]
             before = load_knowledge(round.stage(ACCUMULATE).path, replica)
-            if not kept and before.items and not config.knowledge.allow_empty:
-                raise ExtractionError(
-                    f"round {round.number}: the review left nothing of the knowledge of replica {replica}: drop fewer "
-                    "items, reject the round, or set knowledge.allow_empty=true"
-                )
             write_knowledge(folder, replica, _edited(before, tuple(kept), policy))
         write_atomic(folder / REVIEW, (decision.model_dump_json(indent=1) + "\n").encode())
         return {"items": len(items), "dropped": len(dropped)}

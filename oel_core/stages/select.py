@@ -8,7 +8,7 @@ from pathlib import Path
 
 from oel_core.errors import ConfigError
 from oel_core.evaluation.validation import Candidate, candidate
-from oel_core.knowledge.selection import Choice, Scored, choose
+from oel_core.knowledge.selection import Choice, Scored, choose, with_text
 from oel_core.knowledge.selection_records import SCORES, FileScore, Score, Selection
 from oel_core.knowledge.store import write_knowledge
 from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext
@@ -24,7 +24,7 @@ SECTIONS = (*MERGED_SECTIONS, "knowledge.selection", "knowledge.injection")
 
 
 def select(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
-    """Scores the files with the start policy.
+    """Scores the files with the start policy. Empty files are not chosen, unless all are empty.
 
     Raises:
         ConfigError: `knowledge.selection.use` is `all`, or the world has no validation episodes.
@@ -43,7 +43,8 @@ def select(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         path = folder / EPISODES
         scores, layouts = score_candidates(round, policy, everything, settings.episodes, path, context.on_progress)
         rated = {replica: scores[found.label] for replica, found in candidates.items()}
-        choice = choose([Scored(e.replica, rated[e.replica].pass_rate, e.tokens) for e in knowledge], settings)
+        scored = [Scored(e.replica, rated[e.replica].pass_rate, e.tokens) for e in with_text(knowledge)]
+        choice = choose(scored, settings)
         selection = Selection(
             use=settings.use,
             layouts=layouts,

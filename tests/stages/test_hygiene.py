@@ -86,5 +86,5 @@ def test_flagging_changes_nothing_but_the_record(tmp_path: Path) -> None:
 
 
 def test_knowledge_that_hygiene_empties_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ExtractionError, match="is empty"):
+    with pytest.raises(ExtractionError, match="are empty"):
         run_stages(tmp_path, "drop", ATTACK)

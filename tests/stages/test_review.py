@@ -141,10 +141,13 @@ def test_without_a_decision_or_with_a_rejection_the_round_does_not_go_on(run: Ru
     assert load_knowledge(run.stage_path(1, "review"), 0) == load_knowledge(run.stage_path(1, "accumulate"), 0)
 
 
-def test_dropping_everything_of_a_file_is_refused(run: RunFolder) -> None:
-    decide(Round(config(), run, 1), decision("approve", 1, 2))
-    with pytest.raises(ExtractionError, match="nothing of the knowledge of replica 0"):
+def test_a_file_may_be_emptied_but_not_all(run: RunFolder) -> None:
+    decide(Round(config(), run, 1), decision("approve", 1, 2, 3, 4))
+    with pytest.raises(ExtractionError, match="left nothing of the knowledge: drop fewer items"):
         review(Round(config(), run, 1), StageContext(load))
+    decide(Round(config(), run, 1), decision("approve", 1, 2))
+    review(Round(config(), run, 1), StageContext(load))
+    assert [entry.replica for entry in Round(config(), run, 1).knowledge().knowledge] == [1]
 
 
 def test_the_command_shows_and_decides_on_files(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:

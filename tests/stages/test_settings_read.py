@@ -85,7 +85,7 @@ UNDECLARED: dict[str, dict[str, str]] = {
 """Stage → setting or section that it reads without declaring it, and why finished work stays right all the same."""
 JUDGED = dict.fromkeys(("evaluate.cases.judge_kappa", "evaluate.cases.judge_rated"), "read where the scorer is a judge")
 MODEL = {"model": "read by what loads a policy, which a scripted one replaces"}
-EMPTY = {"knowledge.allow_empty": "read only where a replica's knowledge is empty"}
+EMPTY = {"knowledge.allow_empty": "read only where all knowledge is empty"}
 WHOLE = {"knowledge.selection": "declared whole; of a selection that was made only its kind is read"}
 UNREAD: dict[str, dict[str, str]] = {
     "collect": MODEL,

@@ -191,7 +191,7 @@ def test_an_extractor_that_writes_nothing_usable_is_counted_and_an_error(run: Ru
 
     collect(Round(config(), run, 1), StageContext(mute))
     assert extract(Round(config(), run, 1), StageContext(mute)).counts["empty_outputs"] == 10
-    with pytest.raises(ExtractionError, match=r"replica 0, 1 is empty.*knowledge\.allow_empty"):
+    with pytest.raises(ExtractionError, match=r"all knowledge files \(2\) are empty.*knowledge\.allow_empty"):
         accumulate(Round(config(), run, 1), StageContext(mute))
     wanted = config(knowledge={"max_tokens": 400, "carry_over": True, "allow_empty": True})
     with pytest.raises(ArtifactError, match=r"knowledge\.allow_empty: False → True"):

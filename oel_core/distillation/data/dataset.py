@@ -68,11 +68,11 @@ def check_knowledge(knowledge: Sequence[Knowledge], *, allow_empty: bool) -> Non
     """
     if not knowledge:
         raise ExtractionError("there is no knowledge file to distil: run extraction first")
-    empty = [str(entry.replica) for entry in knowledge if not entry.text.strip()]
+    empty = [str(entry.replica) for entry in knowledge if entry.blank]
     if empty and not allow_empty:
         raise ExtractionError(
-            f"the knowledge of replica {', '.join(empty)} is empty, so its teacher equals the student: check that "
-            "replica's raw extraction, or set knowledge.allow_empty=true if this is intended"
+            f"the knowledge of replica {', '.join(empty)} is empty, so its teacher equals the student: leave "
+            "that file out, or set knowledge.allow_empty=true if this is intended"
         )
 
 
