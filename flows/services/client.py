@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.services.control import postgres_address
+from flows.services.pools import ensure_pool, home_of_flows
 from flows.services.process import find, python, runs
 from flows.services.servers import HOME_OF_FLOWS, PREFECT, common_environment, read_settings, worker_environment
 from oel_core.errors import ConfigError, ServiceError
@@ -56,14 +57,17 @@ def use_tracking(root: Path, given: str | None = None) -> None:
     os.environ.update({"OEL_TRACKING_URI": worker_environment(root.resolve(), address)["OEL_TRACKING_URI"]})
 
 
-def register_deployments(prefect_file: Path, pool: str) -> str:
-    """Registers every deployment of a Prefect file and returns Prefect's output.
+def register_deployments(prefect_file: Path, pool: str, image: str | None) -> str:
+    """Registers every deployment of a Prefect file, with its pool where that is missing; returns Prefect's output.
 
     Raises:
+        ConfigError: pool and image do not fit (`ensure_pool`).
         ServiceError: Prefect rejects one; the message is Prefect's.
     """
+    with prefect_client() as client:
+        ensure_pool(client, pool, image)
     command = python("-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(prefect_file.resolve()), "--all")
-    environment = os.environ | {"OEL_HOME": str(HOME_OF_FLOWS), "OEL_POOL": pool, "COLUMNS": "160"}
+    environment = os.environ | {"OEL_HOME": home_of_flows(pool), "OEL_POOL": pool, "COLUMNS": "160"}
     done = subprocess.run(command, cwd=HOME_OF_FLOWS, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ServiceError(f"the deployments were not registered:\n{(done.stdout + done.stderr).strip()[-3000:]}")

@@ -16,6 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from oel_core.config.run import ModelConfig, OelConfig, load_config
 from oel_core.config.sampling import Sampling
 from oel_core.config.serving import RunnerConfig
@@ -55,16 +57,23 @@ def load_sleeping(path: str, config: ModelConfig) -> Policy:
     return Sleeping(float(path), config.batch_size)
 
 
-def overhead(config: OelConfig, runner: RunnerConfig, folder: Path) -> tuple[float, float]:
-    """Seconds until the first batch could be played, and of playing what a round of the preset collects."""
+def processor_s() -> float:
+    """Processor time of this process and those below it, seconds: of Ray's too, which it has started."""
+    own = psutil.Process()
+    return sum(sum(one.cpu_times()[:2]) for one in (own, *own.children(recursive=True)))
+
+
+def overhead(config: OelConfig, runner: RunnerConfig, folder: Path) -> tuple[float, float, float]:
+    """Seconds until the first batch could be played, of playing what a round of the preset collects, and the processor
+    time of the latter, which other work on the machine stretches less."""
     plans = extraction_plans(config, 1) + consolidation_plans(config, 1)
     began = time.perf_counter()
     policy = place_policy(config.model.path, config.model, runner)
-    ready = time.perf_counter()
+    ready, worked = time.perf_counter(), processor_s()
     play_into(folder / "episodes.jsonl", config, policy, plans, silent)
-    ended = time.perf_counter()
+    ended, worked = time.perf_counter(), processor_s() - worked
     release()
-    return ready - began, ended - ready
+    return ready - began, ended - ready, worked
 
 
 def simulated(workers: int, seconds: float) -> tuple[float, float]:
@@ -127,8 +136,10 @@ def main() -> None:
         *((f"ray, {n} workers", RunnerConfig(use="ray", workers=n)) for n in (1, 2)),
     ):
         with tempfile.TemporaryDirectory() as folder:
-            started, played = overhead(config, runner, Path(folder))
-        print(f"{name}: ready after {started:.1f} s, {played:.1f} s of playing", flush=True)
+            started, played, worked = overhead(config, runner, Path(folder))
+        print(
+            f"{name}: ready after {started:.1f} s, {played:.1f} s of playing, {worked:.1f} s of processors", flush=True
+        )
 
 
 if __name__ == "__main__":

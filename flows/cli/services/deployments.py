@@ -1,6 +1,7 @@
 """`oel deploy`, `oel schedule`, `oel trigger`: registers, schedules and triggers deployments."""
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -32,25 +33,32 @@ Set = Annotated[
 
 def deploy(
     root: Root = RUNS,
-    pool: Annotated[str | None, typer.Option(help="Work pool; oel-gpu if this root has a worker for it.")] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(help="Work pool: oel-cpu, oel-gpu (the default if this root has a worker for it), or kubernetes."),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Image of the flow runs in the pool kubernetes; needed the first time.")
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="Prefect file; deployments/prefect.yaml if not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Register the deployments with the Prefect server. Existing schedules and runs are kept."""
     from flows.services.client import PREFECT_FILE, register_deployments, use_services
     from flows.services.servers import POOLS, UpSettings, read_settings
+    from oel_core.config.urls import without_secrets
 
     use_services(root)
     settings = read_settings(root.resolve()) or UpSettings()
     chosen = pool or (POOLS[1] if POOLS[1] in settings.pools else POOLS[0])
-    said = register_deployments(file or PREFECT_FILE, chosen)
+    said = register_deployments(file or PREFECT_FILE, chosen, image)
     names = re.findall(r"Deployment '([^']+)'", said)
     if as_json:
         print_json([{"deployment": name, "pool": chosen} for name in names])
         return
     for name in names:
         _say(f"{name}  in pool {chosen}")
-    _say(f"UI  {settings.prefect_url}/deployments")
+    _say(f"UI  {without_secrets(os.environ['PREFECT_API_URL']).removesuffix('/api')}/deployments")
 
 
 def schedule(
