@@ -1,20 +1,12 @@
-"""Near-duplicate sessions: Jaccard similarity of word trigrams of the users' messages.
-
-Candidates come from MinHash with locality-sensitive hashing (Broder, "On the resemblance and containment of documents",
-1997; datasketch); each candidate is then compared exactly.
-"""
+"""Near-duplicate sessions: Jaccard similarity of word trigrams of the users' messages."""
 
 import re
 import unicodedata
 
-from datasketch import MinHash, MinHashLSH
-
+from oel_core.text.similar_sets import SimilarSets
 from oel_core.types import Trajectory
 
 SHINGLE = 3
-PERMUTATIONS = 128
-SLACK = 0.2
-"""Margin below the threshold for candidates: the standard error of MinHash with 128 permutations is about 0.09."""
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
 """Scripts without spaces between words; each character counts as a word."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
@@ -47,7 +39,7 @@ class NearDuplicates:
     def __init__(self, similar: float) -> None:
         """`similar`: minimum Jaccard similarity of near-duplicates."""
         self._similar, self._texts = similar, list[str]()
-        self._lsh = MinHashLSH(threshold=max(0.1, similar - SLACK), num_perm=PERMUTATIONS)
+        self._sets = SimilarSets(similar)
 
     def add(self, text: str) -> list[int]:
         """Adds a text and returns the indices (from 0) of earlier near-duplicates."""
@@ -55,8 +47,6 @@ class NearDuplicates:
         self._texts.append(text)
         if not found:
             return []
-        signature = MinHash(num_perm=PERMUTATIONS)
-        signature.update_batch([one.encode(errors="surrogatepass") for one in found])
-        candidates = sorted(self._lsh.query(signature))
-        self._lsh.insert(number, signature)
+        candidates = self._sets.candidates(found)
+        self._sets.add(number, found)
         return [one for one in candidates if jaccard(shingles(self._texts[one]), found) >= self._similar]

@@ -101,8 +101,9 @@ class KnowledgeConfig(Section):
     carry_over: bool = False
     """Start a round's knowledge from the previous round's instead of empty."""
     revision: Literal["off", "on"] = "off"
-    """`on`: a round's episodes also dispute, merge and retire items, and the cap removes what the fewest of them show;
-    needs `carry_over`. `off`: they only add items, and the cap removes the oldest (the paper's way)."""
+    """`on`: a round's episodes also dispute, merge and retire items, and the cap removes the least useful by measured
+    value and evidence; needs `carry_over`. `off`: they only add items, and the cap removes the oldest, as in the
+    paper."""
     allow_empty: bool = False
     """Distil even if all knowledge files are empty; otherwise that is an error. Empty files among others are left
     out in any case."""

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from oel_core.knowledge.contradictions import sides
-from oel_core.knowledge.hygiene.shape import distinguishing_tokens, near_duplicate
+from oel_core.knowledge.hygiene.alike import Alike
 from oel_core.knowledge.hygiene.text import without_marker
 from oel_core.knowledge.store import item_key
 from oel_core.types import ExperienceItem, Record
@@ -68,6 +68,9 @@ class ItemRecord(Record):
     wordings: tuple[str, ...] = ()
     """Other texts of the same meaning, which became one item with it."""
 
+    value: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Pass rate of the previous round's files with it minus that of the others; None: not measured, or not clear."""
+
     @property
     def served(self) -> bool:
         return self.state is not State.RETIRED
@@ -104,7 +107,9 @@ def revise(before: Sequence[ItemRecord], found: Found, round_index: int) -> list
     """The records after a round: those of the round before, then new ones in the order in which they were found."""
     known = [record for record in before if record.served or record.evidence >= FORGOTTEN]
     aged = [
-        record.model_copy(update={"evidence": record.evidence * FADING, "found_in": (), "contradicted_in": ()})
+        record.model_copy(
+            update={"evidence": record.evidence * FADING, "found_in": (), "contradicted_in": (), "value": None}
+        )
         for record in known
     ]
     records = _with_found(aged, found, round_index)
@@ -118,31 +123,39 @@ def revise(before: Sequence[ItemRecord], found: Found, round_index: int) -> list
 def _with_found(records: list[ItemRecord], found: Found, round_index: int) -> list[ItemRecord]:
     """Adds this round's evidence to the records it is about; what is said for the first time begins a record."""
     place = {item_key(text): at for at, record in enumerate(records) for text in (record.item.text, *record.wordings)}
-    alike = defaultdict[tuple[object, ...], list[int]](list)
+    same = _SameItems()
     for number, record in enumerate(records):
-        alike[_meaning(record.item.text)].append(number)
+        same.add(number, record.item.text)
     for key, (item, episodes) in found.items():
-        near = alike[_meaning(item.text)]
         at = place.get(key)
         if at is None:
-            at = next((number for number in near if _same(item.text, records[number].item.text)), None)
+            at = same.first(item.text)
         if at is None:
             at = len(records)
-            near.append(at)
+            same.add(at, item.text)
             records.append(_new(item, round_index))
         place[key] = at
         records[at] = _found(records[at], item.text, episodes, round_index)
     return records
 
 
-def _meaning(text: str) -> tuple[object, ...]:
-    """What two wordings of one item have in common: only those that have need to be compared."""
-    return sides(text) or distinguishing_tokens(text)
+class _SameItems:
+    """Finds the first record of an item in other words: with its subject and statement, or a near-duplicate."""
 
+    def __init__(self) -> None:
+        self._by_sides = dict[tuple[str, str], int]()
+        self._alike = Alike(SAME)
 
-def _same(text: str, other: str) -> bool:
-    """Whether two texts with the same `_meaning` are one item: a subject and its statement say all."""
-    return sides(text) is not None or near_duplicate(text, other, SAME)
+    def add(self, number: int, text: str) -> None:
+        two = sides(text)
+        if two is None:
+            self._alike.add(number, text)
+        else:
+            self._by_sides.setdefault(two, number)
+
+    def first(self, text: str) -> int | None:
+        two = sides(text)
+        return self._alike.first(text) if two is None else self._by_sides.get(two)
 
 
 def _new(item: ExperienceItem, round_index: int) -> ItemRecord:

@@ -1,6 +1,6 @@
 """A round's knowledge files revised by the evidence of its episodes, over all replicas."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from oel_core.knowledge.extraction_records import KnowledgeState
 from oel_core.knowledge.item_records import ItemRecord, adopt, collect, revise
@@ -16,22 +16,32 @@ def revise_files(
     round_index: int,
     max_tokens: int,
     count: CountTokens,
+    values: Mapping[str, float] | None = None,
 ) -> tuple[list[Knowledge], list[ItemRecord]]:
     """Every replica's revised knowledge, and the records after the round.
 
     Args:
         used: of each replica the knowledge before its first used episode and after each of them.
         previous: the records after the round whose knowledge this one continues.
+        values: `item_key` → what that round's files with the item passed more than the others (`item_values`).
     """
     before = [states[0].knowledge.items for states in used]
     new = [_new_items(states) for states in used]
     known = adopt(previous, (item for items in before for item in items))
     records = revise(known, collect((item, item.sources) for items in new for item in items), round_index)
+    records = [_valued(record, values or {}) for record in records]
     files = [
         serve(states[-1].knowledge, [*old, *own], records, max_tokens, count)
         for states, old, own in zip(used, before, new, strict=True)
     ]
     return files, records
+
+
+def _valued(record: ItemRecord, values: Mapping[str, float]) -> ItemRecord:
+    """The record with its measured value, whichever of its wordings was measured."""
+    keys = map(item_key, (record.item.text, *record.wordings))
+    value = next((values[key] for key in keys if key in values), None)
+    return record if value is None else record.model_copy(update={"value": value})
 
 
 def _new_items(states: Sequence[KnowledgeState]) -> list[ExperienceItem]:

@@ -1,5 +1,6 @@
 """The items of a replica's knowledge after a revision: those that are served, within the cap."""
 
+import math
 from collections.abc import Sequence
 
 from oel_core.knowledge.contradictions import sides
@@ -18,8 +19,8 @@ def serve(
 ) -> Knowledge:
     """The knowledge with these items as their records have them.
 
-    Wordings of one item become one. A retired item is replaced by what contradicts it. Over the cap, the items go that
-    the fewest recent episodes showed; of equals the older one.
+    Wordings of one item become one. A retired item is replaced by what contradicts it. Over the cap the least useful
+    items go (`_usefulness`).
 
     Args:
         items: the replica's items before the round, then its new ones.
@@ -30,7 +31,7 @@ def serve(
     duplicates = len(current) - len(kept)
     dropped = 0
     while kept and count(_text(kept)) > max_tokens:
-        kept.remove(min(kept, key=lambda record: (record.evidence, record.last, record.since)))
+        kept.remove(min(kept, key=_usefulness))
         dropped += 1
     text = _text(kept)
     return knowledge.model_copy(
@@ -43,6 +44,13 @@ def serve(
             "validation_score": None,
         }
     )
+
+
+def _usefulness(record: ItemRecord) -> tuple[float, float, int, int]:
+    """Sorts items by what files with them passed, if that clearly differs from the others, then by evidence less this
+    round's contradictions; of equals the older one comes first."""
+    measured = 0.0 if record.value is None else math.copysign(1.0, record.value)
+    return measured, record.evidence - len(record.contradicted_in), record.last, record.since
 
 
 def _current(record: ItemRecord, records: Sequence[ItemRecord]) -> ItemRecord | None:

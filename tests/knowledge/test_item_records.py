@@ -101,6 +101,31 @@ def test_the_cap_removes_what_the_fewest_recent_episodes_showed() -> None:
     assert (kept.text, kept.dropped_over_cap) == (OTHER, 1)  # the older and better supported one stays
 
 
+def test_the_cap_removes_what_this_round_contradicts_before_what_is_older() -> None:
+    records = after([(OTHER, 4)], [(OLD, 2), (OTHER, 1), (NEW, 1)])
+    assert records[OLD].evidence > 0
+    assert (records[OTHER].evidence, records[OLD].evidence, records[NEW].evidence) == (2.0, 2.0, 1.0)
+    kept = served(records, item(OTHER), item(OLD), item(NEW), cap=14)
+    assert kept.text == f"{OTHER}\n{OLD}"
+    kept = served(records, item(OTHER), item(OLD), item(NEW), cap=8)
+    assert kept.text == OTHER  # as much evidence, but one episode is against the other one
+
+
+def test_the_cap_removes_what_costs_passes_first_and_what_brings_them_last() -> None:
+    records = after([(OTHER, 9), (OLD, 2)])
+    for value, stays in ((None, OTHER), (-0.4, OTHER), (0.4, OLD)):
+        records[OLD] = records[OLD].model_copy(update={"value": value})
+        assert served(records, item(OTHER), item(OLD), cap=8).text == stays
+    records[OTHER] = records[OTHER].model_copy(update={"value": -0.1})
+    records[OLD] = records[OLD].model_copy(update={"value": None})
+    assert served(records, item(OTHER), item(OLD), cap=8).text == OLD
+
+
+def test_a_value_lasts_one_round() -> None:
+    records = [record.model_copy(update={"value": 0.5}) for record in after([(OLD, 2)]).values()]
+    assert [record.value for record in revise(records, {}, 2)] == [None]
+
+
 def test_items_without_a_life_get_one() -> None:
     known = after([(OLD, 2)])
     records = adopt(list(known.values()), [item(OLD), item(OTHER).model_copy(update={"support": 3})])

@@ -23,6 +23,7 @@ from oel_core.runs.round_start import RoundStart, write_start
 from oel_core.stages.accumulate import accumulate
 from oel_core.stages.collect import collect
 from oel_core.stages.extract import extract
+from oel_core.stages.select import select
 from oel_core.types import Message
 
 OLD, NEW, STAYS = (f"- EXPERIENCE ITEM: {text}" for text in ("'G' is the goal", "'G' is a pit", "'_' is a free cell"))
@@ -102,6 +103,32 @@ def test_the_life_of_an_item_is_told_with_its_episodes(tmp_path: Path, capfd: py
     assert [(row["round"], row["state"]) for row in rows][-1] == (4, "retired")
     assert rows[0]["found_in"][0] == "r01-extract-k00-e0000"
     assert call(["knowledge", "history", "run", "nothing of that", *root]) == 2
+
+
+def test_items_get_the_value_that_the_last_selection_measured(tmp_path: Path) -> None:
+    settings = config(selection={"use": "best", "episodes": 8})
+    settings = settings.model_copy(
+        update={"collect": settings.collect.model_copy(update={"replicas": 4, "extraction_episodes": 1})}
+    )
+    run = open_run(tmp_path, "run")
+
+    def player(messages: tuple[Message, ...], seed: int) -> str:
+        if "study one finished episode" in messages[0].content:
+            return f"{STAYS}\n{OLD if seed % 2 else NEW}"
+        return "[right]" if NEW in messages[0].content else "nothing"
+
+    for number in (1, 2):
+        write_start(run, number, RoundStart(parent=0, knowledge=number - 1 or None, trigger=f"t{number}"))
+        for stage in (collect, extract, accumulate, select):
+            stage(Round(settings, run, number), StageContext(lambda path, model: ScriptedPolicy(player)))
+    files = [load_knowledge(run.stage_path(1, "accumulate"), replica).text for replica in range(4)]
+    assert {f"{STAYS}\n{OLD}", f"{STAYS}\n{NEW}"} == set(files)
+    first, second = (read_jsonl(run.stage_path(n, "accumulate") / ITEM_RECORDS, ItemRecord) for n in (1, 2))
+    assert {record.value for record in first} == {None}
+    values = {record.item.text: record.value for record in second}
+    assert values.pop(STAYS) is None
+    assert values == {NEW: -(values[OLD] or 0), OLD: values[OLD]}
+    assert (values[NEW] or 0) > 0
 
 
 def test_revision_needs_knowledge_that_goes_on() -> None:

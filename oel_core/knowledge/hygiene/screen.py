@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from oel_core.config.knowledge import Check, HygieneConfig
+from oel_core.knowledge.hygiene.alike import Alike
 from oel_core.knowledge.hygiene.instructions import instruction_reasons
 from oel_core.knowledge.hygiene.private import private_data, redacted
 from oel_core.knowledge.hygiene.records import Flag, FlaggedItem
-from oel_core.knowledge.hygiene.shape import foreign_script, hidden_text, near_duplicate, repetitive, too_long
+from oel_core.knowledge.hygiene.shape import foreign_script, hidden_text, repetitive, too_long
 from oel_core.knowledge.hygiene.text import without_marker
 from oel_core.types import ExperienceItem
 
@@ -38,16 +39,43 @@ def screen(
         return list(items), []
     kept: list[ExperienceItem] = []
     flagged: list[FlaggedItem] = []
+    earlier = _Earlier(known, config)
     for item in items:
-        lines, found = _screened(item, [*known, *kept], config, replica)
+        lines, found = _screened(item, earlier, config, replica)
         flagged += found
         if lines:
             kept.append(item.model_copy(update={"text": "\n".join(lines)}))
+            earlier.add(kept[-1])
     return kept, flagged
 
 
+class _Earlier:
+    """The items before one; empty if near-duplicates are not looked for."""
+
+    def __init__(self, known: Sequence[ExperienceItem], config: HygieneConfig) -> None:
+        self._enabled = Check.NEAR_DUPLICATE in config.checks
+        self._items: list[ExperienceItem] = []
+        self._texts = set[str]()
+        self._alike = Alike(config.near_duplicate)
+        for item in known:
+            self.add(item)
+
+    def add(self, item: ExperienceItem) -> None:
+        if self._enabled:
+            self._alike.add(len(self._items), item.text)
+            self._items.append(item)
+            self._texts.add(" ".join(item.text.split()))
+
+    def near_duplicate_of(self, line: str) -> ExperienceItem | None:
+        """The first item with the same meaning in other words. Exact duplicates are left to merging."""
+        if " ".join(line.split()) in self._texts:
+            return None
+        at = self._alike.first(line)
+        return None if at is None else self._items[at]
+
+
 def _screened(
-    item: ExperienceItem, known: Sequence[ExperienceItem], config: HygieneConfig, replica: int
+    item: ExperienceItem, earlier: _Earlier, config: HygieneConfig, replica: int
 ) -> tuple[list[str], list[FlaggedItem]]:
     """The remaining lines of the item, and its flags."""
     lines = item.text.splitlines() or [item.text]
@@ -57,7 +85,7 @@ def _screened(
         lines, flags = [item.text], [across]
     kept, flagged = [], []
     for line, reasons in zip(lines, flags, strict=True):
-        duplicate = _near_duplicate_of(line, known, config) if len(lines) == 1 and not reasons else None
+        duplicate = earlier.near_duplicate_of(line) if len(lines) == 1 and not reasons else None
         if duplicate is not None:
             reasons = (Flag(check=Check.NEAR_DUPLICATE, detail=f"says what is known from {duplicate.sources[0]}"),)
         if reasons:
@@ -67,16 +95,6 @@ def _screened(
         elif duplicate is not None:
             kept.append(duplicate.text)
     return kept, flagged
-
-
-def _near_duplicate_of(line: str, known: Sequence[ExperienceItem], config: HygieneConfig) -> ExperienceItem | None:
-    """An earlier item with the same meaning in other words. Exact duplicates are left to merging."""
-    if Check.NEAR_DUPLICATE not in config.checks:
-        return None
-    text = " ".join(line.split())
-    if any(" ".join(item.text.split()) == text for item in known):
-        return None
-    return next((item for item in known if near_duplicate(line, item.text, config.near_duplicate)), None)
 
 
 def _flagged(

@@ -103,6 +103,12 @@ def distinguishing_tokens(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(map(tuple, _distinguishing(text, _words(text))))
 
 
+def word_pairs(text: str) -> set[str]:
+    """The word pairs by which near-duplicates are compared; a single word is one by itself."""
+    words = _words(text)
+    return {" ".join(pair) for pair in _pairs(words)} or {" ".join(words)}
+
+
 def _words(text: str) -> list[str]:
     return WORD.findall(folded(without_marker(text)))
 
