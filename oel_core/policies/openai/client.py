@@ -5,6 +5,7 @@ pauses all requests, not only the one it answered.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -110,12 +111,12 @@ class _Limits(stop_base):
         return state.attempt_number >= self._attempts or state.idle_for + state.upcoming_sleep >= self._left_s()
 
 
-def error_text(response: httpx.Response) -> str:
-    """The message of an error response, shortened to one line."""
+def error_text(content: bytes) -> str:
+    """The message in the body of an error response, shortened to one line."""
     try:
-        values = response.json()
+        values = json.loads(content)
     except ValueError:
-        values = response.text
+        values = content.decode(errors="replace")
     if isinstance(values, Mapping):
         inner = values.get("error", values)
         values = inner.get("message", inner) if isinstance(inner, Mapping) else inner
@@ -218,9 +219,9 @@ class ApiClient:
             raise _RetryableError(f"no connection ({type(error).__name__}: {error})") from error
         if response.status_code in RETRIED or response.status_code >= 500:
             wait = retry_after_s(response.headers.get("retry-after"))
-            raise _RetryableError(f"{response.status_code}: {error_text(response)}", wait)
+            raise _RetryableError(f"{response.status_code}: {error_text(response.content)}", wait)
         if not response.is_success:
-            raise ServerRefusal(response.status_code, error_text(response), self.base_url + path)
+            raise ServerRefusal(response.status_code, error_text(response.content), self.base_url + path)
         try:
             return read(response)
         except (ValueError, KeyError, TypeError, IndexError) as error:

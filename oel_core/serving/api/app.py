@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from oel_core.config.serving import ServeConfig
 from oel_core.runs.jsonl import LineError
+from oel_core.serving.answering.base import ChatRequest
 from oel_core.serving.api.access import require_token
 from oel_core.serving.api.answers import event
 from oel_core.serving.api.chat import Answering, ChatService
@@ -92,20 +93,28 @@ def _add_chat(app: FastAPI, chats: ChatService, config: ServeConfig) -> None:
         began = time.monotonic()
         try:
             chat = chat_request(await _body(request, config.max_body_bytes), request.headers.get(SESSION, ""))
-            answering = await _unless_disconnected(request, chats.begin(chat))
-            headers = {VERSION: answering.reply.fingerprint}
             if chat.stream:
+                answering = await _unless_disconnected(request, chats.begin(chat))
                 chats.metrics.first.observe(time.monotonic() - began)
-                return _Stream(_counted(chats, answering, began), answering, headers)
-            try:
-                body = await _unless_disconnected(request, answering.whole())
-            finally:
-                await answering.close()
+                return _Stream(_counted(chats, answering, began), answering, _version(answering))
+            response: Response = await _unless_disconnected(request, _whole(chats, chat))
         except ApiError as error:
             chats.metrics.requests.labels(_outcome(error)).inc()
             raise
         _answered(chats, began)
-        return JSONResponse(body, headers=headers)
+        return response
+
+
+async def _whole(chats: ChatService, chat: ChatRequest) -> Response:
+    answering = await chats.begin(chat)
+    try:
+        return JSONResponse(await answering.whole(), headers=_version(answering))
+    finally:
+        await answering.close()
+
+
+def _version(answering: Answering) -> dict[str, str]:
+    return {VERSION: answering.reply.fingerprint}
 
 
 def _outcome(error: ApiError) -> str:

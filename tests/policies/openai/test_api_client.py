@@ -5,7 +5,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,4 +85,4 @@ def test_a_pause_holds_back_what_has_a_departure_already() -> None:
     ],
 )
 def test_what_servers_say_is_one_line(content: bytes, expected: str) -> None:
-    assert error_text(httpx.Response(400, content=content)) == expected
+    assert error_text(content) == expected
