@@ -50,6 +50,7 @@ def test_under_traffic_no_request_is_lost_and_no_answer_is_of_another_version_th
         for number in range(60):
             asked.append(pool.submit(served.ask, f"n{number}"))
             if number % 15 == 14:  # promotions, and a rollback to the first
+                asked[number - 14].result(60)  # the version has answered, however slow the clients are
                 path = ["two", "three", "one", "two"][number // 15]
                 served.registry[0] = path
                 eventually(lambda path=path: served.http.get("/healthz").json()["version"] == version(path))

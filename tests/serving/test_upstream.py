@@ -111,7 +111,8 @@ def test_a_picture_is_answered_and_not_recorded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "seen"), [(400, 400), (401, 502), (404, 502), (422, 422), (429, 429), (500, 502), (503, 503)]
+    ("status", "seen"),
+    [(307, 502), (400, 400), (401, 502), (404, 502), (422, 422), (429, 429), (500, 502), (503, 503)],
 )
 def test_refusals_of_the_server(tmp_path: Path, status: int, seen: int) -> None:
     server = ModelServer()
@@ -206,6 +207,17 @@ def test_a_server_that_is_gone_is_503_and_the_gateway_goes_on(tmp_path: Path) ->
         assert served.http.get("/healthz").json()["status"] == "ok"
     finally:
         gateway.__exit__(None, None, None)
+
+
+def test_a_server_that_does_not_answer_in_time_is_504(tmp_path: Path) -> None:
+    server = ModelServer()
+    with before(server, tmp_path, timeout_s=2) as served:
+        server.delay_s = 600
+        with pytest.raises(openai.InternalServerError, match="does not answer in time") as refused:
+            served.ask("hello")
+        assert refused.value.status_code == 504
+        assert served.metric("oel_requests_running") == 0
+    assert handed_over(tmp_path / "inbox") == []
 
 
 def test_upstreams_say_no_key_in_their_repr() -> None:

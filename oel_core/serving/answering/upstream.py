@@ -66,8 +66,10 @@ class UpstreamBackend:
         headers = {"Authorization": f"Bearer {upstream.key}"} if upstream.key else {}
         self._upstream, self._load = upstream, load
         self._policies, self._loads, self._loading = [policy], 1, asyncio.Lock()
-        self._headers = {"Content-Type": "application/json", **headers}
-        self._timeout_s = config.openai.timeout_s
+        self._headers, self._timeout_s = {"Content-Type": "application/json", **headers}, config.openai.timeout_s
+        # trust_env reads the netrc file, whose password would be sent where no key is set
+        self._trust_env = not is_local(upstream.url)
+        self._tls = httpx.create_ssl_context(trust_env=self._trust_env)
         self._connections: aiohttp.ClientSession | None = None
 
     @classmethod
@@ -104,17 +106,15 @@ class UpstreamBackend:
     def _http(self) -> aiohttp.ClientSession:
         """The connections, which belong to the event loop of the first request.
 
-        aiohttp's client takes a fraction of httpx's processor time, which is most of what the gateway adds.
+        aiohttp's, because httpx takes so much more processor time that it is seen in the latency (docs/benchmarks.md).
         """
         if self._connections is None:
-            # trust_env reads the netrc file, whose password would be sent where no key is set
-            trust_env = not is_local(self._upstream.url)
             self._connections = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context(trust_env=trust_env)),
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self._timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=trust_env,
+                trust_env=self._trust_env,
             )
         return self._connections
 
@@ -253,7 +253,7 @@ def _escaped(value: Any) -> Any:
 
 def _refusal(response: aiohttp.ClientResponse, content: bytes) -> ApiError:
     status, message = response.status, error_text(content)
-    if status in _CONFIG_ERRORS:
+    if status in _CONFIG_ERRORS or status < 400:  # redirects are not followed
         return ApiError(502, f"the model's server refuses the gateway ({status}): {message}")
     if status == 429 or status == 503:
         wait = retry_after_s(response.headers.get("retry-after"))
