@@ -1,9 +1,11 @@
 """The gateway before a model's server: requests go through, and answers are recorded with the server's token ids."""
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,58 @@ def test_a_server_that_is_gone_is_503_and_the_gateway_goes_on(tmp_path: Path) ->
         assert served.http.get("/healthz").json()["status"] == "ok"
     finally:
         gateway.__exit__(None, None, None)
+
+
+class _OneAnswerEach(BaseHTTPRequestHandler):
+    """Closes every connection at its second question, without an answer, though the first one promised to keep it."""
+
+    protocol_version = "HTTP/1.1"
+    closed = 0
+
+    def setup(self) -> None:
+        super().setup()
+        self.answered = False
+
+    def _answer(self, body: Any) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_GET(self) -> None:
+        self._answer({"data": [{"id": MODEL, "max_model_len": 2048}]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.answered:
+            _OneAnswerEach.closed += 1
+            self.close_connection = True
+            return
+        self.answered = True
+        message = {"role": "assistant", "content": "yes"}
+        self._answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+def test_a_kept_connection_that_the_server_closes_as_it_is_used_costs_no_answer(tmp_path: Path) -> None:
+    model, server = tiny_model_folder(tmp_path), ThreadingHTTPServer(("127.0.0.1", 0), _OneAnswerEach)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings = {
+        "path": str(model),
+        "backend": "openai",
+        "openai": {"base_url": f"http://127.0.0.1:{server.server_port}/v1"},
+    }
+    with serving(config_for(tmp_path / "inbox", settings), str(model)) as served:
+        assert [served.ask("hello").choices[0].message.content for _ in range(3)] == ["yes"] * 3
+    server.shutdown()
+    server.server_close()
+    assert _OneAnswerEach.closed >= 1
+    assert len(handed_over(tmp_path / "inbox")) == 3
 
 
 def test_a_server_that_does_not_answer_in_time_is_504(tmp_path: Path) -> None:

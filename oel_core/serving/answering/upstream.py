@@ -7,7 +7,7 @@ which are escaped because the server applies the template.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +34,8 @@ PATH = "/chat/completions"
 RETRY_S = 1.0
 CONNECT_S = 10.0
 """Maximum time to connect."""
+KEEP_S = 3.0
+"""Idle connections are kept so long, which is less than uvicorn's, and so vLLM's, 5 s."""
 _CONFIG_ERRORS = (401, 403, 404, 405)
 """Statuses that mean that the gateway is configured wrongly; the client gets 502."""
 _KNOWN_FIELDS = ("delta", "message", "index", "finish_reason", "token_ids", "prompt_token_ids", "stop_reason")
@@ -110,7 +112,7 @@ class UpstreamBackend:
         """
         if self._connections is None:
             self._connections = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_S, ssl=self._tls),
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self._timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -118,14 +120,26 @@ class UpstreamBackend:
             )
         return self._connections
 
+    async def _sent(self, content: bytes) -> aiohttp.ClientResponse:
+        """The response's head. The server may close a kept connection as it is used: then another one is used, once."""
+
+        def send() -> Awaitable[aiohttp.ClientResponse]:
+            return self._http().post(self._upstream.url + PATH, data=content, allow_redirects=False)
+
+        try:
+            return await send()
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await send()
+
     @asynccontextmanager
     async def _posted(self, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response. A server that was started again has no adapters: it gets this one again, once."""
         content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         for first in (True, False):
             loads = self._loads
-            sent = self._http().post(self._upstream.url + PATH, data=content, allow_redirects=False)
-            async with sent as response:
+            async with await self._sent(content) as response:
                 if 200 <= response.status < 300:
                     yield response
                     return
