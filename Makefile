@@ -72,7 +72,7 @@ extras: setup
 	@$(PIP) --editable '.[dev,lm-eval,gguf,postgres,browser,verifiers]'
 
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow or e2e"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or e2e" -n 2 --dist loadfile
 
 test-services: setup
 	$(BIN)/python -m pytest -m services
@@ -109,7 +109,8 @@ results: setup
 study: setup
 	$(BIN)/oel study quickstart --name study --root runs --seeds 3 --foreign round:2 --set seed=10 \
 		--set extract.use_after=4 --set knowledge.source.raw_max_tokens=400 --set knowledge.injection.items=8 \
-		--set evaluate.games.episodes=192 --set "evaluate.ood={other_symbols: {episodes: 64}}"
+		--set distill.retention.in_context_weight=0 --set evaluate.games.episodes=192 \
+		--set "evaluate.ood={other_symbols: {episodes: 64}}"
 
 benchmarks: setup
 	$(BIN)/python -m tests.benchmarks.distillation_speed
