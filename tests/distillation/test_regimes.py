@@ -1,5 +1,7 @@
 """Regimes: the source of the responses, and the loss."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from oel_core.config.run import DistillConfig, OelConfig
 from oel_core.config.sampling import Sampling
 from oel_core.distillation.data.dataset import teacher_share
 from oel_core.distillation.regimes import TeacherRollouts
+from oel_core.distillation.training.rollouts import Sampler
 from oel_core.distillation.training.run import distill
 from oel_core.errors import ConfigError, DistillationError
 from oel_core.models.loading import load_model
@@ -50,16 +53,57 @@ def test_teacher_rollouts_bring_the_student_towards_its_teacher(start, tmp_path)
 def test_the_teacher_reads_its_knowledge_once_and_not_at_every_step(start, tmp_path, monkeypatch):
     monkeypatch.setattr(prefill, "WORTH_REUSING", 8)
     trainer, step = make_trainer(start, tmp_path, regime="teacher_rollouts")
-    first = trainer.runner.roll_out(step)
+    regime = TeacherRollouts(trainer.teacher, trainer.distill_config, trainer.sampler)
+    first = regime.roll_out(step.samples)
     seen = []
     with trainer.teacher.generation_model() as model:
         hook = model.get_input_embeddings().register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
-    again = trainer.runner.roll_out(step)
+    again = regime.roll_out(step.samples)
     hook.remove()
-    assert [rollout.response for rollout in again] == [rollout.response for rollout in first]
+    assert again == first
     prefixes = trainer.teacher.prefilled(range(2))
     own = [len(sample.teacher_prompt) - len(prefixes[sample.knowledge_index].ids) for sample in step.samples]
     assert seen[0] == max(own)
+
+
+def test_a_frozen_teacher_answers_as_many_whole_steps_at_once_as_a_batch_holds(start, tmp_path):
+    trainer, _ = make_trainer(start, tmp_path, regime="teacher_rollouts", steps=5)
+    steps = [step.samples for step in trainer.train_dataset]
+    sizes = []
+
+    @dataclass(frozen=True)
+    class Counting(Sampler):
+        def roll_out(self, model, samples, prefilled=tuple):
+            sizes.append(len(samples))
+            return super().roll_out(model, samples, prefilled)
+
+    sampler = Counting(trainer.sampler.sampling, trainer.tokens, batch_size=15)
+    regime = TeacherRollouts(trainer.teacher, trainer.distill_config, sampler, steps)
+    found = [rollout for samples in steps for rollout in regime.roll_out(samples)]
+    assert sizes == [12, 12, 6]
+    assert [rollout.sample for rollout in found] == [sample for samples in steps for sample in samples]
+    frozen = load_model(str(start), arguments(start, start)["model"])[0]
+    sampling = Sampling(temperature=1.0, max_tokens=6)
+    for rollout in found:
+        sample = rollout.sample
+        assert_drawn(frozen, sample.teacher_prompt, rollout.response, sample.seed, sampling, trainer.tokens.stops)
+
+
+@pytest.mark.parametrize("changes", [{"regime": "teacher_rollouts"}, {"regime": "mixture", "teacher_share": 0.5}])
+def test_a_distillation_that_goes_on_within_a_batch_of_steps_changes_nothing(start, tmp_path, changes):
+    def given(name):
+        found = arguments(start, tmp_path / name, steps=5, **changes)
+        return found | {"model": found["model"].model_copy(update={"batch_size": 18})}
+
+    whole = distill(**given("whole"))
+
+    def stop(record):
+        if record.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(**given("stopped"), on_step=stop)
+    assert files(distill(**given("stopped"))) == files(whole)
 
 
 @pytest.mark.parametrize(("share", "same_as"), [(0.0, "on_policy"), (1.0, "teacher_rollouts")])

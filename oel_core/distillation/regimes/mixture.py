@@ -22,11 +22,20 @@ class Mixture(OnPolicy):
         teacher: computes the target distribution and generates a share of the responses.
         config: the objective's settings.
         sampler: generates responses.
+        known: as for `TeacherRollouts`.
     """
 
-    def __init__(self, student: Any, teacher: Teacher, config: DistillConfig, sampler: Sampler) -> None:
+    def __init__(
+        self,
+        student: Any,
+        teacher: Teacher,
+        config: DistillConfig,
+        sampler: Sampler,
+        known: Sequence[Sequence[Sample]] = (),
+    ) -> None:
         super().__init__(student, teacher, config, sampler)
-        self._by_teacher = TeacherRollouts(teacher, config, sampler)
+        by_teacher = [[sample for sample in samples if sample.by_teacher] for samples in known]
+        self._by_teacher = TeacherRollouts(teacher, config, sampler, by_teacher)
 
     def roll_out(self, samples: Sequence[Sample]) -> list[Rollout]:
         """As `Regime.roll_out`."""

@@ -119,7 +119,8 @@ class ContextDistillationTrainer(DistillationTrainer):
         self.is_distributed_loading_by_transformers = ranks.world_size > 1  # no DDP wrapper: `ranks` sums the gradients
         self.student = ranks.make_student(self.model, config, max_sequence_length(steps, config))
         check_vocabulary(self.student, teacher)
-        self.regime = make_regime(self.model, teacher, config, sampler)
+        known = [step.samples for step in steps] if ranks.world_size == 1 else ()
+        self.regime = make_regime(self.model, teacher, config, sampler, known)
         retention = Retention(self.student, reference, config, sampler, ranks) if reference is not None else None
         self.step_update = StepUpdate(self.student, self.regime, retention, config, ranks)
         self.monitor = StabilityMonitor(
