@@ -158,7 +158,7 @@ def test_teacher_rollouts_are_the_teachers(start: Path, tmp_path: Path, garage: 
     changes = {"lora": LEARNS[learns], "regime": "teacher_rollouts"}
     own = distill(**arguments(start, tmp_path / "own", **changes))
     assert files(distill(**arguments(start, tmp_path / "theirs", **changes, rollouts="vllm"))) == files(own)
-    assert garage.started[0].batches == 4, "the engine is woken once a step, not once a knowledge file"
+    assert garage.started[0].batches == 1, "the engine is woken once for all steps that a batch holds"
 
 
 @pytest.mark.numeric
