@@ -1,0 +1,292 @@
+"""Months compressed: many rounds of one run, in a world whose rules change halfway, with and without each defence.
+
+    python -m tests.benchmarks.months --rounds 24 --seeds 3 --defences none,revision
+
+Every round starts from the model and the knowledge of the one before it (no gate). From round `--change` on the rules
+are reversed: on the lake the letters of hole and goal are exchanged, among relics those of a curse and the treasure.
+After every round its model plays held-out boards of the present world and as many of the old one, without knowledge:
+what was learned, and what was unlearned. The sizes are small, so that 24 rounds of the lake take minutes of one core.
+
+A run whose distillation is stopped as unstable ends in that round. The run folders stay: the same command goes on where
+it was stopped, more rounds and seeds are added to them, and finished stages of `none` are taken over by a defence where
+it changes nothing yet. `--show` writes table and curves of what is there. Tables have the mean over seeds and, in
+parentheses, each seed's value.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from oel_core.config.run import OelConfig, load_config
+from oel_core.distillation.training.step_records import read_steps
+from oel_core.errors import ExtractionError, UnstableError
+from oel_core.knowledge.store import load_knowledge
+from oel_core.models.threads import set_run_threads
+from oel_core.rounds.context import REPORT
+from oel_core.rounds.round import Round
+from oel_core.runs.folder import MANIFEST, RunFolder, adopt_config, open_run
+from oel_core.runs.manifest import Manifest, read_record
+from oel_core.stages.distill import STEPS
+from oel_core.stages.measure import measure
+from oel_core.stages.round import run_round
+from oel_core.study.sharing import SharingFolder
+from oel_core.types import EvalReport
+from tests.benchmarks.report import Line, Plot, draw, publish, table
+
+SMALL = (
+    "collect.replicas=4",
+    "collect.extraction_episodes=2",
+    "extract.use_after=2",
+    "knowledge.selection.use=all",
+    "distill.turns_per_episode=2",
+    "distill.steps=4",
+    "distill.episodes_per_step=8",
+    "evaluate.games.episodes=48",
+    "evaluate.games.arms=[]",
+    "evaluate.ood={}",
+)
+"""A round of a few seconds on one core."""
+DEFENCES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "revision": ("knowledge.revision=on",),
+    "fresh_knowledge": ("knowledge.carry_over=false",),
+    "in_context_retention": ("distill.retention.in_context_weight=0.1",),
+    "base_share": ("distill.retention.base_share=0.25",),
+    "mixture": ("distill.regime=mixture", "distill.objective=reverse_kl_tail"),
+    "revision_base_share": ("knowledge.revision=on", "distill.retention.base_share=0.25"),
+}
+"""Name → settings that differ from `none`, which accumulates knowledge as the paper does."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A preset, sizes, and the options whose rules change."""
+
+    preset: str
+    sizes: tuple[str, ...]
+    changed: dict[str, Any]
+    """Options from the change on."""
+    wrong: tuple[tuple[str, ...], tuple[str, ...]]
+    """Texts of items that are wrong before the change, and of those that are wrong after it."""
+
+
+WORLDS = {
+    "lake": World(
+        "quickstart",
+        ("environment.options={size: 3, holes: 2, traps: 0, key: false}", "environment.max_turns=6"),
+        {"symbols": {"hole": "G", "trap": "X", "key": "K", "goal": "H"}},
+        (("'H' is the goal", "'G' ends"), ("'G' is the goal", "'H' ends")),
+    ),
+    "relics": World(
+        "textworld-seed",
+        (),
+        {"symbols": {"curses": "MB", "key": "S", "treasure": "T"}},
+        (("'T' is the treasure", "'B' is cursed"), ("'B' is the treasure", "'T' is cursed")),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One round of one run."""
+
+    world: str
+    defence: str
+    seed: int
+    round: int
+    """0 is the base model."""
+    changed: bool
+    """Whether the round plays by the new rules."""
+    present: float
+    """Pass rate on held-out boards of the world as it is in this round."""
+    old: float
+    """The same boards by the rules before the change."""
+    response_tokens: float
+    entropy: float | None
+    """Of the student in the round's last step, nats a token."""
+    kl: float | None
+    """From the teacher with knowledge, in the round's last step, nats a token."""
+    stale: float | None
+    """Share of the knowledge files with an item that the round's rules contradict."""
+    knowledge_tokens: float | None
+    seconds: float
+    """Of the round's stages, by the wall clock."""
+    bytes: int
+    """Of the round's folder."""
+
+
+def settings(world: str, defence: str, seed: int, rounds: int, change: int, more: Sequence[str]) -> OelConfig:
+    """The configuration of one run."""
+    chosen = WORLDS[world]
+    changes = [{"round": change, "options": chosen.changed}]
+    run = (f"seed={seed}", f"rounds={rounds}", f"environment.changes={json.dumps(changes)}")
+    return load_config(chosen.preset, [*SMALL, *chosen.sizes, *run, *DEFENCES[defence], *more])
+
+
+def folder_of(root: Path, world: str, defence: str, seed: int) -> SharingFolder:
+    """A run that may take over finished stages of the one without a defence."""
+    run = open_run(root, f"{world}-{defence}-{seed}")
+    return SharingFolder(run.path, () if defence == "none" else (f"{world}-none-{seed}",))
+
+
+def one_round(root: Path, config: OelConfig, run: RunFolder, number: int) -> None:
+    """Runs a round, unless it has finished, and measures its model by the old rules too."""
+    round = Round(config, run, number)
+    run_round(round)
+    before = config.at_round(0)
+    if round.config.environment != before.environment:
+        measure(root / "old" / run.name / str(number), before, round.model(), "games", {})
+
+
+def learn(root: Path, world: str, runs: Sequence[tuple[str, int, OelConfig]], rounds: int) -> None:
+    """All rounds of (defence, seed, configuration), round by round, so that they can be compared at any time.
+
+    A run whose distillation becomes unstable, or whose knowledge is empty, ends there and the others go on.
+    """
+    folders = [folder_of(root, world, defence, seed) for defence, seed, _ in runs]
+    for run, (_, _, config) in zip(folders, runs, strict=True):
+        adopt_config(run, config)
+        set_run_threads(run.path, config.model)
+    going = list(zip(folders, runs, strict=True))
+    for number in range(rounds + 1):
+        for run, (defence, seed, config) in list(going):
+            try:
+                with run.locked():
+                    one_round(root, config, run, number)
+            except (UnstableError, ExtractionError) as error:
+                print(f"{defence}, seed {seed}, ends in round {number}: {error}", flush=True)
+                going.remove((run, (defence, seed, config)))
+        print(f"round {number} of {rounds}", flush=True)
+
+
+def found_row(root: Path, world: str, defence: str, seed: int, config: OelConfig, number: int) -> Row | None:
+    """What a finished round left; None if it has not finished."""
+    run = folder_of(root, world, defence, seed)
+    round = Round(config, run, number)
+    own = round.report("held_out")
+    changed = round.config.environment != config.at_round(0).environment
+    again = root / "old" / run.name / str(number)
+    if own is None or (changed and not (again / REPORT).exists()):
+        return None
+    steps = read_steps(round.stage("distill").path / STEPS)[-1:] if number else []
+    files = round.stage("accumulate")
+    texts = [load_knowledge(files.path, replica).text for replica in range(config.collect.replicas)] if number else []
+    wrong = [any(words in text for words in WORLDS[world].wrong[changed]) for text in texts]
+    seconds = sum(read_record(path / MANIFEST, Manifest).counts["seconds"] for path in run.stages(number))
+    return Row(
+        world=world,
+        defence=defence,
+        seed=seed,
+        round=number,
+        changed=changed,
+        present=own.pass_rate,
+        old=read_record(again / REPORT, EvalReport).pass_rate if changed else own.pass_rate,
+        response_tokens=own.response_tokens,
+        entropy=steps[0].entropy if steps else None,
+        kl=steps[0].kl if steps else None,
+        stale=fmean(wrong) if wrong else None,
+        knowledge_tokens=files.manifest().counts["tokens_mean"] if number else None,
+        seconds=seconds,
+        bytes=sum(path.stat().st_size for path in round.path.rglob("*") if path.is_file()),
+    )
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f}"
+
+
+COLUMNS: dict[str, tuple[Callable[[Row], float | None], Callable[[float], str]]] = {
+    "present world %": (lambda row: row.present, percent),
+    "old world %": (lambda row: row.old, percent),
+    "stale files %": (lambda row: row.stale, percent),
+    "response tokens": (lambda row: row.response_tokens, "{:.1f}".format),
+    "entropy": (lambda row: row.entropy, "{:.3f}".format),
+    "KL from the teacher": (lambda row: row.kl, "{:.4f}".format),
+    "knowledge tokens": (lambda row: row.knowledge_tokens, "{:.1f}".format),
+}
+"""Heading → its value in a row, and how the value is written."""
+
+
+def cell(rows: Sequence[Row], column: str) -> str:
+    """The mean over seeds, and each seed's value."""
+    value, text = COLUMNS[column]
+    values = [found for row in rows if (found := value(row)) is not None]
+    if not values:
+        return "-"
+    each = f" ({', '.join(map(text, values))})" if len(values) > 1 else ""
+    return text(fmean(values)) + each
+
+
+def markdown(rows: Sequence[Row], defences: Sequence[str]) -> str:
+    """A table for each defence, with a row a round."""
+    parts = []
+    for defence in defences:
+        own = [row for row in rows if row.defence == defence]
+        numbers = sorted({row.round for row in own})
+        lines = []
+        for number in numbers:
+            of_round = [row for row in own if row.round == number]
+            rules = "new" if of_round[0].changed else "old"
+            lines.append([number, rules, len(of_round), *(cell(of_round, column) for column in COLUMNS)])
+        parts.append(f"### {defence}\n\n{table(['round', 'rules', 'seeds', *COLUMNS], lines)}")
+    return "\n\n".join(parts)
+
+
+def curves(rows: Sequence[Row], defences: Sequence[str]) -> list[Plot]:
+    """The mean over seeds by round, a line for each defence."""
+    plots = []
+    for column in ("present world %", "old world %", "stale files %", "entropy"):
+        value, _ = COLUMNS[column]
+        lines = []
+        for defence in defences:
+            points: dict[int, list[float]] = {}
+            for row in rows:
+                if row.defence == defence and (found := value(row)) is not None:
+                    points.setdefault(row.round, []).append(found * (100 if column.endswith("%") else 1))
+            lines.append(Line(defence, sorted(points), [fmean(points[number]) for number in sorted(points)]))
+        plots.append(Plot(column, "round", column, lines))
+    return plots
+
+
+def main() -> None:
+    options = _options()
+    defences = options.defences.split(",")
+    runs = [
+        (defence, seed, settings(options.world, defence, seed, options.rounds, options.change, options.set))
+        for seed in range(options.first_seed, options.first_seed + options.seeds)
+        for defence in defences
+    ]
+    root = options.root.resolve()
+    if not options.show:
+        learn(root, options.world, runs, options.rounds)
+    found = [
+        found_row(root, options.world, defence, seed, config, number)
+        for defence, seed, config in runs
+        for number in range(options.rounds + 1)
+    ]
+    rows = [row for row in found if row is not None]
+    name = f"months-{options.world}"
+    draw(curves(rows, defences), root / f"{name}.svg")
+    publish(name, root, {"change": options.change}, rows, markdown(rows, defences))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--world", choices=sorted(WORLDS), default="lake")
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--change", type=int, default=13, help="First round with the new rules.")
+    parser.add_argument("--seeds", type=int, default=1, help="Number of loop seeds.")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--defences", default="none,revision", help=f"Of {', '.join(DEFENCES)}.")
+    parser.add_argument("--root", type=Path, default=Path("runs/months"))
+    parser.add_argument("--set", action="append", default=[], help="section.field=value, for all runs.")
+    parser.add_argument("--show", action="store_true", help="Only show what has been run.")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
