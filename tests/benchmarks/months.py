@@ -42,6 +42,7 @@ SMALL = (
     "collect.extraction_episodes=2",
     "extract.use_after=2",
     "knowledge.selection.use=all",
+    "distill.retention={}",
     "distill.turns_per_episode=2",
     "distill.steps=4",
     "distill.episodes_per_step=8",
@@ -49,7 +50,7 @@ SMALL = (
     "evaluate.games.arms=[]",
     "evaluate.ood={}",
 )
-"""A round of a few seconds on one core."""
+"""A round of a few seconds on one core, without the retention of the presets."""
 DEFENCES: dict[str, tuple[str, ...]] = {
     "none": (),
     "revision": ("knowledge.revision=on",),
