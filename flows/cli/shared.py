@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli import complete
+from flows.cli.roots import any_root, local_root
 from oel_core.text.visible import visible, visible_json
 
 
@@ -31,7 +32,20 @@ class PlainConsole(Console):
 out = PlainConsole(width=None if sys.stdout.isatty() else 120)
 err = PlainConsole(stderr=True)
 
-Root = Annotated[Path, typer.Option("--root", help="Folder that holds the runs.", is_eager=True)]
+Root = Annotated[
+    Path,
+    typer.Option("--root", help="Folder that holds the runs.", is_eager=True, parser=local_root, metavar="PATH"),
+]
+StoredRoot = Annotated[
+    Path,
+    typer.Option(
+        "--root",
+        help="Folder that holds the runs, or a folder of an object store, like s3://bucket/runs.",
+        is_eager=True,
+        parser=any_root,
+        metavar="PATH|URL",
+    ),
+]
 RunName = Annotated[
     str,
     typer.Argument(metavar="RUN", help="Name of a run under --root, or its path.", autocompletion=complete.run_names),

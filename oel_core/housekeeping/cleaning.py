@@ -14,6 +14,7 @@ from oel_core.rounds.context import CHECKPOINT
 from oel_core.runs.folder import CONFIG, LEASE, LOCK, WEIGHTS, RunFolder, round_name
 from oel_core.runs.manifest import Freed, record_freed
 from oel_core.runs.round_start import last_begun, parent_of
+from oel_core.runs.stored.replica import replica_of
 from oel_core.study.writing import PLAN
 from oel_core.types import Record
 
@@ -79,13 +80,16 @@ def whole(run: RunFolder) -> Leftover:
 
 
 def remove_run(run: RunFolder) -> None:
-    """Removes a run's folder; an interrupted removal can be repeated.
+    """Removes a run's folder, and the run from its store; an interrupted removal can be repeated.
 
     Raises:
         BusyError: another process works on it.
+        StoreError: the store does not answer; the folder is kept.
     """
     locks = {f".{LEASE}.lock", LOCK}
     with run.leased("oel clean"):
+        if (replica := replica_of(run.path)) is not None:
+            replica.remove()
         entries = [path for path in run.path.iterdir() if path.name not in {LEASE, *locks}]
         for path in sorted(entries, key=lambda path: path.name in (CONFIG, PLAN)):
             if path.is_dir() and not path.is_symlink():

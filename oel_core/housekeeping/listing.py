@@ -9,6 +9,7 @@ from oel_core.errors import OelError
 from oel_core.projects.triggers import TRIGGERS, open_round
 from oel_core.runs.folder import CONFIG, RunFolder
 from oel_core.runs.holders import holder_of
+from oel_core.runs.stored.replica import fetch_listing
 from oel_core.study.writing import PLAN
 from oel_core.types import Record
 
@@ -36,9 +37,17 @@ class RunEntry(Record):
 
 
 def list_runs(root: Path) -> list[RunEntry]:
-    """All runs, projects and studies under a root, by name."""
+    """All runs, projects and studies under a root, by name; of the working copy of a store those in the store.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    sizes = fetch_listing(root)
     found = {path.parent for name in (CONFIG, PLAN, PRESET) for path in root.glob(f"*/{name}")}
-    return [entry_of(path) for path in sorted(found)]
+    if sizes is None:
+        return [entry_of(path) for path in sorted(found)]
+    entries = [entry_of(path) for path in sorted(found) if path.name in sizes]
+    return [entry.model_copy(update={"bytes": sizes[entry.run]}) for entry in entries]
 
 
 def entry_of(path: Path) -> RunEntry:

@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from oel_core.runs.jsonl import require_json_lines
 from oel_core.runs.lease import Waiting, held, ignore_wait
 from oel_core.runs.locks import exclusive
 from oel_core.runs.manifest import (
+    MANIFEST,
+    STARTED,
+    WEIGHTS,
     Manifest,
     OutputFile,
     StageKey,
@@ -37,13 +40,16 @@ from oel_core.runs.manifest import (
     read_record,
     require_same,
 )
+from oel_core.runs.stored.local_files import LEASE
+from oel_core.runs.stored.replica import fetch_run, replica_of
 from oel_core.text.visible import visible
 
-MANIFEST, STARTED, LOCK, CONFIG = "manifest.json", "started.json", ".lock", "config.yaml"
-LEASE = "lease.json"
-WEIGHTS = (".safetensors",)
+LOCK, CONFIG = ".lock", "config.yaml"
 
 _NO_ADDRESS = re.compile(r"[?\x00-\x1f\x7f\ud800-\udfff]|%[0-9a-fA-F]{2}")
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
+"""A URL, or what `Path` makes of it."""
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Pattern of a run's name."""
@@ -82,10 +88,15 @@ class RunFolder:
     def leased(self, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = ignore_wait) -> Iterator[None]:
         """Excludes all other processes, on any machine; waits up to `wait_s` seconds for the holder of the lease.
 
+        A run in a store is downloaded before the block, and its changes are uploaded after it.
+
         Raises:
             BusyError: a live process still holds the lease after `wait_s` seconds.
+            ArtifactError, StoreError: as `Replica.held`.
         """
-        with held(self.path / LEASE, purpose, wait_s=wait_s, on_wait=on_wait), self.locked():
+        replica = replica_of(self.path)
+        replicated = replica.held(purpose, wait_s=wait_s, on_wait=on_wait) if replica else nullcontext()
+        with held(self.path / LEASE, purpose, wait_s=wait_s, on_wait=on_wait), self.locked(), replicated:
             yield
 
     def config(self) -> OelConfig:
@@ -123,6 +134,7 @@ class RunFolder:
 
         Raises:
             ArtifactError: the stage, finished or partial, was made with other settings or inputs.
+            StoreError: it could not be uploaded to the run's store; the next call does only that.
         """
         final = self.path / key.stage
         partial = final.with_name(f".{final.name}.partial")
@@ -138,6 +150,8 @@ class RunFolder:
         manifest = read_record(partial / MANIFEST, Manifest)
         require_same(manifest.key, key, partial)
         (partial / STARTED).unlink(missing_ok=True)
+        if (replica := replica_of(self.path)) is not None:
+            replica.finish_stage(partial, key.stage)
         os.replace(partial, final)
         sync_folder(final.parent)
         return manifest
@@ -211,6 +225,8 @@ def require_root(root: Path) -> None:
     Prefect and MLflow name their SQLite files in URLs. SQLAlchemy cannot quote a `?` there, and MLflow reads `%20` as a
     space, quoted or not: both would write beside the root instead of into it.
     """
+    if _URL.match(str(root)) is not None:
+        raise ConfigError(f"{visible(str(root))} is no folder: only commands with --root PATH|URL accept a store")
     path = str(root.resolve())
     found = _NO_ADDRESS.search(path)
     if found is not None:
@@ -240,12 +256,15 @@ def open_run(root: Path, name: str) -> RunFolder:
 
 
 def find_run(root: Path, name: str) -> RunFolder:
-    """An existing run by its path or by its name under `root`.
+    """An existing run by its path or by its name under `root`. One in a store is downloaded, without its weights.
 
     Raises:
         ConfigError: there is none; the message lists those that exist.
+        ArtifactError, StoreError: as `Replica.fetch`.
     """
     for path in (root / name, Path(name)):
+        if RUN_NAME.fullmatch(path.name) is not None:
+            fetch_run(path, "without weights")
         if (path / CONFIG).is_file():
             return RunFolder(path)
     known = sorted(path.parent.name for path in root.glob(f"*/{CONFIG}"))

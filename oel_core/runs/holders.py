@@ -7,6 +7,7 @@ from typing import Literal
 from oel_core.runs.folder import LEASE, RunFolder
 from oel_core.runs.lease import STALE_S, Lease, describe, read_lease
 from oel_core.runs.processes import is_alive
+from oel_core.runs.stored.replica import replica_of
 from oel_core.types import Record
 
 
@@ -24,16 +25,22 @@ class Holder(Record):
 
 
 def holder_of(run: RunFolder) -> Holder | None:
-    """The holder of the run's lease, alive or not; None if there is no lease.
+    """The holder of the run's lease, or of its claim in a store, alive or not; None if there is none.
 
     Raises:
         ArtifactError: the lease cannot be read.
+        StoreError: the store does not answer.
     """
     path = run.path / LEASE
     lease = read_lease(path)
-    if lease is None:
-        return None
-    silent_s = max(0.0, time.time() - path.stat().st_mtime)
+    if lease is not None:
+        silent_s = max(0.0, time.time() - path.stat().st_mtime)
+    else:
+        replica = replica_of(run.path)
+        found = None if replica is None else replica.holder()
+        if found is None:
+            return None
+        lease, silent_s = found
     state = _state(lease, silent_s)
     return Holder(run=run.name, holder=describe(lease), state=state, silent_s=round(silent_s, 1))
 

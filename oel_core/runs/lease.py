@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from oel_core.errors import ArtifactError, BusyError
@@ -71,7 +72,7 @@ def held(path: Path, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = ig
     Raises:
         BusyError: a live process holds the lease and did not release it in time.
     """
-    own = _acquire(path, purpose, wait_s, on_wait)
+    own = acquire(path.parent, partial(_try, path), purpose, wait_s=wait_s, on_wait=on_wait)
     stop = threading.Event()
     renewal = threading.Thread(target=_renew, args=(path, own, stop), daemon=True)
     renewal.start()
@@ -114,22 +115,36 @@ class HeartbeatObserver:
         return now - self._since
 
 
-def _acquire(path: Path, purpose: str, wait_s: float, on_wait: Waiting) -> Lease:
+Attempt = Callable[[Lease, HeartbeatObserver], Lease | None]
+"""Takes the lease for its first argument and returns None, or returns the lease of a live holder."""
+
+
+def acquire(
+    place: Path | str,
+    attempt: Attempt,
+    purpose: str,
+    *,
+    wait_s: float,
+    on_wait: Waiting = ignore_wait,
+    poll_s: float = POLL_S,
+) -> Lease:
+    """A new lease of this process, once `attempt` succeeds; errors as `held`, naming `place`.
+
+    `poll_s`: pause between attempts, seconds.
+    """
     own = Lease(id=uuid.uuid4().hex, holder=this_process(), purpose=purpose, since=time.time())
     until, observer, reported = time.monotonic() + wait_s, HeartbeatObserver(), False
     while True:
-        other = _try(path, own, observer)
+        other = attempt(own, observer)
         if other is None:
             return own
         undecided = is_alive(other.holder) is None and not observer.has_changed
         if time.monotonic() >= until and not undecided:
-            raise BusyError(
-                f"{path.parent} is in use by {describe(other)}: wait for it, stop it, or use another run name"
-            )
+            raise BusyError(f"{place} is in use by {describe(other)}: wait for it, stop it, or use another run name")
         if not reported:
             on_wait(other)
             reported = True
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 def _try(path: Path, own: Lease, observer: HeartbeatObserver) -> Lease | None:

@@ -15,7 +15,9 @@ from oel_core.types import Record, Values
 
 SCHEMA_VERSION = 1
 ABSENT = "(absent)"
+MANIFEST, STARTED = "manifest.json", "started.json"
 FREED, ALTERED = "freed.json", "altered.json"
+WEIGHTS = (".safetensors",)
 
 R = TypeVar("R", bound=Record)
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.shared import RUNS, AsJson, Root, RunName, echo, print_json
+from flows.cli.shared import RUNS, AsJson, RunName, StoredRoot, echo, print_json
 
 
 def report(
     run: RunName,
     out: Annotated[Path | None, typer.Option(help="Output file; report.html in the run's folder if not given.")] = None,
-    root: Root = RUNS,
+    root: StoredRoot = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Write a report on a run as one HTML file without scripts."""

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.help import example
-from flows.cli.shared import RUNS, AsJson, Root, RunName, echo, out, print_json, print_table
+from flows.cli.shared import RUNS, AsJson, RunName, StoredRoot, echo, out, print_json, print_table
 
 app = typer.Typer(help="Knowledge files of a run.", no_args_is_help=True)
 Round = Annotated[int, typer.Argument(min=1, help="Round, from 1.")]
@@ -13,7 +13,9 @@ Replica = Annotated[int | None, typer.Option(min=0, help="One replica; all if no
 
 
 @app.command("show", epilog=example("oel knowledge show lake 2"))
-def show(run: RunName, round_index: Round, replica: Replica = None, root: Root = RUNS, as_json: AsJson = False) -> None:
+def show(
+    run: RunName, round_index: Round, replica: Replica = None, root: StoredRoot = RUNS, as_json: AsJson = False
+) -> None:
     """Print the knowledge as a model reads it, with invisible characters escaped."""
     from oel_core.knowledge.store import load_knowledge
     from oel_core.reporting.findings.learned import known_replicas
@@ -33,7 +35,7 @@ def show(run: RunName, round_index: Round, replica: Replica = None, root: Root =
 
 @app.command("diff", epilog=example("oel knowledge diff lake 1 2"))
 def diff(
-    run: RunName, first: Round, second: Round, replica: Replica = None, root: Root = RUNS, as_json: AsJson = False
+    run: RunName, first: Round, second: Round, replica: Replica = None, root: StoredRoot = RUNS, as_json: AsJson = False
 ) -> None:
     """Print the items that a later round added and removed."""
     from oel_core.knowledge.store import diff as compare
@@ -66,7 +68,7 @@ def diff(
 def history(
     run: RunName,
     item: Annotated[str, typer.Argument(metavar="TEXT", help="Text that the items contain; case does not matter.")],
-    root: Root = RUNS,
+    root: StoredRoot = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Show the history of items, round by round: state, evidence, and the episodes for and against them."""

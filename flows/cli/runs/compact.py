@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.runs.list_runs import size
-from flows.cli.shared import RUNS, AsJson, Root, RunName, out, print_json, print_table
+from flows.cli.shared import RUNS, AsJson, RunName, StoredRoot, out, print_json, print_table
 
 if TYPE_CHECKING:
     from oel_core.housekeeping.compacting import Shrinkable
@@ -15,7 +15,7 @@ def compact(
     run: RunName,
     keep: Annotated[int, typer.Option(min=1, help="Newest rounds that stay as they are.")] = 3,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this nothing is removed.")] = False,
-    root: Root = RUNS,
+    root: StoredRoot = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """List what old rounds have of transcripts and optimiser states, and the disk it takes. With --yes remove it.

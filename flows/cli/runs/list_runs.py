@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli import complete
-from flows.cli.shared import RUNS, AsJson, Root, err, out, print_json, print_table
+from flows.cli.shared import RUNS, AsJson, StoredRoot, err, out, print_json, print_table
 
 if TYPE_CHECKING:
     from oel_core.housekeeping.cleaning import Leftover
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def runs(root: Root = RUNS, as_json: AsJson = False) -> None:
+def runs(root: StoredRoot = RUNS, as_json: AsJson = False) -> None:
     """List runs, projects and studies: status, rounds, size on disk, last change."""
     from oel_core.housekeeping.listing import list_runs
 
@@ -48,7 +48,7 @@ def clean(
     ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Whole runs, with all of their files.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this nothing is removed.")] = False,
-    root: Root = RUNS,
+    root: StoredRoot = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """List what could be removed: partial stages, and weights that no later round starts from. With --yes remove it.

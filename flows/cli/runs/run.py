@@ -9,7 +9,7 @@ import typer
 from flows.cli.runs.dry_run import show_cautions, show_needs
 from flows.cli.runs.interrupt import leaving_at_once
 from flows.cli.runs.live import live_progress
-from flows.cli.shared import RUNS, AsJson, Overrides, PresetName, Root, RunName, err, out, print_json, print_table
+from flows.cli.shared import RUNS, AsJson, Overrides, PresetName, RunName, StoredRoot, err, out, print_json, print_table
 
 if TYPE_CHECKING:
     from oel_core.config.run import OelConfig
@@ -29,7 +29,7 @@ def run(
     ] = None,
     bundle_digest: Annotated[str | None, typer.Option(help="Expected digest of the bundle.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the preset's name if not given.")] = None,
-    root: Root = RUNS,
+    root: StoredRoot = RUNS,
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="Only list requirements, and which are missing.")] = False,
@@ -84,13 +84,19 @@ def _settings_of(bundle: Path | None, digest: str | None) -> list[str]:
 
 def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
     """Validates before the services start."""
+    from oel_core.errors import ConfigError
     from oel_core.preflight.caution import find_cautions
     from oel_core.preflight.check import check
     from oel_core.runs.folder import adopt_config, open_run
+    from oel_core.runs.stored.working_copy import store_url
     from oel_core.study.writing import require_run
     from tasks.tracking.settings import load_settings
 
     load_settings()
+    if store_url(root) is not None and config.review.mode == "required":
+        raise ConfigError(
+            "review.mode is required, but `oel review` needs a folder as --root: use one for this run too"
+        )
     require_run(root / name)
     folder = open_run(root, name)
     check(config)
@@ -102,7 +108,7 @@ def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
 
 def rounds(
     run: RunName,
-    root: Root = RUNS,
+    root: StoredRoot = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Show the results of every round of a run; round 0 is the base model."""
@@ -125,11 +131,15 @@ def where(folder: "RunFolder") -> None:
     """Prints the paths of a run."""
     from flows.services.links import all_runs, mlflow_server
     from oel_core.config.urls import without_secrets
+    from oel_core.runs.stored.working_copy import store_url
     from tasks.tracking.settings import load_settings
 
     root = folder.path.parent
+    store = store_url(root)
     settings = load_settings().resolved(root, folder.name)
     server = mlflow_server(root, settings)
+    if store is not None:
+        out.print(f"Store        {store}/{folder.name}", highlight=False, soft_wrap=True)
     out.print(f"Run folder   {folder.path}", highlight=False, soft_wrap=True)
     out.print(f"Knowledge    {folder.path}/round_*/accumulate/knowledge_*.md", highlight=False, soft_wrap=True)
     out.print(f"Report       {folder.path / 'report.html'}", highlight=False, soft_wrap=True)

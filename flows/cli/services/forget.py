@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.shared import RUNS, AsJson, Root, out, print_json, print_table
+from flows.cli.shared import RUNS, AsJson, StoredRoot, out, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def forget(
     ] = None,
     inbox: Annotated[list[Path] | None, typer.Option(help="An inbox, besides those of the runs under --root.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; without this nothing is removed.")] = False,
-    root: Root = RUNS,
+    root: StoredRoot = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """List recorded conversations of sessions or users, and what was learned from them. With --yes remove them.
