@@ -1,6 +1,7 @@
 """Prefill of a batch of prompts; common prefixes and cached prefixes are not recomputed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
@@ -188,6 +189,21 @@ def _rows(some: CachedSequence, starts: Sequence[Reused | None], layer: int, par
     return rows
 
 
+@contextmanager
+def _contiguous_head_input(model: Any) -> Iterator[None]:
+    """Within it the output projection gets contiguous hidden states.
+
+    `logits_to_keep=1` slices (rows, n, H) to (rows, 1, H). PyTorch multiplies such a view row by row instead of as one
+    matrix, and in bfloat16 on a CPU copies the (V, H) weights for each row.
+    """
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def _read_rest(model: Any, prompts: Prompts, pad_id: int, cache: DynamicCache, known: Tensor) -> Prefilled:
     """Prefills the part of each prompt that is not cached.
 
@@ -197,14 +213,15 @@ def _read_rest(model: Any, prompts: Prompts, pad_id: int, cache: DynamicCache, k
     ids, mask = (part.to(model.device) for part in pad_left(rest, pad_id))
     mask = torch.cat([known, mask], dim=1)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    logits = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions[:, known.shape[1] :],
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
+    with _contiguous_head_input(model):
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions[:, known.shape[1] :],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
     if not torch.isfinite(logits).all():
         raise PolicyError(NOT_FINITE)
     return Prefilled(logits, cache, mask, positions[:, -1] + 1)

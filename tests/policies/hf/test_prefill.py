@@ -227,3 +227,15 @@ def test_models_whose_states_cannot_be_cut_read_prompts_whole(make: Callable[[],
         with torch.no_grad():
             alone = model(torch.tensor([prompt])).logits[0, -1]
         torch.testing.assert_close(logits, alone, rtol=0, atol=forward_rounding(model, alone, len(prompt)))
+
+
+def test_the_output_projection_gets_contiguous_hidden_states(model: Qwen3ForCausalLM) -> None:
+    """A slice of each row's last position is multiplied row by row, with a copy of the weights for each."""
+    seen = []
+    hook = model.lm_head.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    prompts = [tuple(range(30, 30 + length)) for length in (9, 12, 7)]
+    prefill(model, prompts, 0, 64, PrefillCache(ROOM))
+    hook.remove()
+    assert [part.shape[:2] for part in seen][-1] == (3, 1)
+    assert all(part.is_contiguous() for part in seen)
+    assert not model.lm_head._forward_pre_hooks
