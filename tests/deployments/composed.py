@@ -34,6 +34,13 @@ def env_names(path: Path) -> list[str]:
     return [line.partition("=")[0] for line in lines]
 
 
+def image_environment() -> dict[str, str]:
+    """What the Dockerfile's last stage sets."""
+    joined = (CONTAINERS / "Dockerfile").read_text().replace("\\\n", " ")
+    last = re.findall(r"^ENV\s+(.*)$", joined, re.MULTILINE)[-1]
+    return dict(word.split("=", 1) for word in last.split())
+
+
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
     """`${NAME}`, `${NAME:-default}` and `${NAME:?why}` replaced; a KeyError for a missing one."""
 

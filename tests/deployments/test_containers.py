@@ -10,7 +10,16 @@ import pytest
 import yaml
 
 from flows.services.pools import IMAGE_HOME
-from tests.deployments.composed import COMPOSE, CONTAINERS, ROOT, VARIABLE, Composed, composed, env_names
+from tests.deployments.composed import (
+    COMPOSE,
+    CONTAINERS,
+    ROOT,
+    VARIABLE,
+    Composed,
+    composed,
+    env_names,
+    image_environment,
+)
 from tests.deployments.named import PINNED, check_command, unknown
 
 EXAMPLE = CONTAINERS / "example.env"
@@ -55,6 +64,12 @@ def test_environment_variables_exist(service: Composed) -> None:
     if service.name not in ("postgres", "s3"):
         named = {word.partition("token_env=")[2] for word in service.command if "token_env=" in word}
         assert unknown(service.environment, named) == []
+
+
+def test_environment_variables_of_the_image_exist() -> None:
+    ours = [name for name in image_environment() if name.startswith(("OEL_", "PREFECT_", "MLFLOW_"))]
+    assert len(ours) >= 5
+    assert unknown(ours) == []
 
 
 def test_ports_are_on_loopback(service: Composed) -> None:
