@@ -65,7 +65,9 @@ def _connected(address: str) -> Any:
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would let any other process stop the run
     import ray
 
-    local = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES} if address == "local" else {}
+    local: dict[str, Any] = {}
+    if address == "local":
+        local = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(address=address, namespace="oel", log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
