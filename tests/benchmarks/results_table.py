@@ -1,6 +1,7 @@
 """Runs a preset with several loop seeds and prints the table of docs/results.md.
 
     python -m tests.benchmarks.results_table quickstart --seeds 4 5 6 --root runs
+    python -m tests.benchmarks.results_table tools-qwen-0.5b --seeds 1 2 3 --episodes 64 --set model.dtype=bfloat16
 
 Each seed is an ordinary run (`oel run`), so what is finished is not run again.
 """
@@ -15,17 +16,15 @@ from oel_core.evaluation.stats import mean_over_seeds
 from oel_core.rounds.summary import RoundSummary, summarise_run
 from oel_core.runs.folder import find_run
 
-EPISODES = 256
-"""Held-out episodes of each arm and seed."""
-
 Value = Callable[[RoundSummary], float | None]
 
 
-def run_seed(preset: str, seed: int, root: Path) -> list[RoundSummary]:
+def run_seed(preset: str, seed: int, root: Path, settings: Sequence[str]) -> list[RoundSummary]:
     """One loop, through the command line as a user would start it."""
     name = f"{preset}-seed-{seed}"
     command = [sys.executable, "-m", "flows.cli.app", "run", preset, "--root", str(root), "--name", name]
-    subprocess.run([*command, "--set", f"seed={seed}", "--set", f"evaluate.games.episodes={EPISODES}"], check=True)
+    changes = [part for setting in (f"seed={seed}", *settings) for part in ("--set", setting)]
+    subprocess.run([*command, *changes], check=True)
     return summarise_run(find_run(root, name))
 
 
@@ -62,8 +61,11 @@ def main() -> None:
     parser.add_argument("preset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5, 6])
     parser.add_argument("--root", type=Path, default=Path("runs"))
+    parser.add_argument("--episodes", type=int, default=256, help="held-out episodes of each arm and seed")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as of oel run")
     options = parser.parse_args()
-    print(table([run_seed(options.preset, seed, options.root) for seed in options.seeds]))
+    settings = [f"evaluate.games.episodes={options.episodes}", *options.set]
+    print(table([run_seed(options.preset, seed, options.root, settings) for seed in options.seeds]))
 
 
 if __name__ == "__main__":
