@@ -109,8 +109,7 @@ results: setup
 study: setup
 	$(BIN)/oel study quickstart --name study --root runs --seeds 3 --foreign round:2 --set seed=10 \
 		--set extract.use_after=4 --set knowledge.source.raw_max_tokens=400 --set knowledge.injection.items=8 \
-		--set distill.retention.in_context_weight=0 --set evaluate.games.episodes=192 \
-		--set "evaluate.ood={other_symbols: {episodes: 64}}"
+		--set evaluate.games.episodes=192 --set "evaluate.ood={other_symbols: {episodes: 64}}"
 
 benchmarks: setup
 	$(BIN)/python -m tests.benchmarks.distillation_speed
