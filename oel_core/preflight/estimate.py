@@ -90,14 +90,16 @@ def _distillation(config: OelConfig) -> _Calls:
     """The rollouts of a distillation: the student's, or the teacher's with knowledge."""
     turns = min(config.environment.max_turns, config.distill.turns_per_episode or config.environment.max_turns)
     episodes = config.distill.steps * config.distill.episodes_per_step
-    known = config.knowledge_cap if config.distill.regime in ("teacher_rollouts", "mixture") else 0
+    by_teacher = config.distill.regime in ("teacher_rollouts", "mixture")
+    known = config.knowledge_cap if by_teacher else 0
+    steps_at_once = config.distill.steps if by_teacher and config.distill.teacher == "frozen" else 1
     one = turn_prompts(config, config.environment.max_turns, known, config.distill.max_response_tokens)
     return _Calls(
         episodes * turns,
         max(one),
         episodes * sum(one[-turns:]),
         config.distill.max_response_tokens,
-        config.distill.episodes_per_step * turns,
+        steps_at_once * config.distill.episodes_per_step * turns,
     )
 
 
