@@ -13,6 +13,9 @@ from oel_core.types import Trajectory, Turn
 from tests.serving.load import TURNS, Deployment, Sessions, served_name
 from tests.serving.running import handed_over
 
+SETTLE_S = 120.0
+"""The longest wait for answers after the last disturbance, one of them of a champion that was exchanged."""
+
 
 async def _disturbed(deployment: Deployment, sessions: Sessions, count: int, seconds: float, pause_s: float) -> None:
     """Runs the sessions for so long and disturbs what they talk to, in a thread, every `pause_s` on average."""
@@ -22,9 +25,11 @@ async def _disturbed(deployment: Deployment, sessions: Sessions, count: int, sec
         while time.monotonic() < until or min(deployment.kills.values()) == 0:
             await asyncio.sleep(pause_s * (0.5 + deployment.draw.random()))
             await asyncio.to_thread(deployment.disturb)
-        answered = len(sessions.answered)
-        while len(sessions.answered) < answered + count and not talking.done():
-            await asyncio.sleep(0.1)  # after the last disturbance everything works again
+        answered, settled = len(sessions.answered), time.monotonic() + SETTLE_S
+        while not talking.done() and time.monotonic() < settled:  # after the last disturbance everything works again
+            if len(sessions.answered) >= answered + count and len({one.version for one in sessions.answered}) > 1:
+                break
+            await asyncio.sleep(0.1)
     finally:
         sessions.stopping = True
         await talking
