@@ -10,13 +10,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from oel_core.errors import ArtifactError, BusyError
 from oel_core.runs.files import write_atomic
-from oel_core.runs.locks import exclusive
+from oel_core.runs.locks import exclusive_after_wait
 from oel_core.runs.manifest import read_record
 from oel_core.runs.processes import Process, is_alive, this_process
 from oel_core.types import Record
@@ -175,18 +175,6 @@ def _release(path: Path, own: Lease) -> None:
             path.unlink()
 
 
-@contextmanager
-def _critical(path: Path) -> Iterator[None]:
+def _critical(path: Path) -> AbstractContextManager[None]:
     """Exclusive access to the lease file for a few milliseconds; waits for other processes."""
-    lock = path.with_name(f".{path.name}.lock")
-    until = time.monotonic() + 10
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(exclusive(lock))
-                break
-            except BusyError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-        yield
+    return exclusive_after_wait(path.with_name(f".{path.name}.lock"), pause_s=0.01, longest_s=10)

@@ -2,11 +2,12 @@
 
 import fcntl
 import json
+import math
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from oel_core.errors import BusyError
@@ -31,6 +32,26 @@ def exclusive(path: Path) -> Iterator[None]:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
         file.flush()
+        yield
+
+
+@contextmanager
+def exclusive_after_wait(path: Path, *, pause_s: float, longest_s: float = math.inf) -> Iterator[None]:
+    """As `exclusive`, but waits for other processes, at most `longest_s`; asks again every `pause_s`, both in seconds.
+
+    Raises:
+        BusyError: another process still holds it.
+    """
+    until = time.monotonic() + longest_s
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(path))
+                break
+            except BusyError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(pause_s)
         yield
 
 

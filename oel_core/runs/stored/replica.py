@@ -11,7 +11,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from typing import Literal
 from oel_core.errors import ArtifactError, BusyError, OelError
 from oel_core.runs.files import write_atomic
 from oel_core.runs.lease import Lease, Waiting, ignore_wait, read_lease
-from oel_core.runs.locks import exclusive
+from oel_core.runs.locks import exclusive_after_wait
 from oel_core.runs.manifest import MANIFEST, Manifest, OutputFile, read_record
 from oel_core.runs.processes import is_alive
 from oel_core.runs.stored.claim import FOLDER, Claim, claimed
@@ -145,18 +145,9 @@ class Replica:
             raise BusyError(f"{self.path} is the working copy of {self.store.place(self.name)}, which is not held")
         return claim
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         """Waits for other processes of this machine that download the run."""
-        lock = self.path.with_name(f".{self.name}.fetch.lock")
-        with ExitStack() as stack:
-            while True:
-                try:
-                    stack.enter_context(exclusive(lock))
-                    break
-                except BusyError:
-                    time.sleep(LOCK_PAUSE_S)
-            yield
+        return exclusive_after_wait(self.path.with_name(f".{self.name}.fetch.lock"), pause_s=LOCK_PAUSE_S)
 
     def _pull(self, content: Content) -> None:
         """Makes the folder equal to the store, except for newer local files that were not uploaded yet."""
