@@ -112,8 +112,9 @@ class DistillConfig(RegimeConfig):
     """Maximum turns used of an episode, sampled at random; null uses all."""
     learning_rate: float = Field(default=5e-6, gt=0)
     """Of the first step."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Learning rate schedule: constant as in the paper, or decaying to zero over the round's steps."""
+    schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
+    """Learning rate schedule: constant as in the paper, decaying to zero over the round's steps, or constant for two
+    thirds of them and then decaying linearly to zero."""
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient norm for clipping."""

@@ -1,5 +1,6 @@
 """Context distillation (arXiv 2603.16856 and 2602.12275) as a TRL trainer."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -261,6 +262,13 @@ class _Arguments(DistillationConfig):
         return min(int(super().n_gpu), 1)
 
 
+def _schedule_arguments(config: DistillConfig, steps: int) -> dict[str, Any]:
+    """What transformers' schedule of that name needs besides the number of steps."""
+    if config.schedule != "warmup_stable_decay":
+        return {}
+    return {"num_decay_steps": math.ceil(steps / 3), "decay_type": "linear"}
+
+
 def _arguments(
     student: Any, config: DistillConfig, steps: int, outputs: Outputs, *, mixed: bool, seed: int
 ) -> DistillationConfig:
@@ -274,6 +282,7 @@ def _arguments(
         optim="adamw_torch",
         learning_rate=config.learning_rate * RATE ** len(outputs.backtracks.read()),
         lr_scheduler_type=config.schedule,
+        lr_scheduler_kwargs=_schedule_arguments(config, steps),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         bf16=mixed,

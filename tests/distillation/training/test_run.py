@@ -129,8 +129,12 @@ def test_bfloat16_keeps_float32_weights_so_that_small_steps_count(start, tmp_pat
 
 @pytest.mark.parametrize(
     ("schedule", "share"),
-    [("linear", lambda done: 1 - done), ("cosine", lambda done: (1 + math.cos(math.pi * done)) / 2)],
-    ids=["linear", "cosine"],
+    [
+        ("linear", lambda done: 1 - done),
+        ("cosine", lambda done: (1 + math.cos(math.pi * done)) / 2),
+        ("warmup_stable_decay", lambda done: 1 if done < 0.75 else 0.5),  # 4 steps, of which the last two decay
+    ],
+    ids=["linear", "cosine", "warmup_stable_decay"],
 )
 def test_a_falling_rate_is_that_of_each_step_and_goes_on_after_a_kill(start, tmp_path, schedule, share):
     whole = distill(**arguments(start, tmp_path / "whole", schedule=schedule))
