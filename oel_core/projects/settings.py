@@ -48,15 +48,16 @@ def requested_config(run: RunFolder, requested: RequestedSettings) -> OelConfig:
 
     Raises:
         ConfigError: as `load_config`, which names the project's `config.yaml` like any other file; or the environment
-            is to change at a round, whose number nobody knows beforehand.
+            is to change at a round, and the gate would compare evaluations made before and after it.
     """
     own = run.path / CONFIG
     config = load_config(requested.preset or (str(own) if own.is_file() else NEW_PROJECT), requested.overrides)
-    if config.environment.changes:
+    if config.environment.changes and config.gate.test == "bootstrap":
         raise ConfigError(
-            "environment.changes is for `oel run`: a project's rounds are compared with a champion that was measured "
-            "before the change. Remove it; when the environment has changed, name its new environment.options at the "
-            "next trigger"
+            "environment.changes does not go with gate.test bootstrap in a project: it compares with a champion that "
+            "was measured before the change. Set gate.test=sequential, which plays new episodes with both models in "
+            "the environment of the round; or remove environment.changes, and name the new environment.options at the "
+            "trigger from which they hold"
         )
     return config
 

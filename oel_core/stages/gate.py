@@ -19,6 +19,7 @@ from oel_core.rounds.stage_folder import StageFolder
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.manifest import Manifest, differences, read_record
+from oel_core.runs.round_start import last_begun
 from oel_core.seeds import derive_seed
 from oel_core.stages.evaluate import measurement, own_parts, stage_name
 from oel_core.stages.trial import trial
@@ -48,8 +49,10 @@ def verdict_against(candidate: Round, champion: int, context: StageContext = DEF
     would be another test of the same hypothesis. A trial that has not been run yet requires the project's lease.
 
     Raises:
+        ArtifactError: the environment has changed since the candidate's round.
         OelError: as `gate`.
     """
+    _require_present_environment(candidate)
     settings = candidate.config.gate
     if settings.test == "bootstrap":
         return decide_by_bootstrap(candidate, champion, settings)
@@ -78,7 +81,6 @@ def _by_bootstrap(
 
 
 def _by_trial(candidate: Round, champion: int, settings: GateConfig, folder: Path, context: StageContext) -> Verdict:
-    _require_comparable(candidate, champion)
     if _suite_results(measurement(candidate, candidate.number, "held_out")).report.undecided:
         return decide_by_bootstrap(
             candidate, champion, settings
@@ -133,6 +135,16 @@ def read_verdict(run: RunFolder, round_index: int) -> Verdict:
     return read_record(run.stage_path(round_index, STAGE) / VERDICT, Verdict)
 
 
+def _require_present_environment(candidate: Round) -> None:
+    """A model that learned in an environment before a planned change was not tested in the one that it would serve."""
+    newest = max(candidate.number, last_begun(candidate.run))
+    if candidate.at(newest).config.environment != candidate.config.environment:
+        raise ArtifactError(
+            f"the environment has changed since round {candidate.number} (environment.changes; the newest round is "
+            f"{newest}), so its gate says nothing about the model as it would serve now: promote a later round"
+        )
+
+
 def _require_comparable(candidate: Round, champion: int) -> None:
     for part in own_parts(candidate.config):
         for other in sorted({champion, 0} if part.startswith("ood/") else {champion}):
@@ -144,6 +156,13 @@ def _require_same_settings(part: str, candidate: Round, other: Round) -> None:
     stages = [measurement(candidate, round.number, part) for round in (other, candidate)]
     keys = [stage.manifest().key.config for stage in stages]
     changes = differences(*keys)
+    if changes and other.config.environment != candidate.config.environment:
+        raise ArtifactError(
+            f"the environment changed between rounds {other.number} and {candidate.number} (environment.changes), and "
+            "gate.test bootstrap compares evaluations that each have that of their own round:\n  "
+            + "\n  ".join(changes)
+            + "\nSet gate.test: sequential, which plays new episodes with both models in the newer environment"
+        )
     if changes:
         raise ArtifactError(
             f"rounds {other.number} and {candidate.number} were measured with different settings:\n  "

@@ -1,7 +1,9 @@
 """The blocks of a sequential trial: new held-out episodes, played by the candidate and its baselines.
 
-Every trial has its own episodes: their seeds depend on the rounds of candidate and champion. Suites with a fixed set of
-questions have one block, the round's evaluations. So have cases, of which only those added by this round count.
+Every trial has its own episodes: their seeds depend on the rounds of candidate and champion, and all models play them
+in the environment of the candidate's round. Suites with a fixed set of questions have one block, the models'
+evaluations; a baseline whose evaluation had other settings or another environment answers the questions again. Cases
+have one block too, of which only those added by this round count.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from oel_core.cases.frozen import read_cases
 from oel_core.config.operation import SequentialConfig
-from oel_core.evaluation import Suite, make_suite
+from oel_core.evaluation import Suite, make_suite, model_settings
 from oel_core.evaluation.base import HeldOutPlay
 from oel_core.rollouts.playing import KnowledgeFor
 from oel_core.rounds.context import StageContext
@@ -19,7 +21,8 @@ from oel_core.rounds.outcomes import read_episodes
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import round_name
 from oel_core.runs.jsonl import JsonlWriter, recover_jsonl
-from oel_core.stages.evaluate import measurement
+from oel_core.runs.manifest import differences
+from oel_core.stages.evaluate import measurement, run_suite
 from oel_core.types import Trajectory
 
 
@@ -66,7 +69,11 @@ class Blocks:
         config = self.candidate.config
         if self.part == "held_out":
             return None if config.evaluate.held_out == "cases" else make_suite("games", {"arm": "plain"}, config)
-        suite = self.part.removeprefix("ood/")
+        return self._ood_suite()
+
+    def _ood_suite(self) -> Suite:
+        """In the environment of the candidate's round."""
+        suite, config = self.part.removeprefix("ood/"), self.candidate.config
         return make_suite(suite, config.evaluate.ood[suite], config)
 
     @property
@@ -89,14 +96,26 @@ class Blocks:
             return drawn.run(policy, knowledge=knowledge, done=done, on_episode=writer.append)
 
     def _evaluated(self, number: int) -> list[Trajectory]:
-        """The episodes of a finished evaluation; of cases only those that no earlier trial used."""
-        stage = measurement(self.candidate, number, self.part)
-        stage.manifest()
-        episodes = list(read_episodes(stage.path))
+        """The episodes of a finished evaluation by id; of cases only those that no earlier trial used."""
+        own, stage = (measurement(self.candidate, one, self.part) for one in (self.candidate.number, number))
+        if differences(own.manifest().key.config, stage.manifest().key.config):
+            return self._answered_again(number)
+        episodes = sorted(read_episodes(stage.path), key=lambda episode: episode.id)  # recorded as they ended
         if self.part != "held_out":
             return episodes
         new = {case.id for case in read_cases(self.candidate.cases()) if case.round == self.candidate.number}
         return [episode for episode in episodes if episode.id in new]
+
+    def _answered_again(self, number: int) -> list[Trajectory]:
+        """A baseline's answers to the questions as they are in the candidate's round."""
+        suite, config = self._ood_suite(), self.candidate.config
+        folder = self.folder / self.part / round_name(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        policy = self.context.policy(
+            self.candidate.at(number).model(), model_settings(suite, config.model), config.runner
+        )
+        run_suite(suite, policy, folder, self.context.on_progress)
+        return sorted(read_episodes(folder), key=lambda episode: episode.id)
 
 
 def _in_order(done: Iterable[Trajectory], drawn: HeldOutPlay) -> list[Trajectory]:

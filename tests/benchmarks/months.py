@@ -1,16 +1,18 @@
 """Months compressed: many rounds of one run, in a world whose rules change halfway, with and without each defence.
 
-    python -m tests.benchmarks.months --rounds 24 --seeds 3 --defences none,revision
+    python -m tests.benchmarks.months --rounds 24 --seeds 3 --defences none,revision,gate,gate_revision
 
-Every round starts from the model and the knowledge of the one before it (no gate). From round `--change` on the rules
-are reversed: on the lake the letters of hole and goal are exchanged, among relics those of a curse and the treasure.
+Every round starts from the model and the knowledge of the one before it; with a defence whose gate is `sequential` from
+those of the champion, which the gate of `oel trigger next-round` decides about. From round `--change` on the rules are
+reversed: on the lake the letters of hole and goal are exchanged, among relics those of a curse and the treasure.
 After every round its model plays held-out boards of the present world and as many of the old one, without knowledge:
-what was learned, and what was unlearned. The sizes are small, so that 24 rounds of the lake take minutes of one core.
+what was learned, and what was unlearned; the champion's pass rate in the present world is `served`. The sizes are
+small, so that 24 rounds of the lake take minutes of one core.
 
-A run whose distillation is stopped as unstable ends in that round. The run folders stay: the same command goes on where
-it was stopped, more rounds and seeds are added to them, and finished stages of `none` are taken over by a defence where
-it changes nothing yet. `--show` writes table and curves of what is there. Tables have the mean over seeds and, in
-parentheses, each seed's value.
+A run without a gate whose distillation is stopped as unstable ends in that round. The run folders stay: the same
+command goes on where it was stopped, more rounds and seeds are added to them, and finished stages of `none` are taken
+over by a defence where it changes nothing yet. `--show` writes table and curves of what is there. Tables have the mean
+over seeds and, in parentheses, each seed's value.
 """
 
 import argparse
@@ -30,7 +32,10 @@ from oel_core.rounds.context import REPORT
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import MANIFEST, RunFolder, adopt_config, open_run
 from oel_core.runs.manifest import Manifest, read_record
+from oel_core.runs.round_start import RoundStart, read_start, write_start
 from oel_core.stages.distill import STEPS
+from oel_core.stages.gate import STAGE as GATE_STAGE
+from oel_core.stages.gate import gate, read_verdict
 from oel_core.stages.measure import measure
 from oel_core.stages.round import run_round
 from oel_core.study.sharing import SharingFolder
@@ -51,6 +56,7 @@ SMALL = (
     "evaluate.ood={}",
 )
 """A round of a few seconds on one core, without the retention of the presets."""
+GATE = ("gate.test=sequential", "gate.sequential.block_episodes=32", "gate.sequential.most_episodes=256")
 DEFENCES: dict[str, tuple[str, ...]] = {
     "none": (),
     "revision": ("knowledge.revision=on",),
@@ -59,6 +65,8 @@ DEFENCES: dict[str, tuple[str, ...]] = {
     "base_share": ("distill.retention.base_share=0.25",),
     "mixture": ("distill.regime=mixture", "distill.objective=reverse_kl_tail"),
     "revision_base_share": ("knowledge.revision=on", "distill.retention.base_share=0.25"),
+    "gate": GATE,
+    "gate_revision": (*GATE, "knowledge.revision=on"),
 }
 """Name → settings that differ from `none`, which accumulates knowledge as the paper does."""
 
@@ -106,6 +114,12 @@ class Row:
     """Pass rate on held-out boards of the world as it is in this round."""
     old: float
     """The same boards by the rules before the change."""
+    served: float
+    """Pass rate of the champion after the round, on held-out boards of the world as it is in this round."""
+    promoted: float | None
+    """Whether the gate promoted the round's model; None without a gate."""
+    pairs: float | None
+    """Pairs of new held-out boards that the gate's trial played."""
     response_tokens: float
     entropy: float | None
     """Of the student in the round's last step, nats a token."""
@@ -134,19 +148,49 @@ def folder_of(root: Path, world: str, defence: str, seed: int) -> SharingFolder:
     return SharingFolder(run.path, () if defence == "none" else (f"{world}-none-{seed}",))
 
 
+def champion_after(run: RunFolder, number: int) -> int:
+    """The newest round up to this one that its gate promoted; 0 is the base model."""
+    decided = (index for index in range(number, 0, -1) if run.has(index, GATE_STAGE))
+    return next((index for index in decided if read_verdict(run, index).promote), 0)
+
+
+def gated(config: OelConfig) -> bool:
+    return config.gate.test == "sequential"
+
+
 def one_round(root: Path, config: OelConfig, run: RunFolder, number: int) -> None:
-    """Runs a round, unless it has finished, and measures its model by the old rules too."""
+    """Runs a round, unless it has finished, and measures its model by the old rules too, the champion by the new."""
     round = Round(config, run, number)
+    if gated(config) and number and read_start(run, number) is None:
+        parent = champion_after(run, number - 1)
+        write_start(run, number, RoundStart(parent=parent, knowledge=parent or None, trigger=f"round-{number}"))
     run_round(round)
     before = config.at_round(0)
     if round.config.environment != before.environment:
         measure(root / "old" / run.name / str(number), before, round.model(), "games", {})
+    if gated(config):
+        if number:
+            gate(round)
+        champion = round.at(champion_after(run, number))
+        if _measured_before(champion, round):
+            measure(served_folder(root, champion), round.config, champion.model(), "games", {})
+
+
+def served_folder(root: Path, champion: Round) -> Path:
+    """Of a champion's episodes by the rules after the change."""
+    return root / "served" / champion.run.name / str(champion.number)
+
+
+def _measured_before(champion: Round, round: Round) -> bool:
+    """Whether the champion's own evaluation has other rules than the round."""
+    return champion.config.environment != round.config.environment
 
 
 def learn(root: Path, world: str, runs: Sequence[tuple[str, int, OelConfig]], rounds: int) -> None:
     """All rounds of (defence, seed, configuration), round by round, so that they can be compared at any time.
 
-    A run whose distillation becomes unstable, or whose knowledge is empty, ends there and the others go on.
+    A run without a gate whose distillation becomes unstable, or whose knowledge is empty, ends there and the others go
+    on.
     """
     folders = [folder_of(root, world, defence, seed) for defence, seed, _ in runs]
     for run, (_, _, config) in zip(folders, runs, strict=True):
@@ -159,8 +203,9 @@ def learn(root: Path, world: str, runs: Sequence[tuple[str, int, OelConfig]], ro
                 with run.locked():
                     one_round(root, config, run, number)
             except (UnstableError, ExtractionError) as error:
-                print(f"{defence}, seed {seed}, ends in round {number}: {error}", flush=True)
-                going.remove((run, (defence, seed, config)))
+                print(f"{defence}, seed {seed}, fails in round {number}: {error}", flush=True)
+                if not gated(config):  # else the next round starts from the champion, as in a project
+                    going.remove((run, (defence, seed, config)))
         print(f"round {number} of {rounds}", flush=True)
 
 
@@ -178,6 +223,7 @@ def found_row(root: Path, world: str, defence: str, seed: int, config: OelConfig
     texts = [load_knowledge(files.path, replica).text for replica in range(config.collect.replicas)] if number else []
     wrong = [any(words in text for words in WORLDS[world].wrong[changed]) for text in texts]
     seconds = sum(read_record(path / MANIFEST, Manifest).counts["seconds"] for path in run.stages(number))
+    verdict = read_verdict(run, number) if number and gated(config) else None
     return Row(
         world=world,
         defence=defence,
@@ -186,6 +232,9 @@ def found_row(root: Path, world: str, defence: str, seed: int, config: OelConfig
         changed=changed,
         present=own.pass_rate,
         old=read_record(again / REPORT, EvalReport).pass_rate if changed else own.pass_rate,
+        served=served_rate(root, round, own),
+        promoted=None if verdict is None else float(verdict.promote),
+        pairs=None if verdict is None else float(verdict.held_out.episodes),
         response_tokens=own.response_tokens,
         entropy=steps[0].entropy if steps else None,
         kl=steps[0].kl if steps else None,
@@ -196,6 +245,15 @@ def found_row(root: Path, world: str, defence: str, seed: int, config: OelConfig
     )
 
 
+def served_rate(root: Path, round: Round, own: EvalReport) -> float:
+    """The pass rate of the model that is served after the round; without a gate this is the round's own."""
+    champion = round.at(champion_after(round.run, round.number)) if gated(round.settings) else round
+    if _measured_before(champion, round):
+        return read_record(served_folder(root, champion) / REPORT, EvalReport).pass_rate
+    found = champion.report("held_out")
+    return (found or own).pass_rate
+
+
 def percent(value: float) -> str:
     return f"{100 * value:.0f}"
 
@@ -203,6 +261,9 @@ def percent(value: float) -> str:
 COLUMNS: dict[str, tuple[Callable[[Row], float | None], Callable[[float], str]]] = {
     "present world %": (lambda row: row.present, percent),
     "old world %": (lambda row: row.old, percent),
+    "served %": (lambda row: row.served, percent),
+    "promoted": (lambda row: row.promoted, "{:.0f}".format),
+    "pairs": (lambda row: row.pairs, "{:.0f}".format),
     "stale files %": (lambda row: row.stale, percent),
     "response tokens": (lambda row: row.response_tokens, "{:.1f}".format),
     "entropy": (lambda row: row.entropy, "{:.3f}".format),
@@ -240,7 +301,7 @@ def markdown(rows: Sequence[Row], defences: Sequence[str]) -> str:
 def curves(rows: Sequence[Row], defences: Sequence[str]) -> list[Plot]:
     """The mean over seeds by round, a line for each defence."""
     plots = []
-    for column in ("present world %", "old world %", "stale files %", "entropy"):
+    for column in ("present world %", "old world %", "served %", "stale files %", "entropy"):
         value, _ = COLUMNS[column]
         lines = []
         for defence in defences:

@@ -186,7 +186,10 @@ def test_a_change_can_be_named_on_the_command_line() -> None:
     assert settings.at_round(1).environment.options == settings.environment.options
 
 
-def test_a_project_has_no_planned_changes(tmp_path: Path) -> None:
-    asked = RequestedSettings(preset="tiny", overrides=("environment.changes=[{round: 2, options: {size: 5}}]",))
-    with pytest.raises(ConfigError, match=r"environment\.changes is for `oel run`.*environment\.options"):
-        requested_config(RunFolder(tmp_path / "project"), asked)
+def test_a_project_plans_changes_only_with_a_gate_that_plays_both_models(tmp_path: Path) -> None:
+    planned = "environment.changes=[{round: 2, options: {size: 5}}]"
+    run = RunFolder(tmp_path / "project")
+    with pytest.raises(ConfigError, match=r"bootstrap.*Set gate\.test=sequential.*environment\.options"):
+        requested_config(run, RequestedSettings(preset="tiny", overrides=(planned,)))
+    asked = RequestedSettings(preset="tiny", overrides=(planned, "gate.test=sequential"))
+    assert requested_config(run, asked).at_round(2).environment.options["size"] == 5
