@@ -23,7 +23,8 @@ from visits import by_version, read_visits
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 PROJECT = "shop"
-MODELS = {"seed": "seed.yaml", "qwen2.5-coder-0.5b": "qwen.yaml"}
+MODELS = {"seed": ("seed.yaml", 30.0), "qwen2.5-coder-0.5b": ("qwen.yaml", 120.0)}
+"""By model: the project's settings, and the minutes after which the example ends at the latest."""
 OEL = [sys.executable, "-m", "flows.cli.app"]
 LOOK_S = 2.0
 """Between two looks at what has happened."""
@@ -117,7 +118,7 @@ def operate(root: Path, options: argparse.Namespace) -> None:
     project = root / PROJECT
     settings = [f"experience.inbox={project / 'inbox'}", *options.set]
     chosen = [word for one in settings for word in ("--set", one)]
-    oel("init", PROJECT, "--root", root, "--preset", HERE / MODELS[options.model])
+    oel("init", PROJECT, "--root", root, "--preset", HERE / MODELS[options.model][0])
     serve = [*OEL, "serve", PROJECT, "--root", str(root), "--port", "0", "--json", *chosen]
     with process(serve, root / "gateway.log") as gateway:
         said = gateway_says(root / "gateway.log", gateway)
@@ -141,7 +142,7 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="seed")
     parser.add_argument("--promotions", type=int, default=2, help="after so many it ends")
     parser.add_argument("--after", type=float, default=90, help="seconds of traffic on the last promoted model")
-    parser.add_argument("--minutes", type=float, default=30, help="it ends at the latest")
+    parser.add_argument("--minutes", type=float, help="it ends at the latest (seed 30, qwen2.5-coder-0.5b 120)")
     parser.add_argument("--cron", default="* * * * *", help="when a round is tried")
     parser.add_argument("--customers", type=int, default=6, help="at the same time")
     parser.add_argument("--pause", type=float, default=3.0, help="mean seconds between two visits of a customer")
@@ -149,6 +150,7 @@ def main() -> None:
     parser.add_argument("--corrections", type=float, default=0.7, help="share of wrong calls that a clerk corrects")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of the project's settings")
     options = parser.parse_args()
+    options.minutes = options.minutes or MODELS[options.model][1]
     root = options.root.resolve()
     if root.exists():
         sys.exit(f"{root} is there already: remove it, or name another with --root")
