@@ -6,6 +6,7 @@ from pathlib import Path
 from oel_core.cases.case import Case
 from oel_core.cases.frozen import one_a_session
 from oel_core.cases.questions import CaseInArm, case_questions, scorable
+from oel_core.cases.scorers.agreement import agreement
 from oel_core.cases.suite import scorer_of
 from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
@@ -34,6 +35,16 @@ def validation_cases(config: OelConfig, cases: Sequence[Case], most: int) -> lis
             "knowledge.saturation.every=null"
         )
     return found
+
+
+def unreliable(config: OelConfig, cases: Sequence[Case]) -> str:
+    """Why scores may not choose among texts: a judge that was not shown to agree with people; empty if they may.
+
+    Raises:
+        ConfigError, PolicyError: as the scorer.
+    """
+    scorer = scorer_of(config.evaluate.cases)
+    return agreement(scorer, cases).problem(config.evaluate.cases) if scorer is not None and scorer.is_judge else ""
 
 
 def score_texts(

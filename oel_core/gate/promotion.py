@@ -153,7 +153,7 @@ def bootstrap_verdict(
     )
     ood = {name: _compare_with_best(gate, name, candidate, (champion, base), seed) for name in champion.ood}
     checks = (
-        *_decidable(candidate.held_out.report),
+        *scorer_checks(candidate.held_out.report),
         *_better(gate, held_out),
         *(_not_worse(gate, name, found) for name, found in ood.items()),
         *_lengths(gate, candidate.held_out.report, champion.held_out.report),
@@ -170,9 +170,19 @@ def bootstrap_verdict(
     )
 
 
-def _decidable(report: EvalReport) -> list[Check]:
-    """A failed condition if no reliable scorer exists: such an evaluation never promotes a candidate."""
-    return [Check(name="scorer", passed=False, value=0.0, bound=report.undecided)] if report.undecided else []
+def scorer_checks(report: EvalReport) -> list[Check]:
+    """Whether the evaluation may decide: a failed condition if no reliable scorer exists; a judge's agreement.
+
+    Without a judge, and for games, there is no such condition.
+    """
+    judge = report.extra.get("judge")
+    if report.undecided:
+        value = judge["kappa"] if judge is not None else 0.0
+        return [Check(name="scorer", passed=False, value=value, bound=report.undecided)]
+    if judge is None:
+        return []
+    said = f"the judge agrees with people on {judge['agreed']} of {judge['rated']} answers; its kappa is large enough"
+    return [Check(name="scorer", passed=True, value=judge["kappa"], bound=said)]
 
 
 def _better(gate: GateConfig, held_out: Comparison) -> tuple[Check, Check]:

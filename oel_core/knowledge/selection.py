@@ -57,6 +57,11 @@ def choose(files: Sequence[Scored], config: SelectionConfig) -> Choice:
     return Choice(tuple(sorted(file.replica for file in ranked[:most])), None)
 
 
+def everyone(files: Sequence[Scored]) -> Choice:
+    """All files, sampled uniformly."""
+    return Choice(tuple(sorted(file.replica for file in files)), None)
+
+
 def sample_file(count: int, weights: Sequence[float] | None, seed: int) -> int:
     """The index, below `count`, sampled by `seed` (63 bits)."""
     if weights is None:

@@ -36,6 +36,8 @@ class Selection(Record):
     """`scores.json`."""
 
     use: str
+    undecided: str = ""
+    """Why the scores chose nothing, so that all files are distilled; empty if they chose."""
     layouts: int
     """Number of distinct layouts among the validation episodes."""
     without: Score

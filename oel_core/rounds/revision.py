@@ -52,6 +52,8 @@ def _measured(round: Round) -> dict[str, float]:
         return {}
     selection = read_record(before.stage(SELECT).path / SCORES, Selection)
     scored = next(stage for name in (REVIEW, ACCUMULATE) if (stage := before.stage(name)).finished)
+    if selection.undecided:
+        return {}
     files = [load_knowledge(scored.path, file.replica) for file in selection.files]
     return item_values(files, {file.replica: file.score for file in selection.files})
 

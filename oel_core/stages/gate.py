@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from oel_core.config.operation import GateConfig
 from oel_core.errors import ArtifactError
-from oel_core.gate.promotion import ModelResults, SuiteResults, Verdict, bootstrap_verdict
+from oel_core.gate.promotion import ModelResults, SuiteResults, Verdict, bootstrap_verdict, scorer_checks
 from oel_core.rounds.context import DEFAULT_CONTEXT, REPORT, StageContext
 from oel_core.rounds.outcomes import read_episodes
 from oel_core.rounds.round import Round
@@ -81,11 +81,11 @@ def _by_bootstrap(
 
 
 def _by_trial(candidate: Round, champion: int, settings: GateConfig, folder: Path, context: StageContext) -> Verdict:
-    if _suite_results(measurement(candidate, candidate.number, "held_out")).report.undecided:
-        return decide_by_bootstrap(
-            candidate, champion, settings
-        )  # never promoted, so no trial is opened and no error budget is used
-    return trial(candidate, champion, settings, folder, _seed(candidate, champion), context)
+    report = _suite_results(measurement(candidate, candidate.number, "held_out")).report
+    if report.undecided:  # never promoted, so no trial is opened and no error budget is used
+        return decide_by_bootstrap(candidate, champion, settings)
+    verdict = trial(candidate, champion, settings, folder, _seed(candidate, champion), context)
+    return verdict.model_copy(update={"checks": (*scorer_checks(report), *verdict.checks)})
 
 
 TESTS: Final[Mapping[str, Test]] = {"bootstrap": _by_bootstrap, "sequential": _by_trial}

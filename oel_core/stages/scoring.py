@@ -23,6 +23,18 @@ def scoring_sections(config: OelConfig) -> tuple[str, ...]:
     return SCORING if config.evaluate.held_out == "cases" else ("seed", "model", *GAMES)
 
 
+def choosing_sections(config: OelConfig) -> tuple[str, ...]:
+    """The settings that a choice by scores depends on: also what a judge has to show first."""
+    judged = ("evaluate.cases.judge_kappa", "evaluate.cases.judge_rated")
+    return (*scoring_sections(config), *(judged if config.evaluate.held_out == "cases" else ()))
+
+
+def unreliable(round: Round) -> str:
+    """Why scores may not choose, as `oel_core.cases.validation.unreliable`; empty if they may."""
+    config = round.config
+    return cases.unreliable(config, read_cases(round.cases())) if config.evaluate.held_out == "cases" else ""
+
+
 def scoring_inputs(round: Round) -> dict[str, str]:
     """The set of cases, if there is one, as an input of the stage."""
     return {"cases": digest_file(round.cases())} if round.config.evaluate.held_out == "cases" else {}

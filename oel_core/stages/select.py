@@ -1,14 +1,15 @@
 """Select: scores every knowledge file in context on validation episodes and chooses the files to distil.
 
 The folder holds `scores.json`, the episodes, and a copy of each chosen knowledge file with its score in the sidecar.
-The files of `accumulate` are not modified.
+The files of `accumulate` are not modified. A judge that was not shown to agree with people chooses nothing: all files
+are distilled then.
 """
 
 from pathlib import Path
 
 from oel_core.errors import ConfigError
 from oel_core.evaluation.validation import Candidate, candidate
-from oel_core.knowledge.selection import Choice, Scored, choose, with_text
+from oel_core.knowledge.selection import Choice, Scored, choose, everyone, with_text
 from oel_core.knowledge.selection_records import SCORES, FileScore, Score, Selection
 from oel_core.knowledge.store import write_knowledge
 from oel_core.rounds.context import DEFAULT_CONTEXT, EPISODES, StageContext
@@ -16,7 +17,7 @@ from oel_core.rounds.knowledge import MERGED_SECTIONS
 from oel_core.rounds.round import Round
 from oel_core.runs.files import write_atomic
 from oel_core.runs.manifest import Manifest
-from oel_core.stages.scoring import score_candidates, scoring_inputs, scoring_sections
+from oel_core.stages.scoring import choosing_sections, score_candidates, scoring_inputs, unreliable
 from oel_core.types import Knowledge
 
 STAGE = "select"
@@ -44,9 +45,11 @@ def select(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         scores, layouts = score_candidates(round, policy, everything, settings.episodes, path, context.on_progress)
         rated = {replica: scores[found.label] for replica, found in candidates.items()}
         scored = [Scored(e.replica, rated[e.replica].pass_rate, e.tokens) for e in with_text(knowledge)]
-        choice = choose(scored, settings)
+        undecided = unreliable(round)
+        choice = choose(scored, settings) if not undecided else everyone(scored)
         selection = Selection(
             use=settings.use,
+            undecided=undecided,
             layouts=layouts,
             without=scores["none"],
             files=tuple(_file_score(entry, rated[entry.replica], choice) for entry in knowledge),
@@ -58,7 +61,7 @@ def select(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
         write_atomic(folder / SCORES, (selection.model_dump_json(indent=1) + "\n").encode())
         return _counts(selection)
 
-    return round.perform(STAGE, (*scoring_sections(config), *SECTIONS), inputs | scoring_inputs(round), work)
+    return round.perform(STAGE, (*choosing_sections(config), *SECTIONS), inputs | scoring_inputs(round), work)
 
 
 def _file_score(knowledge: Knowledge, score: Score, choice: Choice) -> FileScore:

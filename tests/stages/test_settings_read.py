@@ -106,7 +106,7 @@ UNREAD: dict[str, dict[str, str]] = {
         "knowledge.revision": "as extract",
         "knowledge.source": "as extract: only extracted knowledge has a curve",
     },
-    "select": MODEL | {"collect.replicas": "known from the knowledge files"},
+    "select": MODEL | JUDGED | {"collect.replicas": "known from the knowledge files"},
     "distill": WHOLE,
     "evaluate/held_out": MODEL | JUDGED,
     "evaluate/start": MODEL | JUDGED,
