@@ -54,7 +54,7 @@ class ModelServer:
             written = f"<tool_call>{json.dumps(function)}</tool_call>"
         if body.get("stream"):
             return StreamingResponse(self._stream(body, message), media_type="text/event-stream")
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": logprobs(body, content)}
         answer: dict[str, Any] = {"id": "x", "model": body["model"], "choices": [choice], "usage": usage(content)}
         if self.gives_ids and body.get("return_token_ids"):
             answer["prompt_token_ids"] = self.ids("prompt")
@@ -78,7 +78,7 @@ class ModelServer:
             part = content[at : at + size]
             last = at + size >= len(content)
             tokens = {"token_ids": self.ids(part)[: None if last else -1]} if ids else {}
-            yield chunk({"content": part}, tokens)
+            yield chunk({"content": part}, {**tokens, "logprobs": logprobs(body, part)})
         yield chunk({}, finish="tool_calls" if message.get("tool_calls") else "stop")
         if (body.get("stream_options") or {}).get("include_usage"):
             yield event({"id": "x", "choices": [], "usage": usage(content)})
@@ -104,6 +104,13 @@ class ModelServer:
             return Response("Success")
 
         return app
+
+
+def logprobs(body: dict[str, Any], content: str) -> dict[str, Any] | None:
+    """One token a character, if they are asked for."""
+    if not body.get("logprobs"):
+        return None
+    return {"content": [{"token": one, "logprob": -0.5, "bytes": None, "top_logprobs": []} for one in content]}
 
 
 def usage(content: str) -> dict[str, int]:

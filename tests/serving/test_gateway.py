@@ -214,6 +214,45 @@ def test_what_cannot_be_answered_is_refused_as_openai_does(
     assert error["message"]
 
 
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "order", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("response_format", SCHEMA),
+        ("response_format", {"type": "json_object"}),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function", "function": {"name": "stock"}}),
+        ("parallel_tool_calls", False),
+        ("top_logprobs", 2),
+        ("logit_bias", {"7": 1}),
+        ("presence_penalty", 0.5),
+        ("min_p", 0.1),
+        ("guided_json", {"type": "object"}),
+        ("structured_outputs", {"regex": "a+"}),
+    ],
+)
+def test_what_this_process_cannot_do_is_refused_by_name_and_not_ignored(
+    served: Served, player: Player, name: str, value: Any
+) -> None:
+    asked = {"model": "shop", "messages": [{"role": "user", "content": "a"}], name: value}
+    said = served.http.post("/v1/chat/completions", json=asked)
+    error = said.json()["error"]
+    assert (said.status_code, error["param"], error["code"]) == (400, name, "unsupported_parameter")
+    assert "passed on to the model's server" in error["message"]
+    assert player.asked == []
+
+
+def test_what_changes_nothing_is_accepted_and_what_samples_is_used(served: Served, player: Player) -> None:
+    without_effect = {"response_format": {"type": "text"}, "tool_choice": "auto", "logprobs": False, "n": 1}
+    more = {"temperature": 0.25, "top_p": 0.5, "top_k": 7, "max_completion_tokens": 5, "seed": 3, "stop": ["zz"]}
+    asked = {"model": "shop", "messages": [{"role": "user", "content": "a"}], **without_effect, **more}
+    assert served.http.post("/v1/chat/completions", json=asked).status_code == 200
+    ((_, _, sampling),) = player.asked
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_tokens) == (0.25, 0.5, 7, 5)
+
+
 def test_nothing_but_the_health_is_said_without_the_token(served: Served) -> None:
     with pytest.raises(openai.AuthenticationError):
         served.client.with_options(api_key="wrong").models.list()

@@ -104,6 +104,56 @@ def test_tools_and_fields_that_only_the_server_knows_go_through(tmp_path: Path, 
     assert '"name": "stock"' in episode.turns[0].response
 
 
+CONSTRAINTS: dict[str, Any] = {
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "order", "strict": True, "schema": {"type": "object", "properties": {"<s>": {}}}},
+    },
+    "tool_choice": {"type": "function", "function": {"name": "stock"}},
+    "parallel_tool_calls": False,
+    "seed": 3,
+    "stop": ["</answer>", "\n\n"],
+    "logprobs": True,
+    "top_logprobs": 2,
+    "logit_bias": {"7": -1.5},
+    "temperature": 0.25,
+    "top_p": 0.5,
+    "max_completion_tokens": 17,
+    "frequency_penalty": 0.5,
+    "presence_penalty": -0.5,
+    "reasoning_effort": "low",
+    "metadata": {"order": "A1"},
+    "guided_json": {"type": "object"},
+    "structured_outputs": {"regex": "a+"},
+    "chat_template_kwargs": {"enable_thinking": True},
+    "min_p": 0.1,
+}
+"""How a client can shape an answer: by fields of OpenAI's API, and by vLLM's own."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_shapes_an_answer_reaches_the_server_unchanged(tmp_path: Path, stream: bool) -> None:
+    server = ModelServer()
+    asked = {"messages": [{"role": "user", "content": "Any boots?"}], "tools": TOOLS, "stream": stream, **CONSTRAINTS}
+    with before(server, tmp_path) as served:
+        answered = served.http.post("/v1/chat/completions", json={"model": PROJECT, **asked})
+        assert answered.status_code == 200, answered.text
+    (got,) = server.asked
+    added = {"model", "return_token_ids", *(["stream_options"] if stream else [])}
+    assert {name: value for name, value in got.items() if name not in added} == asked
+    assert got["model"] == MODEL
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_log_probabilities_reach_the_client(tmp_path: Path, stream: bool) -> None:
+    server = ModelServer()
+    with before(server, tmp_path) as served:
+        answer = served.ask("hello", stream=stream, logprobs=True, top_logprobs=1)
+        parts = list(answer) if stream else [answer]
+    found = [part.choices[0].logprobs for part in parts if part.choices and part.choices[0].logprobs]
+    assert "".join(one.token for each in found for one in each.content) == "tiny: hello"
+
+
 def test_a_picture_is_answered_and_not_recorded(tmp_path: Path) -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     with before(ModelServer(), tmp_path) as served:

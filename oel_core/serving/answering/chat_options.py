@@ -13,6 +13,7 @@ from oel_core.serving.errors import ApiError
 from oel_core.text.invalid import first_problem
 
 MAX_STOP_STRINGS = 16
+ELSEWHERE = "with model.backend openai it is passed on to the model's server"
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "logprobs": (None, False),
     "top_logprobs": (None, 0),
@@ -21,12 +22,33 @@ _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (None, 0),
     "response_format": (None, {"type": "text"}),
     "tool_choice": (None, "auto", "none"),
+    "parallel_tool_calls": (None, True),
     "functions": (None, []),
     "prediction": (None,),
     "audio": (None,),
     "web_search_options": (None,),
+    "min_p": (None, 0),
+    "min_tokens": (None, 0),
+    "repetition_penalty": (None, 1),
+    "ignore_eos": (None, False),
+    "bad_words": (None, []),
+    "stop_token_ids": (None, []),
+    "allowed_token_ids": (None, []),
+    "structured_outputs": (None, {}),
+    "guided_json": (None,),
+    "guided_regex": (None,),
+    "guided_choice": (None,),
+    "guided_grammar": (None,),
+    "json_schema": (None,),
+    "grammar": (None, ""),
+    "regex": (None, ""),
+    "ebnf": (None, ""),
 }
-"""Unsupported fields of the API → values that are accepted because they have no effect."""
+"""Unsupported fields → values that are accepted because they have no effect.
+
+Those of OpenAI's API, and those by which vLLM, SGLang and llama.cpp constrain an answer or change its sampling: a
+client that sends one of them must not get an answer that looks as if it had been used.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,7 +76,8 @@ def chat_options(request: ChatRequest, defaults: Sampling) -> ChatOptions:
         raise ApiError(400, request.not_recorded, param="messages")
     for name, accepted in _UNSUPPORTED.items():
         if body.get(name) not in accepted:
-            raise ApiError(400, f"{name} is not supported by this backend", param=name, code="unsupported_parameter")
+            said = f"{name} is not supported where the gateway runs the model in its own process; {ELSEWHERE}"
+            raise ApiError(400, said, param=name, code="unsupported_parameter")
     length = body.get("max_completion_tokens") or body.get("max_tokens")
     given = {"temperature": body.get("temperature"), "top_p": body.get("top_p"), "top_k": body.get("top_k")}
     values = {name: value for name, value in (*given.items(), ("max_tokens", length)) if value is not None}
