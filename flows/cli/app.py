@@ -1,6 +1,7 @@
 """`oel`: the command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -12,7 +13,7 @@ from flows.cli.bundles import gather as gathering
 from flows.cli.help import GroupedCommands, example
 from flows.cli.knowledge import report, review
 from flows.cli.knowledge import show as knowledge
-from flows.cli.runs import abandon, cancel, compact, evaluate, list_runs, logs, open_run, study
+from flows.cli.runs import abandon, cancel, compact, evaluate, join, list_runs, logs, open_run, study
 from flows.cli.runs import run as runs
 from flows.cli.services import cases, deployments, forget, import_logs, init, promotion, serve
 from flows.cli.services import lifecycle as services
@@ -44,6 +45,7 @@ def _add(panel: str, name: str, command: Callable[..., None], shown: str) -> Non
 
 
 _add(LEARN, "run", runs.run, "oel run quickstart --name lake --rounds 2")
+_add(LEARN, "join", join.join, "oel join lake --root /shared/runs")
 _add(LEARN, "study", study.study, "oel study quickstart --seeds 3 --arms own,sft")
 _add(LEARN, "eval", evaluate.evaluate, "oel eval runs/lake/round_02/distill/checkpoint --suite games")
 _add(LEARN, "probe", probe.probe, "oel probe quickstart --prompt 'Say one word.'")
@@ -124,8 +126,19 @@ def _say(message: str, code: int) -> int:
     return code
 
 
+_LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LAUNCHERS = ("TORCHELASTIC_", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_", "PMI_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
+
+
+def ignore_launcher() -> None:
+    """Removes the variables by which torchrun or MPI tells a process its rank: accelerate would wait for the others."""
+    for name in [name for name in os.environ if name in _LAUNCHED or name.startswith(_LAUNCHERS)]:
+        del os.environ[name]
+
+
 def main() -> None:
     """Entry point of the console script."""
+    ignore_launcher()
     logging.setLogRecordFactory(VisibleRecord)
     sys.exit(call(sys.argv[1:]))
 

@@ -1,12 +1,13 @@
 """Settings of a distillation: response source, teacher, objective, and retention."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from oel_core.config.names import ObjectiveName
 from oel_core.config.section import Count, CountOrZero, Section, Share
 from oel_core.config.stability import StabilityConfig
+from oel_core.config.urls import check_rendezvous
 
 CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
 """By device: room for the logits of one chunk of response tokens and what is computed of them."""
@@ -69,7 +70,13 @@ class RegimeConfig(Section):
     retention: RetentionConfig = RetentionConfig()
     mask: MaskConfig = MaskConfig()
     processes: Count = 1
-    """Data-parallel processes on this machine, one per GPU; does not change the result."""
+    """Data-parallel processes on each node, one per GPU; does not change the result."""
+    nodes: Count = 1
+    """Machines that take part: the run's, and others on which `oel join` runs; does not change the result."""
+    rendezvous: Annotated[str, AfterValidator(check_rendezvous)] = "127.0.0.1:29400"
+    """`HOST:PORT` of the run's machine where the nodes meet; unauthenticated, so an address of a private network."""
+    nodes_wait_s: float = Field(default=600, gt=0)
+    """Maximum seconds that the run waits for the other nodes."""
     sharding: Literal["none", "fsdp2"] = "none"
     """Whether every process keeps everything, or weights, gradients and optimiser state are sharded (FSDP2)."""
 
@@ -77,7 +84,7 @@ class RegimeConfig(Section):
     def _shards_are_one_model(self) -> Self:
         if self.sharding == "none":
             return self
-        if self.processes == 1:
+        if self.processes * self.nodes == 1:
             raise ValueError("sharding divides a model among processes: set processes to 2 or more")
         if self.teacher != "frozen":
             raise ValueError(f"the {self.teacher} teacher follows whole weights: set sharding to none")
@@ -135,6 +142,8 @@ class DistillConfig(RegimeConfig):
     """Student tokens in one forward and backward, shared prefixes counted once; does not change the result."""
     gradient_checkpointing: bool = False
     """Recompute the student's layers in the backward: less memory, about a third more time."""
+    activation_offload: bool = False
+    """Keep what the student's forward saves for its backward in host memory; does not change the result."""
     student_layout: Literal["auto", "packed", "padded"] = "auto"
     """Layout of a micro-batch in the student's forward; auto packs without padding if the architecture supports it."""
     teacher_prefix: Literal["auto", "shared", "cached", "full"] = "auto"

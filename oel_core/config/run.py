@@ -252,8 +252,6 @@ class OelConfig(Section):
                 "gate.test: sequential plays held-out episodes of its own in every round, and environment.seeds: paper "
                 "has one set for all rounds: set one of them back"
             )
-        if self.model.lora is not None and self.distill.sharding != "none":
-            raise ValueError("distill.sharding divides trained weights, and an adapter's are few: set it to none")
         if self.extract.constrained != "off" and self.model.thinking:
             raise ValueError(
                 "extract.constrained is shape, so an answer begins with its first item, but model.thinking is true: "

@@ -14,8 +14,16 @@ from oel_core.config.urls import check_base_url
 
 RESULT_FIELDS = ("model.openai.model", "model.openai.api", "model.openai.managed", "model.openai.tokenizer")
 """Dotted paths of the settings below that affect results."""
-_SPREAD = ("distill.processes", "distill.sharding", "model.threads")
-"""The number of processes and threads changes results by rounding errors only."""
+_SPREAD = (
+    "distill.activation_offload",
+    "distill.processes",
+    "distill.nodes",
+    "distill.nodes_wait_s",
+    "distill.rendezvous",
+    "distill.sharding",
+    "model.threads",
+)
+"""The place of activations does not change results; processes, nodes and threads do by rounding errors only."""
 _BOUNDS = "distill.stability."
 """Stopping and rollbacks do not change the steps that are kept."""
 _CHANGES = "environment.changes"

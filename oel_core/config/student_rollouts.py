@@ -14,11 +14,12 @@ def rollout_model(model: "ModelConfig", distill: "DistillConfig") -> "ModelConfi
     Raises:
         ConfigError: an engine with several processes, a server that would have to load whole models, or no server.
     """
-    if distill.rollouts != "transformers" and distill.processes > 1:
-        raise ConfigError(
-            f"distill.rollouts is {distill.rollouts} and distill.processes is {distill.processes}: several processes "
-            "draw their own responses. Set distill.processes=1, or distill.rollouts=transformers"
-        )
+    for name, count in (("processes", distill.processes), ("nodes", distill.nodes)):
+        if distill.rollouts != "transformers" and count > 1:
+            raise ConfigError(
+                f"distill.rollouts is {distill.rollouts} and distill.{name} is {count}: several processes draw their "
+                f"own responses. Set distill.{name}=1, or distill.rollouts=transformers"
+            )
     if distill.rollouts == "openai" and model.lora is None:
         raise ConfigError(
             "distill.rollouts is openai, but a server takes over adapters only, not whole models: set model.lora, or "

@@ -1,4 +1,4 @@
-"""URLs that may contain secrets: rejected where they would be stored, redacted where they are displayed."""
+"""URLs that may contain secrets: rejected where they would be stored, redacted where they are displayed. Addresses."""
 
 import re
 from urllib.parse import urlsplit
@@ -33,3 +33,22 @@ def check_base_url(url: str) -> str:
     if not is_address:
         raise ValueError("must be the address of an API: http:// or https://, a host, a port if need be, a path")
     return url
+
+
+def check_rendezvous(text: str) -> str:
+    """An address as `HOST:PORT`. ValueError for anything else, and for all interfaces of a machine."""
+    if host_and_port(text)[0] in ("0.0.0.0", "::"):
+        raise ValueError("all interfaces are no address that other nodes can connect to: name one of them")
+    return text
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`; an IPv6 address is in brackets, as in `[::1]:29400`.
+
+    Raises:
+        ValueError: no such address, or the port is not from 1 to 65535.
+    """
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
+    if found is None or not 0 < int(found[3]) < 2**16:
+        raise ValueError("must be HOST:PORT, an address of the run's machine and a free port, like 10.0.0.1:29400")
+    return found[1] or found[2], int(found[3])

@@ -1,5 +1,6 @@
 """Low-rank adapters of a model. The only module that imports peft."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,12 @@ def adapter_weights(model: Any) -> dict[str, torch.Tensor]:
     return weights
 
 
-def save_adapter(model: Any, folder: Path) -> None:
-    """Writes the adapter `ADAPTER` with its portable configuration into an existing folder."""
-    model.save_pretrained(str(folder), selected_adapters=[ADAPTER], safe_serialization=True)
+def save_adapter(model: Any, folder: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Writes the adapter `ADAPTER` with its portable configuration into an existing folder.
+
+    `weights`, by the names of the model's parameters, are written instead of the model's own where those are sharded.
+    """
+    model.save_pretrained(str(folder), selected_adapters=[ADAPTER], safe_serialization=True, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)
     _write_portable_config(folder)
 

@@ -30,7 +30,7 @@ def save_model(
     shutil.rmtree(partial, ignore_errors=True)
     with filling(partial):
         if is_lora(model):
-            save_adapter(model, partial)
+            save_adapter(model, partial, weights)
         else:
             model.save_pretrained(partial, state_dict=weights)
         tokenizer.save_pretrained(str(partial))

@@ -190,7 +190,7 @@ def training_weights(config: OelConfig, architecture: Architecture) -> int:
     if config.model.lora is not None:
         return architecture.parameters * size + trained * 16
     if config.distill.sharding == "fsdp2":
-        return trained * 16 // config.distill.processes + trained * 2 * size
+        return trained * 16 // (config.distill.processes * config.distill.nodes) + trained * 2 * size
     narrow = size < 4
     average = 4 if narrow and config.distill.teacher == "ema" else 0
     return trained * (16 + size * (narrow + _frozen_copies(config)) + average)
@@ -212,7 +212,9 @@ def training_memory(config: OelConfig, architecture: Architecture) -> int:
     length = max(turn_prompts(config, config.environment.max_turns, known, response)) + response
     tokens = max(config.distill.micro_batch_tokens, length)
     values = 10 * architecture.hidden + 8 * (architecture.queries + architecture.keys) + 4 * architecture.intermediate
-    if config.distill.gradient_checkpointing:  # every layer's input, and one layer's activations
+    if config.distill.activation_offload:  # one layer's activations; the others are in host memory
+        kept = tokens * values * size
+    elif config.distill.gradient_checkpointing:  # every layer's input, and one layer's activations
         kept = tokens * (architecture.layers * architecture.hidden + values) * size
     else:
         kept = tokens * architecture.layers * values * size

@@ -97,6 +97,11 @@ def _prepare(root: Path, name: str, config: "OelConfig") -> "RunFolder":
         raise ConfigError(
             "review.mode is required, but `oel review` needs a folder as --root: use one for this run too"
         )
+    if store_url(root) is not None and config.distill.nodes > 1:
+        raise ConfigError(
+            f"distill.nodes is {config.distill.nodes}: the nodes share the folder of the running stage, which for a "
+            "store is on this machine only. Use a folder of a shared file system as --root"
+        )
     require_run(root / name)
     folder = open_run(root, name)
     check(config)

@@ -1,71 +1,80 @@
-"""Runs a distillation under `accelerate launch`, one process per GPU; its configuration files are in `accelerate/`.
+"""Runs a distillation in several processes: `launch` on the run's machine, `take_part` on the others.
 
-The job is passed as a JSON file, step records are read back from `steps.jsonl`, and an error is returned as JSON. The
-processes are terminated when the parent exits, also after SIGKILL.
+Both start a node (`node.py`). The job is passed as a JSON file in the run's folder, which all nodes share; step records
+are read back from `steps.jsonl`. The processes are terminated when the one that started them exits, also after SIGKILL.
 """
 
-import contextlib
-import faulthandler
+import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 import torch
 
-from oel_core import errors
 from oel_core.config.run import DistillConfig, ModelConfig
-from oel_core.distillation.distributed.ranks import DataParallel, Ranks, SingleProcess
+from oel_core.distillation.distributed.failures import LOG, REPORT, Failure, of_launcher
+from oel_core.distillation.distributed.process import JOB
+from oel_core.distillation.distributed.rendezvous import INVITATION, Invitation, versions
 from oel_core.distillation.training.checkpoints import step_of
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.step_records import OnStep, StepRecord
-from oel_core.errors import ConfigError, DistillationError, OelError
+from oel_core.errors import ConfigError
 from oel_core.models.loading import pick_device
 from oel_core.runs.files import write_atomic
-from oel_core.runs.guardian import die_with_parent, guarded
-from oel_core.runs.manifest import read_record
-from oel_core.types import Record
+from oel_core.runs.guardian import guarded
+from oel_core.runs.manifest import read_optional
 
+logger = logging.getLogger(__name__)
 FOLDER = "processes"
-_JOB, _ERROR, _LOG = "job.json", "error.json", "processes.log"
-_POLL_S, _GRACE_S, _TAIL = 0.2, 10.0, 20
-
-
-class Failure(Record):
-    """The exception that ended a process."""
-
-    kind: str
-    """Class name in `oel_core.errors`."""
-    message: str
+_POLL_S, _GRACE_S = 0.2, 10.0
+_LOOPBACK = "127.0.0.1:"
 
 
 def launch(job: Job, on_step: OnStep | None = None) -> None:
-    """Runs `train` in `distill.processes` processes and waits for the checkpoint.
+    """Runs `train` in all processes of all nodes and waits for the checkpoint.
 
     Raises:
         OelError: raised in one of the processes; the type is kept.
-        DistillationError: a process exited without one; the message has the last lines of its output.
+        DistillationError: a process or a node ended without one, or a node has not come; the message says which.
     """
     require_devices(job.model, job.config)
     folder = job.workdir / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_atomic(folder / _JOB, job.model_dump_json().encode())
+    write_atomic(folder / JOB, job.model_dump_json().encode())
+    invitation = _invite(job.config)
+    write_atomic(folder / INVITATION, invitation.model_dump_json().encode())
+    if invitation.nodes > 1:
+        logger.warning(
+            "distillation waits at %s for %d more nodes, at most %g s: start `oel join` there",
+            *(invitation.rendezvous, invitation.nodes - 1, invitation.wait_s),
+        )
     job.log.cut_after(step_of(job.checkpoints.latest()))
     offset = job.log.path.stat().st_size
-    with _running(job, folder) as process:
-        while process.poll() is None:
-            time.sleep(_POLL_S)
-            offset = _report_steps(job, offset, on_step)
-    _report_steps(job, offset, on_step)
-    if process.returncode:
-        raise _failure(folder, process.returncode)
+
+    def look() -> None:
+        nonlocal offset
+        offset = _report_steps(job, offset, on_step)
+
+    _run_node(folder, folder, invitation, look)
+    look()
     shutil.rmtree(folder)
+
+
+def take_part(folder: Path, own: Path, invitation: Invitation) -> None:
+    """Runs this machine's processes of the distillation whose job is in `folder`; log and errors go to `own`.
+
+    Raises:
+        OelError: the distillation has failed, here or on another node; as `launch`.
+    """
+    _run_node(folder, own, invitation, lambda: None)
 
 
 def require_devices(model: ModelConfig, config: DistillConfig) -> None:
@@ -77,29 +86,40 @@ def require_devices(model: ModelConfig, config: DistillConfig) -> None:
         )
 
 
-def _command(job: Job, folder: Path) -> list[str]:
-    name = "fsdp2" if job.config.sharding == "fsdp2" else "ddp"
-    settings = resources.files("oel_core.distillation.distributed") / "accelerate" / f"{name}.yaml"
-    threads = max(1, torch.get_num_threads() // job.config.processes)
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(settings)),
-        *("--num_processes", str(job.config.processes), "--num_cpu_threads_per_process", str(threads)),
-        *("--main_process_port", "0", "-m", "oel_core.distillation.training.run", str(folder)),
-    ]
-    return guarded(command, _GRACE_S)
+def _invite(config: DistillConfig) -> Invitation:
+    return Invitation(
+        attempt=uuid.uuid4().hex,
+        rendezvous=config.rendezvous if config.nodes > 1 else f"{_LOOPBACK}0",  # any free port
+        nodes=config.nodes,
+        processes=config.processes,
+        threads=max(1, torch.get_num_threads() // config.processes),
+        wait_s=config.nodes_wait_s,
+        versions=versions(),
+    )
+
+
+def _run_node(folder: Path, own: Path, invitation: Invitation, look: Callable[[], None]) -> None:
+    """Runs a node to its end and calls `look` now and then. Raises its failure."""
+    with _running(folder, own, invitation) as process:
+        while process.poll() is None:
+            time.sleep(_POLL_S)
+            look()
+    if process.returncode:
+        found = read_optional(own / REPORT, Failure)
+        raise (found or of_launcher(process.returncode, 0, socket.gethostname(), own)).as_error()
 
 
 @contextmanager
-def _running(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The launcher process; terminated when the block is left early."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with (folder / _LOG).open("ab") as output:
+def _running(folder: Path, own: Path, invitation: Invitation) -> Iterator[subprocess.Popen[bytes]]:
+    """The node's process; terminated when the block is left early."""
+    command = [sys.executable, "-m", "oel_core.distillation.distributed.node", str(folder), str(own)]
+    with (own / LOG).open("ab") as output:
         process = subprocess.Popen(
-            _command(job, folder),
+            guarded(command, _GRACE_S),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=_environment(invitation),
             start_new_session=True,
         )
     try:
@@ -108,6 +128,14 @@ def _running(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         assert process.stdin is not None
         process.stdin.close()
         process.wait()
+
+
+def _environment(invitation: Invitation) -> dict[str, str]:
+    """Of a node: this process's, with the threads of each rank; data goes over loopback where the nodes meet there."""
+    own = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": str(invitation.threads)}
+    if invitation.rendezvous.startswith(_LOOPBACK) and sys.platform == "linux":
+        own |= {name: os.environ.get(name, "lo") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    return {**os.environ, **own}
 
 
 def _report_steps(job: Job, offset: int, on_step: OnStep | None) -> int:
@@ -119,57 +147,3 @@ def _report_steps(job: Job, offset: int, on_step: OnStep | None) -> int:
         for line in whole.splitlines():
             on_step(StepRecord.model_validate_json(line))
     return offset + len(whole) + len(end)
-
-
-def _failure(folder: Path, status: int) -> OelError:
-    if (folder / _ERROR).exists():
-        failure = read_record(folder / _ERROR, Failure)
-        kind = getattr(errors, failure.kind, DistillationError)
-        found: OelError = kind(failure.message)
-        return found
-    said = (folder / _LOG).read_text(encoding="utf-8", errors="replace")
-    own = said.partition("torch/distributed/elastic")[0].splitlines()[:-1]  # the launcher's report comes after it
-    return DistillationError(
-        f"a process of the distillation ended with status {status}. {folder / _LOG} says:\n"
-        + "\n".join((own or said.splitlines())[-_TAIL:])
-    )
-
-
-# ---- runs in each process ----
-
-
-def process_job(train: Callable[[Job, Ranks], None]) -> None:
-    """The main function of a process: `accelerate launch ... -m oel_core.distillation.training.run FOLDER`."""
-    die_with_parent()  # workers have their own sessions, so signals to the launcher's group miss them
-    faulthandler.enable()
-    folder = Path(sys.argv[1])
-    try:
-        job = read_record(folder / _JOB, Job)
-        train(job, init_ranks(job))
-    except OelError as error:
-        failure = Failure(kind=type(error).__name__, message=str(error))
-        with contextlib.suppress(FileExistsError), (folder / _ERROR).open("x", encoding="utf-8") as file:
-            file.write(failure.model_dump_json())
-        raise
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # all files are flushed; gloo's threads sometimes abort the interpreter at shutdown
-
-
-def init_ranks(job: Job) -> Ranks:
-    """Initialises the process group.
-
-    `ACCELERATE_USE_FSDP`, which the configuration file sets, is read and removed: accelerate's own wrapping expects
-    the model's forward to return the loss.
-    """
-    from accelerate import PartialState
-
-    sharded = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    state = PartialState(cpu=pick_device(job.model).type == "cpu")
-    if state.num_processes == 1:
-        return SingleProcess()
-    if not sharded:
-        return DataParallel(state.device)
-    from oel_core.distillation.distributed.sharding import FullySharded
-
-    return FullySharded(state.device, mixed=job.mixed)

@@ -19,13 +19,14 @@ from oel_core.config.run import DistillConfig
 from oel_core.distillation.distributed.ranks import DataParallel
 from oel_core.distillation.forward.student import Student
 from oel_core.distillation.training.rollouts import Rollout
+from oel_core.models.adapters import is_lora
 
 
 def shard(model: Any, *, mixed: bool) -> None:
     """Shards a model's weights in place.
 
     Args:
-        model: a transformers causal language model without an adapter.
+        model: a transformers causal language model; of one with an adapter the frozen weights are sharded too.
         mixed: float32 weights, bfloat16 compute; gradients are accumulated in float32 either way.
     """
     policy = MixedPrecisionPolicy(
@@ -90,7 +91,10 @@ class FullySharded(DataParallel):
             unit.reshard()
 
     def model_weights(self, model: nn.Module) -> dict[str, Tensor] | None:
-        return self.full_tensors(model.state_dict())
+        trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+        weights = model.state_dict()
+        kept = {name: weight for name, weight in weights.items() if name in trained} if is_lora(model) else weights
+        return self.full_tensors(kept)
 
     def full_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: self._full_tensor(tensor) for name, tensor in tensors.items()}

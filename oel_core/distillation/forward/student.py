@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from oel_core.config.run import DistillConfig
 from oel_core.distillation.forward.layouts import STUDENT_LAYOUTS, choose_layout
+from oel_core.distillation.forward.offload import saved_in_host_memory
 from oel_core.distillation.forward.packed_attention import packed_attention
 from oel_core.distillation.forward.prefix_tree import as_ids, common_length, packed_tokens, sort_key
 from oel_core.distillation.forward.scoring import PrefixGroup, Text, packed_hidden, padded_hidden
@@ -23,14 +24,14 @@ class Student:
 
     Args:
         model: causal language model on its device; its trainable parameters are updated.
-        config: `student_layout`, `gradient_checkpointing` and `micro_batch_tokens` are used.
+        config: `student_layout`, `gradient_checkpointing`, `activation_offload` and `micro_batch_tokens` are used.
         max_length: maximum sequence length, tokens; None means the model's context length.
     """
 
     def __init__(self, model: Any, config: DistillConfig, max_length: int | None = None) -> None:
         self.split = SplitModel(model)
         self.layout = choose_layout(self.split, config.student_layout, STUDENT_LAYOUTS, max_length)
-        self._budget = config.micro_batch_tokens
+        self._budget, self._offload = config.micro_batch_tokens, config.activation_offload
         if config.gradient_checkpointing:
             plain_model(model).gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -54,11 +55,10 @@ class Student:
     def hidden(self, rollouts: Sequence[Rollout]) -> Tensor:
         """Hidden states that predict the N response tokens, in the order of the rollouts: (N, H), differentiable."""
         texts = [Text(rollout.sample.prompt, rollout.response) for rollout in rollouts]
-        return (
-            packed_hidden(self.split, [PrefixGroup(texts)])
-            if self.layout == "packed"
-            else padded_hidden(self.split, texts)
-        )
+        with saved_in_host_memory(self.split.model, self.split.device) if self._offload else nullcontext():
+            if self.layout == "packed":
+                return packed_hidden(self.split, [PrefixGroup(texts)])
+            return padded_hidden(self.split, texts)
 
 
 def _packed_batches(rollouts: Sequence[Rollout], budget: int) -> list[list[Rollout]]:

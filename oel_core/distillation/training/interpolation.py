@@ -25,8 +25,8 @@ def interpolate(
     Of a LoRA student the base is the model under the adapter, so its second factor is scaled, which is exact.
 
     Args:
-        student: the trained model; a sharded LoRA student on every rank.
-        weights: a sharded full model's gathered weights; tensors of other ranks than 0 are empty and stay so.
+        student: the trained model.
+        weights: a sharded model's gathered weights; tensors of other ranks than 0 are empty and stay so.
         base: `path` is the base model of a full fine-tuning.
         base_share: s, between 0 and 1.
 
@@ -36,7 +36,7 @@ def interpolate(
     """
     with torch.no_grad():
         if is_lora(student):
-            for name, parameter in student.named_parameters():
+            for name, parameter in student.named_parameters() if weights is None else weights.items():
                 if f".lora_B.{ADAPTER}." in name or name.endswith(f".lora_embedding_B.{ADAPTER}"):
                     parameter.mul_(1 - base_share)
             return weights

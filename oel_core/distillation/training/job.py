@@ -78,7 +78,7 @@ class Job(Record):
     def require_same_inputs(self) -> None:
         """Records the inputs on the first call; raises where a resumed distillation has other inputs."""
         settings = {"model": self.model.model_dump(mode="json", exclude={"path", "device"})}
-        settings["distill"] = self.config.model_dump(mode="json", exclude={"processes", "sharding"})
+        settings["distill"] = self.config.model_dump(mode="json")
         inputs = {path: value for path, value in flatten(settings).items() if affects_results(path)} | {
             "seed": self.seed,
             "start": model_digest(self.start),

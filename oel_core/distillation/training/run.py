@@ -18,7 +18,8 @@ from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import DistillConfig, ModelConfig
 from oel_core.config.student_rollouts import rollout_model
 from oel_core.distillation.data.dataset import check_knowledge, check_responses
-from oel_core.distillation.distributed.launch import launch, process_job
+from oel_core.distillation.distributed.launch import launch
+from oel_core.distillation.distributed.process import process_job
 from oel_core.distillation.distributed.ranks import Ranks, SingleProcess
 from oel_core.distillation.training.checkpoints import publish
 from oel_core.distillation.training.interpolation import interpolate
@@ -99,7 +100,7 @@ def _attempt(job: Job, on_step: OnStep | None) -> None:
     """Trains from the newest checkpoint. Returns early after a rollback to an earlier one."""
     returns = len(job.backtracks.read())
     try:
-        if job.config.processes > 1:
+        if job.config.processes * job.config.nodes > 1:
             launch(job, on_step)
         else:
             train(job, SingleProcess(), on_step)

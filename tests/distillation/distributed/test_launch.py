@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from oel_core.distillation.distributed.launch import Failure, _command, _failure, _report_steps
+from oel_core.config.run import DistillConfig
+from oel_core.distillation.distributed.launch import _environment, _invite, _report_steps
 from oel_core.distillation.training.job import Job
-from oel_core.errors import ConfigError, DistillationError
 from tests.builders import step_record
 from tests.distillation.builders import arguments
 
@@ -51,31 +51,24 @@ def test_what_was_told_is_not_read_again(job: Job) -> None:
 
 @pytest.mark.parametrize(("threads", "each"), [(8, 2), (7, 1), (1, 1)])
 def test_processes_share_the_threads_of_the_one_that_starts_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, each: int
+    monkeypatch: pytest.MonkeyPatch, threads: int, each: int
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    command = _command(Job(**arguments(tmp_path / "model", tmp_path, processes=4)), tmp_path)
-    assert command[command.index("--num_processes") + 1] == "4"
-    assert command[command.index("--num_cpu_threads_per_process") + 1] == str(each)
-    assert command[-1] == str(tmp_path)
+    found = _invite(DistillConfig(processes=4))
+    assert (found.processes, found.nodes, found.threads) == (4, 1, each)
+    assert _environment(found)["OMP_NUM_THREADS"] == str(each)
 
 
-def test_an_error_of_a_process_is_raised_as_what_it_was(tmp_path: Path) -> None:
-    (tmp_path / "error.json").write_text(Failure(kind="ConfigError", message="no such thing").model_dump_json())
-    found = _failure(tmp_path, 1)
-    assert (type(found), str(found)) == (ConfigError, "no such thing")
+def test_processes_of_one_machine_use_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.delenv(name, raising=False)
+    alone = _invite(DistillConfig(processes=2, rendezvous="10.0.0.1:29400"))
+    assert alone.rendezvous == "127.0.0.1:0"
+    assert _environment(alone)["GLOO_SOCKET_IFNAME"] == _environment(alone)["NCCL_SOCKET_IFNAME"] == "lo"
+    over_nodes = _invite(DistillConfig(nodes=2, rendezvous="10.0.0.1:29400"))
+    assert over_nodes.rendezvous == "10.0.0.1:29400"
+    assert "GLOO_SOCKET_IFNAME" not in _environment(over_nodes)
 
 
-def test_of_a_process_that_died_the_last_lines_are_shown(tmp_path: Path) -> None:
-    log = tmp_path / "processes.log"
-    log.write_text(
-        "".join(f"own {number}\n" for number in range(30)) + "E0101 /x/torch/distributed/elastic/y\nreport\n"
-    )
-    found = _failure(tmp_path, 9)
-    assert isinstance(found, DistillationError)
-    assert str(found).splitlines() == [
-        f"a process of the distillation ended with status 9. {log} says:",
-        *(f"own {number}" for number in range(10, 30)),
-    ]
-    log.write_text("E0101 /x/torch/distributed/elastic/y\nreport\n")
-    assert str(_failure(tmp_path, 9)).endswith("elastic/y\nreport")
+def test_every_attempt_has_an_id_of_its_own() -> None:
+    assert _invite(DistillConfig()).attempt != _invite(DistillConfig()).attempt

@@ -25,6 +25,7 @@ KINDS = {
     "full": {},
     "lora": {"lora": {"r": 4, "alpha": 8}},
     "fsdp2": {"sharding": "fsdp2"},
+    "fsdp2, lora": {"sharding": "fsdp2", "lora": {"r": 4, "alpha": 8}, "retention": {"base_share": 0.25}},
     "fsdp2, unequal micro-batches": {"sharding": "fsdp2", "micro_batch_tokens": 1},  # 3 here, 4 there
     "in context": {"retention": {"in_context_weight": 0.5}},
     "top turns": {"retention": {"top_turns": 0.6}},

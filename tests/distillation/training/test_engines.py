@@ -230,8 +230,9 @@ def test_what_cannot_work_is_said_at_the_start(start: Path, tmp_path: Path, monk
     for use in ({"rollouts": "vllm"}, {"rollouts": "openai", "model": model(start, managed=True)}):
         with pytest.raises(PolicyError, match=r"oel\[vllm\].*make vllm-cpu.*distill.rollouts to transformers"):
             begin(**use)
-    with pytest.raises(ConfigError, match=r"several processes draw their own responses"):
-        distill(**arguments(start, tmp_path / "two", rollouts="vllm", processes=2))
+    for name in ("processes", "nodes"):
+        with pytest.raises(ConfigError, match=rf"distill.{name} is 2: several processes draw their own responses"):
+            distill(**arguments(start, tmp_path / "two", rollouts="vllm", **{name: 2}))
     assert not list(tmp_path.glob("*/*.jsonl"))
 
 

@@ -157,6 +157,33 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(checkpointing):
     assert reads - 3 == 1 + checkpointing  # choosing the form reads three times
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activations_in_host_memory_give_the_same_bits(checkpointing, monkeypatch):
+    moved = []
+
+    def counted(tensor):  # on a CPU nothing would move
+        moved.append(tensor.untyped_storage().data_ptr())
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.autograd.graph.save_on_cpu, "__init__", lambda self, **_: pass_through(self, counted))
+    found = []
+    for offload in (False, True):
+        model = tiny_model().train()
+        storages = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        settings = {"gradient_checkpointing": checkpointing, "activation_offload": offload}
+        update(model, tiny_model(1), make_rollouts(LENGTHS), **settings)
+        found.append(gradients(model))
+        assert bool(moved) == offload
+    assert not storages & set(moved), "weights stay on the device"
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def pass_through(hooks, pack):
+    """`save_on_cpu` with a function in place of the copy to host memory."""
+    torch.autograd.graph.saved_tensors_hooks.__init__(hooks, lambda tensor: (pack(tensor),), lambda packed: packed[0])
+
+
 def test_bfloat16_is_right_within_its_rounding():
     """As far off as the plain computation in bfloat16, each against the one in float32."""
     require_bfloat16_attention()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli.app import call
+from flows.cli.app import call, ignore_launcher
 from flows.cli.runs.run import where
 from oel_core.config import run as config
 from oel_core.config.run import load_config
@@ -302,3 +302,12 @@ def test_other_errors_of_the_system_keep_their_trace(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(config, "load_config", denied)
     with pytest.raises(PermissionError):
         call(["config", "show", "quickstart"])
+
+
+def test_a_command_under_torchrun_is_no_rank_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1", "TORCHELASTIC_RUN_ID": "x", "GROUP_RANK": "1"}
+    for name, value in (given | {"RANKED": "kept"}).items():
+        monkeypatch.setenv(name, value)
+    ignore_launcher()
+    assert not given.keys() & os.environ.keys()
+    assert os.environ["RANKED"] == "kept"

@@ -16,7 +16,7 @@ from oel_core.runs.folder import adopt_config, open_run
 
 Oel = Callable[..., tuple[int, str, str]]
 ROOT = typer.main.get_command(app)
-PRINTS_NO_DATA = {"seed-lm train", "config schema", "new env", "new preset"}
+PRINTS_NO_DATA = {"join", "seed-lm train", "config schema", "new env", "new preset"}
 """Commands that only make something, and say on the way how far they are, or that print JSON anyway."""
 
 

@@ -68,3 +68,9 @@ def test_a_run_that_waits_for_a_person_needs_a_folder(oel: Oel, url: str) -> Non
     code, _, err = oel("run", "tiny", "--set", "review.mode=required", "--root", url)
     assert code == 2
     assert "review.mode is required, but `oel review` needs a folder" in err
+
+
+def test_a_distillation_over_nodes_needs_a_folder(oel: Oel, url: str) -> None:
+    code, _, err = oel("run", "tiny", "--set", "distill.nodes=2", "--root", url)
+    assert code == 2
+    assert "distill.nodes is 2: the nodes share the folder of the running stage" in err
