@@ -1,8 +1,7 @@
 """Checks the sessions of a project, reports new alarms, and rolls a champion back where the settings say so.
 
-They are reported to the log, to Prefect (an event `oel.alarm.<name>`, which automations can react to) and to the
-webhook in `$OEL_ALARM_WEBHOOK`, which gets the alarm as JSON. Its address may hold a secret, so it is neither stored
-nor printed.
+They are reported to the log, to Prefect (events, which automations can react to: `tasks.events`) and to the webhook in
+`$OEL_ALARM_WEBHOOK`, which gets the alarm as JSON. Its address may hold a secret, so it is neither stored nor printed.
 """
 
 import logging
@@ -10,12 +9,12 @@ import os
 from urllib.parse import urlsplit
 
 import httpx
-from prefect.events import emit_event
 
 from oel_core.errors import ConfigError
 from oel_core.health.alarms import Finding, Raised, new_alarms, note_alarms
 from oel_core.health.project import project_findings
 from oel_core.runs.folder import RunFolder
+from tasks.events import ALARM, emit, emit_rollback
 from tasks.tracking.registry import PREVIOUS, Registry
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ def watch(run: RunFolder, registry: Registry) -> list[Raised]:
         ConfigError: the webhook's address is none, or would send alarms over the net unencrypted.
         ArtifactError: a file of the project is damaged.
     """
-    address = webhook()
+    address = address_in(WEBHOOK)
     found, version = findings(run, registry)
     new = new_alarms(run, found, version)
     worse = next((one for one in found if one.name == "champion" and one.alarm), None)
@@ -40,7 +39,7 @@ def watch(run: RunFolder, registry: Registry) -> list[Raised]:
     for alarm in new:
         _notify(run, alarm, rolled_back=back and alarm.name == "champion", address=address)
     if back and worse is not None:
-        registry.rollback(reason=f"alarm: {worse.text}")
+        emit_rollback(run, registry.rollback(reason=f"alarm: {worse.text}"))
     note_alarms(run, found, version, new)
     return new
 
@@ -52,14 +51,14 @@ def findings(run: RunFolder, registry: Registry) -> tuple[list[Finding], str]:
     return project_findings(run.config(), run, label, before), label
 
 
-def webhook() -> str | None:
-    """The address in `$OEL_ALARM_WEBHOOK`. ConfigError: not https, and not http of this machine."""
-    address = os.environ.get(WEBHOOK, "").strip()
+def address_in(variable: str) -> str | None:
+    """The webhook's address in an environment variable. ConfigError: not https, and not http of this machine."""
+    address = os.environ.get(variable, "").strip()
     if not address:
         return None
     parts = urlsplit(address)
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)):
-        raise ConfigError(f"${WEBHOOK} must be an address with https://, or with http:// on this machine")
+        raise ConfigError(f"${variable} must be an address with https://, or with http:// on this machine")
     return address
 
 
@@ -73,7 +72,7 @@ def _notify(run: RunFolder, alarm: Raised, *, rolled_back: bool, address: str | 
         "rolled_back": rolled_back,
     }
     log.warning("alarm of %s, %s: %s%s", run.name, alarm.name, alarm.text, "; rolled back" if rolled_back else "")
-    emit_event(f"oel.alarm.{alarm.name}", resource={"prefect.resource.id": f"oel.project.{run.name}"}, payload=said)
+    emit(run, f"{ALARM}{alarm.name}", said)
     if address is None:
         return
     try:

@@ -15,7 +15,7 @@ from flows.cli.knowledge import report, review
 from flows.cli.knowledge import show as knowledge
 from flows.cli.runs import abandon, cancel, compact, evaluate, join, list_runs, logs, open_run, study
 from flows.cli.runs import run as runs
-from flows.cli.services import cases, deployments, forget, import_logs, init, promotion, serve
+from flows.cli.services import cases, deployments, forget, import_logs, init, notify, promotion, serve
 from flows.cli.services import lifecycle as services
 from flows.cli.setup import configs, doctor, models, new, probe, seed_lm
 from flows.cli.shared import VisibleRecord, echo, err
@@ -74,6 +74,7 @@ _add(SERVE, "down", services.down, "oel down --grace 30")
 _add(SERVE, "status", services.status, "oel status --json")
 _add(SERVE, "deploy", deployments.deploy, "oel deploy --pool oel-gpu")
 _add(SERVE, "schedule", deployments.schedule, "oel schedule next-round --cron '0 3 * * *' --set project=lake")
+_add(SERVE, "notify", notify.notify, "oel notify --webhook-env CHAT_WEBHOOK")
 _add(HERE, "presets", configs.presets, "oel presets --json")
 _add(HERE, "envs", configs.envs, "oel envs")
 _add(HERE, "doctor", doctor.doctor, "oel doctor --root runs")

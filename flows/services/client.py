@@ -44,6 +44,12 @@ def join_services(root: Path) -> bool:
     return True
 
 
+def use_running_services(root: Path) -> None:
+    """As `use_services`, but a root whose services do not run is no error."""
+    if not os.environ.get("PREFECT_API_URL"):
+        join_services(root)
+
+
 def use_tracking(root: Path, given: str | None = None) -> None:
     """Configures this process for the MLflow database of `root` if it is in PostgreSQL, at the given address if any.
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from oel_core.cases.scorers.agreement import Agreement
 from oel_core.config.operation import AlarmsConfig
@@ -20,8 +21,9 @@ from oel_core.health.sessions import Session
 from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.runs.jsonl import jsonl_bytes
 from tasks import alarms
+from tasks import events as sending
 from tasks.alarms import watch
-from tasks.tracking.registry import Registry
+from tasks.tracking.registry import Move, Registry
 from tests.cases.sessions import people, session
 
 SMALL = AlarmsConfig(window=10, level=0.01)
@@ -100,9 +102,18 @@ class Champions:
     def aliased(self, alias: str) -> Any:
         return SimpleNamespace(version="1") if self.now == "2" else None
 
-    def rollback(self, *, reason: str) -> None:
+    def rollback(self, *, reason: str) -> Move:
         self.now = "1"
         self.reasons.append(reason)
+        names = {
+            "number": 3,
+            "id": "rollback-3",
+            "action": "rollback",
+            "champion": "1",
+            "previous": None,
+            "replaced": "2",
+        }
+        return Move.model_validate({**names, "by": "somebody", "reason": reason, "at": 0.0})
 
 
 def project(root: Path, rollback: str, own: bool) -> RunFolder:
@@ -123,14 +134,15 @@ def project(root: Path, rollback: str, own: bool) -> RunFolder:
 
 
 @pytest.fixture
-def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+def events(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     sent: list[tuple[str, str]] = []
 
     def emit(event: str, *, resource: dict[str, str], payload: dict[str, Any]) -> None:
         sent.append((event, resource["prefect.resource.id"]))
 
-    monkeypatch.setattr(alarms, "emit_event", emit)
-    return sent
+    monkeypatch.setattr(sending, "emit_event", emit)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        yield sent
 
 
 def test_a_worse_champion_is_told_of_once_and_rolled_back(
@@ -142,7 +154,7 @@ def test_a_worse_champion_is_told_of_once_and_rolled_back(
     assert registry.now == "1"
     assert registry.reasons[0].startswith("alarm: people called right 0.0% of the champion's 30 rated sessions")
     assert [(one["project"], one["alarm"], one["rolled_back"]) for one in hook] == [("shop", "champion", True)]
-    assert events == [("oel.alarm.champion", "oel.project.shop")]
+    assert events == [(name, "oel.project.shop") for name in ("oel.alarm.champion", "oel.rollback")]
     assert "secret-path" not in caplog.text
     assert watch(run, cast(Registry, registry)) == []
     assert len(hook) == 1
@@ -175,6 +187,16 @@ def test_a_kill_before_it_is_noted_tells_again(
     assert len(hook) == 2
 
 
+def test_without_a_prefect_server_none_is_started_for_the_event(
+    tmp_path: Path, hook: list[dict[str, Any]], events: list[tuple[str, str]]
+) -> None:
+    run, registry = project(tmp_path, "on", own=False), Champions()
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        watch(run, cast(Registry, registry))
+    assert events == []
+    assert len(hook) == 1
+
+
 def test_a_good_champion_is_left_alone(tmp_path: Path, events: list[tuple[str, str]]) -> None:
     run, registry = project(tmp_path, "on", own=True), Champions()
     assert watch(run, cast(Registry, registry)) == []
@@ -196,7 +218,7 @@ def test_a_webhook_that_is_gone_stops_nothing_and_is_not_named(
 def test_alarms_do_not_go_over_the_net_unencrypted(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OEL_ALARM_WEBHOOK", address)
     with pytest.raises(ConfigError, match="must be an address with https://"):
-        alarms.webhook()
+        alarms.address_in(alarms.WEBHOOK)
 
 
 def test_a_project_without_an_inbox_has_nothing_to_look_at(tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ NEWEST = 5
 
 def health(root: "Path", project: str, notify: bool, as_json: bool) -> None:
     """Prints the page. Exit code 1 while an alarm holds."""
-    from flows.services.client import use_tracking
+    from flows.services.client import use_running_services, use_tracking
     from oel_core.runs.folder import find_run
 
     run = find_run(root, project)
+    use_running_services(run.path.parent)
     use_tracking(run.path.parent)
     from tasks.alarms import findings, watch
     from tasks.tracking.registry import registry_of

@@ -93,8 +93,12 @@ def _show_verdict(verdict: "Verdict", as_json: bool) -> None:
 
 def rollback(run: RunName, reason: Reason = "", root: Root = RUNS, as_json: AsJson = False) -> None:
     """Make the previous champion the champion again; before the first one that is the preset's model."""
-    _, registry = _open(root, run)
-    _report(registry, registry.rollback(reason=reason or "by hand"), as_json)
+    folder, registry = _open(root, run)
+    move = registry.rollback(reason=reason or "by hand")
+    _report(registry, move, as_json)
+    from tasks.events import emit_rollback
+
+    emit_rollback(folder, move)
 
 
 def history(run: RunName, root: Root = RUNS, as_json: AsJson = False) -> None:
@@ -205,10 +209,11 @@ def _trial_rows(folder: "RunFolder") -> "list[dict[str, Any]]":
 
 
 def _open(root: "Path", run: str) -> "tuple[RunFolder, Registry]":
-    from flows.services.client import use_tracking
+    from flows.services.client import use_running_services, use_tracking
     from oel_core.runs.folder import find_run
 
     folder = find_run(root, run)
+    use_running_services(folder.path.parent)
     use_tracking(folder.path.parent)
     from tasks.tracking.registry import registry_of
     from tasks.tracking.settings import load_settings

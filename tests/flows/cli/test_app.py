@@ -64,6 +64,7 @@ def test_a_schema_for_editors_is_printed_or_written(oel: Oel, tmp_path: Path) ->
         (["study", "--arms", "foreign"], "needs --foreign MODEL"),
         (["study", "--seeds", "0"], "--seeds"),
         (["study", "--name", "../up"], "run name '../up'"),
+        (["notify", "slack-webhook/team", "--off"], "give one of TYPE/NAME, --webhook-env and --off"),
     ],
 )
 def test_wrong_usage_ends_with_two_and_a_message(oel: Oel, tmp_path: Path, arguments: list[str], message: str) -> None:
