@@ -218,6 +218,11 @@ def found_row(root: Path, world: str, defence: str, seed: int, config: OelConfig
     again = root / "old" / run.name / str(number)
     if own is None or (changed and not (again / REPORT).exists()):
         return None
+    if gated(config) and number and not run.has(number, GATE_STAGE):
+        return None
+    served = served_rate(root, round, own)
+    if served is None:
+        return None
     steps = read_steps(round.stage("distill").path / STEPS)[-1:] if number else []
     files = round.stage("accumulate")
     texts = [load_knowledge(files.path, replica).text for replica in range(config.collect.replicas)] if number else []
@@ -232,7 +237,7 @@ def found_row(root: Path, world: str, defence: str, seed: int, config: OelConfig
         changed=changed,
         present=own.pass_rate,
         old=read_record(again / REPORT, EvalReport).pass_rate if changed else own.pass_rate,
-        served=served_rate(root, round, own),
+        served=served,
         promoted=None if verdict is None else float(verdict.promote),
         pairs=None if verdict is None else float(verdict.held_out.episodes),
         response_tokens=own.response_tokens,
@@ -245,13 +250,16 @@ def found_row(root: Path, world: str, defence: str, seed: int, config: OelConfig
     )
 
 
-def served_rate(root: Path, round: Round, own: EvalReport) -> float:
-    """The pass rate of the model that is served after the round; without a gate this is the round's own."""
+def served_rate(root: Path, round: Round, own: EvalReport) -> float | None:
+    """The pass rate of the model that is served after the round; without a gate this is the round's own.
+
+    None if the champion has not been measured by the round's rules.
+    """
     champion = round.at(champion_after(round.run, round.number)) if gated(round.settings) else round
-    if _measured_before(champion, round):
-        return read_record(served_folder(root, champion) / REPORT, EvalReport).pass_rate
-    found = champion.report("held_out")
-    return (found or own).pass_rate
+    if not _measured_before(champion, round):
+        return (champion.report("held_out") or own).pass_rate
+    path = served_folder(root, champion) / REPORT
+    return read_record(path, EvalReport).pass_rate if path.exists() else None
 
 
 def percent(value: float) -> str:

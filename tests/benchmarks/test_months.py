@@ -1,9 +1,16 @@
 """The months benchmark: every world and defence is a valid configuration, and tables and curves say what rows say."""
 
+from pathlib import Path
+
 import pytest
 
 from oel_core.preflight.check import check_changes
-from tests.benchmarks.months import DEFENCES, WORLDS, Row, cell, curves, markdown, settings
+from oel_core.runs.files import write_atomic
+from oel_core.runs.folder import RunFolder, open_run, round_name
+from oel_core.runs.manifest import StageKey
+from oel_core.stages.gate import STAGE, VERDICT
+from tests.benchmarks.months import DEFENCES, WORLDS, Row, cell, champion_after, curves, markdown, settings
+from tests.gate.test_promotion import played, rate, results, verdict
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -15,6 +22,25 @@ def test_every_defence_is_a_configuration_whose_rules_change(world: str, defence
     before, after = (config.at_round(number).environment.options for number in (12, 13))
     assert {name for name in after if before.get(name) != after[name]} == {"symbols"}
     assert (defence == "none") == (config == settings(world, "none", 3, 24, 13, ["distill.steps=2"]))
+
+
+def decided(run: RunFolder, number: int, promote: bool) -> None:
+    """The folder that a round's gate leaves."""
+    found = verdict(results(number, played(rate(90))), results(0, played(rate(20))))
+    content = found.model_copy(update={"promote": promote}).model_dump_json().encode()
+
+    def work(folder: Path) -> dict[str, float]:
+        write_atomic(folder / VERDICT, content)
+        return {}
+
+    run.perform(StageKey(stage=f"{round_name(number)}/{STAGE}", sections=(), config={}, inputs={}), work)
+
+
+def test_the_champion_is_the_newest_model_that_its_gate_promoted(tmp_path: Path) -> None:
+    run = open_run(tmp_path, "lake-gate-0")
+    for number, promote in ((1, False), (2, True), (3, False)):
+        decided(run, number, promote)
+    assert [champion_after(run, number) for number in range(5)] == [0, 0, 2, 2, 2]
 
 
 def row(seed: int, number: int, present: float, stale: float | None) -> Row:
