@@ -90,7 +90,8 @@ class Peers:
             Failure(
                 node=other,
                 kind=Kind.LOST,
-                message=f"node {other} ({where}) is lost: its launcher was killed, or the machine or network failed",
+                message=f"node {other} ({where}) is lost: its launcher was killed, or the machine or network failed. "
+                "Repeat the run's command, with all nodes there: it resumes from the last checkpoint",
             ),
         )
 
