@@ -29,19 +29,24 @@ COMMON: Final[Mapping[str, Any]] = {
     "knowledge.source.folder": None,
     "knowledge.injection.mode": "global",
     "knowledge.saturation.every": None,
-    "distill.regime": "on_policy",
 }
 
 ARMS: Final[Mapping[str, Arm]] = {
     arm.name: arm
     for arm in (
-        Arm(REFERENCE, "own extracted knowledge, global, on-policy"),
+        Arm(REFERENCE, "the preset: own extracted knowledge, global"),
         Arm(
             "raw",
             "raw episodes instead of knowledge",
             {"knowledge.source.use": "raw", "knowledge.hygiene.policy": "off"},
         ),
         Arm("foreign", "knowledge that another model extracted", {"knowledge.source.use": "folder"}),
+        Arm(
+            "on_policy",
+            "the student answers, reverse KL",
+            {"distill.regime": "on_policy", "distill.objective": "reverse_kl_tail"},
+            in_context=False,
+        ),
         Arm(
             "teacher_rollouts",
             "the teacher answers, forward KL",
@@ -119,7 +124,8 @@ COMPARISONS: Final = (
         "regime",
         "Who writes the responses that are learnt from",
         (
-            Place("on-policy", REFERENCE),
+            Place("the preset's", REFERENCE),
+            Place("on-policy, reverse KL", "on_policy"),
             Place("teacher rollouts", "teacher_rollouts"),
             Place("mixture", "mixture"),
             Place("SFT on passed episodes", "sft"),

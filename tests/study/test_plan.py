@@ -28,7 +28,8 @@ def plan(preset: str = "quickstart", **changes: object) -> StudyPlan:
 
 def test_the_reference_comes_first_and_the_foreign_model_before_its_knowledge() -> None:
     found = [job.arm for job in jobs(plan(), FOLDER) if job.seed == 4]
-    assert found == [REFERENCE, "raw", FOREIGN_MODEL, "foreign", "teacher_rollouts", "mixture", "sft", "step_wise"]
+    regimes = ["on_policy", "teacher_rollouts", "mixture", "sft"]
+    assert found == [REFERENCE, "raw", FOREIGN_MODEL, "foreign", *regimes, "step_wise"]
     assert [job.name for job in jobs(plan(seeds=(4,), arms=(REFERENCE, "sft")), FOLDER)] == ["seed-4-own", "seed-4-sft"]
 
 
@@ -41,7 +42,7 @@ def test_runs_take_over_from_earlier_ones_of_their_seed_only() -> None:
 def test_arms_differ_from_the_reference_by_what_they_say_and_nothing_else() -> None:
     by_arm = {job.arm: job.config for job in jobs(plan(seeds=(4,)), FOLDER)}
     own = by_arm[REFERENCE]
-    for name in ("teacher_rollouts", "mixture", "sft", "step_wise", "raw"):
+    for name in ("on_policy", "teacher_rollouts", "mixture", "sft", "step_wise", "raw"):
         other = by_arm[name]
         assert other.model_copy(update={"distill": own.distill, "knowledge": own.knowledge}) == own.model_copy(
             update={"rounds": 1, "evaluate": other.evaluate}
@@ -51,6 +52,13 @@ def test_arms_differ_from_the_reference_by_what_they_say_and_nothing_else() -> N
     assert by_arm["teacher_rollouts"].distill.objective == "forward_kl"
     assert own.seed == 4
     assert own.rounds == 2
+
+
+def test_the_reference_keeps_the_regime_of_its_preset() -> None:
+    taught = load_config("quickstart", ("distill.regime=teacher_rollouts", "distill.objective=forward_kl"))
+    by_arm = {job.arm: job.config.distill for job in jobs(plan(config=taught, seeds=(4,)), FOLDER)}
+    assert by_arm[REFERENCE] == by_arm["raw"] == by_arm["teacher_rollouts"] == taught.distill
+    assert (by_arm["on_policy"].regime, by_arm["on_policy"].objective) == ("on_policy", "reverse_kl_tail")
 
 
 def test_the_foreign_model_may_be_the_own_one_after_a_round() -> None:

@@ -93,7 +93,7 @@ def test_an_arm_that_a_seed_lacks_is_compared_on_the_seeds_that_have_it() -> Non
 def test_comparisons_that_were_not_made_are_left_out() -> None:
     found = all_rows(result(*BOTH_SEEDS))
     assert list(found) == ["knowledge", "regime", "rounds"]
-    assert [row.label for row in found["regime"]] == ["on-policy", "SFT on passed episodes"]
+    assert [row.label for row in found["regime"]] == ["the preset's", "SFT on passed episodes"]
     assert [row.round for row in found["rounds"]] == [0, 1]
 
 

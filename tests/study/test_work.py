@@ -69,7 +69,9 @@ def test_what_arms_have_in_common_is_done_once(tmp_path: Path) -> None:
     assert shared["raw"] == {"collect"}
     assert shared["foreign"] == {"collect", "evaluate/held_out"}  # these players write the same: equal weights
     assert shared["foreign-model"] == set()
-    assert shared["teacher_rollouts"] == shared["mixture"] == shared["sft"] == extracted | {"select"}
+    for regime in ("teacher_rollouts", "mixture", "sft"):
+        assert shared[regime] == extracted | {"select"}
+    assert shared["on_policy"] == extracted | {"select", "distill", "evaluate/held_out"}  # the preset's own settings
     assert shared["step_wise"] == extracted
 
 

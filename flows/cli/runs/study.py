@@ -20,7 +20,8 @@ def study(
     arms: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated; all if not given: own, raw, foreign, teacher_rollouts, mixture, sft, step_wise."
+            help="Comma-separated; all if not given: own, raw, foreign, on_policy, teacher_rollouts, mixture, sft, "
+            "step_wise."
         ),
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of the arm `own`; the preset's if not given.")] = None,

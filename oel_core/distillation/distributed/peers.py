@@ -32,7 +32,7 @@ class Peers:
     def __init__(self, store: TCPStore, node: int, hosts: Sequence[str]) -> None:
         self.node, self.hosts = node, hosts
         self._others = [other for other in range(len(hosts)) if other != node]
-        self._own, self._watched = store, store.clone()  # a client is used by one thread
+        self._own, self._watched = store, store.clone()  # type: ignore[attr-defined]  # a client is used by one thread
         now = time.monotonic()
         self._seen = dict.fromkeys(self._others, (b"", now))
         self._connected = now
