@@ -21,7 +21,9 @@ from oel_core.projects.settings import RequestedSettings, settings_changes
 from oel_core.projects.triggers import Trigger, outcome_of, read_trigger
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
+from oel_core.runs.jsonl import read_jsonl
 from oel_core.stages import gate
+from oel_core.types import Trajectory
 from tasks.tracking.registry import registry_of
 from tasks.tracking.settings import TrackingSettings
 from tests.e2e.loop import short_config
@@ -206,3 +208,21 @@ def test_a_round_by_trial_that_is_killed_at_its_end_counts_one_trial(
     assert (found.candidate, found.champion, found.promoted) == (1, 0, False)
     version = registry_of(settings(tmp_path), run).version_of_round(1)
     assert version.tags["oel.gate.trial"] == "1"
+
+
+def test_rules_that_change_between_two_rounds_are_those_of_the_second_trial(model: Path, tmp_path: Path) -> None:
+    symbols = {"hole": "G", "trap": "X", "key": "K", "goal": "H"}
+    config = changed(
+        short_config(model, rounds=1),
+        gate={"test": "sequential", "sequential": {"block_episodes": 4, "most_episodes": 8}},
+        environment={"changes": [{"round": 2, "options": {"symbols": symbols}}]},
+    )
+    for number in (1, 2):
+        assert triggered(config if number == 1 else None, tmp_path, f"t{number}").outcome == "refused"
+    run = RunFolder(tmp_path / "project")
+    for number, holes in ((1, "H"), (2, "G")):
+        for model_number in (0, number):  # two holes and one goal
+            path = run.stage_path(number, "gate") / f"held_out/round_{model_number:02d}.jsonl"
+            boards = [one.turns[0].messages[-1].content for one in read_jsonl(path, Trajectory)]
+            assert {max("HG", key=board.count) for board in boards} == {holes}
+    assert [(one.candidate, one.champion) for one in read_ledger(run).trials] == [(1, 0), (2, 0)]

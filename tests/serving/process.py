@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -29,6 +30,10 @@ class ServeProcess:
 
     def client(self, timeout_s: float = 60.0) -> openai.OpenAI:
         return openai.OpenAI(base_url=self.url, api_key=self.token, max_retries=0, timeout=timeout_s)
+
+    def health(self) -> dict[str, Any]:
+        """What `/healthz` says."""
+        return dict(httpx.get(f"{self.url.removesuffix('/v1')}/healthz", timeout=60).json())
 
     def kill(self) -> None:
         self.process.kill()
