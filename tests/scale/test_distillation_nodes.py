@@ -32,6 +32,7 @@ REL = 84 * torch.finfo(torch.float32).eps
 """1e-5. A loss is a mean of some hundred terms after a forward of two layers, both orders of which differ by a few eps;
 the learning rate is so small that the weights' differences do not grow in 4 steps."""
 SLOW = {"steps": 4, "samples": 7, "learning_rate": 1e-5, "checkpoint_every": 1}
+LONG = SLOW | {"steps": 400}
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,18 @@ def test_a_killed_rank_ends_both_nodes_and_resuming_gives_the_same_bytes(start: 
     assert weights(given["workdir"]) == weights(whole["workdir"])
 
 
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_killed_launcher_ends_both_nodes(start: Path, tmp_path: Path, node: int) -> None:
+    message = "the launcher of the distillation on .+ was killed by signal 9" if node == 0 else r"node 1 \(.+\) is lost"
+    with joined(tmp_path / "lake") as other:
+        given = over_nodes(start, tmp_path / "lake", **LONG)
+        with pytest.raises(DistillationError, match=message):
+            distill(**given, on_step=at_step(2, lambda: kill_launcher(given, node)))
+        said = lines_until(other, "failed")
+        assert ("node 0 (" in said and "is lost" in said) if node == 0 else "was killed by signal 9" in said
+        assert not processes_of(given)
+
+
 def test_a_node_that_never_comes(start: Path, tmp_path: Path) -> None:
     given = over_nodes(start, tmp_path / "lake", **SLOW, nodes_wait_s=2.0)
     with pytest.raises(DistillationError, match=f"1 of 2 nodes came to {given['config'].rendezvous} within 2 s"):
@@ -133,4 +146,13 @@ def kill(module: str, name: str, value: str, given: dict[str, object]) -> None:
         for process in processes_of(given)
         if any(module in word for word in process.cmdline()) and process.environ().get(name) == value
     )
+    found.send_signal(signal.SIGKILL)
+
+
+def kill_launcher(given: dict[str, object], node: int) -> None:
+    """Kills a node's agent; that of node 0 has the same folder as its own."""
+    agents = [
+        process for process in processes_of(given) if "oel_core.distillation.distributed.node" in process.cmdline()[:3]
+    ]
+    (found,) = (agent for agent in agents if (agent.cmdline()[-1] == agent.cmdline()[-2]) == (node == 0))
     found.send_signal(signal.SIGKILL)
