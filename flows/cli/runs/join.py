@@ -22,6 +22,6 @@ def join(
 
     require_run_name(run)
     try:
-        take_part(root / run, wait, lambda line: err.print(line, soft_wrap=True))
+        take_part(root / run, wait, lambda line: err.print(line, markup=False, highlight=False, soft_wrap=True))
     except KeyboardInterrupt:
         raise typer.Exit(1) from None

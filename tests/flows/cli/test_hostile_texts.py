@@ -80,6 +80,8 @@ MENTION = [
     "cases {text}",
     "gather {text}",
     "serve {text}",
+    "join {text}",
+    "notify {text}",
     "up --host {text}",
     "down",
 ]
