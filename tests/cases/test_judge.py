@@ -17,13 +17,10 @@ from oel_core.rounds import round as rounds
 from oel_core.rounds.context import StageContext
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import open_run
-from oel_core.stages.evaluate import evaluate, parts
 from oel_core.stages.gate import gate, read_verdict
-from oel_core.stages.round import knowledge_stages
-from oel_core.stages.select import select
 from oel_core.types import Message
 from tests.cases.sessions import said
-from tests.cases.test_round import begun, config, distilled, player
+from tests.cases.test_round import begun, config, measured, player
 from tests.imports.test_importing import CHAT, log, logged
 
 RUBRIC = "says when the shop closes"
@@ -79,18 +76,11 @@ def judged(inbox: Path) -> OelConfig:
     return config(inbox, scorer="judge", options=options, judge_rated=20)
 
 
-def measured(root: Path, rated: bool) -> Round:
+def imported(root: Path, rated: bool) -> Round:
     """A round whose inbox comes from a log, with everything up to its evaluation."""
     source = shop_log(root / "log.jsonl", 100, rated)
     import_logs(Import(CHAT, source, root / "inbox", "recorded", Privacy.KEEP, 1.0))
-    round = begun(open_run(root, "shop"), judged(root / "inbox"), 1)
-    for stage in knowledge_stages(round.config):
-        stage.work(round, CONTEXT)
-    select(round, CONTEXT)
-    distilled(round)
-    for part in parts(round.config, round.number):
-        evaluate(round, part, CONTEXT)
-    return round
+    return measured(begun(open_run(root, "shop"), judged(root / "inbox"), 1), CONTEXT)
 
 
 def decided(round: Round) -> tuple[Verdict, Check]:
@@ -101,7 +91,7 @@ def decided(round: Round) -> tuple[Verdict, Check]:
 
 
 def test_a_model_is_promoted_for_what_a_rubric_asks(tmp_path: Path, asked: list[tuple[Message, ...]]) -> None:
-    round = measured(tmp_path, rated=True)
+    round = imported(tmp_path, rated=True)
     assert {case.rubrics for case in read_cases(round.path / CASES)} == {(RUBRIC,)}
     assert {case.answers for case in read_cases(round.path / CASES)} == {()}
     verdict, check = decided(round)
@@ -119,7 +109,7 @@ def test_a_model_is_promoted_for_what_a_rubric_asks(tmp_path: Path, asked: list[
 def test_a_judge_that_nobody_was_compared_with_decides_neither_the_gate_nor_the_knowledge(
     tmp_path: Path, asked: list[tuple[Message, ...]]
 ) -> None:
-    round = measured(tmp_path, rated=False)
+    round = imported(tmp_path, rated=False)
     verdict, check = decided(round)
     assert not verdict.promote
     assert verdict.held_out.second == 1.0

@@ -109,14 +109,14 @@ def distilled(round: Round) -> None:
     round.perform("distill", (), {}, work)
 
 
-def measured(round: Round) -> Round:
+def measured(round: Round, context: StageContext = CONTEXT) -> Round:
     """The round with everything up to its evaluation."""
     for stage in knowledge_stages(round.config):
-        stage.work(round, CONTEXT)
-    select(round, CONTEXT)
+        stage.work(round, context)
+    select(round, context)
     distilled(round)
     for part in parts(round.config, round.number):
-        evaluate(round, part, CONTEXT)
+        evaluate(round, part, context)
     return round
 
 

@@ -1,9 +1,6 @@
 """From planted feedback to a message: an alarm, a rollback, the server's automation and a webhook on this machine."""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from tasks.tracking.registry import Registry
 from tasks.tracking.settings import TrackingSettings
 from tests.cases.sessions import people, session
 from tests.e2e.operating import Services, until
+from tests.webhook import webhook
 
 pytestmark = pytest.mark.services
 VARIABLE, PATH = "CHAT_WEBHOOK", "/secret-path"
@@ -25,22 +23,8 @@ VARIABLE, PATH = "CHAT_WEBHOOK", "/secret-path"
 @pytest.fixture
 def chat() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A webhook on this machine: its address, and what it got."""
-    got: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}{PATH}", got
-    server.shutdown()
-    server.server_close()
+    with webhook(PATH) as found:
+        yield found
 
 
 def planted(root: Path) -> RunFolder:

@@ -1,9 +1,6 @@
 """Alarms: which hold, who is told once, and a champion that does worse than the one before it is rolled back."""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,6 +22,7 @@ from tasks import events as sending
 from tasks.alarms import watch
 from tasks.tracking.registry import Move, Registry
 from tests.cases.sessions import people, session
+from tests.webhook import webhook
 
 SMALL = AlarmsConfig(window=10, level=0.01)
 
@@ -70,23 +68,9 @@ def test_a_judge_that_agrees_less_is_found() -> None:
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """A webhook on this machine, and what it got."""
-    got: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OEL_ALARM_WEBHOOK", f"http://127.0.0.1:{server.server_port}/secret-path")
-    yield got
-    server.shutdown()
-    server.server_close()
+    with webhook("/secret-path") as (address, got):
+        monkeypatch.setenv("OEL_ALARM_WEBHOOK", address)
+        yield got
 
 
 class Champions:

@@ -8,19 +8,17 @@ import typer
 from flows.cli.runs.interrupt import leaving_at_once
 from flows.cli.runs.live import live_progress
 from flows.cli.shared import RUNS, AsJson, Overrides, PresetName, Root, err, out, print_json, print_table
+from oel_core.study.arms import ARMS
 
 if TYPE_CHECKING:
     from oel_core.runs.folder import RunFolder
     from oel_core.study.results import StudyResult
 
 
-NAMES = "own, raw, foreign, on_policy, teacher_rollouts, mixture, sft, step_wise"
-
-
 def study(
     preset: PresetName = "quickstart",
     seeds: Annotated[int, typer.Option(min=1, help="Loop seeds, from the preset's `seed` on.")] = 3,
-    arms: Annotated[str | None, typer.Option(help=f"Comma-separated; all if not given: {NAMES}.")] = None,
+    arms: Annotated[str | None, typer.Option(help=f"Comma-separated; all if not given: {', '.join(ARMS)}.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of the arm `own`; the preset's if not given.")] = None,
     foreign: Annotated[
         str | None, typer.Option(help="Model whose knowledge the arm `foreign` uses: folder, hub id, or round:2.")

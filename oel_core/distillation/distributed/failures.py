@@ -85,11 +85,11 @@ def _certainty(failure: ProcessFailure) -> int:
     return 2 if failure.exitcode == -signal.SIGTERM else 1 if failure.exitcode >= 0 else 0
 
 
-def of_launcher(status: int, node: int, host: str, folder: Path) -> Failure:
+def of_launcher(status: int, host: str, folder: Path) -> Failure:
     """The failure of a node whose launcher ended without a report; `status` as of a shell, 137 for SIGKILL."""
     what = f"was killed by signal {status - 128}" if status > 128 else f"exited with status {status}"
     message = f"the launcher of the distillation on {host} {what}. {_told(folder)}"
-    return Failure(node=node, kind=Kind.KILLED if status > 128 else Kind.EXIT, message=message)
+    return Failure(kind=Kind.KILLED if status > 128 else Kind.EXIT, message=message)
 
 
 def _told(folder: Path) -> str:

@@ -106,7 +106,7 @@ def _run_node(folder: Path, own: Path, invitation: Invitation, look: Callable[[]
             look()
     if process.returncode:
         found = read_optional(own / REPORT, Failure)
-        raise (found or of_launcher(process.returncode, 0, socket.gethostname(), own)).as_error()
+        raise (found or of_launcher(process.returncode, socket.gethostname(), own)).as_error()
 
 
 @contextmanager

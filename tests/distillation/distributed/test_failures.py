@@ -55,7 +55,7 @@ def test_the_last_lines_of_the_log_are_shown(tmp_path: Path) -> None:
     ("status", "kind", "what"), [(137, Kind.KILLED, "was killed by signal 9"), (2, Kind.EXIT, "exited with status 2")]
 )
 def test_a_launcher_that_left_no_report(tmp_path: Path, status: int, kind: Kind, what: str) -> None:
-    found = of_launcher(status, 0, "gpu-a", tmp_path)
+    found = of_launcher(status, "gpu-a", tmp_path)
     assert (found.kind, found.message) == (kind, f"the launcher of the distillation on gpu-a {what}. {ON}")
 
 
