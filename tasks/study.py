@@ -9,7 +9,6 @@ from oel_core.distillation.training.step_records import StepRecord
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.manifest import Manifest, flatten
-from oel_core.study.arms import ARMS
 from oel_core.study.plan import Job, StudyPlan
 from oel_core.study.results import StudyResult, gather
 from oel_core.study.tables import all_rows
@@ -49,9 +48,7 @@ def study_run(folder: Path, job: Job, place: str, tracking: TrackingSettings) ->
 def _params(job: Job) -> dict[str, object]:
     """The parameters that distinguish a run from the others: the seed, the arm, and the arm's settings."""
     settings = flatten(job.config.model_dump(mode="json"))
-    arm = ARMS.get(job.arm)
-    changed = arm.settings if arm else {"model.path": None}
-    return {"seed": job.seed, "arm": job.arm, **{path: settings.get(path) for path in changed}}
+    return {"seed": job.seed, "arm": job.arm, **{path: settings.get(path) for path in job.changed}}
 
 
 def target_of(tracker: Tracker, job: Job, round: Round) -> Target:

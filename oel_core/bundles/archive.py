@@ -61,7 +61,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror or error}): name a bundle") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:  # the last: unknown compression
         raise ArtifactError(f"{path} is no whole zip archive ({error}): copy the bundle again") from error
 
 

@@ -144,7 +144,7 @@ def _manifest(
     return BundleManifest(
         made_with=__version__,
         round=round.number,
-        start_model=model_digest(round.start_model()),
+        start_model=model_digest(round.student()),
         replicas=len(knowledge),
         items=sum(len(entry.items) for entry in knowledge),
         episodes=len({prompt.episode for prompt in prompts}),

@@ -65,7 +65,7 @@ class BundleManifest(Record):
     """Version of the project that wrote it."""
     round: int = Field(ge=1)
     start_model: str = Field(pattern=DIGEST)
-    """Digest of weights, configuration and tokenizer of the round's start model."""
+    """Digest of weights, configuration and tokenizer of the model that the round's distillation starts from."""
     replicas: int = Field(ge=1)
     """Number of knowledge files."""
     items: int = Field(ge=0)

@@ -17,7 +17,8 @@ class ReplayConfig(Section):
     """General prompts with a KL penalty against the round-start model."""
 
     path: str
-    """JSONL, one `{"messages": [{"role": ..., "content": ...}, ...]}` a line, without knowledge."""
+    """JSONL, one `{"messages": [{"role": ..., "content": ...}, ...]}` a line; or the name of a shipped file:
+    `other-tools` has requests to fictional command lines, each with all conventions of its tool in the prompt."""
     weight: float = Field(default=1.0, gt=0)
     """Weight of the mean divergence per replayed response token; the distillation itself has weight 1."""
     prompts_per_step: Count = 8
@@ -32,12 +33,30 @@ class RetentionConfig(Section):
     in_context_files: Count | None = None
     """Knowledge files of each step whose rollouts that term is computed on, sampled by the seed; null: all. The
     student's forward and backward include the knowledge, once for all rollouts of a file in a micro-batch."""
+    counterfactual_weight: float = Field(default=0.0, ge=0)
+    """Weight of the same divergence on knowledge whose conventions are other words: those of the responses that do not
+    stand in their prompts are replaced, in knowledge and responses alike; 0: off."""
+    counterfactual_files: Count = 1
+    """Knowledge files of each step whose rollouts that term is computed on, sampled by the seed."""
+    start_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the round's start model in the weights that a round results in, the rest being the trained student's: an
+    exponential moving average over rounds, or over champions where a gate decides; 0: off."""
     base_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of the base model (`model.path`) in the weights that a round results in, the rest being the trained
     student's (linear interpolation as in WiSE-FT, arXiv 2109.01903); 0: off."""
     replay: ReplayConfig | None = None
     top_turns: Share | None = None
     """Share of a step's turns that is trained on: those with the largest divergence, balanced over trajectories."""
+
+    @property
+    def reads_knowledge(self) -> bool:
+        """Whether a term includes knowledge in the student's forward."""
+        return self.in_context_weight > 0 or self.counterfactual_weight > 0
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a term is a divergence from the round-start model."""
+        return self.reads_knowledge or self.replay is not None
 
 
 class MaskConfig(Section):
@@ -54,6 +73,9 @@ class MaskConfig(Section):
 class RegimeConfig(Section):
     """Source of the responses, teacher, and retention."""
 
+    start: Literal["policy", "base"] = "policy"
+    """Weights that student and teacher start from: those of the round's start, as in the paper, or those of
+    `model.path` in every round, into which all accumulated knowledge is then distilled again."""
     regime: Literal["on_policy", "teacher_rollouts", "mixture", "sft"] = "on_policy"
     """Source of the responses: the student, the teacher, a mixture of both, or collected responses of passed
     episodes."""
@@ -91,6 +113,14 @@ class RegimeConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _average_has_two_ends(self) -> Self:
+        if self.start == "base" and self.retention.start_share > 0:
+            raise ValueError(
+                "start is base, so retention.start_share would be a share of the base model: set retention.base_share"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sft_has_no_teacher(self) -> Self:
         if self.regime != "sft":
             return self
@@ -99,6 +129,7 @@ class RegimeConfig(Section):
             for name, wanted in (
                 ("teacher", self.teacher != "frozen"),
                 ("retention.in_context_weight", self.retention.in_context_weight > 0),
+                ("retention.counterfactual_weight", self.retention.counterfactual_weight > 0),
                 ("retention.top_turns", self.retention.top_turns is not None),
             )
             if wanted

@@ -28,15 +28,17 @@ class Override:
         return place[:common] == self.place[:common]
 
 
-def parse_override(model: type[BaseModel], text: str) -> Override:
+def parse_override(model: type[BaseModel], text: str, option: str = "--set") -> Override:
     """A value for a text field is taken literally, with or without quotes; others are YAML.
+
+    `option` is the command line's, for messages.
 
     Raises:
         ConfigError: not of the form `section.field=value`, not UTF-8, or a value that is not YAML.
     """
     path, separator, raw = text.partition("=")
     place = tuple(path.strip().split("."))
-    source = f"--set {shown(text)}"
+    source = f"{option} {shown(text)}"
     if not separator or not all(place):
         raise ConfigError(f"{source}: write it as section.field=value, like distill.learning_rate=1e-4")
     if any("\ud800" <= character <= "\udfff" for character in text):

@@ -36,6 +36,9 @@ class LoraConfig(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of adapter inputs; not applied in the frozen teacher."""
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    merge: bool = False
+    """Whether a round's result is a whole model with the adapter merged into it, so that every round trains a new
+    adapter; else the rounds go on training one adapter."""
 
 
 class ModelConfig(Section):
@@ -63,6 +66,11 @@ class ModelConfig(Section):
     vllm: VllmConfig = VllmConfig()
     openai: OpenAIConfig = OpenAIConfig()
     """Used if `backend` selects it."""
+
+    @property
+    def makes_adapters(self) -> bool:
+        """Whether rounds result in adapters of the start model rather than in whole models."""
+        return self.lora is not None and not self.lora.merge
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -181,6 +189,9 @@ class GameSuite(Section):
 
     episodes: Count = 128
     """Held-out episodes per arm."""
+    split: Literal["held_out", "validation"] = "held_out"
+    """`validation`: evaluate on the episodes that knowledge is chosen on, to compare settings by them and leave the
+    held-out ones unseen. The gate's trials stay held-out."""
     arms: tuple[Literal["in_context", "raw"], ...] = ("in_context", "raw")
     """Arms besides the consolidated model itself."""
     sampling: Sampling = Sampling(top_p=0.8, top_k=20)
@@ -272,6 +283,22 @@ class OelConfig(Section):
             raise ValueError(
                 "knowledge.source.use is raw, but knowledge.hygiene screens items, not whole episodes: set its policy "
                 "to off if unscreened episodes are wanted in the weights"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _merged_weights_are_whole(self) -> Self:
+        if self.model.lora is None or not self.model.lora.merge:
+            return self
+        if self.model.backend == "openai":
+            raise ValueError(
+                "model.lora.merge makes whole models, but a server (model.backend: openai) takes over adapters only: "
+                "set one of them back"
+            )
+        if self.distill.sharding != "none":
+            raise ValueError(
+                "model.lora.merge needs whole weights in every process, but distill.sharding is "
+                f"{self.distill.sharding}: set one of them back"
             )
         return self
 

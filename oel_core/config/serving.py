@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from oel_core.config.section import Count, CountOrZero, Section, Share, Text
+from oel_core.config.section import Count, CountOrZero, Label, Section, Share, Text
 from oel_core.config.urls import check_base_url
 
 RESULT_FIELDS = ("model.openai.model", "model.openai.api", "model.openai.managed", "model.openai.tokenizer")
@@ -64,6 +64,9 @@ class OpenAIConfig(Section):
     """Like `http://127.0.0.1:8000/v1`, without user, password and query; null only with `managed`."""
     managed: bool = False
     """Start `vllm serve` on loopback with the `model.vllm` settings, and stop it with the run."""
+    tool_call_parser: Label | None = None
+    """vLLM's name of the form in which the served model writes tool calls, such as `hermes`, so that clients of a
+    managed server may leave the choice of tools to the model (`tool_choice: auto`); null: they may not."""
     model: str | None = None
     """The server's name of the model; null: the only one it serves."""
     tokenizer: str | None = None
@@ -87,6 +90,11 @@ class OpenAIConfig(Section):
     def _one_server(self) -> Self:
         if self.managed and (self.base_url is not None or self.api_key_env is not None):
             raise ValueError("managed starts a server of its own: leave base_url and api_key_env out, or managed")
+        if self.tool_call_parser is not None and not self.managed:
+            raise ValueError(
+                "tool_call_parser is an option of the managed server: set managed, or start your own server with "
+                f"--enable-auto-tool-choice --tool-call-parser {self.tool_call_parser}"
+            )
         return self
 
 

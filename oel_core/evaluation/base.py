@@ -65,8 +65,8 @@ class HeldOutPlay:
     injection: InjectionConfig = GLOBAL
     """How knowledge is inserted into prompts."""
 
-    def drawn(self, round_index: int, replica: int, episodes: range) -> "HeldOutPlay":
-        """The held-out episodes with the indices `episodes` of a round and replica.
+    def drawn(self, round_index: int, replica: int, episodes: range, split: Split = Split.HELD_OUT) -> "HeldOutPlay":
+        """The episodes of a split with the indices `episodes` of a round and replica.
 
         Raises:
             ConfigError: as `plan_episodes`.
@@ -74,7 +74,7 @@ class HeldOutPlay:
         plans = plan_episodes(
             self.spec,
             self.seed,
-            Split.HELD_OUT,
+            split,
             round_index,
             replica,
             episodes.stop,
@@ -138,11 +138,17 @@ class EpisodeSuite:
 
 
 def held_out(
-    config: OelConfig, spec: EnvSpec, sampling: Sampling, episodes: int, *, split_by_layout: bool | None = None
+    config: OelConfig,
+    spec: EnvSpec,
+    sampling: Sampling,
+    episodes: int,
+    *,
+    split_by_layout: bool | None = None,
+    split: Split = Split.HELD_OUT,
 ) -> HeldOutPlay:
     """The first `episodes` held-out seeds of the run, in the environment `spec`; the same in every round.
 
-    `split_by_layout` replaces the run's own setting.
+    `split_by_layout` replaces the run's own setting; `split` may be the validation episodes instead.
     """
     plays = HeldOutPlay(
         spec,
@@ -152,7 +158,7 @@ def held_out(
         config.environment.split_by_layout if split_by_layout is None else split_by_layout,
         SEEDINGS[config.environment.seeds],
     )
-    return plays.drawn(0, 0, range(episodes))
+    return plays.drawn(0, 0, range(episodes), split)
 
 
 def summarise(suite: str, policy_name: str, trajectories: Sequence[Trajectory], *, layouts: int = 0) -> EvalReport:

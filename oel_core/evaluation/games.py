@@ -15,7 +15,7 @@ from oel_core.evaluation.base import EpisodeSuite, held_out
 from oel_core.evaluation.options import parse_options
 from oel_core.prompts.extraction.base import CountTokens, transcript
 from oel_core.rollouts.playing import EpisodePlan
-from oel_core.types import Trajectory
+from oel_core.types import Split, Trajectory
 
 Arm = Literal["plain", "in_context", "raw"]
 
@@ -41,7 +41,8 @@ def make_games(options: Mapping[str, Any], config: OelConfig) -> EpisodeSuite:
     if bool(chosen.texts) != (chosen.arm != "plain"):
         raise ConfigError(f"suite games: arm {chosen.arm} was given {len(chosen.texts)} texts; only plain reads none")
     settings = config.evaluate.games
-    plays = held_out(config, env_spec(config), settings.sampling, chosen.episodes or settings.episodes)
+    episodes = chosen.episodes or settings.episodes
+    plays = held_out(config, env_spec(config), settings.sampling, episodes, split=Split(settings.split))
     if chosen.arm == "in_context":
         plays = replace(plays, injection=config.knowledge.injection)
     name = "games" if chosen.arm == "plain" else f"games_{chosen.arm}"

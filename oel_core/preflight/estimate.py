@@ -200,15 +200,14 @@ def _frozen_copies(config: OelConfig) -> int:
     """Number of frozen copies: the teacher, and a reference model where retention terms need another one."""
     chosen = config.distill
     teacher = chosen.regime != "sft" and chosen.teacher != "live"
-    held = chosen.retention.in_context_weight > 0 or chosen.retention.replay is not None
-    return teacher + (held and (chosen.regime == "sft" or chosen.teacher != "frozen"))
+    return teacher + (chosen.retention.has_reference and (chosen.regime == "sft" or chosen.teacher != "frozen"))
 
 
 def training_memory(config: OelConfig, architecture: Architecture) -> int:
     """Peak memory of one micro-batch's backward, bytes: weights, activations of every layer, and the loss."""
     size = _BYTES[config.model.dtype]
     response = config.distill.max_response_tokens
-    known = config.knowledge_cap if config.distill.retention.in_context_weight else 0
+    known = config.knowledge_cap if config.distill.retention.reads_knowledge else 0
     length = max(turn_prompts(config, config.environment.max_turns, known, response)) + response
     tokens = max(config.distill.micro_batch_tokens, length)
     values = 10 * architecture.hidden + 8 * (architecture.queries + architecture.keys) + 4 * architecture.intermediate
@@ -246,12 +245,17 @@ def _records(calls: _Calls) -> int:
 
 def _checkpoint(config: OelConfig, architecture: Architecture | None) -> int:
     """Size of one final checkpoint, bytes; full fine-tuning saves float32."""
-    return 0 if architecture is None else trained_parameters(config, architecture) * 4
+    if architecture is None:
+        return 0
+    if config.model.lora is not None and config.model.lora.merge:
+        return architecture.parameters * _BYTES[config.model.dtype]
+    return trained_parameters(config, architecture) * 4
 
 
 def transient_disk(config: OelConfig, architecture: Architecture | None) -> int:
-    """Size of the resumable checkpoints during a distillation, bytes: weights and two moments each."""
-    return 3 * _checkpoint(config, architecture) * (config.distill.keep_checkpoints + 1)
+    """Size of the resumable checkpoints during a distillation, bytes: float32 weights and two moments each."""
+    trained = 0 if architecture is None else trained_parameters(config, architecture)
+    return 3 * 4 * trained * (config.distill.keep_checkpoints + 1)
 
 
 def estimate(config: OelConfig, architecture: Architecture | None) -> list[StageNeed]:

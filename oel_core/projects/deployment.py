@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import Field
 
-from oel_core.runs.jsonl import LineError, parse_line
+from oel_core.runs.jsonl import LineError, parse_line, whole_lines
 from oel_core.types import Feedback, Record, Trajectory
 
 DEPLOYMENT, WITHDRAWN = "deployment", "withdrawn.jsonl"
@@ -87,7 +87,7 @@ def deployed(inbox: Path) -> Iterator[Trajectory]:
     """The episodes that the gateway wrote, with late feedback; forgotten ones and lines of others are passed over."""
     late = late_feedback(inbox)
     for path in sorted(inbox.glob("served-*.jsonl")):
-        for line in _whole_lines(path):
+        for line in whole_lines(path):
             if not line.startswith(b'{"forgotten"'):
                 try:
                     yield rated_again(parse_line(line, Trajectory), late)
@@ -97,13 +97,8 @@ def deployed(inbox: Path) -> Iterator[Trajectory]:
 
 def _records(inbox: Path, begin: str, kind: type[R]) -> Iterator[R]:
     for path in sorted((inbox / DEPLOYMENT).glob(f"{begin}*")):
-        for line in _whole_lines(path):
+        for line in whole_lines(path):
             try:
                 yield parse_line(line, kind)
             except LineError:
                 continue  # it was forgotten, or a kill cut it
-
-
-def _whole_lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from (line for line in file if line.endswith(b"\n"))

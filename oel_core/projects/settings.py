@@ -48,7 +48,7 @@ def requested_config(run: RunFolder, requested: RequestedSettings) -> OelConfig:
 
     Raises:
         ConfigError: as `load_config`, which names the project's `config.yaml` like any other file; or the environment
-            is to change at a round, and the gate would compare evaluations made before and after it.
+            is to change at a round that has begun, or the gate would compare evaluations made before and after it.
     """
     own = run.path / CONFIG
     config = load_config(requested.preset or (str(own) if own.is_file() else NEW_PROJECT), requested.overrides)
@@ -59,7 +59,22 @@ def requested_config(run: RunFolder, requested: RequestedSettings) -> OelConfig:
             "the environment of the round; or remove environment.changes, and name the new environment.options at the "
             "trigger from which they hold"
         )
+    if own.is_file():
+        _require_same_past(run, config)
     return config
+
+
+def _require_same_past(run: RunFolder, config: OelConfig) -> None:
+    """Raises ConfigError where a planned change of the environment would apply to a round that has begun."""
+    newest = max(run.rounds(), default=0)
+    kept, asked = (
+        [change for change in one.environment.changes if change.round <= newest] for one in (run.config(), config)
+    )
+    if asked != kept:
+        raise ConfigError(
+            f"environment.changes: rounds up to {newest} have begun, so changes at these rounds stay as they are in "
+            f"{run.path / CONFIG}: plan a new one for round {newest + 1} or later"
+        )
 
 
 def change_of(run: RunFolder, config: OelConfig, requested: RequestedSettings, trigger: str) -> SettingsChange | None:

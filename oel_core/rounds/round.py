@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from oel_core.cases.frozen import CASES
 from oel_core.config.run import OelConfig
@@ -115,17 +116,25 @@ class Round:
         """The policy that the round starts from, loaded."""
         return context.policy(self.start_model(), self.config.model, self.config.runner)
 
+    def student(self) -> str:
+        """The model that the round's student and teacher start from. Errors as `model`."""
+        return self._source(self.config.distill.start).model()
+
+    def student_digest(self) -> str:
+        """Digest of `student`, as an input of the distillation."""
+        return self._source(self.config.distill.start).model_digest()
+
     def extractor(self) -> str:
         """The model that extracts the round's knowledge. Errors as `model`."""
-        return self._extracting().model()
+        return self._source(self.config.extract.model).model()
 
     def extractor_digest(self) -> str:
         """Digest of `extractor`, as an input of the extraction."""
-        return self._extracting().model_digest()
+        return self._source(self.config.extract.model).model_digest()
 
-    def _extracting(self) -> "Round":
-        """The round whose result model extracts this round's knowledge."""
-        return self.at(0) if self.config.extract.model == "base" else self.parent
+    def _source(self, weights: Literal["policy", "base"]) -> "Round":
+        """The round whose result model has these weights: the parent, or round 0 for the base model's."""
+        return self.at(0) if weights == "base" else self.parent
 
     def trajectories(self, split: Split) -> list[Trajectory]:
         """The episodes that the round collected for `split`, ordered by replica and index.

@@ -79,6 +79,12 @@ def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
         yield _parse(kind, path, number, line)
 
 
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file that another process may be appending to, with their ends; an incomplete one is left out."""
+    with path.open("rb") as file:
+        yield from (line for line in file if line.endswith(b"\n"))
+
+
 def require_json_lines(path: Path) -> None:
     """Raises ArtifactError naming the first line that is incomplete or not JSON. Does not check the records."""
     for number, line in enumerate(_lines(path), start=1):

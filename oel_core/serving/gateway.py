@@ -1,7 +1,7 @@
 """Builds a project's gateway from its settings."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from oel_core.config.run import OelConfig
 from oel_core.errors import ConfigError
 from oel_core.imports.privacy import Masking, Privacy, salt_of
 from oel_core.plugins.builtin import POLICIES
+from oel_core.policies.openai.managed_server import stop_servers
 from oel_core.runs.locks import exclusive
 from oel_core.serving.answering.base import Backend
 from oel_core.serving.answering.candidate import Candidates, Withdrawals
@@ -54,7 +55,7 @@ def load_backend(champion: Champion, config: OelConfig) -> Backend:
         )
     if model.backend != "openai":
         return PolicyBackend(POLICIES.load(model.backend)(champion.path, model), config.play.sampling)
-    if model.openai.managed and model.lora is None:
+    if model.openai.managed and not model.makes_adapters:
         raise ConfigError(
             "model.openai.managed serves other champions as adapters, and without model.lora rounds make whole models: "
             "start a server of your own for the champion and set model.openai.base_url"
@@ -66,7 +67,8 @@ def load_backend(champion: Champion, config: OelConfig) -> Backend:
 def open_gateway(
     project: str, config: OelConfig, lookup: Lookup, token: str, viewer: Viewer | None = None
 ) -> Iterator[Gateway]:
-    """The gateway of a project. Holds the exclusive lock of the inbox's recorder until the block ends.
+    """The gateway of a project. Holds the exclusive lock of the inbox's recorder until the block ends, and then stops
+    the model's server if it is a managed one.
 
     Args:
         project: its name, which is the name of the model for clients.
@@ -80,7 +82,8 @@ def open_gateway(
     """
     settings, metrics = config.serve, Metrics()
     inbox = require_inbox(config.experience.inbox)
-    with exclusive(inbox / LOCK):
+    with exclusive(inbox / LOCK), ExitStack() as held:
+        held.callback(stop_servers)
         journal = Journal.open(inbox)
         handover = Handover(journal, inbox, config.environment.name, settings.top_score)
         masking, privacy = Masking(salt_of(inbox)), Privacy(settings.privacy)
@@ -99,8 +102,9 @@ def open_gateway(
         candidates = Candidates(config.gate.deployment.use, settings.candidate, champions, withdraw)
         version = champions.load()
         chats = ChatService(project, settings, champions, candidates, recorder, metrics)
-        with traces.running() if traces else nullcontext():
-            yield Gateway(gateway(chats, settings, token), version, inbox)
+        if traces:
+            held.enter_context(traces.running())
+        yield Gateway(gateway(chats, settings, token), version, inbox)
 
 
 def _rate(recorder: Recorder, metrics: Metrics, given: ClientFeedback) -> None:

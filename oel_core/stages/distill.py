@@ -32,7 +32,7 @@ STAGE, STEPS = "distill", "steps.jsonl"
 
 
 def distill(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
-    """Trains the round's start model on its partial rollouts and writes `checkpoint/` and `steps.jsonl`.
+    """Trains the round's student on its partial rollouts and writes `checkpoint/` and `steps.jsonl`.
 
     Raises:
         ArtifactError: prompts or knowledge are missing, corrupt or over the cap, or made with other settings.
@@ -45,7 +45,7 @@ def distill(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
 def inputs_of(round: Round) -> dict[str, str]:
     """Inputs of a round's distillation, for its key. ArtifactError: an earlier stage has not finished."""
     inputs = {
-        "policy": round.start_digest(),
+        "policy": round.student_digest(),
         round.prompts_stage().name: round.prompts_stage().digest(),
         "knowledge": round.distilled_stage().digest(),
     }
@@ -72,7 +72,7 @@ def _train(round: Round, folder: Path, context: StageContext) -> dict[str, float
     prompts = _prompts(round, seed)
     checkpoint = training.distill(
         model=config.model,
-        start=round.start_model(),
+        start=round.student(),
         steps=prompts.steps,
         responses=prompts.responses,
         knowledge=distilled.knowledge,

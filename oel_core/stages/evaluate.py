@@ -22,7 +22,15 @@ from oel_core.runs.manifest import Manifest, digest_file
 from oel_core.runs.progress import Progress
 from oel_core.types import Trajectory
 
-GAMES = ("seed", "model", "environment", "play.history_turns", "evaluate.games.episodes", "evaluate.games.sampling")
+GAMES = (
+    "seed",
+    "model",
+    "environment",
+    "play.history_turns",
+    "evaluate.games.episodes",
+    "evaluate.games.split",
+    "evaluate.games.sampling",
+)
 SCORING = ("seed", "model", "evaluate.cases.scorer", "evaluate.cases.options", "evaluate.cases.sampling")
 CASES = (*SCORING, "evaluate.cases.episodes", "evaluate.cases.judge_kappa", "evaluate.cases.judge_rated")
 RAW = (

@@ -1,12 +1,18 @@
-"""The arms of a study as data: the settings each changes, and the comparisons.
+"""The arms of a study as data: the settings each changes, and the comparisons; and arms of settings to be compared.
 
 Source of the comparisons: arXiv 2603.16856 (raw episodes, foreign knowledge, rounds), arXiv 2602.12275 (on-policy or
 off-policy, supervised fine-tuning) and arXiv 2606.04703 (global or step-wise injection).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from oel_core.config.fields import shown
+from oel_core.config.overrides import parse_override
+from oel_core.config.run import OelConfig
+from oel_core.errors import ConfigError
 
 REFERENCE = "own"
 HELD_OUT, IN_CONTEXT = "held_out", "in_context"
@@ -66,6 +72,7 @@ ARMS: Final[Mapping[str, Arm]] = {
                 "distill.regime": "sft",
                 "distill.teacher": "frozen",
                 "distill.retention.in_context_weight": 0,
+                "distill.retention.counterfactual_weight": 0,
                 "distill.retention.top_turns": None,
             },
             in_context=False,
@@ -77,6 +84,45 @@ ARMS: Final[Mapping[str, Arm]] = {
         ),
     )
 }
+
+
+_NEXT_SETTING = re.compile(r"\s+(?=[a-z_0-9.]+=)")
+_NOT_IN_A_NAME = re.compile(r"[^a-z0-9.-]+")
+
+
+def varied_arm(text: str) -> Arm:
+    """The arm of `--vary`: the preset with some settings changed, `section.field=value`, separated by spaces.
+
+    Its name, of which its run folder's is made, is made of the fields' last parts and the values.
+
+    Raises:
+        ConfigError: not of that form.
+    """
+    settings = _NEXT_SETTING.split(text.strip())
+    overrides = [parse_override(OelConfig, setting, "--vary") for setting in settings]
+    values = [setting.partition("=")[2] for setting in settings]
+    short = " ".join(f"{one.place[-1]}={value}" for one, value in zip(overrides, values, strict=True))
+    return Arm(
+        _NOT_IN_A_NAME.sub("_", short.lower()).strip("_."),
+        " ".join(settings),
+        {".".join(one.place): one.value for one in overrides},
+        in_context=False,
+    )
+
+
+def arms_with(varied: Iterable[str]) -> dict[str, Arm]:
+    """All arms by name: `ARMS`, and one for each of the texts of `--vary`.
+
+    Raises:
+        ConfigError: a text is malformed, or two arms get the same name.
+    """
+    found = dict(ARMS)
+    for text in varied:
+        arm = varied_arm(text)
+        if arm.name in found:
+            raise ConfigError(f"--vary {shown(text)}: there is an arm '{arm.name}' already: leave one of them out")
+        found[arm.name] = arm
+    return found
 
 
 @dataclass(frozen=True)
@@ -143,3 +189,10 @@ COMPARISONS: Final = (
     ),
 )
 """All after the first round, from the same start model, on the same held-out boards."""
+
+
+def comparisons_with(varied: Iterable[str]) -> tuple[Comparison, ...]:
+    """`COMPARISONS`, and one of the settings of `--vary` with the preset's."""
+    arms = [varied_arm(text) for text in varied]
+    places = (Place("the preset's", REFERENCE), *(Place(arm.title, arm.name) for arm in arms))
+    return (*COMPARISONS, Comparison("settings", "Other settings", places)) if arms else COMPARISONS

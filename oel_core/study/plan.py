@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import Field
 
+from oel_core.config.overrides import Override, apply_overrides
 from oel_core.config.run import OelConfig, load_config, parse_config
 from oel_core.errors import ConfigError
 from oel_core.preflight.check import check
 from oel_core.rounds.context import CHECKPOINT
 from oel_core.stages.accumulate import STAGE as ACCUMULATE
-from oel_core.study.arms import ARMS, COMMON, REFERENCE, Arm
+from oel_core.study.arms import ARMS, COMMON, REFERENCE, Arm, arms_with
 from oel_core.types import Record
 
 RUNS = "runs"
@@ -35,6 +36,8 @@ class StudyPlan(Record):
     """Rounds of the reference; all other arms have one."""
     foreign: str | None = None
     """Model whose knowledge the arm `foreign` uses: a folder, a hub id, or `round:2`, the own model after round 2."""
+    varied: tuple[str, ...] = ()
+    """Further arms: the settings that each changes, as `varied_arm` reads them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Job:
     """Name of an arm, or `foreign-model`: the other model, which only collects and extracts."""
     seed: int
     config: OelConfig
+    changed: tuple[str, ...]
+    """Dotted paths of the settings that the arm changes."""
     donors: tuple[str, ...]
     """Names of earlier runs whose finished stages may be reused."""
     needs: str | None = None
@@ -83,6 +88,7 @@ def make_plan(
     arms: Sequence[str] | None = None,
     rounds: int | None = None,
     foreign: str | None = None,
+    vary: Sequence[str] = (),
 ) -> StudyPlan:
     """Builds and validates the plan of a study.
 
@@ -93,6 +99,7 @@ def make_plan(
         arms: names of arms; None is all, without `foreign` where no foreign model is named.
         rounds: of the reference arm; None is the preset's number.
         foreign: see `StudyPlan.foreign`.
+        vary: see `StudyPlan.varied`.
 
     Raises:
         ConfigError: an arm or a setting does not exist, or settings do not go together.
@@ -107,9 +114,10 @@ def make_plan(
         preset=preset,
         config=config,
         seeds=tuple(range(config.seed, config.seed + seeds)),
-        arms=_chosen(arms, foreign),
+        arms=(*_chosen(arms, foreign), *(name for name in arms_with(vary) if name not in ARMS)),
         rounds=config.rounds,
         foreign=foreign,
+        varied=tuple(vary),
     )
     _check(plan)
     return plan
@@ -148,13 +156,15 @@ def jobs(plan: StudyPlan, folder: Path) -> list[Job]:
 
 def _of_seed(plan: StudyPlan, runs: Path, seed: int) -> list[Job]:
     found: list[Job] = []
+    known = arms_with(plan.varied)
 
     def add(arm: str, settings: Mapping[str, Any], needs: str | None = None) -> None:
         config = with_settings(plan.config, {"seed": seed, **settings}, f"arm {arm} of seed {seed}")
-        found.append(Job(arm, seed, config, tuple(job.name for job in found), needs))
+        changed = tuple(known[arm].settings) if arm in known else ("model.path",)
+        found.append(Job(arm, seed, config, changed, tuple(job.name for job in found), needs))
 
     for name in plan.arms:
-        settings = _settings(ARMS[name], plan.rounds)
+        settings = _settings(known[name], plan.rounds)
         if name != "foreign":
             add(name, settings)
             continue
@@ -183,10 +193,5 @@ def _foreign_model(plan: StudyPlan, runs: Path, seed: int) -> dict[str, Any]:
 def with_settings(config: OelConfig, settings: Mapping[str, Any], source: str) -> OelConfig:
     """The configuration with some fields replaced; ConfigError names `source` where they do not validate."""
     values = config.model_dump(mode="json")
-    for path, value in settings.items():
-        *sections, field = path.split(".")
-        target = values
-        for section in sections:
-            target = target[section]
-        target[field] = value
+    apply_overrides(values, [Override(tuple(path.split(".")), value, source) for path, value in settings.items()])
     return parse_config(values, source)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oel_core.runs.files import write_atomic
-from oel_core.study.arms import COMPARISONS, IN_CONTEXT
+from oel_core.study.arms import IN_CONTEXT, comparisons_with
 from oel_core.study.results import StudyResult
 from oel_core.study.tables import Row, all_rows, round_places, rows_of
 
@@ -17,7 +17,7 @@ def draw_all(result: StudyResult, folder: Path) -> list[Path]:
     """One plot per evaluated comparison, one by round, and one of lengths; returns their files."""
     tables = all_rows(result)
     written = []
-    for comparison in COMPARISONS:
+    for comparison in comparisons_with(result.varied):
         if rows := tables.get(comparison.name):
             written.append(_save(_arms(comparison.title, rows), folder / f"{comparison.name}.svg"))
     if rows := tables["rounds"]:

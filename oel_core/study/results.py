@@ -55,6 +55,8 @@ class StudyResult(Record):
     arms: tuple[str, ...]
     rounds: int
     foreign: str | None
+    varied: tuple[str, ...] = ()
+    """As `StudyPlan.varied`."""
     settings: Values
     """The resolved configuration, without the settings that arms and seeds change."""
     cells: tuple[Cell, ...]
@@ -77,6 +79,7 @@ def gather(plan: StudyPlan, folder: Path, failed: Mapping[str, str]) -> StudyRes
         arms=plan.arms,
         rounds=plan.rounds,
         foreign=plan.foreign,
+        varied=plan.varied,
         settings=plan.config.model_dump(mode="json"),
         cells=tuple(cell for job, run in runs if job.arm != FOREIGN_MODEL for cell in _cells(job, run)),
         work=tuple(_work(run) for _, run in runs if run.path.is_dir()),

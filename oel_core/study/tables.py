@@ -10,7 +10,7 @@ from functools import lru_cache
 from statistics import fmean
 
 from oel_core.evaluation.stats import Estimate, mean_over_seeds, paired_bootstrap, wilson
-from oel_core.study.arms import ARMS, COMPARISONS, HELD_OUT, IN_CONTEXT, REFERENCE, Place
+from oel_core.study.arms import HELD_OUT, IN_CONTEXT, REFERENCE, Place, arms_with, comparisons_with
 from oel_core.study.results import Cell, StudyResult, foreign_title
 from oel_core.text.figures import interval, percent, points, points_interval
 from oel_core.text.markdown import escaped, table
@@ -68,7 +68,7 @@ def round_places(result: StudyResult, part: str = HELD_OUT) -> list[Place]:
 
 def all_rows(result: StudyResult) -> dict[str, list[Row]]:
     """Name of the comparison → its rows; without comparisons that have results of the reference only."""
-    found = {comparison.name: rows_of(result, comparison.places) for comparison in COMPARISONS}
+    found = {one.name: rows_of(result, one.places) for one in comparisons_with(result.varied)}
     compared = {name for name, rows in found.items() if {row.arm for row in rows} > {REFERENCE}} | {"knowledge"}
     found = {name: rows for name, rows in found.items() if name in compared}
     return found | {"rounds": rows_of(result, round_places(result))}
@@ -127,7 +127,7 @@ def markdown(result: StudyResult) -> str:
     """`study.md`."""
     tables = all_rows(result)
     parts = [_head(result)]
-    for comparison in COMPARISONS:
+    for comparison in comparisons_with(result.varied):
         if rows := tables.get(comparison.name):
             note = f"\n\nForeign: {escaped(foreign_title(result.foreign))}." if comparison.name == "source" else ""
             parts.append(f"## {comparison.title}{note}\n\n{table(_COLUMNS, [_cells_of(row) for row in rows])}")
@@ -140,10 +140,12 @@ def markdown(result: StudyResult) -> str:
 
 def _head(result: StudyResult) -> str:
     model, boards = result.settings["model"]["path"], result.settings["evaluate"]["games"]["episodes"]
-    arms = "\n".join(f"- `{name}`: {ARMS[name].title}" for name in result.arms)
+    known = arms_with(result.varied)
+    arms = "\n".join(f"- `{name}`: {escaped(known[name].title)}" for name in result.arms)
+    kind = result.settings["evaluate"]["games"]["split"].replace("_", "-")
     return (
         f"# Study {escaped(result.name)}\n\nPreset {escaped(result.preset)}, model {escaped(model)}, loop seeds "
-        f"{', '.join(map(str, result.seeds))}, {boards} held-out boards a seed and arm, the same ones for every arm of "
+        f"{', '.join(map(str, result.seeds))}, {boards} {kind} boards a seed and arm, the same ones for every arm of "
         f"a seed. Every arm starts from the same model; arms that collect or extract the same do it once.\n\n{arms}\n\n"
         "*Boards 95%*: Wilson interval over all boards pooled. *Seeds 95%*: t interval of the mean over loop seeds, "
         "whose pass rates are in the last column. *Against own*: pass rate less that of `own`, consolidated after "

@@ -10,7 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from oel_core.config.run import OelConfig
 from oel_core.config.urls import without_secrets
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import CONFIG, RunFolder
+from oel_core.runs.locks import exclusive_after_wait
 from oel_core.runs.manifest import flatten, read_record
 from oel_core.runs.processes import user_name
 from oel_core.text.visible import visible
@@ -41,6 +42,7 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Has the UI open with the runs and their metrics."""
 NOTE, SOURCE, SOURCE_TYPE, USER = "mlflow.note.content", "mlflow.source.name", "mlflow.source.type", "mlflow.user"
 MAX_VALUE, MAX_PARAMS, MAX_METRICS, MAX_TRACES = 6000, 100, 1000, 100
+SQLITE = "sqlite:///"
 LOOP = "loop"
 CANDIDATE = "candidate"
 SCHEMA = json.dumps(
@@ -94,8 +96,7 @@ class Tracker:
 
     def __init__(self, settings: TrackingSettings, run: RunFolder) -> None:
         self.settings, self.run = settings, run
-        self.client: Any = RetryingClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
-        self.experiment = retried(lambda: ensure_experiment(self.settings, self.client))
+        self.client, self.experiment = connect(settings)
         self._ids: dict[str, str] = {}
         self._metrics: dict[tuple[str, str], dict[int, float]] = {}
 
@@ -318,10 +319,22 @@ def ensure_experiment(settings: TrackingSettings, client: Any) -> str:
     return str(found.experiment_id)
 
 
+def connect(settings: TrackingSettings) -> tuple[Any, str]:
+    """A client, and the id of the experiment; database and experiment are created if needed.
+
+    MLflow creates the tables of a SQLite file without a lock, so two runs that start in a new root would both do so.
+    """
+    with ExitStack() as stack:
+        if settings.tracking_uri.startswith(SQLITE):
+            file = Path(settings.tracking_uri.removeprefix(SQLITE))
+            stack.enter_context(exclusive_after_wait(file.with_name(f".{file.name}.lock"), pause_s=0.1))
+        client: Any = RetryingClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
+        return client, retried(lambda: ensure_experiment(settings, client))
+
+
 def experiment_of(settings: TrackingSettings) -> str:
     """The id of the experiment of resolved settings; created if it does not exist."""
-    client: Any = RetryingClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
-    return retried(lambda: ensure_experiment(settings, client))
+    return connect(settings)[1]
 
 
 def mark_killed(settings: TrackingSettings, run: RunFolder) -> None:

@@ -4,20 +4,24 @@
 
 Every round starts from the model and the knowledge of the one before it; with a defence whose gate is `sequential` from
 those of the champion, which the gate of `oel trigger next-round` decides about. From round `--change` on the rules are
-reversed: on the lake the letters of hole and goal are exchanged, among relics those of a curse and the treasure.
+reversed: on the lake the letters of hole and goal are exchanged, among relics those of a curse and the treasure; in the
+tool world, which needs a fetched model and takes minutes a round, four commands get other verbs.
 After every round its model plays held-out boards of the present world and as many of the old one, without knowledge:
-what was learned, and what was unlearned; the champion's pass rate in the present world is `served`. The sizes are
-small, so that 24 rounds of the lake take minutes of one core.
+what was learned, and what was unlearned; the champion's pass rate in the present world is `served`. The rest is
+measured when the tables are made, of the base model, the last one before the change and the last one: the KL from the
+base model, boards by the rules of the other side of the change with true knowledge of them in the prompt, and boards
+with letters that were never met, without knowledge. The sizes are small, so that 24 rounds of the lake take minutes of
+one core.
 
 A run without a gate whose distillation is stopped as unstable ends in that round. The run folders stay: the same
 command goes on where it was stopped, more rounds and seeds are added to them, and finished stages of `none` are taken
-over by a defence where it changes nothing yet. `--show` writes table and curves of what is there. Tables have the mean
-over seeds and, in parentheses, each seed's value.
+over by a defence where it changes nothing yet. `--show` writes tables and curves of what is there. Tables by round have
+the mean over seeds and, in parentheses, each seed's value; the first table has means over rounds with intervals.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -40,7 +44,10 @@ from oel_core.stages.measure import measure
 from oel_core.stages.round import run_round
 from oel_core.study.sharing import SharingFolder
 from oel_core.types import EvalReport
-from tests.benchmarks.report import Line, Plot, draw, publish, table
+from tests.benchmarks.months_probes import base_distance, follows_contrary, hedges
+from tests.benchmarks.months_replay import write_replay
+from tests.benchmarks.months_tables import Row, curves, markdown, means, moments
+from tests.benchmarks.report import draw, publish
 
 SMALL = (
     "collect.replicas=4",
@@ -57,18 +64,40 @@ SMALL = (
 )
 """A round of a few seconds on one core, without the retention of the presets."""
 GATE = ("gate.test=sequential", "gate.sequential.block_episodes=32", "gate.sequential.most_episodes=256")
+START_SHARE = ("distill.retention.start_share=0.5",)
+BASE_START = ("distill.start=base", "distill.steps=8")
+"""With the steps of two rounds: every round has to learn everything again."""
+TAIL = ("distill.objective=reverse_kl_tail",)
+"""The default of `distill`, which is bounded below; the presets of these worlds have the paper's."""
+LORA = ("distill.learning_rate=3e-3",)
+"""Of an adapter; chosen between 2e-3, which learns slowly, and 5e-3, on loop seeds 900 and 901."""
 DEFENCES: dict[str, tuple[str, ...]] = {
     "none": (),
     "revision": ("knowledge.revision=on",),
     "fresh_knowledge": ("knowledge.carry_over=false",),
     "in_context_retention": ("distill.retention.in_context_weight=0.1",),
     "base_share": ("distill.retention.base_share=0.25",),
+    "start_share": START_SHARE,
+    "base_start": BASE_START,
+    "replay": (),
+    "lora": ("model.lora={r: 16, alpha: 32}", *LORA),
+    "lora_merge": ("model.lora={r: 16, alpha: 32, merge: true}", *LORA),
     "mixture": ("distill.regime=mixture", "distill.objective=reverse_kl_tail"),
     "revision_base_share": ("knowledge.revision=on", "distill.retention.base_share=0.25"),
+    "revision_start_share": ("knowledge.revision=on", *START_SHARE),
+    "revision_base_start": ("knowledge.revision=on", *BASE_START),
+    "revision_base_start_replay": ("knowledge.revision=on", *BASE_START),
+    "revision_base_start_24": ("knowledge.revision=on", "distill.start=base", "distill.steps=24"),
+    "tail": TAIL,
+    "revision_tail": ("knowledge.revision=on", *TAIL),
     "gate": GATE,
     "gate_revision": (*GATE, "knowledge.revision=on"),
 }
-"""Name → settings that differ from `none`, which accumulates knowledge as the paper does."""
+"""Name → settings that differ from `none`, which accumulates knowledge as the paper does.
+
+Arms with `replay` in their names replay prompts of their own world with letters never met, without knowledge, which a
+file of the root holds.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,6 +110,8 @@ class World:
     """Options from the change on."""
     wrong: tuple[tuple[str, ...], tuple[str, ...]]
     """Texts of items that are wrong before the change, and of those that are wrong after it."""
+    letters: bool = True
+    """Whether what is to be learnt is the meaning of letters, as the seed model states it."""
 
 
 WORLDS = {
@@ -96,50 +127,32 @@ WORLDS = {
         {"symbols": {"curses": "MB", "key": "S", "treasure": "T"}},
         (("'T' is the treasure", "'B' is cursed"), ("'B' is the treasure", "'T' is cursed")),
     ),
+    "tools": World(
+        "tools-qwen-0.5b",
+        (
+            *("collect.extraction_episodes=32", "extract.use_after=32", "distill.turns_per_episode=1"),
+            "distill.steps=12",
+        ),
+        {"renamed": 4},
+        (
+            ("borrows dump", "borrows pass", "copies rate", "borrows retire"),
+            ("borrows query", "borrows delegate", "copies value", "borrows settle"),
+        ),
+        letters=False,
+    ),
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One round of one run."""
-
-    world: str
-    defence: str
-    seed: int
-    round: int
-    """0 is the base model."""
-    changed: bool
-    """Whether the round plays by the new rules."""
-    present: float
-    """Pass rate on held-out boards of the world as it is in this round."""
-    old: float
-    """The same boards by the rules before the change."""
-    served: float
-    """Pass rate of the champion after the round, on held-out boards of the world as it is in this round."""
-    promoted: float | None
-    """Whether the gate promoted the round's model; None without a gate."""
-    pairs: float | None
-    """Pairs of new held-out boards that the gate's trial played."""
-    response_tokens: float
-    entropy: float | None
-    """Of the student in the round's last step, nats a token."""
-    kl: float | None
-    """From the teacher with knowledge, in the round's last step, nats a token."""
-    stale: float | None
-    """Share of the knowledge files with an item that the round's rules contradict."""
-    knowledge_tokens: float | None
-    seconds: float
-    """Of the round's stages, by the wall clock."""
-    bytes: int
-    """Of the round's folder."""
-
-
-def settings(world: str, defence: str, seed: int, rounds: int, change: int, more: Sequence[str]) -> OelConfig:
+def settings(
+    world: str, defence: str, seed: int, rounds: int, change: int, more: Sequence[str], root: Path = Path()
+) -> OelConfig:
     """The configuration of one run."""
     chosen = WORLDS[world]
     changes = [{"round": change, "options": chosen.changed}]
     run = (f"seed={seed}", f"rounds={rounds}", f"environment.changes={json.dumps(changes)}")
-    return load_config(chosen.preset, [*SMALL, *chosen.sizes, *run, *DEFENCES[defence], *more])
+    replay = {"path": str(root / f"replay-{world}.jsonl"), "weight": 0.1}
+    replayed = [f"distill.retention.replay={json.dumps(replay)}"] if "replay" in defence else []
+    return load_config(chosen.preset, [*SMALL, *chosen.sizes, *run, *DEFENCES[defence], *replayed, *more])
 
 
 def folder_of(root: Path, world: str, defence: str, seed: int) -> SharingFolder:
@@ -194,6 +207,9 @@ def learn(root: Path, world: str, runs: Sequence[tuple[str, int, OelConfig]], ro
     """
     folders = [folder_of(root, world, defence, seed) for defence, seed, _ in runs]
     for run, (_, _, config) in zip(folders, runs, strict=True):
+        replay = config.distill.retention.replay
+        if replay is not None and not Path(replay.path).exists():
+            write_replay(Path(replay.path), config)
         adopt_config(run, config)
         set_run_threads(run.path, config.model)
     going = list(zip(folders, runs, strict=True))
@@ -227,6 +243,7 @@ def found_row(root: Path, world: str, defence: str, seed: int, config: OelConfig
     files = round.stage("accumulate")
     texts = [load_knowledge(files.path, replica).text for replica in range(config.collect.replicas)] if number else []
     wrong = [any(words in text for words in WORLDS[world].wrong[changed]) for text in texts]
+    probed = number in (0, config.environment.changes[0].round - 1, config.rounds)
     seconds = sum(read_record(path / MANIFEST, Manifest).counts["seconds"] for path in run.stages(number))
     verdict = read_verdict(run, number) if number and gated(config) else None
     return Row(
@@ -243,6 +260,9 @@ def found_row(root: Path, world: str, defence: str, seed: int, config: OelConfig
         response_tokens=own.response_tokens,
         entropy=steps[0].entropy if steps else None,
         kl=steps[0].kl if steps else None,
+        base_kl=base_distance(root, round) if probed else None,
+        contrary=follows_contrary(root, round) if probed else None,
+        hedged=hedges(root, round) if probed and WORLDS[world].letters else None,
         stale=fmean(wrong) if wrong else None,
         knowledge_tokens=files.manifest().counts["tokens_mean"] if number else None,
         seconds=seconds,
@@ -262,75 +282,14 @@ def served_rate(root: Path, round: Round, own: EvalReport) -> float | None:
     return read_record(path, EvalReport).pass_rate if path.exists() else None
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.0f}"
-
-
-COLUMNS: dict[str, tuple[Callable[[Row], float | None], Callable[[float], str]]] = {
-    "present world %": (lambda row: row.present, percent),
-    "old world %": (lambda row: row.old, percent),
-    "served %": (lambda row: row.served, percent),
-    "promoted": (lambda row: row.promoted, "{:.0f}".format),
-    "pairs": (lambda row: row.pairs, "{:.0f}".format),
-    "stale files %": (lambda row: row.stale, percent),
-    "response tokens": (lambda row: row.response_tokens, "{:.1f}".format),
-    "entropy": (lambda row: row.entropy, "{:.3f}".format),
-    "KL from the teacher": (lambda row: row.kl, "{:.4f}".format),
-    "knowledge tokens": (lambda row: row.knowledge_tokens, "{:.1f}".format),
-}
-"""Heading → its value in a row, and how the value is written."""
-
-
-def cell(rows: Sequence[Row], column: str) -> str:
-    """The mean over seeds, and each seed's value."""
-    value, text = COLUMNS[column]
-    values = [found for row in rows if (found := value(row)) is not None]
-    if not values:
-        return "-"
-    each = f" ({', '.join(map(text, values))})" if len(values) > 1 else ""
-    return text(fmean(values)) + each
-
-
-def markdown(rows: Sequence[Row], defences: Sequence[str]) -> str:
-    """A table for each defence, with a row a round."""
-    parts = []
-    for defence in defences:
-        own = [row for row in rows if row.defence == defence]
-        numbers = sorted({row.round for row in own})
-        lines = []
-        for number in numbers:
-            of_round = [row for row in own if row.round == number]
-            rules = "new" if of_round[0].changed else "old"
-            lines.append([number, rules, len(of_round), *(cell(of_round, column) for column in COLUMNS)])
-        parts.append(f"### {defence}\n\n{table(['round', 'rules', 'seeds', *COLUMNS], lines)}")
-    return "\n\n".join(parts)
-
-
-def curves(rows: Sequence[Row], defences: Sequence[str]) -> list[Plot]:
-    """The mean over seeds by round, a line for each defence."""
-    plots = []
-    for column in ("present world %", "old world %", "served %", "stale files %", "entropy"):
-        value, _ = COLUMNS[column]
-        lines = []
-        for defence in defences:
-            points: dict[int, list[float]] = {}
-            for row in rows:
-                if row.defence == defence and (found := value(row)) is not None:
-                    points.setdefault(row.round, []).append(found * (100 if column.endswith("%") else 1))
-            lines.append(Line(defence, sorted(points), [fmean(points[number]) for number in sorted(points)]))
-        plots.append(Plot(column, "round", column, lines))
-    return plots
-
-
 def main() -> None:
     options = _options()
-    defences = options.defences.split(",")
+    defences, root = options.defences.split(","), options.root.resolve()
     runs = [
-        (defence, seed, settings(options.world, defence, seed, options.rounds, options.change, options.set))
+        (defence, seed, settings(options.world, defence, seed, options.rounds, options.change, options.set, root))
         for seed in range(options.first_seed, options.first_seed + options.seeds)
         for defence in defences
     ]
-    root = options.root.resolve()
     if not options.show:
         learn(root, options.world, runs, options.rounds)
     found = [
@@ -341,7 +300,9 @@ def main() -> None:
     rows = [row for row in found if row is not None]
     name = f"months-{options.world}"
     draw(curves(rows, defences), root / f"{name}.svg")
-    publish(name, root, {"change": options.change}, rows, markdown(rows, defences))
+    compared = means(rows, defences, options.rounds, options.change)
+    at = moments(rows, defences, (0, options.change - 1, options.rounds))
+    publish(name, root, {"change": options.change}, rows, f"{compared}\n\n{at}\n\n{markdown(rows, defences)}")
 
 
 def _options() -> argparse.Namespace:

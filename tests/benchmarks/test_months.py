@@ -1,15 +1,19 @@
 """The months benchmark: every world and defence is a valid configuration, and tables and curves say what rows say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from oel_core.distillation.data.replay import read_replay
 from oel_core.preflight.check import check_changes
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, open_run, round_name
 from oel_core.runs.manifest import StageKey
 from oel_core.stages.gate import STAGE, VERDICT
-from tests.benchmarks.months import DEFENCES, WORLDS, Row, cell, champion_after, curves, markdown, settings
+from tests.benchmarks.months import DEFENCES, WORLDS, champion_after, settings
+from tests.benchmarks.months_replay import PROMPTS, write_replay
+from tests.benchmarks.months_tables import Row, by_seed, cell, curves, markdown, means, moments
 from tests.gate.test_promotion import played, rate, results, verdict
 
 
@@ -20,8 +24,18 @@ def test_every_defence_is_a_configuration_whose_rules_change(world: str, defence
     check_changes(config)
     assert (config.seed, config.rounds, config.distill.steps) == (3, 24, 2)
     before, after = (config.at_round(number).environment.options for number in (12, 13))
-    assert {name for name in after if before.get(name) != after[name]} == {"symbols"}
+    assert {name for name in after if before.get(name) != after[name]} == set(WORLDS[world].changed)
     assert (defence == "none") == (config == settings(world, "none", 3, 24, 13, ["distill.steps=2"]))
+
+
+def test_replayed_prompts_can_be_read_and_have_no_knowledge(tmp_path: Path) -> None:
+    config = settings("lake", "replay", 3, 24, 13, [], tmp_path)
+    replay = config.distill.retention.replay
+    assert replay is not None
+    write_replay(Path(replay.path), config)
+    found = read_replay(replay)
+    assert len({prompt.messages for prompt in found}) == PROMPTS
+    assert not any("EXPERIENCE" in message.content for prompt in found for message in prompt.messages)
 
 
 def decided(run: RunFolder, number: int, promote: bool) -> None:
@@ -58,6 +72,9 @@ def row(seed: int, number: int, present: float, stale: float | None) -> Row:
         response_tokens=31.0,
         entropy=None,
         kl=None,
+        base_kl=0.0,
+        contrary=0.5,
+        hedged=1.0,
         stale=stale,
         knowledge_tokens=None,
         seconds=1.0,
@@ -77,3 +94,36 @@ def test_table_and_curves_have_every_round() -> None:
     assert [line.split(" | ")[:3] for line in lines[4:]] == [["| 1", "old", "2"], ["| 2", "new", "2"]]
     (line,) = curves(rows, ["none"])[0].lines
     assert (line.x, line.y) == ([1, 2], [25.0, 50.0])
+
+
+def test_the_models_of_some_rounds_are_side_by_side() -> None:
+    rows = [row(seed, number, number / 4, None) for seed in (0, 1) for number in (0, 1, 2)]
+    rows += [replace(one, defence="gate", hedged=0.25) for one in rows if one.round < 2]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in moments(rows, ["none", "gate"], (0, 2)).splitlines()
+    ]
+    assert [line[:4] for line in lines[2:]] == [
+        ["none", "0", "2", "0 (0, 0)"],
+        ["gate", "0", "2", "0 (0, 0)"],
+        ["none", "2", "2", "50 (50, 50)"],
+    ]
+    assert [line[lines[0].index("hedged %")] for line in lines[2:4]] == ["100 (100, 100)", "25 (25, 25)"]
+
+
+def test_a_stopped_run_counts_with_its_last_model_by_the_same_rules() -> None:
+    stopped_late = [row(0, number, rate, None) for number, rate in ((1, 1.0), (2, 0.5), (3, 0.25))]
+    stopped_early = [row(1, 1, 0.75, None)]
+    rows = [*stopped_late, *stopped_early]
+    assert by_seed(rows, "none", range(1, 2), 2) == {0: 1.0, 1: 0.75}
+    assert by_seed(rows, "none", range(2, 6), 2) == {0: pytest.approx((0.5 + 3 * 0.25) / 4)}
+
+
+def test_means_are_compared_with_none_on_the_same_seeds() -> None:
+    plain = [row(seed, number, 0.25 * seed, None) for seed in (0, 1) for number in range(1, 9)]
+    better = [replace(one, defence="gate", served=one.served + 0.125) for one in plain]
+    line = means([*plain, *better], ["gate"], rounds=8, change=5).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:2] == ["gate", "8, 8"]
+    assert cells[2].startswith("25 (")
+    assert cells[-1] == "12 (12 to 12)"

@@ -53,7 +53,7 @@ SMALL = Scale(
         ("used_share", (30 + 4 * 5 + 10) / 360),
         ("inbox_tb", 7200 * 1000 / 1e12),
         ("archive_tb", 7200 * 100 / 1e12),
-        ("journals_tb", 7200 * 15_988 / 1e12),
+        ("journals_tb", 7200 * 928 / 1e12),
         ("gateway_core_hours", 7200 * 2 * 0.010 / 3600),
         ("reading_core_hours", 7200 * 0.001 / 3600),
         ("orchestration_core_hours", 2 * 10 * 36 / 3600),

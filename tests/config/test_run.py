@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from oel_core.config.run import dump_config, load_config, parse_config, preset_names
+from oel_core.config.student_rollouts import rollout_model
 from oel_core.config.yaml_text import parse_yaml
 from oel_core.errors import ConfigError
 from oel_core.preflight.check import check
@@ -49,6 +50,19 @@ def test_overrides_apply_in_order_and_read_scientific_numbers() -> None:
 def test_using_more_episodes_than_are_played_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"extract\.use_after is 9"):
         load_config("quickstart", ["extract.use_after=9", "collect.extraction_episodes=8"])
+
+
+def test_merged_adapters_need_whole_weights_and_a_backend_that_takes_whole_models() -> None:
+    merge = "model.lora={r: 4, merge: true}"
+    assert not load_config("quickstart", [merge]).model.makes_adapters
+    assert load_config("quickstart", ["model.lora={r: 4}"]).model.makes_adapters
+    with pytest.raises(ConfigError, match=r"model\.lora\.merge makes whole models, but a server"):
+        load_config("quickstart", [merge, "model.backend=openai", "model.openai.managed=true"])
+    with pytest.raises(ConfigError, match=r"whole weights in every process, but distill\.sharding is fsdp2"):
+        load_config("quickstart", [merge, "distill.sharding=fsdp2", "distill.processes=2"])
+    managed = load_config("quickstart", [merge, "distill.rollouts=openai", "model.openai.managed=true"])
+    with pytest.raises(ConfigError, match="a server takes over adapters only"):
+        rollout_model(managed.model, managed.distill)
 
 
 @pytest.mark.parametrize("text", ["- a\n- list\n", "key: [unclosed", "just words"])

@@ -12,6 +12,7 @@ from oel_core.errors import ConfigError
 from oel_core.evaluation import make_suite
 from oel_core.evaluation.base import summarise
 from oel_core.evaluation.games import raw_knowledge
+from oel_core.evaluation.validation import validation_plans
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.rollouts.playing import plan_episodes, unfinished
 from oel_core.types import Message, Split, StopReason, Trajectory
@@ -37,6 +38,15 @@ def test_knowledge_in_context_reaches_the_policy_and_changes_the_outcome() -> No
     taught, _ = play(follower(), config, arm="in_context", texts=[TRUTH])
     assert (plain.pass_rate, plain.invalid_rate) == (0.0, 1.0)
     assert (taught.pass_rate, taught.invalid_rate) == (1.0, 0.0)
+
+
+def test_settings_can_be_compared_on_the_episodes_that_knowledge_is_chosen_on() -> None:
+    chosen = small_config(games={"episodes": 4, "split": "validation"})
+    _, held_out = play(follower(), small_config())
+    _, played = play(follower(), chosen)
+    assert [one.seed for one in played] == [plan.seed for plan in validation_plans(chosen, 0, 4)]
+    assert {one.split for one in played} == {Split.VALIDATION}
+    assert not {one.seed for one in played} & {one.seed for one in held_out}
 
 
 def test_episode_i_reads_text_i_modulo_their_number() -> None:

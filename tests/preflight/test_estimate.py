@@ -215,6 +215,9 @@ def test_a_teacher_that_answers_reads_its_knowledge() -> None:
     assert asked - needs(distill=distill)["distill"].prompt_tokens == 40 * 200
 
 
+READ_WITH_KNOWLEDGE = ("distill.retention.in_context_weight=1", "distill.retention.counterfactual_weight=1")
+
+
 def test_models_beside_the_student_by_hand() -> None:
     small = tiny_architecture()
 
@@ -222,18 +225,19 @@ def test_models_beside_the_student_by_hand() -> None:
         config = load_config("quickstart", ["model.dtype=bfloat16", *overrides])
         return training_weights(config, small) // small.parameters
 
-    held = "distill.retention.in_context_weight=1"
-    assert bytes_each() == bytes_each(held) == 16 + 2 + 2
     assert bytes_each("distill.teacher=live") == bytes_each("distill.regime=sft") == 16 + 2
     assert bytes_each("distill.teacher=ema") == 16 + 2 + 2 + 4, "the average is kept in float32"
-    assert bytes_each("distill.teacher=live", held) == 16 + 2 + 2
+    for held in READ_WITH_KNOWLEDGE:
+        assert bytes_each() == bytes_each(held) == 16 + 2 + 2
+        assert bytes_each("distill.teacher=live", held) == 16 + 2 + 2
 
 
-def test_a_student_that_reads_knowledge_needs_room_for_it() -> None:
+@pytest.mark.parametrize("term", READ_WITH_KNOWLEDGE)
+def test_a_student_that_reads_knowledge_needs_room_for_it(term: str) -> None:
     small = tiny_architecture()
     plain, held = (
         load_config("quickstart", ["knowledge.max_tokens=1000", "distill.micro_batch_tokens=1", *more])
-        for more in ([], ["distill.retention.in_context_weight=1"])
+        for more in ([], [term])
     )
     assert training_memory(held, small) > training_memory(plain, small)
 
@@ -260,6 +264,12 @@ def test_full_fine_tuning_and_adapters_by_hand() -> None:
     assert trained_parameters(plain, small) == small.parameters == 1000 + 360 + 600 + 30
     assert trained_parameters(adapted, small) == 2 * (22 + 16 + 16 + 22 + 30 + 30 + 30)
     assert transient_disk(adapted, small) == 3 * 332 * 4 * 3
+    merged = load_config("quickstart", ["model.lora={r: 2, merge: true}", "model.dtype=bfloat16"])
+    sizes = [
+        {need.stage: need.disk for need in estimate(config, small)}["distill"] for config in (plain, adapted, merged)
+    ]
+    assert sizes == [4 * small.parameters, 4 * 332, 2 * small.parameters]
+    assert transient_disk(merged, small) == transient_disk(adapted, small)
     # float32: weights, gradients and two moments are 16 bytes, the teacher 4
     assert training_memory(plain, small) > 20 * small.parameters
     longer = load_config(

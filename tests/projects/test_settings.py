@@ -14,7 +14,7 @@ from oel_core.projects.settings import (
     requested_config,
     settings_changes,
 )
-from oel_core.runs.folder import CONFIG, RunFolder, open_run
+from oel_core.runs.folder import CONFIG, RunFolder, open_run, round_name
 
 
 @pytest.fixture
@@ -91,3 +91,25 @@ def test_a_bad_override_changes_nothing_and_names_the_projects_file(run: RunFold
         triggered(run, "two", None, "gate.margin=often")
     assert run.config() == made
     assert len(settings_changes(run)) == 1
+
+
+def change(round: int, size: int) -> str:
+    return f"{{round: {round}, options: {{size: {size}}}}}"
+
+
+def test_a_planned_change_is_for_a_round_that_has_not_begun(run: RunFolder) -> None:
+    planned = f"environment.changes=[{change(3, 5)}]"
+    triggered(run, "one", "quickstart", "gate.test=sequential", planned)
+    for number in (1, 2, 3):
+        (run.path / round_name(number)).mkdir()
+    assert triggered(run, "two").environment.changes[0].round == 3
+    later = triggered(run, "three", None, f"environment.changes=[{change(3, 5)}, {change(4, 6)}]")
+    assert [one.round for one in later.environment.changes] == [3, 4]
+    for past in (
+        "environment.changes=[]",
+        f"environment.changes=[{change(2, 5)}]",
+        f"environment.changes=[{change(3, 4)}, {change(4, 6)}]",
+    ):
+        with pytest.raises(ConfigError, match=r"rounds up to 3 have begun.*config\.yaml: plan .* round 4 or later"):
+            triggered(run, "four", None, past)
+    assert run.config() == later

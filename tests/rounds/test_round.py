@@ -49,6 +49,14 @@ def test_knowledge_is_extracted_by_the_rounds_start_or_by_the_base_model(tmp_pat
     assert base.extractor_digest() != base.start_digest()
 
 
+def test_the_student_starts_from_the_rounds_start_or_from_the_base_model(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, "run")
+    policy, base = (Round(config(distill={"start": start}), run, 3) for start in ("policy", "base"))
+    assert (policy.student(), policy.student_digest()) == (policy.start_model(), policy.start_digest())
+    assert (base.student(), base.student_digest()) == (base.config.model.path, base.at(0).model_digest())
+    assert base.start_model() == policy.start_model() != base.student()
+
+
 def test_a_stage_says_whether_it_has_finished(tmp_path: Path) -> None:
     round = Round(config(), finished_run(tmp_path, "run", rounds=1), 1)
     assert round.stage("distill").path == round.path / "distill"

@@ -32,6 +32,8 @@ REL = 84 * torch.finfo(torch.float32).eps
 """1e-5. A loss is a mean of some hundred terms after a forward of two layers, both orders of which differ by a few eps;
 the learning rate is so small that the weights' differences do not grow in 4 steps."""
 SLOW = {"steps": 4, "samples": 7, "learning_rate": 1e-5, "checkpoint_every": 1}
+KILLED = SLOW | {"steps": 200}
+"""Steps that outlast the launcher's look at the log by far: the rank is alive when step 2 is reported."""
 LONG = SLOW | {"steps": 400}
 
 
@@ -92,9 +94,9 @@ def test_two_nodes_give_the_loss_of_one_process(start: Path, tmp_path: Path, kin
 
 def test_a_killed_rank_ends_both_nodes_and_resuming_gives_the_same_bytes(start: Path, tmp_path: Path) -> None:
     with joined(tmp_path / "lake"), joined(tmp_path / "other"):
-        whole = over_nodes(start, tmp_path / "other", **SLOW)
+        whole = over_nodes(start, tmp_path / "other", **KILLED)
         distill(**whole)
-        given = over_nodes(start, tmp_path / "lake", **SLOW)
+        given = over_nodes(start, tmp_path / "lake", **KILLED)
         with pytest.raises(DistillationError, match=r"rank 1 on node 1 \(.+\) .+ killed by SIGKILL"):
             distill(**given, on_step=at_step(2, lambda: kill("distillation.training.run", "RANK", "1", given)))
         assert list((given["workdir"] / "resume").glob("step_*"))

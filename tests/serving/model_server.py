@@ -29,7 +29,11 @@ class ModelServer:
     adapters: dict[str, str] = field(default_factory=dict)
     loads: bool = True
     """It loads adapters."""
+    writes_name: bool = True
+    """The model writes a call with its function; otherwise its arguments only."""
     asked: list[dict[str, Any]] = field(default_factory=list)
+    model: str = MODEL
+    """Its name of the base model."""
 
     def ids(self, text: str) -> list[int]:
         """One token a byte, as `byte_tokenizer` has it after its three control tokens, and an end token."""
@@ -41,7 +45,7 @@ class ModelServer:
         self.asked.append(body)
         if self.status != 200:
             return JSONResponse({"error": {"message": "no"}}, self.status, headers={"retry-after": "3"})
-        if body["model"] not in (MODEL, *self.adapters):
+        if body["model"] not in (self.model, *self.adapters):
             return JSONResponse({"error": {"message": f"The model `{body['model']}` does not exist."}}, 404)
         await asyncio.sleep(self.delay_s)
         content = f"{body['model']}: {body['messages'][-1]['content']}"
@@ -51,9 +55,9 @@ class ModelServer:
             function = {"name": body["tools"][0]["function"]["name"], "arguments": "{}"}
             message = {"role": "assistant", "content": None}
             message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
-            written = f"<tool_call>{json.dumps(function)}</tool_call>"
+            written = f"<tool_call>{json.dumps(function)}</tool_call>" if self.writes_name else function["arguments"]
         if body.get("stream"):
-            return StreamingResponse(self._stream(body, message), media_type="text/event-stream")
+            return StreamingResponse(self._stream(body, message, written), media_type="text/event-stream")
         choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": logprobs(body, content)}
         answer: dict[str, Any] = {"id": "x", "model": body["model"], "choices": [choice], "usage": usage(content)}
         if self.gives_ids and body.get("return_token_ids"):
@@ -61,14 +65,15 @@ class ModelServer:
             choice["token_ids"] = self.ids(written)
         return JSONResponse(answer)
 
-    async def _stream(self, body: dict[str, Any], message: dict[str, Any]) -> AsyncIterator[bytes]:
+    async def _stream(self, body: dict[str, Any], message: dict[str, Any], written: str) -> AsyncIterator[bytes]:
         ids = self.gives_ids and body.get("return_token_ids")
         first = {"prompt_token_ids": self.ids("prompt")} if ids else {}
         yield chunk({"role": "assistant", "content": ""}, **first)
         for number, call in enumerate(message.get("tool_calls", ())):
             function = call["function"]
             yield chunk({"tool_calls": [{"index": number, **call, "function": {**function, "arguments": ""}}]})
-            yield chunk({"tool_calls": [{"index": number, "function": {"arguments": function["arguments"]}}]})
+            arguments = {"tool_calls": [{"index": number, "function": {"arguments": function["arguments"]}}]}
+            yield chunk(arguments, {"token_ids": self.ids(written)} if ids else {})
         content = message["content"] or ""
         size = -(-len(content) // WORDS) or 1
         for number, at in enumerate(range(0, len(content), size)):
@@ -89,7 +94,12 @@ class ModelServer:
 
         @app.get("/v1/models")
         async def models() -> dict[str, Any]:
-            return {"data": [{"id": MODEL, "max_model_len": 2048}]}
+            adapters = [{"id": name, "parent": self.model} for name in self.adapters]
+            return {"data": [{"id": self.model, "max_model_len": 2048}, *adapters]}
+
+        @app.get("/health")
+        async def health() -> Response:
+            return Response()
 
         @app.post("/v1/chat/completions")
         async def chat(request: Request) -> Response:

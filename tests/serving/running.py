@@ -18,7 +18,7 @@ from oel_core.config.run import ModelConfig, OelConfig, parse_config
 from oel_core.config.sampling import Sampling
 from oel_core.policies.base import Completion, Policy, Request
 from oel_core.policies.scripted import ScriptedPolicy
-from oel_core.runs.jsonl import read_jsonl
+from oel_core.runs.jsonl import parse_line, whole_lines
 from oel_core.serving.answering.champion import Champion, Registered
 from oel_core.serving.api.server import BACKLOG, address, bind_socket
 from oel_core.serving.gateway import open_gateway
@@ -129,8 +129,8 @@ class Served:
 
 
 def episodes_in(inbox: Path) -> list[Trajectory]:
-    """What the inbox has."""
-    return [episode for path in sorted(inbox.glob("*.jsonl")) for episode in read_jsonl(path, Trajectory)]
+    """What the inbox has. A line that the gateway is writing at this moment is left out."""
+    return [parse_line(line, Trajectory) for path in sorted(inbox.glob("*.jsonl")) for line in whole_lines(path)]
 
 
 def handed_over(inbox: Path, top_score: float = 1.0) -> list[Trajectory]:

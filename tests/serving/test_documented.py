@@ -59,7 +59,7 @@ def test_a_project_is_served_and_asked(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("shop-base-")
     journal = sqlite3.connect(tmp_path / "runs" / "shop" / "inbox" / JOURNAL)
-    ((record,),) = journal.execute("select record from call").fetchall()
+    ((record,),) = journal.execute("select record from text").fetchall()
     assert json.loads(record)["messages"][1]["content"] == "Any boots left?"
     ((given,),) = journal.execute("select record from feedback").fetchall()
     assert json.loads(given)["feedback"]["correction"] == "Two pairs are left."

@@ -101,7 +101,22 @@ def test_texts_leave_the_journal_when_they_are_in_the_inbox(tmp_path: Path) -> N
     Handover(journal, tmp_path, "lake", 1.0).run(0)
     journal.close()
     database = sqlite3.connect(tmp_path / JOURNAL)
-    assert database.execute("select id, record, ending from call").fetchall() == [("c1", None, None)]
+    assert database.execute("select id, scope, ending from call").fetchall() == [("c1", None, None)]
+    assert database.execute("select count(*) from text").fetchone() == (0,)
+
+
+def test_texts_that_have_left_make_room_for_the_next_conversations(tmp_path: Path) -> None:
+    """Ids are kept for late feedback, so the journal grows by them, and not by the texts."""
+    journal, size, grown = Journal.open(tmp_path), 0, []
+    text = "word " * 2000
+    for number in range(1, 21):
+        add(journal, call(number).model_copy(update={"response": Message(role="assistant", content=text)}))
+        Handover(journal, tmp_path, "lake", 1.0).run(0)
+        ((pages,),) = sqlite3.connect(tmp_path / JOURNAL).execute("pragma page_count")
+        grown.append(pages - size)
+        size = pages
+    assert sum(grown[1:]) * 4096 < len(text)
+    journal.close()
 
 
 def test_the_same_call_twice_is_one(tmp_path: Path) -> None:

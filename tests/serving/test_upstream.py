@@ -13,11 +13,12 @@ import openai
 import pytest
 import uvicorn
 
+from oel_core.cases.tool_calls import calls_in
 from oel_core.config.serving import ServeConfig
 from oel_core.rollouts.episode import prompt_digest
 from oel_core.serving.answering.upstream import Upstream
 from oel_core.serving.api.server import BACKLOG, address, bind_socket
-from oel_core.types import IdSource
+from oel_core.types import IdSource, ToolCall
 from tests.fakes import byte_tokenizer, tiny_model_folder
 from tests.serving.model_server import MODEL, ModelServer
 from tests.serving.running import PROJECT, Served, adapter, config_for, eventually, handed_over, serving
@@ -102,6 +103,21 @@ def test_tools_and_fields_that_only_the_server_knows_go_through(tmp_path: Path, 
     assert (server.asked[0]["min_p"], server.asked[0]["seed"]) == (0.1, 3)
     (episode,) = handed_over(tmp_path / "inbox")
     assert '"name": "stock"' in episode.turns[0].response
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("writes_name", [False, True])
+def test_a_call_is_recorded_with_its_function(tmp_path: Path, stream: bool, writes_name: bool) -> None:
+    """Where a request names the function, servers may have the model write the arguments only."""
+    server = ModelServer(writes_name=writes_name)
+    with before(server, tmp_path) as served:
+        named = {"type": "function", "function": {"name": "stock"}}
+        answer = served.ask("Any boots?", tools=TOOLS, tool_choice=named, stream=stream)
+        assert list(answer) if stream else answer
+    (episode,) = handed_over(tmp_path / "inbox")
+    (turn,) = episode.turns
+    assert calls_in(turn.response) == [ToolCall(name="stock", arguments="{}")]
+    assert (turn.id_source is IdSource.SAMPLED) == bool(turn.response_ids) == writes_name
 
 
 CONSTRAINTS: dict[str, Any] = {

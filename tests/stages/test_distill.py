@@ -8,10 +8,11 @@ import pytest
 from oel_core import envs
 from oel_core.config.run import OelConfig
 from oel_core.distillation.training import run as training
-from oel_core.errors import ArtifactError
+from oel_core.errors import ArtifactError, ConfigError
 from oel_core.rounds import round as rounds
 from oel_core.rounds.round import Round
-from oel_core.runs.folder import RunFolder, open_run
+from oel_core.runs.folder import RunFolder, open_run, stage_key
+from oel_core.runs.round_start import RoundStart, write_start
 from oel_core.stages import distill as stage
 from oel_core.types import Split
 from tests.stages.test_stages import config, first_round
@@ -78,3 +79,19 @@ def test_the_teachers_prompts_carry_knowledge_as_configured(tmp_path: Path) -> N
     configuration = config(knowledge={"max_tokens": 400, "injection": {"mode": "step_wise", "items": 2}})
     given = handed_over(configuration, open_run(tmp_path, "run"))
     assert (given["injection"].mode, given["injection"].items) == ("step_wise", 2)
+
+
+def test_a_student_from_the_base_model_learns_from_episodes_of_the_rounds_start(tmp_path: Path) -> None:
+    configuration = config(distill={"steps": 3, "episodes_per_step": 2, "start": "base"})
+    run = open_run(tmp_path, "run")
+    run.perform(stage_key(configuration, 4, "distill", ["seed"], {}), lambda folder: {})
+    write_start(run, 1, RoundStart(parent=4, knowledge=None, trigger="one"))
+    given, round = handed_over(configuration, run), Round(configuration, run, 1)
+    assert given["start"] == configuration.model.path
+    assert round.stage("collect").manifest().key.inputs["policy"] == round.at(4).model_digest() != "base"
+    assert stage.inputs_of(round)["policy"] == "base"
+
+
+def test_an_average_with_the_base_model_has_one_name() -> None:
+    with pytest.raises(ConfigError, match=r"start is base.* set retention\.base_share"):
+        config(distill={"start": "base", "retention": {"start_share": 0.5}})

@@ -52,6 +52,7 @@ UNDECLARED: dict[str, dict[str, str]] = {
         "experience.bundle_digest": "only what that digest must be",
         "collect.replicas": "only what the bundle's number of files must be",
         "model": "declared where it writes prompts from knowledge; else only compared with the bundle's",
+        "distill.start": "only which model is compared with the bundle's, for a warning",
     },
     "accumulate": {"knowledge.source.folder": "the digest of the folder's files is an input"} | WHERE_FROM,
     "review": WHICH_CAP

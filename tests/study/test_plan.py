@@ -7,7 +7,7 @@ import pytest
 from oel_core.config.run import load_config, preset_names
 from oel_core.errors import ConfigError, OelError
 from oel_core.runs.folder import adopt_config, open_run
-from oel_core.study.arms import ARMS, COMPARISONS, REFERENCE
+from oel_core.study.arms import ARMS, COMPARISONS, REFERENCE, comparisons_with
 from oel_core.study.plan import FOREIGN_MODEL, StudyPlan, jobs, make_plan
 from oel_core.study.writing import require_study
 
@@ -93,6 +93,11 @@ def test_every_row_of_a_comparison_is_of_an_arm() -> None:
         ({"overrides": ["review.mode=required"]}, r"review\.mode=off"),
         ({"overrides": ["distill.stesp=3"]}, "stesp"),
         ({"seeds": 0}, "--seeds 0"),
+        ({"vary": ["distill.stesp=3"]}, "arm stesp_3 .* did you mean steps"),
+        ({"vary": ["distill.steps"]}, "--vary distill.steps: write it as section.field=value"),
+        ({"vary": ["distill.steps=0"]}, "arm steps_0 of seed 0: distill.steps"),
+        ({"vary": ["distill.steps=3", "distill.steps= 3"]}, "an arm 'steps_3' already"),
+        ({"vary": [""]}, "--vary : write it as"),
     ],
 )
 def test_what_cannot_be_run_is_refused_at_once(arguments: dict[str, object], said: str) -> None:
@@ -106,6 +111,22 @@ def test_without_a_foreign_model_its_arm_is_left_out_and_own_is_always_there() -
     assert make_plan("quickstart", arms=["sft"], rounds=1).arms == (REFERENCE, "sft")
     with pytest.raises(ConfigError):
         make_plan("quickstrat")
+
+
+def test_settings_to_compare_are_arms_after_the_named_ones() -> None:
+    two = "distill.regime=mixture  model.lora={r: 8, alpha: 16}"
+    found = make_plan("quickstart", seeds=1, arms=["sft"], vary=["distill.learning_rate=1e-4", two])
+    by_arm = {job.arm: job for job in jobs(found, FOLDER)}
+    assert list(by_arm) == [REFERENCE, "sft", "learning_rate_1e-4", "regime_mixture_lora_r_8_alpha_16"]
+    slow, mixed = list(by_arm.values())[2:]
+    own = by_arm[REFERENCE].config
+    assert slow.config.distill == own.distill.model_copy(update={"learning_rate": 1e-4})
+    assert (slow.changed, slow.donors) == (("distill.learning_rate",), ("seed-0-own", "seed-0-sft"))
+    assert slow.rounds == range(1, 2)
+    assert mixed.config.distill.regime == "mixture"
+    assert mixed.config.model.lora is not None
+    assert mixed.config.model.lora.r == 8
+    assert comparisons_with(found.varied)[-1].places[-1].label == " ".join(two.split(None, 1))
 
 
 def test_a_run_is_not_taken_for_a_study(tmp_path: Path) -> None:

@@ -112,6 +112,22 @@ def test_other_suites_have_their_own_tables() -> None:
     assert "| sft, round 1 | 50.0% |" in text
 
 
+def test_settings_are_compared_with_the_presets_and_the_kind_of_boards_is_said() -> None:
+    arms = (REFERENCE, "steps_3")
+    settings = tiny_plan().config.model_dump(mode="json")
+    settings["evaluate"]["games"]["split"] = "validation"
+    cells = (cell(REFERENCE, 1, "1100"), cell("steps_3", 1, "1110"))
+    varied = result(*cells, arms=arms, varied=("distill.steps=3",), settings=settings)
+    own, other = all_rows(varied)["settings"]
+    assert (own.label, own.difference) == ("the preset's", None)
+    assert (other.label, other.difference) == ("distill.steps=3", pytest.approx(0.25))
+    page = markdown(varied)
+    assert "## Other settings" in page
+    assert "6 validation boards" in page
+    assert "- `steps_3`: distill.steps=3" in page
+    assert "settings" not in all_rows(result(*BOTH_SEEDS))
+
+
 def test_failures_are_said() -> None:
     text = markdown(result(*BOTH_SEEDS, failed={"seed-1-raw": "no whole episode fits"}))
     assert "- seed-1-raw: no whole episode fits" in text

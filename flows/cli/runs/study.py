@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from oel_core.study.results import StudyResult
 
 
+Varied = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FIELD=VALUE", help="One more arm: these settings, separated by spaces; repeatable."),
+]
+
+
 def study(
     preset: PresetName = "quickstart",
     seeds: Annotated[int, typer.Option(min=1, help="Loop seeds, from the preset's `seed` on.")] = 3,
@@ -23,6 +29,7 @@ def study(
     foreign: Annotated[
         str | None, typer.Option(help="Model whose knowledge the arm `foreign` uses: folder, hub id, or round:2.")
     ] = None,
+    vary: Varied = None,
     overrides: Overrides = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; study-PRESET if not given.")] = None,
     root: Root = RUNS,
@@ -34,7 +41,7 @@ def study(
     from oel_core.study.plan import make_plan
 
     chosen = [part.strip() for part in arms.split(",") if part.strip()] if arms is not None else None
-    plan = make_plan(preset, overrides or (), seeds=seeds, arms=chosen, rounds=rounds, foreign=foreign)
+    plan = make_plan(preset, overrides or (), seeds=seeds, arms=chosen, rounds=rounds, foreign=foreign, vary=vary or ())
     folder = _prepare(root, name or f"study-{Path(preset).stem}")
     use_local_services(root, verbose=verbose)
     with leaving_at_once(folder, exit_code=1), live_progress(err) as progress:
@@ -66,7 +73,7 @@ def _prepare(root: Path, name: str) -> "RunFolder":
 
 def _show(result: "StudyResult", folder: Path, as_json: bool) -> None:
     from oel_core.runs.folder import RunFolder
-    from oel_core.study.arms import COMPARISONS
+    from oel_core.study.arms import comparisons_with
     from oel_core.study.tables import all_rows, summary_cells, summary_columns
     from oel_core.study.writing import JSON, PAGE
     from tasks.tracking.client import LOOP, tracked_run
@@ -77,7 +84,7 @@ def _show(result: "StudyResult", folder: Path, as_json: bool) -> None:
             [{"comparison": name} | row.model_dump(mode="json") for name, rows in tables.items() for row in rows]
         )
         return
-    titles = {comparison.name: comparison.title for comparison in COMPARISONS} | {"rounds": "Rounds"}
+    titles = {one.name: one.title for one in comparisons_with(result.varied)} | {"rounds": "Rounds"}
     for name, rows in tables.items():
         print_table(titles[name], summary_columns(), [summary_cells(row) for row in rows])
     run = tracked_run(RunFolder(folder)).runs.get(LOOP, "")

@@ -16,6 +16,9 @@ from oel_core.runs.manifest import digest_bytes
 from oel_core.seeds import derive_seed
 from oel_core.types import Message, Record
 
+SHIPPED = Path(__file__).parent / "replays"
+"""Folder of the shipped files, NAME.jsonl."""
+
 
 class ReplayPrompt(Record):
     """One line of the replay file."""
@@ -47,19 +50,33 @@ def add_replay(
     return [replace(step, replay=_draw(step.number, prompts, replay.prompts_per_step, seed)) for step in steps]
 
 
+def replay_file(replay: ReplayConfig) -> Path:
+    """The file that `path` names: one of the shipped ones, or its own."""
+    shipped = SHIPPED / f"{replay.path}.jsonl"
+    return shipped if replay.path in shipped_replays() else Path(replay.path)
+
+
+def shipped_replays() -> list[str]:
+    """Names of the shipped files, sorted."""
+    return sorted(path.stem for path in SHIPPED.glob("*.jsonl"))
+
+
 def digest_replay(replay: ReplayConfig) -> str:
     """Digest of the file's bytes. ArtifactError when it cannot be read."""
     try:
-        return digest_bytes(Path(replay.path).read_bytes())
+        return digest_bytes(replay_file(replay).read_bytes())
     except OSError as error:
         raise ArtifactError(f"distill.retention.replay.path: {replay.path} cannot be read ({error})") from error
 
 
 def read_replay(replay: ReplayConfig) -> list[ReplayPrompt]:
     """The file's prompts. ArtifactError when it is missing or a line is corrupt, DistillationError when it is empty."""
-    path = Path(replay.path)
+    path = replay_file(replay)
     if not path.is_file():
-        raise ArtifactError(f"distill.retention.replay.path: {path} cannot be read: there is no such file")
+        raise ArtifactError(
+            f"distill.retention.replay.path: {path} cannot be read: there is no such file, and the names of shipped "
+            f"files are {', '.join(shipped_replays())}"
+        )
     prompts = list(read_jsonl(path, ReplayPrompt))
     if not prompts:
         raise DistillationError(f"{path} holds no prompts: fill it, or set distill.retention.replay to null")

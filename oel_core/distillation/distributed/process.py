@@ -44,7 +44,7 @@ def init_ranks(job: Job) -> Ranks:
     if state.num_processes == 1:
         return SingleProcess()
     if job.config.sharding == "none":
-        return DataParallel(state.device)
+        return DataParallel(state.device, served=job.config.rollouts != "transformers")
     from oel_core.distillation.distributed.sharding import FullySharded
 
     return FullySharded(state.device, mixed=job.mixed)

@@ -46,7 +46,7 @@ class Ranks(Protocol):
         ...
 
     def roll_out(self, samples: Sequence[Sample], generate: Generate) -> list[Rollout]:
-        """A rollout of every sample, in their order; `generate` is called with this rank's samples."""
+        """A rollout of every sample, in their order; `generate` is called with this rank's samples, if it has any."""
         ...
 
     def accumulate(
@@ -131,14 +131,16 @@ class DataParallel(SingleProcess):
 
     Args:
         device: of the communicated tensors; a GPU for NCCL.
+        served: rollouts come from a server, which rank 0 asks for all of them.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, served: bool = False) -> None:
         self.world_size, self.rank = dist.get_world_size(), dist.get_rank()
         self._device = device
+        self._generating = 1 if served else self.world_size
 
     def roll_out(self, samples: Sequence[Sample], generate: Generate) -> list[Rollout]:
-        mine = range(len(samples))[self.rank :: self.world_size]
+        mine = range(len(samples))[self.rank :: self._generating] if self.rank < self._generating else range(0)
         found = dict(zip(mine, generate([samples[place] for place in mine]) if mine else [], strict=True))
         lengths = self._all_reduced([len(found[p].response) if p in found else 0 for p in range(len(samples))])
         truncated = self._all_reduced([int(found[p].truncated) if p in found else 0 for p in range(len(samples))])

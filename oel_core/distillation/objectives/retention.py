@@ -1,6 +1,6 @@
 """KL penalties against the reference model (the model of the round's start), which limit forgetting.
 
-Both terms are KL(student || reference) over the whole vocabulary, for any `distill.objective`: value and gradient are
+All terms are KL(student || reference) over the whole vocabulary, for any `distill.objective`: value and gradient are
 zero where the two agree. A sum over the top-k is not: its gradient there pushes mass out of the top-k.
 """
 
@@ -15,6 +15,7 @@ from oel_core.config.run import DistillConfig
 from oel_core.distillation.data.dataset import Sample
 from oel_core.distillation.distributed.ranks import Ranks
 from oel_core.distillation.forward.student import Student
+from oel_core.distillation.objectives.counterfactual import Words, counterfactual
 from oel_core.distillation.objectives.losses import Objective, truncated_reverse_kl
 from oel_core.distillation.teachers.frozen import FrozenAdapter, FrozenCopy, Teacher
 from oel_core.distillation.teachers.shared_prefix import Prefixes
@@ -37,7 +38,7 @@ def make_reference(
 
     Arguments as for `make_teacher`, before the student's first step.
     """
-    if not config.retention.in_context_weight and config.retention.replay is None:
+    if not config.retention.has_reference:
         return None
     if isinstance(teacher, FrozenCopy | FrozenAdapter) and config.teacher == "frozen":
         return teacher
@@ -68,16 +69,27 @@ class Retention:
         config: the distillation's settings.
         sampler: generates the responses to replayed prompts.
         ranks: the process group.
+        tokenizer: the student's.
+
+    Raises:
+        ConfigError: the counterfactual term is set, and the tokenizer has no words.
     """
 
     def __init__(
-        self, student: Student, reference: Teacher, config: DistillConfig, sampler: Sampler, ranks: Ranks
+        self,
+        student: Student,
+        reference: Teacher,
+        config: DistillConfig,
+        sampler: Sampler,
+        ranks: Ranks,
+        tokenizer: Any,
     ) -> None:
         self._student = student
         self._reference = reference
         self._config = config
         self._sampler = sampler
         self._ranks = ranks
+        self._words = Words.of(tokenizer) if config.retention.counterfactual_weight else None
         self._objective = Objective("all", truncated_reverse_kl, config.top_k, config.temperature, clip=None)
 
     def accumulate(self, rollouts: Sequence[Rollout], replayed: Sequence[Sample]) -> dict[str, Term]:
@@ -92,11 +104,12 @@ class Retention:
         """
         settings, terms = self._config.retention, {}
         if settings.in_context_weight:
-            in_context = [
-                replace(one, sample=replace(one.sample, prompt=one.sample.teacher_prompt))
-                for one in of_some_files(rollouts, settings.in_context_files)
-            ]
+            in_context = _with_knowledge(of_some_files(rollouts, settings.in_context_files))
             terms["in_context"] = self._term(in_context, settings.in_context_weight)
+        if self._words is not None:
+            renamed = counterfactual(of_some_files(rollouts, settings.counterfactual_files), self._words)
+            if renamed:
+                terms["counterfactual"] = self._term(_with_knowledge(renamed), settings.counterfactual_weight)
         if settings.replay is not None:
             model = self._student.split.model
             answered = self._ranks.roll_out(replayed, lambda part: self._sampler.roll_out(model, part))
@@ -111,6 +124,11 @@ class Retention:
                 self._student, self._reference, rollouts, self._config, weight=share, objective=self._objective
             ),
         )
+
+
+def _with_knowledge(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """The rollouts with the teacher's prompts as the student's."""
+    return [replace(one, sample=replace(one.sample, prompt=one.sample.teacher_prompt)) for one in rollouts]
 
 
 def of_some_files(rollouts: Sequence[Rollout], files: int | None) -> list[Rollout]:

@@ -107,7 +107,7 @@ class PrefixReader:
         together: list[tuple[list[int], PrefixCache]] = []
         for knowledge_index, members in self._by_knowledge(rollouts).items():
             if knowledge_index is None:
-                yield from self._rows(rollouts, members, None)
+                yield from (self._packs if self.layout == "shared" else self._rows)(rollouts, members)
                 continue
             cache = self.store.get(knowledge_index, partial(compute_prefix, self.split))
             if self.layout == "cached":
@@ -137,23 +137,30 @@ class PrefixReader:
         ]
         return [index for members, _ in groups for index in members], packed_hidden(self.split, parts)
 
+    def _packs(self, rollouts: Sequence[Rollout], members: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
+        """Packed batches of whole prompts, what they have in common computed once."""
+        for part in self._batches(rollouts, members):
+            yield part, packed_hidden(self.split, [PrefixGroup([_text(rollouts[index], 0) for index in part])])
+
     def _rows(
-        self, rollouts: Sequence[Rollout], members: Sequence[int], cache: PrefixCache | None
+        self, rollouts: Sequence[Rollout], members: Sequence[int], cache: PrefixCache | None = None
     ) -> Iterator[tuple[list[int], Tensor]]:
-        """Padded batches of rows of similar length, each row with its own copy of the prefix."""
-        start = cache.length if cache is not None else 0
+        """Padded batches, each row with its own copy of the prefix."""
+        for part in self._batches(rollouts, members):
+            yield part, self._rectangle(rollouts, part, cache)
+
+    def _batches(self, rollouts: Sequence[Rollout], members: Sequence[int]) -> Iterator[list[int]]:
+        """The members in batches of similar length, within the budget."""
         part: list[int] = []
         for index in sorted(members, key=lambda index: rollouts[index].teacher_length):
             if part and (len(part) + 1) * rollouts[index].teacher_length > self._batch_tokens:
-                yield part, self._rectangle(rollouts, part, start, cache)
+                yield part
                 part = []
             part.append(index)
-        yield part, self._rectangle(rollouts, part, start, cache)
+        yield part
 
-    def _rectangle(
-        self, rollouts: Sequence[Rollout], members: Sequence[int], start: int, cache: PrefixCache | None
-    ) -> Tensor:
-        texts = [_text(rollouts[index], start) for index in members]
+    def _rectangle(self, rollouts: Sequence[Rollout], members: Sequence[int], cache: PrefixCache | None) -> Tensor:
+        texts = [_text(rollouts[index], cache.length if cache is not None else 0) for index in members]
         return padded_hidden(self.split, texts, cache and cache.for_rows(len(texts)))
 
 

@@ -26,6 +26,7 @@ from oel_core.distillation.training.interpolation import interpolate
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.step_records import OnStep
 from oel_core.errors import UnstableError
+from oel_core.models.adapters import merge_lora
 from oel_core.models.saving import save_model
 from oel_core.prompts.injection import GLOBAL
 from oel_core.types import Knowledge, PartialRollout
@@ -117,8 +118,12 @@ def train(job: Job, ranks: Ranks, on_step: OnStep | None = None) -> None:
     with closing(trainer.sampler):
         trainer.run()
     weights: Mapping[str, Tensor] | None = ranks.model_weights(student)
-    if share := job.config.retention.base_share:
-        weights = interpolate(student, weights, job.model, share)
+    if job.model.lora is not None and job.model.lora.merge:
+        student = merge_lora(student)
+    retention = job.config.retention
+    for end, share in ((job.start, retention.start_share), (job.model.path, retention.base_share)):
+        if share:
+            weights = interpolate(student, weights, job.model, end, share)
     if ranks.rank == 0:
         publish(job.target, lambda folder: save_model(student, tokenizer, folder, weights=weights))
     ranks.wait()

@@ -122,7 +122,7 @@ class ContextDistillationTrainer(DistillationTrainer):
         check_vocabulary(self.student, teacher)
         known = [step.samples for step in steps] if ranks.world_size == 1 else ()
         self.regime = make_regime(self.model, teacher, config, sampler, known)
-        retention = Retention(self.student, reference, config, sampler, ranks) if reference is not None else None
+        retention = None if reference is None else Retention(self.student, reference, config, sampler, ranks, tokenizer)
         self.step_update = StepUpdate(self.student, self.regime, retention, config, ranks)
         self.monitor = StabilityMonitor(
             config, self.student.split.vocabulary, outputs.checkpoints, outputs.backtracks, ranks

@@ -148,10 +148,10 @@ class StudentEngine:
         return self._folder / f"weights_{digest}"
 
     def _shut_down(self) -> None:
-        if self._policy is not None:
+        if self._policy is not None:  # of several processes one has it
             self._policy.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._policy = self._digest = None
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
         """Shuts the engine down, or puts it to sleep where another stage can use it, and removes its weight files."""

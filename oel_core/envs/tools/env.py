@@ -24,7 +24,7 @@ from oel_core.envs.tools.json_surface import FunctionCall, FunctionCalls
 from oel_core.envs.tools.options import ToolOptions
 from oel_core.envs.tools.requests import Request, draw_kinds, draw_request, example_requests
 from oel_core.envs.tools.surface import CallError, Surface
-from oel_core.envs.tools.tool import Call, draw_tool
+from oel_core.envs.tools.tool import Call
 from oel_core.errors import ConfigError
 from oel_core.prompts.extraction.base import ANY_LINE, LINE_ENDS
 from oel_core.prompts.extraction.itemised import MARKER
@@ -84,7 +84,7 @@ class ToolEnv:
         """Samples the requests. Raises ConfigError for a wrong option."""
         self.options = parse_options(ToolOptions, spec)
         self.check(spec)
-        self.tool = draw_tool(self.options.tool, self.options.kinds, self.options.confirmation)
+        self.tool = self.options.draw()
         self.surface = SURFACES[self.options.surface]
         self.intro, self.functions = self.surface.intro(self.tool), self.surface.functions(self.tool)
         self.layout = hashlib.sha256(f"tools/{self.options.tool}/{seed}".encode()).hexdigest()[:16]
@@ -98,7 +98,7 @@ class ToolEnv:
     def check(cls, spec: EnvSpec) -> None:
         """Raises ConfigError where an episode could end before its requests can be served."""
         options = parse_options(ToolOptions, spec)
-        commands = draw_tool(options.tool, options.kinds, options.confirmation).commands
+        commands = options.draw().commands
         confirmed = sum(command.confirmed_by is not None for command in commands)
         needed = options.requests + min(options.requests, confirmed)
         if spec.max_turns < needed:

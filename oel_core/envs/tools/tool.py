@@ -110,10 +110,10 @@ _RARE = 2
 
 
 @lru_cache(maxsize=64)
-def draw_tool(number: int, kinds: int, confirmed: Confirmation = "flag") -> Tool:
-    """Tool `number` with that many kinds of request. Consecutive numbers have different themes.
+def draw_tool(number: int, kinds: int, confirmed: Confirmation = "flag", renamed: int = 0) -> Tool:
+    """Tool `number` with that many kinds of request, of which the first `renamed` have another verb.
 
-    The form of confirmations changes nothing else of a tool.
+    Consecutive numbers have different themes. The form of confirmations and other verbs change nothing else of a tool.
     """
     rng = random.Random(f"tool/{number}")
     theme = THEMES[(number - 1) % len(THEMES)]
@@ -124,6 +124,7 @@ def draw_tool(number: int, kinds: int, confirmed: Confirmation = "flag") -> Tool
     confirmation = rng.choice(CONFIRMATIONS)
     commands = [_draw_command(kind, nouns, styles, names, confirmation, rng) for kind in KINDS]
     chosen = rng.sample(commands, len(commands))[:kinds]
+    chosen[:renamed] = map(_with_next_verb, chosen[:renamed])
     if confirmed == "second_call":
         chosen = [_confirmed_by_call(command) for command in chosen]
     return Tool(program, theme, tuple(chosen), _RARE)
@@ -149,6 +150,11 @@ def _draw_command(
     if places:  # the target before the source, and both before the thing
         parameters.reverse()
     return Command(kind, nouns[kind.noun], verb, tuple(parameters), confirmation if kind.confirmed else None)
+
+
+def _with_next_verb(command: Command) -> Command:
+    verbs = VERBS[command.kind.name]
+    return replace(command, verb=verbs[(verbs.index(command.verb) + 1) % len(verbs)])
 
 
 def _confirmed_by_call(command: Command) -> Command:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,7 @@ _TAIL = 12
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:
-    """Engine settings as options of `vllm serve`; `model`, its positional argument, is left out."""
+    """Settings as options of `vllm serve`; `model`, its positional argument, is left out."""
     words: list[str] = []
     for name, value in arguments.items():
         option = name.replace("_", "-")
@@ -43,6 +44,11 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
         elif name != "model":
             words += [f"--{option}", str(value)]
     return words
+
+
+def tool_arguments(parser: str | None) -> dict[str, Any]:
+    """The settings of `vllm serve` by which the model itself may choose tools; none without a parser for its calls."""
+    return {} if parser is None else {"enable_auto_tool_choice": True, "tool_call_parser": parser}
 
 
 def serve_command(base: str) -> list[str]:
@@ -145,6 +151,16 @@ class ManagedServer:
             raise
         return cls(process, f"http://{HOST}:{port}/v1", key, config.openai, name)
 
+    def listens(self) -> bool:
+        """Whether it takes connections: its processes may need seconds to end after it has stopped to."""
+        try:
+            with socket.create_connection((HOST, httpx.URL(self.address).port or 0), timeout=5):
+                return True
+        except TimeoutError:  # it has too much to do
+            return True
+        except OSError:
+            return False
+
     def settings(self, path: str) -> OpenAIConfig:
         """The model settings for requests to the checkpoint, which must be the base or an adapter on it; loads an
         adapter first."""
@@ -189,13 +205,24 @@ def server_for(path: str, config: ModelConfig) -> ManagedServer:
     check_installed()
     base = base_of(path)
     length = Chat.load(path, config).max_length
-    arguments = engine_arguments(base, adapter_rank(path, config), length, config, cpu=runs_on_cpu(config))
+    engine = engine_arguments(base, adapter_rank(path, config), length, config, cpu=runs_on_cpu(config))
+    arguments = engine | tool_arguments(config.openai.tool_call_parser)
     key = (*stamp(base), tuple(arguments.items()))
     with _lock:
         held = _running.get(key)
-        if held is None or not held.process.alive:
-            for server in _running.values():
-                server.close()
-            _running.clear()
+        if held is None or not (held.process.alive and held.listens()):
+            _close_all()
             held = _running[key] = ManagedServer.start(base, arguments, config)
         return held
+
+
+def stop_servers() -> None:
+    """Terminates the servers that `server_for` has started."""
+    with _lock:
+        _close_all()
+
+
+def _close_all() -> None:
+    for server in _running.values():
+        server.close()
+    _running.clear()

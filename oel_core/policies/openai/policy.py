@@ -183,10 +183,14 @@ class OpenAIPolicy(InFlightPolicy):
     def pause(self) -> None:
         """No-op: a server keeps its memory."""
 
-    def close(self) -> None:
-        """Closes the connections and releases a managed server."""
+    def disconnect(self) -> None:
+        """Closes the connections; a managed server goes on."""
         self.closed = True
         self._loop.run(self.client.close())
+
+    def close(self) -> None:
+        """Closes the connections and stops a managed server."""
+        self.disconnect()
         self._on_close()
 
 

@@ -23,6 +23,7 @@ PROTOCOLS = {"s3": "s3", "gs": "gs", "az": "az", "file": None, "memory": None}
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses between the attempts of one operation, seconds."""
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
+"""Errors that another attempt would repeat; fsspec raises the last one for an operation that a store does not have."""
 _NO_CREDENTIALS = (
     "NoCredentialsError",
     "PartialCredentialsError",

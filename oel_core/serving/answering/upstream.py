@@ -54,6 +54,12 @@ class Upstream:
     chat: Chat
     """Decodes the token ids."""
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of requests with a JSON body."""
+        key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        return {"Content-Type": "application/json", **key}
+
 
 class UpstreamBackend:
     """See `oel_core.serving.answering.base.Backend`."""
@@ -61,16 +67,13 @@ class UpstreamBackend:
     shares_processor = False
 
     def __init__(self, load: Callable[[], OpenAIPolicy], config: ModelConfig) -> None:
-        """`load`: asks the server, and has it load the adapter; called again when the server has lost it."""
-        policy = load()
-        client, abilities = policy.client, policy.abilities
-        upstream = Upstream(client.base_url, client.api_key, abilities.model, abilities.takes_extras, policy.chat)
-        headers = {"Authorization": f"Bearer {upstream.key}"} if upstream.key else {}
-        self._upstream, self._load = upstream, load
-        self._policies, self._loads, self._loading = [policy], 1, asyncio.Lock()
-        self._headers, self._timeout_s = {"Content-Type": "application/json", **headers}, config.openai.timeout_s
+        """`load`: asks the server, and has it load the adapter; starts a managed server. Called again when the server
+        has lost the adapter, or has ended."""
+        self._load, self._loads, self._loading = load, 1, asyncio.Lock()
+        self._upstream = _reached(load())
+        self._managed, self._timeout_s = config.openai.managed, config.openai.timeout_s
         # trust_env reads the netrc file, whose password would be sent where no key is set
-        self._trust_env = not is_local(upstream.url)
+        self._trust_env = not is_local(self._upstream.url)
         self._tls = httpx.create_ssl_context(trust_env=self._trust_env)
         self._connections: aiohttp.ClientSession | None = None
 
@@ -85,9 +88,8 @@ class UpstreamBackend:
 
     async def answer(self, request: ChatRequest) -> AsyncGenerator[Chunk | Answer]:
         """See `Backend.answer`."""
-        body = self._body(request)
         with _api_errors(self._upstream.url):
-            async with self._posted(body) as response:
+            async with self._posted(request) as response:
                 if request.stream:
                     async for part in self._streamed(response):
                         yield part
@@ -113,18 +115,19 @@ class UpstreamBackend:
         if self._connections is None:
             self._connections = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_S, ssl=self._tls),
-                headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self._timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=self._trust_env,
             )
         return self._connections
 
-    async def _sent(self, content: bytes) -> aiohttp.ClientResponse:
+    async def _sent(self, request: ChatRequest) -> aiohttp.ClientResponse:
         """The response's head. The server may close a kept connection as it is used: then another one is used, once."""
+        content = json.dumps(self._body(request), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        url, headers = self._upstream.url + PATH, self._upstream.headers
 
         def send() -> Awaitable[aiohttp.ClientResponse]:
-            return self._http().post(self._upstream.url + PATH, data=content, allow_redirects=False)
+            return self._http().post(url, data=content, headers=headers, allow_redirects=False)
 
         try:
             return await send()
@@ -134,12 +137,19 @@ class UpstreamBackend:
             return await send()
 
     @asynccontextmanager
-    async def _posted(self, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response. A server that was started again has no adapters: it gets this one again, once."""
-        content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    async def _posted(self, request: ChatRequest) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response. A server that was started again has no adapters: it gets this one again, once. A managed server
+        that has ended is started again, once."""
         for first in (True, False):
             loads = self._loads
-            async with await self._sent(content) as response:
+            try:
+                sent = await self._sent(request)
+            except aiohttp.ClientConnectorError as error:
+                if not (first and self._managed):
+                    raise
+                await self._load_again(loads, error)
+                continue
+            async with sent as response:
                 if 200 <= response.status < 300:
                     yield response
                     return
@@ -148,17 +158,17 @@ class UpstreamBackend:
                     raise refusal
             await self._load_again(loads, refusal)
 
-    async def _load_again(self, loads: int, refusal: ApiError) -> None:
-        """Once for all requests that were refused since the load of that number; `refusal` if it does not help."""
+    async def _load_again(self, loads: int, failure: Exception) -> None:
+        """Once for all requests that failed since the load of that number; `failure` if it does not help."""
         async with self._loading:
             if self._loads > loads:
                 return
             self._loads += 1
             try:
-                self._policies.append(await asyncio.to_thread(self._load))
+                self._upstream = await asyncio.to_thread(lambda: _reached(self._load()))
             except OelError as error:
-                log.error("the model's server does not know %s any more: %s", self._upstream.model, error)
-                raise refusal from error
+                log.error("the model's server does not have %s any more: %s", self._upstream.model, error)
+                raise failure from error
             log.warning("the model's server had lost %s, which was loaded again", self._upstream.model)
 
     async def _streamed(self, response: aiohttp.ClientResponse) -> AsyncIterator[Chunk | Answer]:
@@ -187,23 +197,31 @@ class UpstreamBackend:
         self, message: Mapping[str, Any], finish: str, read: "_Accumulator", extra: Mapping[str, Any]
     ) -> Answer:
         ids = tuple(read.response_ids)
+        text = self._upstream.chat.text(ids) if ids else ""
+        if not _names_calls(text, message):
+            text, ids = "", ()
         return Answer(
             message=message,
             finish_reason=finish,
             prompt_tokens=count(read.usage.get("prompt_tokens")),
             response_tokens=count(read.usage.get("completion_tokens")),
-            text=self._upstream.chat.text(ids) if ids else "",
+            text=text,
             response_ids=ids,
             prompt_ids=tuple(read.prompt_ids),
             extra=extra,
         )
 
     async def close(self) -> None:
-        """Closes the connections, and stops the server if this process started it."""
+        """Closes the connections. A managed server goes on: it may serve other versions."""
         if self._connections is not None:
             await self._connections.close()
-        for policy in self._policies:
-            await asyncio.to_thread(policy.close)
+
+
+def _reached(policy: OpenAIPolicy) -> Upstream:
+    """The server that the policy has found, whose own connections are not needed any more."""
+    client, abilities = policy.client, policy.abilities
+    policy.disconnect()
+    return Upstream(client.base_url, client.api_key, abilities.model, abilities.takes_extras, policy.chat)
 
 
 @dataclass
@@ -252,6 +270,12 @@ def _message(joined: Mapping[str, Any]) -> dict[str, Any]:
     ]
     message = {"role": "assistant", "content": joined["content"] or None}
     return message | ({"tool_calls": calls} if calls else {})
+
+
+def _names_calls(text: str, message: Mapping[str, Any]) -> bool:
+    """Whether the text has the functions of the message's calls. Of a call that `tool_choice` names, servers may have
+    the model write the arguments only, which say nothing without the call."""
+    return all(call["function"]["name"] in text for call in message.get("tool_calls") or ())
 
 
 def _escaped(value: Any) -> Any:

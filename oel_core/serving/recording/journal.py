@@ -3,6 +3,7 @@
 A conversation is a *chain* of calls, each of which continues the one before it, all answered by one version of the
 model: where another version takes over in mid-conversation, another chain begins. A chain that has been idle for
 `serve.session_idle_s` is exported to a file of the inbox (`handover.py`); its texts are then removed from the database.
+They have a table of their own, so that removing them frees whole pages, which the next conversations fill.
 """
 
 import json
@@ -30,10 +31,11 @@ create table if not exists chain (
 create index if not exists waiting on chain (last) where file is null;
 create index if not exists of_session on chain (session);
 create table if not exists call (
-    position integer primary key, id text not null unique, chain integer not null, scope text, ending text, record text
+    position integer primary key, id text not null unique, chain integer not null, scope text, ending text
 );
-create index if not exists by_ending on call (scope, ending);
+create index if not exists by_ending on call (scope, ending) where ending is not null;
 create index if not exists of_chain on call (chain);
+create table if not exists text (call integer primary key, record text not null);
 create table if not exists feedback (
     position integer primary key, chain integer not null, call text not null, late integer not null, record text,
     source text unique, written integer not null default 0
@@ -43,7 +45,7 @@ create table if not exists shadow (
     position integer primary key, call text not null, version text not null, response text not null, at real not null
 );
 """
-_LAYOUT = 2
+_LAYOUT = 3
 """Of these tables, as `pragma user_version` says."""
 _PARENT = """
 select call.chain, call.ending from call join chain on chain.number = call.chain
@@ -51,6 +53,7 @@ where call.scope = ? and call.ending in (select value from json_each(?)) and cha
 and not exists (select 1 from call as next where next.chain = call.chain and next.position > call.position)
 order by call.position desc
 """
+_REMOVE_TEXTS = "delete from text where call in (select position from call where chain = ?)"
 
 
 class Taken(NamedTuple):
@@ -145,9 +148,11 @@ class Journal:
         if self._database.execute("select 1 from call where id = ?", (call.id,)).fetchone():
             return
         chain = self._parent(call, digests) or self._new_chain(call, now)
-        record = None if private else call.model_dump_json()
-        row = (call.id, chain, call.session, digests.ending, record)
-        self._database.execute("insert into call (id, chain, scope, ending, record) values (?, ?, ?, ?, ?)", row)
+        row = (call.id, chain, call.session, digests.ending)
+        found = self._database.execute("insert into call (id, chain, scope, ending) values (?, ?, ?, ?)", row)
+        if not private:
+            text = (found.lastrowid, call.model_dump_json())
+            self._database.execute("insert into text (call, record) values (?, ?)", text)
         self._database.execute(
             "update chain set last = ?, private = max(private, ?), user = coalesce(nullif(?, ''), user) "
             "where number = ?",
@@ -217,8 +222,10 @@ class Journal:
         return [Chain(number, id, self._calls(number)) for number, id in rows]
 
     def _calls(self, chain: int) -> tuple[Call, ...]:
-        records = self._database.execute("select record from call where chain = ? order by position", (chain,))
-        calls = [Call.model_validate_json(record) for (record,) in records.fetchall()]
+        records = self._database.execute(
+            "select record from text join call on call.position = text.call where chain = ? order by position", (chain,)
+        ).fetchall()
+        calls = [Call.model_validate_json(record) for (record,) in records]
         given = self._given(chain, "not late")
         return tuple(call.model_copy(update={"feedback": one}) for call, one in zip(calls, given, strict=True))
 
@@ -269,11 +276,10 @@ class Journal:
 
     def mark_written(self, file: str, forget_before: float) -> None:
         """Marks a file's conversations as written, removes their texts, and deletes entries before `forget_before`."""
-        self._database.execute("update chain set landed = 1 where file = ?", (file,))
-        self._database.execute(
-            "update call set record = null, ending = null where chain in (select number from chain where file = ?)",
-            (file,),
-        )
+        landing = [*self._database.execute("select number from chain where file = ? and not landed", (file,))]
+        self._database.executemany(_REMOVE_TEXTS, landing)
+        self._database.executemany("update call set scope = null, ending = null where chain = ?", landing)
+        self._database.executemany("update chain set landed = 1 where number = ?", landing)
         old = self._database.execute("select number from chain where landed and last < ?", (forget_before,)).fetchall()
         self.forget(number for (number,) in old)
 
@@ -286,6 +292,7 @@ class Journal:
         """Removes conversations with all that is known of them."""
         of_chain = [(number,) for number in numbers]
         self._database.executemany("delete from shadow where call in (select id from call where chain = ?)", of_chain)
+        self._database.executemany(_REMOVE_TEXTS, of_chain)
         for table, column in (("feedback", "chain"), ("call", "chain"), ("chain", "number")):
             self._database.executemany(f"delete from {table} where {column} = ?", of_chain)
 

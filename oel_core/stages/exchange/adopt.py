@@ -39,8 +39,8 @@ def adopt(round: Round, folder: Path) -> Manifest:
     """Copies the `distill` folder of the other machine's run; finished work is not replaced.
 
     Raises:
-        ArtifactError: the folder is not a finished distillation of a bundle of this round and of its start model, or a
-            file is missing or changed.
+        ArtifactError: the folder is not a finished distillation of a bundle of this round and from its student's
+            start, or a file is missing or changed.
         ConfigError: it was trained with other settings than the round's.
     """
     origin = read_record(folder / MANIFEST, Manifest)
@@ -53,7 +53,7 @@ def adopt(round: Round, folder: Path) -> Manifest:
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, partial / name)
         if is_adapter(partial / CHECKPOINT):
-            _name_base(partial / CHECKPOINT, round.start_model())
+            _name_base(partial / CHECKPOINT, round.student())
         shutil.copyfile(folder / MANIFEST, partial / ORIGIN)
         return {name: value for name, value in origin.counts.items() if name != "seconds"}
 
@@ -66,10 +66,8 @@ def _require_ours(round: Round, folder: Path, origin: Manifest) -> None:
         raise ArtifactError(f"{folder} is no distillation of a bundle: give the round_01/distill of `oel run --bundle`")
     if bundle not in made_bundles(round):
         raise ArtifactError(f"{folder} was trained on the bundle {bundle}, which is none of round {round.number}'s")
-    if origin.key.inputs.get("policy") != model_digest(round.start_model()):
-        raise ArtifactError(
-            f"{folder} was trained from another model than {round.start_model()}, which made the bundle"
-        )
+    if origin.key.inputs.get("policy") != model_digest(round.student()):
+        raise ArtifactError(f"{folder} was trained from another model than {round.student()}, which made the bundle")
     own = round.key(STAGE, SECTIONS, {}).config
     wanted, trained = (
         {name: value for name, value in config.items() if not name.startswith(LOCAL_SETTINGS)}

@@ -35,11 +35,11 @@ def receive(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:
     written_here = not bundle.manifest.prompts
     sections = SYNTHESIS_SECTIONS if written_here else ()
     inputs = {"bundle": bundle.digest} | ({"policy": round.start_digest()} if written_here else {})
-    if bundle.manifest.start_model != round.start_digest():
+    if bundle.manifest.start_model != round.student_digest():
         logger.warning(
             "the bundle is for the model with the digest %s, and this round starts from %s with the digest %s: "
             "knowledge of another model helps less",
-            *(bundle.manifest.start_model, round.start_model(), round.start_digest()),
+            *(bundle.manifest.start_model, round.student(), round.student_digest()),
         )
     return round.perform(RECEIVE, sections, inputs, lambda folder: _take_over(round, bundle, folder, context))
 

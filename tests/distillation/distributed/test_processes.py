@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from oel_core.config.run import ModelConfig
 from oel_core.distillation.training.run import distill
 from oel_core.distillation.training.step_records import read_steps
 from oel_core.errors import DistillationError
@@ -17,6 +18,7 @@ from oel_core.runs.groups import group_is_running
 from tests.distillation.builders import arguments
 from tests.distillation.training.test_run import Abort, abort_at
 from tests.fakes import tiny_model, tiny_model_folder
+from tests.policies.openai.fake_server import FakeServer, running
 from tests.rounding import chain, rounding
 
 pytestmark = [pytest.mark.slow, pytest.mark.numeric]
@@ -93,6 +95,21 @@ def test_two_processes_equal_one(start, tmp_path, kind):
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["checkpoint", "inputs.json", "steps.jsonl"]
     config = tmp_path / "two" / "checkpoint" / "config.json"
     assert not config.exists() or config.read_bytes() == (tmp_path / "one" / "checkpoint" / "config.json").read_bytes()
+
+
+def test_one_of_two_processes_asks_a_server_for_all_responses(start, tmp_path):
+    asked = {}
+    for name, chosen in {"one": settings("lora", 1), "two": settings("lora", 2), "changed": FEWER}.items():
+        given = arguments(start, tmp_path / name, **(settings("lora", 1) | chosen), rollouts="openai")
+        with running(FakeServer(adapters={})) as server:
+            served = given["model"].model_dump() | {"max_length": 4096, "openai": {"base_url": server.url}}
+            distill(**given | {"model": ModelConfig.model_validate(served)})
+        loads = [path for path, _ in server.asked if path.endswith("/load_lora_adapter")]
+        asked[name] = (len(loads), sorted((body["seed"], body["prompt"]) for body in server.generations))
+    assert_same(tmp_path / "one", tmp_path / "two", tmp_path / "changed")
+    assert asked["one"] == asked["two"]
+    assert (asked["two"][0], len(asked["two"][1])) == (4, 4 * 7)
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["checkpoint", "inputs.json", "steps.jsonl"]
 
 
 @pytest.mark.parametrize("kind", ["full", "fsdp2"])

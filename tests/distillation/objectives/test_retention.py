@@ -52,23 +52,29 @@ def divergence(model, frozen, ids, response):
     return (p.exp() * (p - q)).sum(-1)
 
 
-def test_in_context_term_is_the_whole_kl_of_both_models_with_knowledge(start, tmp_path):
-    trainer, step = make_trainer(start, tmp_path, retention={"in_context_weight": 0.5})
+def assert_term(trainer, step, name, others, weight=0.5):
+    """The step's loss and gradient with one term, which is KL(student || start) on `others` of its rollouts."""
     randomise(trainer.model, "up_proj")
     loss = trainer.training_step(trainer.model, {"step": step})
-    found = {name: gradient.clone() for name, gradient in gradients(trainer.model).items()}
+    found = {weight: gradient.clone() for weight, gradient in gradients(trainer.model).items()}
     rollouts, frozen = trainer.runner.metrics.rollouts, tiny_model()
 
     trainer.model.zero_grad()
     distilled, each = plain_loss(trainer.model, frozen, rollouts, top_k=ALL, temperature=1.0)
-    kept = torch.cat([divergence(trainer.model, frozen, r.sample.teacher_prompt, r.response) for r in rollouts]).mean()
-    (distilled + 0.5 * kept).backward()
+    read = [(one.sample.teacher_prompt, one.response) for one in others(rollouts)]
+    kept = torch.cat([divergence(trainer.model, frozen, prompt, response) for prompt, response in read]).mean()
+    (distilled + weight * kept).backward()
     bound = update_rounding(trainer.model, rollouts, [*each, kept.detach()])
-    assert loss.item() == pytest.approx((distilled + 0.5 * kept).item(), rel=0, abs=bound)
+    assert loss.item() == pytest.approx((distilled + weight * kept).item(), rel=0, abs=bound)
     assert trainer.runner.metrics.record(1.0, 1.0, masses=True, backtracks=0).terms == {
-        "in_context": pytest.approx(kept.item(), rel=0, abs=bound)
+        name: pytest.approx(kept.item(), rel=0, abs=bound)
     }
     assert_same_gradients(found, gradients(trainer.model), bound)
+
+
+def test_in_context_term_is_the_whole_kl_of_both_models_with_knowledge(start, tmp_path):
+    trainer, step = make_trainer(start, tmp_path, retention={"in_context_weight": 0.5})
+    assert_term(trainer, step, "in_context", list)
 
 
 def test_in_context_term_reads_the_rollouts_of_some_files_only(start, tmp_path):

@@ -161,6 +161,23 @@ def test_samples_without_their_prefix_are_read_in_full():
     torch.testing.assert_close(teacher.hidden(rollouts), wanted, atol=bound, rtol=0)
 
 
+def test_what_prompts_without_their_prefix_have_in_common_is_read_once():
+    """Other knowledge than that of the round, as in counterfactual rollouts."""
+    rollouts = make_rollouts([(5, 1)] * 4, knowledge=(60,))
+    teacher = make_teacher(tiny_model(1), rollouts, DistillConfig())
+    others = [
+        replace(one, sample=replace(one.sample, teacher_prompt=[7] * 60 + [index] * 5))
+        for index, one in enumerate(rollouts)
+    ]
+    seen = []
+    inner = teacher._reader.split.model
+    inner.model.register_forward_pre_hook(
+        lambda _, given, named: seen.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    teacher.hidden(others)
+    assert seen == [60 + 4 * 5]
+
+
 @pytest.mark.parametrize(("tokens", "rows"), [(15, [3, 2]), (12, [2, 2, 1]), (1, [1] * 5), (10**4, [5])])
 def test_padded_reads_hold_as_many_rows_as_there_is_room_for(tokens, rows):
     """Sequences of 20 tokens; four times `micro_batch_tokens` are read at once without gradient."""

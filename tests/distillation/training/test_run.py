@@ -19,6 +19,9 @@ from oel_core.distillation.objectives.losses import score
 from oel_core.distillation.training.run import distill
 from oel_core.distillation.training.step_records import read_steps
 from oel_core.errors import ArtifactError, ConfigError, DistillationError, ExtractionError
+from oel_core.models.adapters import merge_lora
+from oel_core.models.checkpoints import is_adapter
+from oel_core.models.loading import load_model
 from oel_core.prompts.play import first_messages
 from oel_core.runs.jsonl import read_jsonl
 from tests.distillation.builders import arguments, knowledge, prompts
@@ -115,6 +118,24 @@ def test_second_round_starts_from_the_first_rounds_adapter(start, tmp_path):
     assert not any("teacher" in path.name for path in second.iterdir())
     with pytest.raises(ConfigError, match="adapter of rank 4"):
         distill(**arguments(first, tmp_path / "three", steps=2))
+
+
+def test_a_merged_adapter_is_a_whole_model_to_which_the_next_round_adds_a_new_one(start, tmp_path):
+    merge = {**LORA, "merge": True}
+    adapter = distill(**arguments(start, tmp_path / "adapter", steps=2, lora=LORA))
+    first = distill(**arguments(start, tmp_path / "one", steps=2, lora=merge))
+    given = arguments(start, tmp_path / "one", steps=2, lora=merge)["model"]
+    assert not is_adapter(first)
+    expected = merge_lora(load_model(str(adapter), given)[0]).state_dict()
+    found = load_model(str(first), given)[0].state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+    second = distill(**arguments(first, tmp_path / "two", steps=2, lora=merge))
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("_proj" in name for name in changed)
 
 
 def test_bfloat16_keeps_float32_weights_so_that_small_steps_count(start, tmp_path):

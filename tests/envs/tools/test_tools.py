@@ -4,8 +4,10 @@ import itertools
 import json
 import random
 import re
+from dataclasses import replace
 from functools import cache
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +26,7 @@ from oel_core.envs.tools.vocabulary import (
     THEMES,
     VERBS,
 )
+from oel_core.errors import ConfigError
 from tests.envs.tools.draws import SHARES
 
 
@@ -134,6 +137,32 @@ def test_however_it_wants_commands_confirmed_a_tool_is_the_same(number: int) -> 
             assert (other.confirmed_by.noun, other.confirmed_by.verb) == (one.noun, one.confirmation)
     names = [(command.noun, command.verb) for command in call.every_command]
     assert len(set(names)) == len(names) == len(call.commands) + 2
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10_000), st.integers(0, len(KINDS)))
+def test_a_new_version_of_a_tool_differs_in_the_verbs_of_its_first_kinds(number: int, renamed: int) -> None:
+    before, after = (draw_tool(number, len(KINDS), "flag", count) for count in (0, renamed))
+    verbs = [(one.verb, other.verb) for one, other in zip(before.commands, after.commands, strict=True)]
+    assert [one != other for one, other in verbs] == [place < renamed for place in range(len(KINDS))]
+    assert all(replace(b, verb=a.verb) == a for a, b in zip(before.commands, after.commands, strict=True))
+
+
+def test_an_episode_of_a_new_version_has_the_same_request_and_another_right_call() -> None:
+    old, new = (
+        ToolEnv(EnvSpec("tools", {"kinds": 4, "feedback": "correction", "renamed": renamed}), 7) for renamed in (0, 4)
+    )
+    assert old.start() == new.start()
+    for environment in (old, new):
+        environment.step("nothing")
+    assert old.feedback(truncated=False) != new.feedback(truncated=False)
+    assert len(old.truths().splitlines()) == len(new.truths().splitlines())
+    assert not set(old.truths().splitlines()) & set(new.truths().splitlines())
+
+
+def test_more_renamed_kinds_than_the_tool_has_are_refused() -> None:
+    with pytest.raises(ConfigError, match="renamed is 5, but the tool has 4 kinds: lower renamed"):
+        ToolEnv.check(EnvSpec("tools", {"kinds": 4, "renamed": 5}))
 
 
 def test_words_of_a_command_are_unambiguous() -> None:

@@ -1,14 +1,17 @@
 """The managed server, with a fake `vllm serve`; the real one is in `test_vllm_real`."""
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from oel_core.config.run import ModelConfig
 from oel_core.errors import PolicyError
 from oel_core.policies.openai import managed_server
-from oel_core.policies.openai.managed_server import HOST, ServerProcess, flags, server_for
+from oel_core.policies.openai.managed_server import HOST, ServerProcess, flags, server_for, stop_servers
 from oel_core.policies.vllm.settings import engine_arguments
 from oel_core.runs.guardian import free_port
 from tests.fakes import tiny_model_folder
@@ -76,3 +79,62 @@ def test_without_vllm_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(PolicyError, match="vLLM is not installed: pip install"):
         server_for(path, ModelConfig(path=path, backend="openai", openai={"managed": True}))  # type: ignore[arg-type]
     assert managed_server._running == {}
+
+
+class Started(ServerProcess):
+    """Is ready and runs nothing."""
+
+    commands: list[Sequence[str]]
+    """Of all that were started."""
+    alive = True
+
+    def __init__(self, command: Sequence[str], *rest: object) -> None:
+        self.commands.append(command)
+
+    def wait_until(self, url: str, timeout_s: float) -> None:
+        pass
+
+    def close(self) -> None:
+        self.alive = False  # type: ignore[misc]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Sequence[str]]]:
+    """The command lines of servers that were started."""
+    monkeypatch.setattr(Started, "commands", [], raising=False)
+    monkeypatch.setattr(managed_server, "ServerProcess", Started)
+    monkeypatch.setattr(managed_server.ManagedServer, "listens", lambda server: server.process.alive)
+    monkeypatch.setattr(managed_server, "check_installed", lambda: None)
+    monkeypatch.setattr(managed_server, "runs_on_cpu", lambda config: True)
+    yield Started.commands
+    stop_servers()
+
+
+def managed(path: str, **options: Any) -> ModelConfig:
+    return ModelConfig(path=path, device="cpu", backend="openai", openai={"managed": True, **options})  # type: ignore[arg-type]
+
+
+def test_a_parser_for_tool_calls_is_given_to_the_server(tmp_path: Path, started: list[Sequence[str]]) -> None:
+    path = str(tiny_model_folder(tmp_path))
+    servers = [server_for(path, managed(path, tool_call_parser=parser)) for parser in (None, "hermes", "hermes")]
+    without, hermes = started
+    assert not {"--tool-call-parser", "--enable-auto-tool-choice"} & {*without}
+    assert hermes[hermes.index("--tool-call-parser") + 1] == "hermes"
+    assert "--enable-auto-tool-choice" in hermes
+    assert servers[1] is servers[2]
+    assert not servers[0].process.alive, "one server at a time"
+    stop_servers()
+    assert not servers[1].process.alive
+    assert managed_server._running == {}
+
+
+@pytest.mark.parametrize("name", ["", " ", "--api-key", "hermes --host 0.0.0.0", "../parser.py", "a/b", "a\nb"])
+def test_what_is_no_name_of_a_parser_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="tool_call_parser"):
+        managed("m", tool_call_parser=name)
+
+
+def test_a_parser_without_a_managed_server_is_refused() -> None:
+    openai = {"base_url": "http://127.0.0.1:8000/v1", "tool_call_parser": "hermes"}
+    with pytest.raises(ValidationError, match="start your own server with --enable-auto-tool-choice"):
+        ModelConfig(backend="openai", openai=openai)  # type: ignore[arg-type]

@@ -3,6 +3,8 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,12 @@ def tracker(settings: TrackingSettings, run: RunFolder) -> Iterator[Tracker]:
 
 def client(settings: TrackingSettings) -> MlflowClient:
     return MlflowClient(settings.tracking_uri)
+
+
+def test_runs_that_start_together_share_a_new_database(tmp_path: Path) -> None:
+    settings = TrackingSettings().resolved(tmp_path, "run")
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        assert len(set(pool.map(experiment_of, [settings] * 3))) == 1
 
 
 def test_rounds_are_children_of_the_loop(tracker: Tracker, run: RunFolder) -> None:
