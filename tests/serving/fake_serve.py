@@ -13,6 +13,8 @@ from tests.serving.model_server import ModelServer
 
 NOTES = "OEL_TEST_SERVERS"
 """Environment variable: the folder in which each server makes a file named after its process."""
+DELAY_S = 0.1
+"""Before an answer: requests sent together need a connection each."""
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
@@ -20,5 +22,5 @@ if __name__ == "__main__":
     parser.add_argument("--served-model-name")
     options, _ = parser.parse_known_args()
     (Path(os.environ[NOTES]) / str(os.getpid())).touch()
-    app = ModelServer(gives_ids=False, model=options.served_model_name).app()
+    app = ModelServer(delay_s=DELAY_S, gives_ids=False, model=options.served_model_name).app()
     uvicorn.run(app, port=options.port, log_level="warning", access_log=False)

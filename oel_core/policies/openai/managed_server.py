@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -151,14 +150,15 @@ class ManagedServer:
             raise
         return cls(process, f"http://{HOST}:{port}/v1", key, config.openai, name)
 
-    def listens(self) -> bool:
-        """Whether it takes connections: its processes may need seconds to end after it has stopped to."""
+    def answers(self) -> bool:
+        """Whether it takes requests: its processes may need seconds to end after it has stopped to, and a killed one's
+        socket takes connections for a moment longer."""
         try:
-            with socket.create_connection((HOST, httpx.URL(self.address).port or 0), timeout=5):
-                return True
-        except TimeoutError:  # it has too much to do
+            url = f"{self.address.removesuffix('/v1')}/health"
+            return httpx.get(url, timeout=5, trust_env=False).is_success
+        except httpx.TimeoutException:  # it has too much to do
             return True
-        except OSError:
+        except httpx.TransportError:
             return False
 
     def settings(self, path: str) -> OpenAIConfig:
@@ -210,7 +210,7 @@ def server_for(path: str, config: ModelConfig) -> ManagedServer:
     key = (*stamp(base), tuple(arguments.items()))
     with _lock:
         held = _running.get(key)
-        if held is None or not (held.process.alive and held.listens()):
+        if held is None or not (held.process.alive and held.answers()):
             _close_all()
             held = _running[key] = ManagedServer.start(base, arguments, config)
         return held

@@ -75,7 +75,7 @@ class UpstreamBackend:
         # trust_env reads the netrc file, whose password would be sent where no key is set
         self._trust_env = not is_local(self._upstream.url)
         self._tls = httpx.create_ssl_context(trust_env=self._trust_env)
-        self._connections: aiohttp.ClientSession | None = None
+        self._connections: dict[bool, aiohttp.ClientSession] = {}
 
     @classmethod
     def load(cls, path: str, config: ModelConfig) -> "UpstreamBackend":
@@ -107,34 +107,37 @@ class UpstreamBackend:
             body = {"chat_template_kwargs": thinking, **body, "return_token_ids": True}
         return body
 
-    def _http(self) -> aiohttp.ClientSession:
-        """The connections, which belong to the event loop of the first request.
+    def _http(self, kept: bool) -> aiohttp.ClientSession:
+        """Connections that are kept between requests, or one for each request. They belong to the event loop of the
+        first request.
 
         aiohttp's, because httpx takes so much more processor time that it is seen in the latency (docs/benchmarks.md).
         """
-        if self._connections is None:
-            self._connections = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_S, ssl=self._tls),
+        if kept not in self._connections:
+            keeping = {"keepalive_timeout": KEEP_S} if kept else {"force_close": True}
+            self._connections[kept] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, **keeping),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self._timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=self._trust_env,
             )
-        return self._connections
+        return self._connections[kept]
 
     async def _sent(self, request: ChatRequest) -> aiohttp.ClientResponse:
-        """The response's head. The server may close a kept connection as it is used: then another one is used, once."""
+        """The response's head. A kept connection may be closed as it is used, and so may all the others if the server
+        was started again: then a new one is used, once."""
         content = json.dumps(self._body(request), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         url, headers = self._upstream.url + PATH, self._upstream.headers
 
-        def send() -> Awaitable[aiohttp.ClientResponse]:
-            return self._http().post(url, data=content, headers=headers, allow_redirects=False)
+        def send(kept: bool) -> Awaitable[aiohttp.ClientResponse]:
+            return self._http(kept).post(url, data=content, headers=headers, allow_redirects=False)
 
         try:
-            return await send()
+            return await send(kept=True)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            return await send()
+            return await send(kept=False)
 
     @asynccontextmanager
     async def _posted(self, request: ChatRequest) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -144,7 +147,7 @@ class UpstreamBackend:
             loads = self._loads
             try:
                 sent = await self._sent(request)
-            except aiohttp.ClientConnectorError as error:
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if not (first and self._managed):
                     raise
                 await self._load_again(loads, error)
@@ -213,8 +216,8 @@ class UpstreamBackend:
 
     async def close(self) -> None:
         """Closes the connections. A managed server goes on: it may serve other versions."""
-        if self._connections is not None:
-            await self._connections.close()
+        for connections in self._connections.values():
+            await connections.close()
 
 
 def _reached(policy: OpenAIPolicy) -> Upstream:

@@ -103,7 +103,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Sequence[str]]]:
     """The command lines of servers that were started."""
     monkeypatch.setattr(Started, "commands", [], raising=False)
     monkeypatch.setattr(managed_server, "ServerProcess", Started)
-    monkeypatch.setattr(managed_server.ManagedServer, "listens", lambda server: server.process.alive)
+    monkeypatch.setattr(managed_server.ManagedServer, "answers", lambda server: server.process.alive)
     monkeypatch.setattr(managed_server, "check_installed", lambda: None)
     monkeypatch.setattr(managed_server, "runs_on_cpu", lambda config: True)
     yield Started.commands
