@@ -5,7 +5,7 @@ Results depend on `model.backend`, the checkpoint, and the fields in `RESULT_FIE
 location only, so a run can be resumed after changing them.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -127,6 +127,9 @@ class RunnerConfig(Section):
     """Memory reserved for each worker, GiB; 0: none."""
     resources: dict[str, Amount] = Field(default_factory=dict)
     """Custom resources reserved for each worker, such as `{"accelerator_type:H100": 0.001}`."""
+
+
+LOCAL_RUNNER: Final = RunnerConfig()
 
 
 class ServeConfig(Section):

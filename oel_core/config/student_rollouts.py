@@ -35,8 +35,3 @@ def _require_own_devices(model: "ModelConfig", distill: "DistillConfig", several
             "server on other devices and set distill.rollouts=openai with model.openai.base_url, or set "
             "distill.rollouts=transformers"
         )
-    if distill.rollouts == "openai" and distill.sharding != "none":
-        raise ConfigError(
-            f"distill.rollouts is openai and distill.sharding is {distill.sharding}, with which no process has the "
-            "whole adapter to send: set distill.sharding=none, or distill.rollouts=transformers"
-        )

@@ -31,6 +31,7 @@ __all__ = [
     "options_model",
     "playable",
     "prepare_envs",
+    "slow_to_create",
 ]
 
 REGISTRY: Final = ENVIRONMENTS.builtin
@@ -113,6 +114,11 @@ def prepare_envs(spec: EnvSpec, seeds: Sequence[int], workers: int = 1) -> None:
     prepare = getattr(_load(spec.name), "prepare", None)
     if prepare is not None:
         prepare(spec, seeds, workers)
+
+
+def slow_to_create(spec: EnvSpec) -> bool:
+    """Whether an environment's games can be generated ahead of play. Raises ConfigError for an unknown name."""
+    return hasattr(_load(spec.name), "prepare")
 
 
 def options_model(name: str) -> type[BaseModel] | None:

@@ -10,6 +10,7 @@ from oel_core import envs
 from oel_core.config.knowledge import InjectionConfig
 from oel_core.config.run import OelConfig, PlayConfig
 from oel_core.config.sampling import Sampling
+from oel_core.config.serving import LOCAL_RUNNER, RunnerConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.errors import ArtifactError, ConfigError
 from oel_core.evaluation.stats import wilson
@@ -64,6 +65,8 @@ class HeldOutPlay:
     """Where environment seeds come from."""
     injection: InjectionConfig = GLOBAL
     """How knowledge is inserted into prompts."""
+    runner: RunnerConfig = LOCAL_RUNNER
+    """Where layouts are found."""
 
     def drawn(self, round_index: int, replica: int, episodes: range, split: Split = Split.HELD_OUT) -> "HeldOutPlay":
         """The episodes of a split with the indices `episodes` of a round and replica.
@@ -80,6 +83,7 @@ class HeldOutPlay:
             episodes.stop,
             split_by_layout=self.split_by_layout,
             seeding=self.seeding,
+            runner=self.runner,
         )
         return replace(self, plans=tuple(plans[episodes.start :]))
 
@@ -112,7 +116,7 @@ class HeldOutPlay:
 
     def report(self, suite: str, policy: Policy, played: Sequence[Trajectory]) -> EvalReport:
         """The report on episodes that `run` returned."""
-        return summarise(suite, policy.name, played, layouts=count_layouts(self.spec, self.plans))
+        return summarise(suite, policy.name, played, layouts=count_layouts(self.spec, self.plans, self.runner))
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ def held_out(
         config.seed,
         config.environment.split_by_layout if split_by_layout is None else split_by_layout,
         SEEDINGS[config.environment.seeds],
+        runner=config.runner,
     )
     return plays.drawn(0, 0, range(episodes), split)
 

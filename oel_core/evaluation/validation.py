@@ -46,12 +46,14 @@ def validation_plans(config: OelConfig, round_index: int, episodes: int) -> list
     """
     by_layout, seeding = config.environment.split_by_layout, SEEDINGS[config.environment.seeds]
     spec = env_spec(config)
-    return plan_episodes(spec, config.seed, Split.VALIDATION, round_index, 0, episodes, by_layout, seeding)
+    return plan_episodes(
+        spec, config.seed, Split.VALIDATION, round_index, 0, episodes, by_layout, seeding, config.runner
+    )
 
 
 def validation_layouts(config: OelConfig, round_index: int, episodes: int) -> int:
     """Number of distinct layouts among them."""
-    return count_layouts(env_spec(config), validation_plans(config, round_index, episodes))
+    return count_layouts(env_spec(config), validation_plans(config, round_index, episodes), config.runner)
 
 
 def require_validation(config: OelConfig) -> None:

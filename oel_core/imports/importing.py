@@ -6,14 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import islice, tee
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from oel_core.config.serving import LOCAL_RUNNER, RunnerConfig
+from oel_core.imports.anonymous import Anonymise, Anonymiser, anonymising
 from oel_core.imports.entries import Entry, entries, files_of, grouped
 from oel_core.imports.episode import episode
 from oel_core.imports.index import Index, key_of
-from oel_core.imports.presidio import Find, find_nothing, finder
+from oel_core.imports.presidio import finder
 from oel_core.imports.privacy import Masking, Privacy, read_names, salt_of
 from oel_core.imports.records import Call, GroupedLines, LogFormat, Rating, Session
 from oel_core.imports.rejected import RejectedEntries
@@ -27,6 +31,9 @@ from oel_core.text.invalid import first_problem
 
 LOCK = ".import.lock"
 ALREADY_IMPORTED, PRIVATE = "already imported", "private data"
+BATCH = 32
+"""Sessions that are anonymised together."""
+Item = TypeVar("Item")
 OnProgress = Callable[[str, int, int], None]
 """(activity, done, total); a total of 0 is unknown."""
 
@@ -48,6 +55,8 @@ class Import:
     """A file of further names to mask, one per line."""
     pii: str | None = None
     """A spaCy model with which Presidio detects names of people, places and other personal data."""
+    runner: RunnerConfig = LOCAL_RUNNER
+    """Where sessions are anonymised, which takes most of an import's time."""
 
 
 @dataclass
@@ -83,17 +92,23 @@ def import_logs(work: Import, on_progress: OnProgress = no_progress) -> Imported
         ConfigError: no such format.
         ArtifactError: the source cannot be read or the inbox cannot be written.
         BusyError: another import writes into the same inbox.
+        ConfigError, PolicyError: as `anonymising`.
     """
     form: LogFormat = LOG_FORMATS.load(work.format)
     paths = files_of(work.source)
-    find = finder(work.pii) if work.pii is not None else find_nothing
+    if work.pii is not None:
+        finder(work.pii)
     work.inbox.mkdir(parents=True, exist_ok=True)
     with exclusive(work.inbox / LOCK), writing(work.inbox):
-        return _import(work, form, paths, find, on_progress)
+        settings = Anonymiser(work.privacy, salt_of(work.inbox), read_names(work.names), work.pii)
+        with anonymising(settings, work.runner) as anonymise:
+            return _import(work, form, paths, settings.masking(), anonymise, on_progress)
 
 
-def _import(work: Import, form: LogFormat, paths: list[Path], find: Find, on_progress: OnProgress) -> Imported:
-    done, masking = Imported(), Masking(salt_of(work.inbox), read_names(work.names), find)
+def _import(
+    work: Import, form: LogFormat, paths: list[Path], masking: Masking, anonymise: Anonymise, on_progress: OnProgress
+) -> Imported:
+    done = Imported()
     stem = f"{work.format.replace(':', '-')}-{re.sub(r'[^A-Za-z0-9._-]+', '-', work.source.stem)[:60]}"
     with closing(Index(work.inbox)) as index, closing(CallStore()) as store:
         with RejectedEntries(work.inbox, stem, masking, work.privacy) as rejected:
@@ -102,9 +117,8 @@ def _import(work: Import, form: LogFormat, paths: list[Path], find: Find, on_pro
                 _store(_parsed(form, entry, rejected), store)
         done.calls, done.ratings = store.calls, store.ratings
         done.left_out = rejected.reasons
-        _write(
-            _new_sessions(store.sessions(work.format), work, masking, index, done), work, stem, index, done, on_progress
-        )
+        new = _new_sessions(store.sessions(work.format), work.format, index, done)
+        _write(_anonymous(new, anonymise, done), work, stem, index, done, on_progress)
         done.unmatched = store.unmatched
         done.dropped = +(done.dropped + store.dropped)
     return done
@@ -156,32 +170,34 @@ def _require_call(call: Call) -> None:
 
 
 def _new_sessions(
-    sessions: Iterator[Session], work: Import, masking: Masking, index: Index, done: Imported
+    sessions: Iterator[Session], format: str, index: Index, done: Imported
 ) -> Iterator[tuple[list[bytes], Session]]:
-    """The new calls of each session after masking, with their keys."""
+    """The new calls of each session, with their keys. No call is in two sessions, so none waits for the index."""
     for session in sessions:
-        keyed = [(key_of(work.format, call), call) for call in session.calls]
+        keyed = [(key_of(format, call), call) for call in session.calls]
         new = [(key, call) for key, call in keyed if not index.has(key)]
         done.dropped[ALREADY_IMPORTED] += len(keyed) - len(new)
-        if not new:
-            continue
-        kept = Session(session.format, tuple(_anonymous(call, masking, work.privacy) for _, call in new))
-        masked = masking.session(kept) if work.privacy is not Privacy.KEEP else kept
-        if work.privacy is Privacy.DROP and masked != kept:
-            done.dropped[PRIVATE] += len(new)
-            continue
-        yield [key for key, _ in new], masked
+        if new:
+            yield [key for key, _ in new], Session(session.format, tuple(call for _, call in new))
 
 
-def _anonymous(call: Call, masking: Masking, privacy: Privacy) -> Call:
-    """The call with pseudonyms for the source's ids of session and user, in every privacy mode.
+def _anonymous(
+    new: Iterator[tuple[list[bytes], Session]], anonymise: Anonymise, done: Imported
+) -> Iterator[tuple[list[bytes], Session]]:
+    """The sessions that are kept, anonymised, with the keys of their calls."""
+    keyed, given = tee(_batches(new))
+    found = anonymise([session for _, session in batch] for batch in given)
+    for batch, sessions in zip(keyed, found, strict=True):
+        for (keys, _), session in zip(batch, sessions, strict=True):
+            if session is None:
+                done.dropped[PRIVATE] += len(keys)
+            else:
+                yield keys, session
 
-    Token ids encode the text and cannot be masked, so they are kept only with `Privacy.KEEP`.
-    """
-    changed: dict[str, object] = {"session": masking.id(call.session), "user": masking.id(call.user)}
-    if privacy is not Privacy.KEEP:
-        changed |= {"prompt_ids": (), "response_ids": ()}
-    return call.model_copy(update=changed)
+
+def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
+    while batch := list(islice(items, BATCH)):
+        yield batch
 
 
 def _write(

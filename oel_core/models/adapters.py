@@ -99,11 +99,19 @@ def merge_lora(model: Any) -> PreTrainedModel:
 
 
 def adapter_weights(model: Any) -> dict[str, torch.Tensor]:
-    """The weights of the active adapter, under the names of its file."""
+    """Copies of the active adapter's weights, under the names of its file.
+
+    They come from the parameters, since making the state dictionary of a sharded model (FSDP2) would reshard what a
+    step has gathered; and they are copies, since storage that numpy has seen cannot be freed by resharding.
+    """
     from peft import get_peft_model_state_dict
 
-    weights: dict[str, torch.Tensor] = get_peft_model_state_dict(model, adapter_name=model.active_adapter)
-    return weights
+    weights: dict[str, torch.Tensor] = get_peft_model_state_dict(
+        model,
+        state_dict={name: weight.detach() for name, weight in model.named_parameters(remove_duplicate=False)},
+        adapter_name=model.active_adapter,
+    )
+    return {name: weight.clone() for name, weight in weights.items()}
 
 
 def save_adapter(model: Any, folder: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:

@@ -87,6 +87,16 @@ def place_policy(path: str, config: ModelConfig, runner: RunnerConfig, load: Loa
     if runner.use == "local":
         return load(path, config)
     from oel_core.policies.replicated.policy import ReplicatedPolicy
+
+    return ReplicatedPolicy(runner_workers(runner), path, config, load)
+
+
+def runner_workers(runner: RunnerConfig) -> Sequence[Worker]:
+    """The workers of a runner on Ray, for policies and for work without one. They are kept until `release`.
+
+    Raises:
+        ConfigError, PolicyError: as `start_workers`.
+    """
     from oel_core.policies.replicated.ray_workers import start_workers
 
     key = runner.model_dump_json()
@@ -94,8 +104,7 @@ def place_policy(path: str, config: ModelConfig, runner: RunnerConfig, load: Loa
         if key not in _workers:
             _close_workers()
             _workers[key] = start_workers(runner)
-        workers = _workers[key]
-    return ReplicatedPolicy(workers, path, config, load)
+        return _workers[key]
 
 
 def _close_workers() -> None:

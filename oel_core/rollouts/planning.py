@@ -6,21 +6,21 @@ board. With `split_by_layout` every layout belongs to exactly one share, by a ha
 shares depend on neither loop seed nor round, so a held-out layout is never trained on, in any run.
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from oel_core import envs
+from oel_core.config.serving import LOCAL_RUNNER, RunnerConfig
 from oel_core.envs.base import EnvSpec
 from oel_core.envs.shares import layout_share
-from oel_core.errors import ConfigError, EnvironmentError_
+from oel_core.errors import ConfigError
+from oel_core.rollouts.layouts import layouts_of
 from oel_core.seeds import Seeding, episode_seed
 from oel_core.types import Split
 
 MAX_MISSES = 400
 """Seeds in a row that may fall to other shares. Chance alone reaches it in one of 10^18 tries for a share of 10%."""
-_layouts: dict[tuple[str, str, int], str] = {}
 
 
 @dataclass(frozen=True)
@@ -46,61 +46,26 @@ def episode_id(split: Split, round_index: int, replica: int, index: int) -> str:
     return f"r{round_index:02d}-{split.value}-k{replica:02d}-e{index:04d}"
 
 
-def layout_of(spec: EnvSpec, seed: int) -> str:
-    """The layout key of a seed, cached for the process. Creates an environment.
-
-    Raises:
-        ConfigError, EnvironmentError_: as `envs.make_env`.
-    """
-    key = (spec.name, json.dumps(spec.options, sort_keys=True, default=str), seed)
-    if key not in _layouts:
-        environment = envs.make_env(spec, seed)
-        try:
-            _layouts[key] = environment.layout
-        finally:
-            environment.close()
-    return _layouts[key]
+def count_layouts(spec: EnvSpec, plans: Sequence[EpisodePlan], runner: RunnerConfig = LOCAL_RUNNER) -> int:
+    """Distinct layouts among the planned episodes, without those that cannot be created. Raises as `layouts_of`."""
+    return len({*layouts_of(spec, [plan.seed for plan in plans], runner)} - {None})
 
 
-def count_layouts(spec: EnvSpec, plans: Iterable[EpisodePlan]) -> int:
-    """Distinct layouts among the planned episodes, without those that cannot be created."""
-    found = set()
-    for plan in plans:
-        try:
-            found.add(layout_of(spec, plan.seed))
-        except EnvironmentError_:
-            continue
-    return len(found)
-
-
-def _belongs(spec: EnvSpec, seed: int, split: Split) -> bool:
-    try:
-        share = "train" if split in (Split.EXTRACT, Split.DISTILL) else split.value
-        return layout_share(layout_of(spec, seed)) == share
-    except EnvironmentError_:
-        return False
-
-
-def _seeds(
-    spec: EnvSpec,
-    loop_seed: int,
-    split: Split,
-    round_index: int,
-    replica: int,
-    count: int,
-    split_by_layout: bool,
-    seeding: Seeding,
+def _seeds_of_share(
+    spec: EnvSpec, split: Split, seed_at: Callable[[int], int], count: int, runner: RunnerConfig
 ) -> list[int]:
+    """The first `count` seeds whose layouts belong to the split's share. As many are looked at together as are still
+    missing, so none is looked at in vain."""
+    share = "train" if split in (Split.EXTRACT, Split.DISTILL) else split.value
     found: list[int] = []
     misses = candidate = 0
     while len(found) < count:
-        seed = seeding(loop_seed, split, round_index, replica, candidate)
-        candidate += 1
-        if not split_by_layout or _belongs(spec, seed, split):
-            found.append(seed)
-            misses = 0
-            continue
-        misses += 1
+        seeds = [seed_at(candidate + number) for number in range(min(count - len(found), MAX_MISSES - misses))]
+        candidate += len(seeds)
+        for seed, layout in zip(seeds, layouts_of(spec, seeds, runner), strict=True):
+            belongs = layout is not None and layout_share(layout) == share
+            found += [seed] if belongs else []
+            misses = 0 if belongs else misses + 1
         if misses == MAX_MISSES:
             raise ConfigError(
                 f"environment.split_by_layout: {MAX_MISSES} seeds of '{spec.name}' in a row had no layout for "
@@ -118,15 +83,21 @@ def plan_episodes(
     count: int,
     split_by_layout: bool,
     seeding: Seeding = episode_seed,
+    runner: RunnerConfig = LOCAL_RUNNER,
 ) -> list[EpisodePlan]:
     """`count` episodes of one split, round and replica. The first n are the same whatever `count` is.
 
-    Ids look like `r01-extract-k03-e0007`. `seeding` is one of `oel_core.seeds.SEEDINGS`.
+    Ids look like `r01-extract-k03-e0007`. `seeding` is one of `oel_core.seeds.SEEDINGS`. Environments that are slow to
+    create are created on the runner's workers to learn their layouts.
 
     Raises:
         ConfigError: a coordinate has no seed (`seeding`), or the world has too few layouts to be split.
+        ConfigError, PolicyError: as `layouts_of`.
     """
-    seeds = _seeds(spec, loop_seed, split, round_index, replica, count, split_by_layout, seeding)
+    seed_at = partial(seeding, loop_seed, split, round_index, replica)
+    seeds = (
+        _seeds_of_share(spec, split, seed_at, count, runner) if split_by_layout else [seed_at(n) for n in range(count)]
+    )
     return [
         EpisodePlan(episode_id(split, round_index, replica, index), seed, split, round_index, replica, index)
         for index, seed in enumerate(seeds)

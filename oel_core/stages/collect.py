@@ -74,7 +74,7 @@ def consolidation_plans(config: OelConfig, round_index: int) -> list[EpisodePlan
 def _plans(config: OelConfig, split: Split, round_index: int, replica: int, count: int) -> list[EpisodePlan]:
     by_layout, seeding = config.environment.split_by_layout, SEEDINGS[config.environment.seeds]
     spec = env_spec(config)
-    return plan_episodes(spec, config.seed, split, round_index, replica, count, by_layout, seeding)
+    return plan_episodes(spec, config.seed, split, round_index, replica, count, by_layout, seeding, config.runner)
 
 
 def _take_inbox(round: Round, folder: Path) -> list[Trajectory]:

@@ -11,8 +11,9 @@ from oel_core import envs
 from oel_core.envs.base import EnvSpec
 from oel_core.envs.shares import layout_share
 from oel_core.errors import ConfigError, EnvironmentError_
-from oel_core.rollouts import planning
-from oel_core.rollouts.planning import EpisodePlan, count_layouts, layout_of, plan_episodes
+from oel_core.rollouts import layouts
+from oel_core.rollouts.layouts import layouts_of
+from oel_core.rollouts.planning import EpisodePlan, count_layouts, plan_episodes
 from oel_core.types import Split
 from tests.fakes import CORRIDOR, CorridorEnv
 
@@ -36,7 +37,7 @@ class WideEnv(CorridorEnv):
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(envs.REGISTRY, *CORRIDOR)
     monkeypatch.setitem(envs.REGISTRY, "wide", "tests.rollouts.test_planning:WideEnv")
-    monkeypatch.setattr(planning, "_layouts", {})
+    monkeypatch.setattr(layouts, "_cached", {})
 
 
 def test_ids_and_positions() -> None:
@@ -64,12 +65,13 @@ def test_no_layout_is_in_two_shares_and_all_shares_are_used() -> None:
     for split, share in ((Split.EXTRACT, "train"), (Split.DISTILL, "train"), *((s, s.value) for s in list(Split)[2:])):
         for loop_seed in (0, 1):
             plans = plan_episodes(spec, loop_seed, split, 1, 0, 60, True)
-            found[share] |= {layout_of(spec, plan.seed) for plan in plans}
+            found[share] |= {*layouts_of(spec, [plan.seed for plan in plans])}
             assert [plan.index for plan in plans] == list(range(60))
+    assert None not in set.union(*found.values())
     assert not found["train"] & found["validation"]
     assert not found["train"] & found["held_out"]
     assert not found["validation"] & found["held_out"]
-    assert all(len(layouts) > 20 for layouts in found.values())
+    assert all(len(keys) > 20 for keys in found.values())
 
 
 def test_shares_are_about_70_10_20() -> None:
@@ -81,8 +83,8 @@ def test_shares_are_about_70_10_20() -> None:
 
 def test_a_world_with_too_few_layouts_cannot_be_split() -> None:
     one = EnvSpec("corridor", {"size": 3})
-    layouts = {layout_share(f"corridor-3-{goal}") for goal in (0, 2)}
-    empty = next(split for split in (Split.VALIDATION, Split.HELD_OUT) if split.value not in layouts)
+    shares = {layout_share(f"corridor-3-{goal}") for goal in (0, 2)}
+    empty = next(split for split in (Split.VALIDATION, Split.HELD_OUT) if split.value not in shares)
     with pytest.raises(ConfigError, match="too few layouts"):
         plan_episodes(one, 0, empty, 1, 0, 1, True)
 
@@ -98,7 +100,8 @@ def test_an_environment_is_made_once_a_seed_and_not_at_all_without_the_split() -
 
 
 def test_options_have_their_own_layouts() -> None:
-    assert layout_of(EnvSpec("corridor", {"size": 4}), 0) != layout_of(EnvSpec("corridor", {"size": 5}), 0)
+    four, five = (layouts_of(EnvSpec("corridor", {"size": size}), [0]) for size in (4, 5))
+    assert four != five
 
 
 def test_seeds_that_cannot_be_made_are_skipped() -> None:

@@ -16,14 +16,19 @@ import psutil
 import pytest
 
 from oel_core.config.run import OelConfig, parse_config
+from oel_core.envs.base import EnvSpec
+from oel_core.imports.importing import Import, import_logs
+from oel_core.imports.privacy import SALT, Privacy
 from oel_core.policies import release
+from oel_core.rollouts import layouts
+from oel_core.rollouts.planning import plan_episodes
 from oel_core.rounds.context import StageContext
 from oel_core.rounds.round import Round
 from oel_core.runs.folder import RunFolder, adopt_config, open_run
 from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.progress import Progress, silent
 from oel_core.stages.round import round_stages
-from oel_core.types import EvalReport, Trajectory
+from oel_core.types import EvalReport, Split, Trajectory
 
 pytestmark = [
     pytest.mark.scale,
@@ -31,7 +36,7 @@ pytestmark = [
 ]
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
 
-
+LOGS = Path(__file__).parents[2] / "examples/logs/chat.jsonl"
 PLAYED = ("collect", "extract", "accumulate", "select")
 
 
@@ -135,6 +140,29 @@ def kill_an_actor() -> None:
 
 def test_the_runner_changes_no_byte(cluster: Any, expected: dict[str, Any], tmp_path: Path) -> None:
     assert outcome(play(tmp_path, config(cluster, "ray"))) == expected
+
+
+@pytest.mark.parametrize("privacy", [Privacy.MASK, Privacy.DROP])
+def test_an_import_has_the_same_bytes(cluster: Any, tmp_path: Path, privacy: Privacy) -> None:
+    found = []
+    for use in ("local", "ray"):
+        inbox = tmp_path / use
+        inbox.mkdir()
+        (inbox / SALT).write_bytes(b"0" * 32)
+        runner = config(cluster, use).runner
+        done = import_logs(Import("openai-chat", LOGS, inbox, "shop", privacy, runner=runner))
+        assert done.file is not None
+        found.append((done, (inbox / done.file).read_bytes()))
+    assert found[0] == found[1]
+
+
+def test_layouts_of_slow_games_are_found_by_the_workers(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = EnvSpec("textworld_coin", {"level": 3})
+    plans = []
+    for use in ("ray", "local"):
+        monkeypatch.setattr(layouts, "_cached", {})
+        plans.append(plan_episodes(spec, 7, Split.HELD_OUT, 0, 0, 4, True, runner=config(cluster, use).runner))
+    assert plans[0] == plans[1]
 
 
 @pytest.mark.parametrize(("first", "second"), [("local", "ray"), ("ray", "local")])

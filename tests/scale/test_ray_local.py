@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from oel_core.runs.jsonl import read_jsonl
 from oel_core.types import Trajectory
+from tests.scale.on_this_machine import played
 
 pytestmark = [
     pytest.mark.scale,
@@ -28,11 +28,7 @@ def play(folder: Path, use: str, mark: str) -> tuple[list[Trajectory], str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {MARK: mark}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    episodes = []
-    for episode in read_jsonl(folder / "episodes.jsonl", Trajectory):
-        turns = tuple(turn.model_copy(update={"wall_s": 0.0}) for turn in episode.turns)
-        episodes.append(episode.model_copy(update={"turns": turns}))
-    return episodes, done.stdout
+    return played(folder), done.stdout
 
 
 def left(mark: str) -> list[str]:

@@ -82,7 +82,9 @@ def test_a_killed_server_is_started_again(served: Served, tmp_path: Path, notes:
     os.kill(first, signal.SIGSTOP)  # an ending process may take seconds to close its connections
     ending = threading.Timer(1, os.kill, (first, signal.SIGKILL))
     ending.start()
-    assert all(answer.choices[0].message.content.endswith(": hello again") for answer in together(served, "hello again"))
+    assert all(
+        answer.choices[0].message.content.endswith(": hello again") for answer in together(served, "hello again")
+    )
     ending.join()
     answer = served.ask("hello again", stream=stream, timeout=600)
     text = "".join(part.choices[0].delta.content or "" for part in answer) if stream else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -14,6 +14,17 @@ from oel_core.plugins.builtin import LOG_FORMATS
 
 if TYPE_CHECKING:
     from oel_core.imports.importing import Imported, OnProgress
+
+LOCAL: Final = "local"
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes that mask the sessions; more than one needs Ray (extra ray).")
+]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Ray cluster of the workers: host:port, auto, or local for one of its own."
+    ),
+]
 
 
 def import_(
@@ -31,25 +42,33 @@ def import_(
         ),
     ] = None,
     names: Annotated[Path | None, typer.Option("--names", help="Text file with names to mask, one per line.")] = None,
+    workers: Workers = 1,
+    ray: RayAddress = LOCAL,
     top_score: Annotated[float, typer.Option(help="The log's best score, such as 5 for five stars.")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """Turn the logs of a deployed agent into episodes of an inbox; each entry is imported only once."""
+    from oel_core.config.serving import RunnerConfig
     from oel_core.errors import ConfigError
     from oel_core.imports.importing import Import, import_logs
 
     if not 0 < top_score < float("inf"):
         raise ConfigError(f"--top-score is {top_score}: the best score is a number above 0")
+    runner = RunnerConfig(use="local" if (workers, ray) == (1, LOCAL) else "ray", address=ray, workers=workers)
     with _progress() as on_progress:
-        done = import_logs(Import(format, path, into, env, privacy, top_score, names, pii), on_progress)
+        done = import_logs(Import(format, path, into, env, privacy, top_score, names, pii, runner), on_progress)
     if as_json:
         print_json([vars(done)])
-        return
+    else:
+        _print(done, into)
+
+
+def _print(done: "Imported", inbox: Path) -> None:
     print_table("", ("", "count"), _rows(done))
     if done.file is not None:
-        out.print(f"New file     {into / done.file}", soft_wrap=True)
+        out.print(f"New file     {inbox / done.file}", soft_wrap=True)
     if done.left_out:
-        out.print(f"Left out     {into / 'refused'} has a copy of each entry with the reason", soft_wrap=True)
+        out.print(f"Left out     {inbox / 'refused'} has a copy of each entry with the reason", soft_wrap=True)
 
 
 def _rows(done: "Imported") -> list[tuple[str, str]]:

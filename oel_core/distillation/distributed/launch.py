@@ -21,7 +21,7 @@ import torch
 from oel_core.config.run import DistillConfig, ModelConfig
 from oel_core.distillation.distributed.failures import LOG, REPORT, Failure, of_launcher
 from oel_core.distillation.distributed.process import JOB
-from oel_core.distillation.distributed.rendezvous import INVITATION, Invitation, versions
+from oel_core.distillation.distributed.rendezvous import INVITATION, LOOPBACKS, Invitation, interface, versions
 from oel_core.distillation.training.checkpoints import step_of
 from oel_core.distillation.training.job import Job
 from oel_core.distillation.training.step_records import OnStep, StepRecord
@@ -34,7 +34,8 @@ from oel_core.runs.manifest import read_optional
 logger = logging.getLogger(__name__)
 FOLDER = "processes"
 _POLL_S, _GRACE_S = 0.2, 10.0
-_LOOPBACK = "127.0.0.1:"
+_ANY_PORT = "127.0.0.1:0"
+_INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def launch(job: Job, on_step: OnStep | None = None) -> None:
@@ -89,7 +90,7 @@ def require_devices(model: ModelConfig, config: DistillConfig) -> None:
 def _invite(config: DistillConfig) -> Invitation:
     return Invitation(
         attempt=uuid.uuid4().hex,
-        rendezvous=config.rendezvous if config.nodes > 1 else f"{_LOOPBACK}0",  # any free port
+        rendezvous=config.rendezvous if config.nodes > 1 else _ANY_PORT,
         nodes=config.nodes,
         processes=config.processes,
         threads=max(1, torch.get_num_threads() // config.processes),
@@ -131,10 +132,16 @@ def _running(folder: Path, own: Path, invitation: Invitation) -> Iterator[subpro
 
 
 def _environment(invitation: Invitation) -> dict[str, str]:
-    """Of a node: this process's, with the threads of each rank; data goes over loopback where the nodes meet there."""
+    """Of a node: this process's, with the threads of each rank and, unless it is set, the interface for their data.
+
+    Gloo gets the one of the rendezvous. NCCL finds the fastest by itself, except that nodes that meet on loopback use
+    only that.
+    """
     own = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": str(invitation.threads)}
-    if invitation.rendezvous.startswith(_LOOPBACK) and sys.platform == "linux":
-        own |= {name: os.environ.get(name, "lo") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    found = interface(invitation.rendezvous)
+    if found is not None:
+        names = _INTERFACES if found in LOOPBACKS else _INTERFACES[:1]
+        own |= {name: os.environ.get(name, found) for name in names}
     return {**os.environ, **own}
 
 

@@ -43,8 +43,9 @@ def init_ranks(job: Job) -> Ranks:
     state = PartialState(cpu=pick_device(job.model).type == "cpu")
     if state.num_processes == 1:
         return SingleProcess()
+    served = job.config.rollouts != "transformers"
     if job.config.sharding == "none":
-        return DataParallel(state.device, served=job.config.rollouts != "transformers")
+        return DataParallel(state.device, served=served)
     from oel_core.distillation.distributed.sharding import FullySharded
 
-    return FullySharded(state.device, mixed=job.mixed)
+    return FullySharded(state.device, served=served, mixed=job.mixed)

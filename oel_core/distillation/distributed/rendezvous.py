@@ -8,6 +8,7 @@ import socket
 import time
 from datetime import timedelta
 
+import psutil
 import torch
 from torch.distributed import PrefixStore, Store, TCPStore
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
@@ -18,7 +19,11 @@ from oel_core.errors import ConfigError, DistillationError
 from oel_core.types import Record
 
 INVITATION = "nodes.json"
+LOOPBACKS = ("lo", "lo0")
+"""Names of the loopback interface on Linux and macOS."""
 _POLL_S, _CONNECT_S = 0.2, 20.0
+_ANY, _DISCARD = ":0", 9
+"""End of an address with any free port; a port to which nothing is sent."""
 
 
 class Invitation(Record):
@@ -41,13 +46,35 @@ def versions() -> str:
     return f"oel {__version__}, torch {torch.__version__}"
 
 
+def interface(address: str) -> str | None:
+    """The network interface through which this machine reaches an address; None if there is none.
+
+    Gloo would take that of the machine's own name, which on many machines is loopback's.
+    """
+    try:
+        family, *_, target = socket.getaddrinfo(_host(address), _DISCARD, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(target)  # chooses a route and sends nothing
+            own = probe.getsockname()[0]
+    except OSError:
+        return None
+    return next(
+        (name for name, found in psutil.net_if_addrs().items() if own in (one.address.split("%")[0] for one in found)),
+        None,
+    )
+
+
+def _host(address: str) -> str:
+    return address.removesuffix(_ANY) if address.endswith(_ANY) else host_and_port(address)[0]
+
+
 def bind(address: str) -> socket.socket:
     """A listening socket of this address alone.
 
     Raises:
         ConfigError: it is not an address of this machine, or the port is in use.
     """
-    host, port = host_and_port(address) if not address.endswith(":0") else (address[:-2], 0)
+    host, port = _host(address), 0 if address.endswith(_ANY) else host_and_port(address)[1]
     try:
         family, *_, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(target[:2], family=family)

@@ -63,12 +63,12 @@ class FullySharded(DataParallel):
     """FSDP2: weights, gradients and optimiser state sharded among ranks.
 
     Args:
-        device: of the communicated tensors; a GPU for NCCL.
+        device, served: as for `DataParallel`.
         mixed: float32 weights, bfloat16 compute.
     """
 
-    def __init__(self, device: torch.device, *, mixed: bool) -> None:
-        super().__init__(device)
+    def __init__(self, device: torch.device, *, served: bool = False, mixed: bool) -> None:
+        super().__init__(device, served=served)
         self._mixed = mixed
 
     def make_student(self, model: Any, config: DistillConfig, max_length: int | None) -> Student:

@@ -29,7 +29,10 @@ logger = logging.getLogger(__name__)
 def check_installed() -> None:
     """Raises ConfigError with instructions if Ray is not installed. Imports nothing."""
     if find_spec("ray") is None:
-        raise ConfigError(f"runner.use is ray, and Ray is not installed: {INSTALL}, or set runner.use to local")
+        raise ConfigError(
+            f"workers on Ray are asked for, and Ray is not installed: {INSTALL}, or do without (runner.use: local; oel "
+            "import without --workers and --ray)"
+        )
 
 
 def start_workers(config: RunnerConfig) -> "list[RayWorker]":

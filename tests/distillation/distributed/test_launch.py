@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from oel_core.config.run import DistillConfig
+from oel_core.distillation.distributed import launch as launching
 from oel_core.distillation.distributed.launch import _environment, _invite, _report_steps
 from oel_core.distillation.training.job import Job
 from tests.builders import step_record
@@ -67,7 +68,20 @@ def test_processes_of_one_machine_use_loopback_alone(monkeypatch: pytest.MonkeyP
     assert _environment(alone)["GLOO_SOCKET_IFNAME"] == _environment(alone)["NCCL_SOCKET_IFNAME"] == "lo"
     over_nodes = _invite(DistillConfig(nodes=2, rendezvous="10.0.0.1:29400"))
     assert over_nodes.rendezvous == "10.0.0.1:29400"
-    assert "GLOO_SOCKET_IFNAME" not in _environment(over_nodes)
+    assert _environment(over_nodes).get("NCCL_SOCKET_IFNAME") != "lo"
+
+
+def test_gloo_uses_the_interface_of_the_rendezvous(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "interface", lambda address: {"10.0.0.1:29400": "eth1"}.get(address))
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.delenv(name, raising=False)
+    over_nodes = _invite(DistillConfig(nodes=2, rendezvous="10.0.0.1:29400"))
+    assert _environment(over_nodes)["GLOO_SOCKET_IFNAME"] == "eth1"
+    assert "NCCL_SOCKET_IFNAME" not in _environment(over_nodes)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "ib0")
+    assert _environment(over_nodes)["GLOO_SOCKET_IFNAME"] == "ib0"
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    assert "GLOO_SOCKET_IFNAME" not in _environment(_invite(DistillConfig(nodes=2, rendezvous="10.9.9.9:29400")))
 
 
 def test_every_attempt_has_an_id_of_its_own() -> None:

@@ -97,10 +97,15 @@ def test_two_processes_equal_one(start, tmp_path, kind):
     assert not config.exists() or config.read_bytes() == (tmp_path / "one" / "checkpoint" / "config.json").read_bytes()
 
 
-def test_one_of_two_processes_asks_a_server_for_all_responses(start, tmp_path):
+@pytest.mark.parametrize("kind", ["lora", "fsdp2, lora"])
+def test_one_of_two_processes_asks_a_server_for_all_responses(start, tmp_path, kind):
     asked = {}
-    for name, chosen in {"one": settings("lora", 1), "two": settings("lora", 2), "changed": FEWER}.items():
-        given = arguments(start, tmp_path / name, **(settings("lora", 1) | chosen), rollouts="openai")
+    for name, chosen in {
+        "one": settings(kind, 1),
+        "two": settings(kind, 2),
+        "changed": settings(kind, 1) | FEWER,
+    }.items():
+        given = arguments(start, tmp_path / name, **chosen, rollouts="openai")
         with running(FakeServer(adapters={})) as server:
             served = given["model"].model_dump() | {"max_length": 4096, "openai": {"base_url": server.url}}
             distill(**given | {"model": ModelConfig.model_validate(served)})

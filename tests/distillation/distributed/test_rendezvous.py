@@ -16,6 +16,7 @@ from oel_core.distillation.distributed import peers as watching
 from oel_core.distillation.distributed.failures import Failure, Kind
 from oel_core.distillation.distributed.peers import Peers
 from oel_core.distillation.distributed.rendezvous import (
+    LOOPBACKS,
     FixedNodes,
     Invitation,
     admit,
@@ -23,6 +24,7 @@ from oel_core.distillation.distributed.rendezvous import (
     bind,
     connect,
     enter,
+    interface,
     serve,
     versions,
 )
@@ -58,6 +60,12 @@ def test_the_store_listens_on_its_address_alone(address: str) -> None:
     assert answers(address)
     assert not answers(f"127.0.0.2:{store.port}")
     assert serve("127.0.0.1:0").port != 0
+
+
+def test_the_interface_of_an_address_is_the_one_that_reaches_it() -> None:
+    assert interface("127.0.0.1:0") in LOOPBACKS
+    assert interface(f"127.0.0.1:{free_port()}") in LOOPBACKS
+    assert interface("no-such-host.invalid:29400") is None
 
 
 def test_a_node_that_does_not_come_is_waited_for_no_longer_than_said(address: str) -> None:

@@ -235,8 +235,6 @@ def test_what_cannot_work_is_said_at_the_start(start: Path, tmp_path: Path, monk
             distill(**arguments(start, tmp_path / "two", rollouts="vllm", **{name: 2}))
     with pytest.raises(ConfigError, match=r"would start an engine .* with model.openai.base_url"):
         begin(rollouts="openai", lora=LORA, processes=2, model=model(start, managed=True))
-    with pytest.raises(ConfigError, match=r"distill.sharding is fsdp2, with which no process has the whole adapter"):
-        begin(rollouts="openai", lora=LORA, processes=2, sharding="fsdp2", model=model(start, base_url="http://x:1/v1"))
     assert not list(tmp_path.glob("*/*.jsonl"))
 
 
