@@ -120,7 +120,7 @@ def mlflow_server(root: Path, settings: UpSettings, postgres: str | None) -> Ser
     place = ["--host", settings.host, "--port", str(settings.mlflow_port), "--workers", "1"]
     return Service(
         MLFLOW,
-        python("-m", "mlflow", "server", *place),
+        python("-m", "tasks.tracking.server", *place),
         environment,
         settings.mlflow_url,
         lambda: answers(f"{settings.mlflow_url}/health"),

@@ -25,6 +25,7 @@ from pydantic import Field
 from oel_core import __version__
 from oel_core.config.run import OelConfig
 from oel_core.config.urls import without_secrets
+from oel_core.errors import ServiceError
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import CONFIG, RunFolder
 from oel_core.runs.locks import exclusive_after_wait
@@ -43,6 +44,8 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 NOTE, SOURCE, SOURCE_TYPE, USER = "mlflow.note.content", "mlflow.source.name", "mlflow.source.type", "mlflow.user"
 MAX_VALUE, MAX_PARAMS, MAX_METRICS, MAX_TRACES = 6000, 100, 1000, 100
 SQLITE = "sqlite:///"
+OTHER_SCHEMA = "out-of-date database schema"
+"""Words of MLflow's refusal of a database."""
 LOOP = "loop"
 CANDIDATE = "candidate"
 SCHEMA = json.dumps(
@@ -323,18 +326,44 @@ def connect(settings: TrackingSettings) -> tuple[Any, str]:
     """A client, and the id of the experiment; database and experiment are created if needed.
 
     MLflow creates the tables of a SQLite file without a lock, so two runs that start in a new root would both do so.
+
+    Raises:
+        ServiceError: the database is of another version of MLflow.
     """
     with ExitStack() as stack:
         if settings.tracking_uri.startswith(SQLITE):
             file = Path(settings.tracking_uri.removeprefix(SQLITE))
             stack.enter_context(exclusive_after_wait(file.with_name(f".{file.name}.lock"), pause_s=0.1))
-        client: Any = RetryingClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
-        return client, retried(lambda: ensure_experiment(settings, client))
+        try:
+            client: Any = RetryingClient(MlflowClient(settings.tracking_uri, settings.registry_uri))
+            return client, retried(lambda: ensure_experiment(settings, client))
+        except MlflowException as error:
+            if OTHER_SCHEMA not in str(error):
+                raise
+            raise ServiceError(
+                f"MLflow's database {without_secrets(settings.tracking_uri)} was made by another version of MLflow. "
+                "Back it up, then `oel up` (or `mlflow db upgrade`) migrates an older one; a newer one needs the newer "
+                "MLflow"
+            ) from error
 
 
 def experiment_of(settings: TrackingSettings) -> str:
     """The id of the experiment of resolved settings; created if it does not exist."""
     return connect(settings)[1]
+
+
+def run_server(uri: str, options: Sequence[str]) -> None:
+    """Migrates a database to this version of MLflow and runs `mlflow server` in this process until it ends.
+
+    Args:
+        uri: of a database; `mlflow db upgrade` creates the tables of an empty one.
+        options: of `mlflow server`, which reads the others from its environment.
+    """
+    from mlflow.cli import cli
+    from mlflow.db import upgrade
+
+    upgrade.main([uri], standalone_mode=False)
+    cli.main(["server", *options], prog_name="mlflow")
 
 
 def mark_killed(settings: TrackingSettings, run: RunFolder) -> None:

@@ -74,6 +74,8 @@ def check_command(words: Sequence[str]) -> None:
         _check_options(mlflow_cli, arguments)
     elif program == "prefect":
         _check_prefect(arguments)
+    elif arguments[:2] == ["-m", "tasks.tracking.server"]:
+        _check_options(mlflow_cli, ["server", *arguments[2:]])
     elif program == "python":
         assert (ROOT / arguments[0]).is_file(), words
     else:

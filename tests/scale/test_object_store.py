@@ -18,6 +18,7 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
+import torch
 
 from oel_core.config.run import OelConfig, dump_config, read_config
 from oel_core.errors import OelError
@@ -107,6 +108,15 @@ def environment(port: int) -> dict[str, str]:
 def proxy(port: int) -> Iterator[FaultyProxy]:
     with faulty_proxy(port) as found:
         yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _threads() -> Iterator[None]:
+    """As many as the commands have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(environment(0)["OMP_NUM_THREADS"]))
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -276,9 +286,14 @@ def test_two_machines_cannot_hold_one_run(port: int, machine: Callable[[str], Ma
 
 @pytest.mark.timeout(3600)
 def test_commands_on_a_store_with_artifacts_in_a_store(
-    port: int, machine: Callable[[str], Machine], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    port: int,
+    machine: Callable[[str], Machine],
+    configuration: OelConfig,
+    expected: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`oel run` with Prefect and MLflow, whose artifacts are in the bucket; what a second machine shows."""
+    """`oel run` with Prefect and MLflow, whose artifacts are in the bucket; a second machine shows it and goes on."""
     here, there = machine("here"), machine("there")
     settings = here.preset.with_name("mlflow.yaml")
     settings.write_text(f"artifact_location: s3://{BUCKET}/artifacts\n")
@@ -294,4 +309,8 @@ def test_commands_on_a_store_with_artifacts_in_a_store(
     assert there.oel(port, "rounds", "lake") == here.oel(port, "rounds", "lake")
     assert Path(there.oel(port, "report", "lake").strip()).read_text().startswith("<!doctype html>")
     assert not list(there.run.path.rglob("*.safetensors"))
+    there.oel(port, "run", str(there.preset), "--name", "lake", "--set", "rounds=2")
+    run_stages(tmp_path / "folder", "lake", configuration.model_copy(update={"rounds": 2}))
+    assert outcome(there.run) == outcome(RunFolder(tmp_path / "folder" / "lake"))
+    assert here.oel(port, "rounds", "lake") == there.oel(port, "rounds", "lake")
     assert SECRET not in "".join([*written(here.cache), *written(there.cache)])
