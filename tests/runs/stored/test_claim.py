@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from oel_core.errors import ArtifactError, BusyError
+from oel_core.errors import ArtifactError, BusyError, StoreError
 from oel_core.runs import lease
 from oel_core.runs.lease import HeartbeatObserver, Lease
 from oel_core.runs.processes import Machine, Process, this_process
 from oel_core.runs.stored import claim as claims
 from oel_core.runs.stored.claim import Claim, claimed
-from oel_core.runs.stored.objects import object_store
+from oel_core.runs.stored.objects import ObjectStore, object_store
 
 Make = Callable[[], Claim]
 
@@ -48,6 +48,18 @@ def test_one_holder_at_a_time(make: Make) -> None:
     assert make().current()[1] is None
     with claimed(make(), "a third"):
         pass
+
+
+def test_a_store_without_conditional_creation_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = make()
+
+    def ignoring(store: ObjectStore, path: str, data: bytes) -> None:
+        store.write(path, data)
+
+    monkeypatch.setattr(type(claim.store), "_create", ignoring)
+    with pytest.raises(StoreError, match="cannot keep two machines off one run"), claimed(claim, "a round"):
+        pass
+    assert claim.store.entries("") == {}
 
 
 def test_of_many_that_claim_at_once_one_holds(make: Make) -> None:
