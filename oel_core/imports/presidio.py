@@ -4,6 +4,7 @@ model; requires the extra `pii`. Nothing is downloaded.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ def find_nothing(text: str) -> Sequence[Found]:
     return ()
 
 
+@lru_cache(maxsize=1)
 def finder(model: str) -> Find:
-    """A `Find` for English texts.
+    """A `Find` for English texts, loaded once per process.
 
     Args:
         model: an installed spaCy model with named entities, such as `en_core_web_lg`, or its folder.
