@@ -1,6 +1,6 @@
 """Small records for tests, with every field set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from oel_core.distillation.training.step_records import StepRecord
@@ -25,6 +25,15 @@ def step_record(step: int = 1, **changes: Any) -> StepRecord:
         "tokens": 9,
     }
     return StepRecord(step=step, **(values | changes))
+
+
+def timeless(episodes: Iterable[Trajectory]) -> list[Trajectory]:
+    """The episodes without the times of their turns, which differ from run to run."""
+
+    def bare(one: Turn) -> Turn:
+        return one.model_copy(update={"wall_s": 0.0})
+
+    return [episode.model_copy(update={"turns": tuple(map(bare, episode.turns))}) for episode in episodes]
 
 
 def turn(

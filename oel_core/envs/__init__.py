@@ -111,9 +111,8 @@ def answer_shape(config: OelConfig) -> str | None:
 
 def prepare_envs(spec: EnvSpec, seeds: Sequence[int], workers: int = 1) -> None:
     """Generates an environment's games ahead of play, if that is slow (TextWorld generates and compiles)."""
-    prepare = getattr(_load(spec.name), "prepare", None)
-    if prepare is not None:
-        prepare(spec, seeds, workers)
+    if slow_to_create(spec):
+        _load(spec.name).prepare(spec, seeds, workers)
 
 
 def slow_to_create(spec: EnvSpec) -> bool:

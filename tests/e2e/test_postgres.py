@@ -4,13 +4,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import mlflow
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, inspect
 
 from flows.services.postgres import database_url
 from tests.e2e.conftest import starting
@@ -18,6 +13,7 @@ from tests.e2e.loop import short_config
 from tests.e2e.operating import Services, copy_source
 from tests.e2e.postgres import Postgres, running_postgres
 from tests.fakes import tiny_model_folder
+from tests.tasks.tracking.revisions import take_back
 
 pytestmark = pytest.mark.services
 
@@ -69,7 +65,7 @@ def test_databases_of_older_versions_are_migrated(on_postgres: Services, postgre
     assert on_postgres.ended(project.trigger("one"))["name"] == "Refused"
     shown = on_postgres.oel("history", "older")
     on_postgres.oel("down")
-    assert downgraded_mlflow(database_url(postgres.url, "mlflow"), MLFLOW_BEFORE) >= 6
+    assert take_back(database_url(postgres.url, "mlflow"), MLFLOW_BEFORE) >= 6
     prefect = [sys.executable, "-m", "prefect", "server", "database", "downgrade", "--yes", "--revision", "-1"]
     address = {"PREFECT_API_DATABASE_CONNECTION_URL": database_url(postgres.url, "prefect")}
     subprocess.run(prefect, env=on_postgres.environment() | address, check=True, capture_output=True)
@@ -78,20 +74,6 @@ def test_databases_of_older_versions_are_migrated(on_postgres: Services, postgre
     assert on_postgres.oel("history", "older") == shown
     assert on_postgres.ended(project.trigger("two"))["name"] == "Refused"
     assert on_postgres.open_runs() == []
-
-
-def downgraded_mlflow(url: str, revision: str) -> int:
-    """Takes MLflow's tables back to a revision; how many tables that removes."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
-    engine = create_engine(url)
-    before = inspect(engine).get_table_names()
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, revision)
-    left = inspect(engine).get_table_names()
-    engine.dispose()
-    return len(before) - len(left)
 
 
 @pytest.mark.parametrize("lose_it", [restart, crash_and_stay_away, fail_over])

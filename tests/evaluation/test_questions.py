@@ -15,6 +15,7 @@ from oel_core.evaluation.questions import Question, QuestionSet, Score, _scored,
 from oel_core.policies.base import Completion, Request
 from oel_core.policies.scripted import ScriptedPolicy
 from oel_core.types import IdSource, Message, StopReason, Trajectory
+from tests.builders import timeless
 
 SAMPLING = Sampling(max_tokens=64)
 
@@ -128,13 +129,7 @@ def test_a_slow_answer_holds_up_nobody() -> None:
     episodes = ask(6).run(_SlowFirst(), (), lambda episode: handed.append(episode.id))
     assert handed == ["q-1", "q-2", "q-3", "q-4", "q-0", "q-5"]
     alone = ask(6).run(_Picky(answering, batch_size=4), (), lambda episode: None)
-    assert [stripped(episode) for episode in episodes] == [stripped(episode) for episode in alone]
-
-
-def stripped(episode: Trajectory) -> Trajectory:
-    """Without the time it took."""
-    turns = tuple(turn.model_copy(update={"wall_s": 0.0}) for turn in episode.turns)
-    return episode.model_copy(update={"turns": turns})
+    assert timeless(episodes) == timeless(alone)
 
 
 def test_answers_to_other_questions_are_refused() -> None:

@@ -18,6 +18,7 @@ from oel_core.runs.progress import silent
 from oel_core.stages.collect import extraction_plans
 from oel_core.types import Trajectory
 from tests.benchmarks.ray_scaling import load_sleeping
+from tests.builders import timeless
 
 INTRUDER = "import ray, sys; ray.init(address=sys.argv[1], namespace='other', log_to_driver=False)"
 
@@ -45,11 +46,7 @@ def main() -> None:
 
 def played(folder: Path) -> list[Trajectory]:
     """The episodes in a folder, without times."""
-    found = []
-    for episode in read_jsonl(folder / "episodes.jsonl", Trajectory):
-        turns = tuple(turn.model_copy(update={"wall_s": 0.0}) for turn in episode.turns)
-        found.append(episode.model_copy(update={"turns": turns}))
-    return found
+    return timeless(read_jsonl(folder / "episodes.jsonl", Trajectory))
 
 
 if __name__ == "__main__":

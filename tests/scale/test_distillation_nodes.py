@@ -62,10 +62,11 @@ def joined(run: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def lines_until(process: subprocess.Popen[str], word: str) -> str:
-    """What the node said, up to a line with this word."""
+    """What the process said, up to a line with this word."""
     said = []
-    assert process.stderr is not None
-    for line in process.stderr:
+    stream = process.stdout or process.stderr
+    assert stream is not None
+    for line in stream:
         said.append(line)
         if word in line:
             return "".join(said)

@@ -111,7 +111,7 @@ def proxy(port: int) -> Iterator[FaultyProxy]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _threads() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """As many as the commands have."""
     before = torch.get_num_threads()
     torch.set_num_threads(int(environment(0)["OMP_NUM_THREADS"]))

@@ -16,20 +16,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
 
-from oel_core.config.run import OelConfig, dump_config
+from oel_core.config.run import OelConfig
 from oel_core.distillation.distributed.rendezvous import answers
 from oel_core.runs.folder import RunFolder
 from oel_core.runs.stored.objects import object_store
-from tests.e2e.loop import LONGEST, outcome, run_stages, short_config
+from tests.e2e.loop import outcome, run_stages, short_config
 from tests.e2e.operating import free_ports, until
 from tests.fakes import tiny_model_folder
-from tests.scale.test_object_store import FORKED, manifests, work
+from tests.scale.test_object_store import Machine, environment, manifests, one_thread
 
 pytestmark = pytest.mark.scale
 CONTAINER = "experience"
-THREADS = 1
+__all__ = ["one_thread"]
 
 
 def needs(*packages: str, program: str | None = None) -> pytest.MarkDecorator:
@@ -59,7 +58,7 @@ def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     address = (
         f"BlobEndpoint=http://127.0.0.1:{port}/tests;AccountName=tests;AccountKey={key};DefaultEndpointsProtocol=http"
     )
-    found = {"AZURE_STORAGE_CONNECTION_STRING": address, "OMP_NUM_THREADS": str(THREADS)}
+    found = {"AZURE_STORAGE_CONNECTION_STRING": address, "OMP_NUM_THREADS": environment(port)["OMP_NUM_THREADS"]}
     for name, value in {**found, "AZURITE_ACCOUNTS": f"tests:{key}"}.items():
         monkeypatch.setenv(name, value)
     options = ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(tmp_path / "azurite")]
@@ -80,33 +79,28 @@ def configuration(tmp_path: Path) -> OelConfig:
     return short_config(tiny_model_folder(tmp_path), rounds=1)
 
 
-def machine(url: str, folder: Path, config: OelConfig, variables: Mapping[str, str]) -> tuple[int | None, str]:
-    """Exit code and output of a loop on a machine with an empty cache."""
-    folder.mkdir()
-    preset, log = folder / "preset.yaml", folder / "log"
-    preset.write_text(dump_config(config))
-    process = FORKED.Process(target=work, args=(url, preset, log, {**variables, "OEL_CACHE": str(folder)}))
-    process.start()
-    process.join(LONGEST)
-    return process.exitcode, log.read_text()
+class Elsewhere(Machine):
+    """A machine that works on runs of another store."""
 
+    def __init__(self, folder: Path, name: str, config: OelConfig, url: str, own: Mapping[str, str]) -> None:
+        super().__init__(folder, name, config)
+        self.url, self._own = url, own
 
-def run_of(folder: Path) -> RunFolder:
-    (found,) = folder.glob("stores/*/lake")
-    return RunFolder(found)
+    def variables(self, port: int) -> dict[str, str]:
+        """`own` names the port."""
+        return {**self._own, "OEL_CACHE": str(self.cache)}
 
 
 @needs("adlfs", program="azurite-blob")
 def test_azure_gives_what_a_folder_does(tmp_path: Path, configuration: OelConfig, azure: dict[str, str]) -> None:
-    url, before = f"az://{CONTAINER}/runs", torch.get_num_threads()
-    here, there = tmp_path / "here", tmp_path / "there"
-    for folder in (here, there):
-        assert machine(url, folder, configuration, azure) == (0, "held\n")
-    torch.set_num_threads(THREADS)
+    here, there = (
+        Elsewhere(tmp_path, name, configuration, f"az://{CONTAINER}/runs", azure) for name in ("here", "there")
+    )
+    for one in (here, there):
+        assert one.finish(0) == 0, one.log.read_text()
     run_stages(tmp_path / "folder", "lake", configuration)
-    torch.set_num_threads(before)
-    assert outcome(run_of(here)) == outcome(run_of(there)) == outcome(RunFolder(tmp_path / "folder" / "lake"))
-    assert manifests(run_of(here)) == manifests(run_of(there)), "the second machine has done nothing again"
+    assert outcome(here.run) == outcome(there.run) == outcome(RunFolder(tmp_path / "folder" / "lake"))
+    assert manifests(here.run) == manifests(there.run), "the second machine has done nothing again"
 
 
 @needs("adlfs", program="azurite-blob")
@@ -124,8 +118,8 @@ def test_a_store_that_ignores_conditions_is_refused(tmp_path: Path, configuratio
     command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--in-memory", "--default-bucket", CONTAINER]
     with serving([*command, "--host", "127.0.0.1", "--port", str(port)], tmp_path / "log"):
         until(lambda: answers(f"127.0.0.1:{port}"), "the emulator listens")
-        variables = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}"}
-        code, said = machine(f"gs://{CONTAINER}/runs", tmp_path / "here", configuration, variables)
-    assert code == 1
-    assert "cannot keep two machines off one run" in said
-    assert "held" not in said
+        own = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}"}
+        here = Elsewhere(tmp_path, "here", configuration, f"gs://{CONTAINER}/runs", own)
+        assert here.finish(0) == 1
+    assert "cannot keep two machines off one run" in here.log.read_text()
+    assert "held" not in here.log.read_text()

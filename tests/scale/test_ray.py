@@ -29,6 +29,7 @@ from oel_core.runs.jsonl import read_jsonl
 from oel_core.runs.progress import Progress, silent
 from oel_core.stages.round import round_stages
 from oel_core.types import EvalReport, Split, Trajectory
+from tests.builders import timeless
 
 pytestmark = [
     pytest.mark.scale,
@@ -101,10 +102,7 @@ def outcome(run: RunFolder) -> dict[str, Any]:
     for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
         name = path.relative_to(run.path).as_posix()
         if path.name in ("trajectories.jsonl", "episodes.jsonl"):
-            episodes = [episode.model_dump(mode="json") for episode in read_jsonl(path, Trajectory)]
-            for turn in (turn for episode in episodes for turn in episode["turns"]):
-                turn["wall_s"] = 0.0
-            found[name] = episodes
+            found[name] = timeless(read_jsonl(path, Trajectory))
         elif path.name == "report.json":
             found[name] = EvalReport.model_validate_json(path.read_bytes()).passed
         elif path.name not in ("manifest.json", "config.yaml"):

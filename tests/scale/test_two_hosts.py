@@ -1,7 +1,6 @@
 """Distillation and Ray over two hosts with a network between them, which is cut."""
 
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from oel_core.runs.jsonl import whole_lines
 from tests.e2e.operating import until as eventually
 from tests.fakes import tiny_model_folder
 from tests.scale.on_this_machine import played
-from tests.scale.test_distillation_nodes import REL, weights
+from tests.scale.test_distillation_nodes import REL, lines_until, weights
 from tests.scale.two_hosts import POSSIBLE, REASON, Host, two_hosts
 
 pytestmark = [pytest.mark.scale, pytest.mark.skipif(not POSSIBLE, reason=REASON)]
@@ -56,17 +55,6 @@ def running(host: Host, *words: str) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
-def until(process: "subprocess.Popen[str]", pattern: str) -> str:
-    """What it says, up to a line that matches."""
-    said = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        said.append(line)
-        if re.search(pattern, line):
-            return "".join(said)
-    raise AssertionError(f"ended without '{pattern}': {''.join(said)}")
-
-
 @pytest.fixture
 def cluster(hosts: tuple[Host, Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a Ray cluster of both hosts, each with room for one worker."""
@@ -82,7 +70,7 @@ def cluster(hosts: tuple[Host, Host], tmp_path: Path, monkeypatch: pytest.Monkey
         for host, words in zip(hosts, (head, ["--address", address]), strict=True):
             own = ["--node-ip-address", host.address, "--num-cpus", "1", "--object-store-memory", str(100 * 2**20)]
             process = stack.enter_context(running(host, "ray.scripts.scripts", "start", "--block", *words, *own))
-            until(process, "Ray runtime started")
+            lines_until(process, "Ray runtime started")
         yield address
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -105,13 +93,13 @@ def joining(run: Path) -> list[str]:
 def test_the_losses_are_those_of_one_process(hosts: tuple[Host, Host], start: Path, tmp_path: Path) -> None:
     first, second = hosts
     with running(first, *distilling(start, tmp_path / "one", 4)) as alone:
-        until(alone, "step 4")
+        lines_until(alone, "step 4")
         assert alone.wait() == 0
     with running(second, *joining(tmp_path / "lake")) as other:
         with running(first, *distilling(start, tmp_path / "lake", 4, first)) as run:
-            until(run, "step 4")
+            lines_until(run, "step 4")
             assert run.wait() == 0
-        until(other, "done")
+        lines_until(other, "done")
     one, two = (read_steps(workdir(tmp_path / name) / "steps.jsonl") for name in ("one", "lake"))
     assert [step.loss for step in two] == pytest.approx([step.loss for step in one], rel=REL, abs=0)
 
@@ -124,21 +112,21 @@ def test_a_cut_cable_ends_both_and_resuming_gives_the_same_bytes(
         running(second, *joining(tmp_path / "whole")),
         running(first, *distilling(start, tmp_path / "whole", CUT, first)) as run,
     ):
-        until(run, f"step {CUT}")
+        lines_until(run, f"step {CUT}")
         assert run.wait() == 0
     with running(second, *joining(tmp_path / "cut")) as other:
         with running(first, *distilling(start, tmp_path / "cut", CUT, first)) as run:
-            until(run, "step 2")
+            lines_until(run, "step 2")
             second.plug("down")
             try:
-                said = until(run, "is lost|cannot be reached|heartbeat")
+                said = lines_until(run, "is lost")
                 assert run.wait() == 1
                 assert "node 1" in said
-                until(other, "failed")
+                lines_until(other, "failed")
             finally:
                 second.plug("up")
         with running(first, *distilling(start, tmp_path / "cut", CUT, first)) as run:
-            until(run, f"step {CUT}")
+            lines_until(run, f"step {CUT}")
             assert run.wait() == 0
     assert weights(workdir(tmp_path / "cut")) == weights(workdir(tmp_path / "whole"))
 

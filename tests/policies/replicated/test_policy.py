@@ -25,6 +25,7 @@ from oel_core.rollouts.recording import play_into
 from oel_core.runs.progress import silent
 from oel_core.testing import check_policy
 from oel_core.types import Message, Split, Trajectory
+from tests.builders import timeless
 from tests.fakes import CORRIDOR
 from tests.policies.replicated.workers import FakeWorker
 
@@ -70,11 +71,6 @@ def config(**options: Any) -> OelConfig:
 
 def plans(count: int) -> list[EpisodePlan]:
     return plan_episodes(EnvSpec("corridor"), 0, Split.EXTRACT, 1, 0, count, False)
-
-
-def timeless(episodes: Sequence[Trajectory]) -> list[Trajectory]:
-    bare = lambda turn: turn.model_copy(update={"wall_s": 0.0})  # noqa: E731
-    return [one.model_copy(update={"turns": tuple(map(bare, one.turns))}) for one in episodes]
 
 
 def test_it_keeps_the_contract() -> None:

@@ -4,19 +4,15 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
 from mlflow.cli import cli
-from sqlalchemy import create_engine
 
 from oel_core.errors import ServiceError
 from tasks.tracking.client import connect, run_server
 from tasks.tracking.settings import TrackingSettings
+from tests.tasks.tracking.revisions import revision, take_back
 
 
 @pytest.fixture
@@ -27,27 +23,14 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
     return found
 
 
-def revision(uri: str, go_back: int = 0) -> str:
-    """The revision of the tables, after going back by so many."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
-    engine = create_engine(uri)
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        if go_back:
-            command.downgrade(config, f"-{go_back}")
-        found: Any = MigrationContext.configure(connection).get_current_revision()
-    engine.dispose()
-    return str(found)
-
-
 def test_an_older_database_is_migrated_with_all_that_it_has(tmp_path: Path, served: list[Sequence[str]]) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     client = mlflow.MlflowClient(uri)
     run = client.create_run(client.create_experiment("oel")).info.run_id
     client.log_metric(run, "pass_rate", 0.5)
     newest = revision(uri)
-    assert revision(uri, go_back=2) != newest
+    take_back(uri, "-2")
+    assert revision(uri) != newest
     run_server(uri, ["--port", "5000"])
     assert revision(uri) == newest
     assert client.get_run(run).data.metrics == {"pass_rate": 0.5}
