@@ -125,7 +125,7 @@ def _prompts(round: Round, masking: Masking) -> Iterator[BundlePrompt]:
     """The prompts of the episodes for distillation, in the order of the training steps."""
     episodes = [episode for episode in round.trajectories(Split.DISTILL) if episode.turns]
     for number, episode in enumerate(episodes):
-        for prompt in prompts_of(episode):
+        for prompt in prompts_of(episode, round.config.experience.distill_turns):
             messages = tuple(map(masking.message, prompt.messages))
             wrong = next(filter(None, (recorded_text(message.content) for message in messages)), None)
             if wrong:

@@ -22,6 +22,9 @@ class SynthesisConfig(Section):
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=256)
 
 
+DistilledTurns = Literal["all", "rated"]
+
+
 class ExperienceConfig(Section):
     """The source of a round's experience."""
 
@@ -30,7 +33,13 @@ class ExperienceConfig(Section):
     min_episodes: int = Field(default=64, ge=2)
     """Minimum number of new episodes in the inbox for a round to start."""
     extract_share: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the inbox's episodes used for extraction; the prompts of the others are distilled."""
+    """Share of the inbox's episodes used for extraction."""
+    distill_sessions: Literal["others", "all"] = "others"
+    """Inbox episodes whose prompts are distilled: those that nothing is extracted from, or all. With all and
+    `knowledge.injection.mode: step_wise` the teacher reads what people said about the very request that it answers."""
+    distill_turns: DistilledTurns = "all"
+    """Prompts that are distilled; `rated`: those of answers with feedback, and all of an episode that was rated as a
+    whole. Episodes that were played have no such feedback."""
     bundle: str | None = None
     """File of `oel bundle make` with knowledge and prompts, in place of an environment; null: no bundle."""
     bundle_digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")

@@ -247,6 +247,14 @@ class OelConfig(Section):
         return self.raw_cap if self.knowledge.source.use == "raw" else self.knowledge.max_tokens
 
     @property
+    def injected_cap(self) -> int:
+        """Token cap of the knowledge in one prompt: step by step at most so many items, each from one extraction."""
+        injection = self.knowledge.injection
+        if injection.mode == "global" or self.knowledge.source.use == "raw":
+            return self.knowledge_cap
+        return min(self.knowledge_cap, injection.items * self.extract.sampling.max_tokens)
+
+    @property
     def raw_cap(self) -> int:
         """Token cap of raw episodes in place of knowledge."""
         return self.knowledge.source.raw_max_tokens or self.knowledge.max_tokens

@@ -91,7 +91,7 @@ def _distillation(config: OelConfig) -> _Calls:
     turns = min(config.environment.max_turns, config.distill.turns_per_episode or config.environment.max_turns)
     episodes = config.distill.steps * config.distill.episodes_per_step
     by_teacher = config.distill.regime in ("teacher_rollouts", "mixture")
-    known = config.knowledge_cap if by_teacher else 0
+    known = config.injected_cap if by_teacher else 0
     steps_at_once = config.distill.steps if by_teacher and config.distill.teacher == "frozen" else 1
     one = turn_prompts(config, config.environment.max_turns, known, config.distill.max_response_tokens)
     return _Calls(
@@ -124,7 +124,7 @@ def _evaluations(config: OelConfig, round_index: int) -> list[_Calls]:
     suites = [_suite(config, name, options) for name, options in config.evaluate.ood.items()]
     if config.experience.bundle is not None:
         return suites
-    known = config.knowledge_cap
+    known = config.injected_cap
     if config.evaluate.held_out == "cases":
         cases = config.evaluate.cases
         asked = _questions(cases.episodes, 0, cases.sampling.max_tokens)
@@ -141,11 +141,11 @@ def _scoring(config: OelConfig, texts: int, episodes: int) -> list[_Calls]:
     """Validation episodes with each of `texts` knowledge texts in the prompt, and once without."""
     if config.evaluate.held_out == "cases":
         response = config.evaluate.cases.sampling.max_tokens
-        return [_questions(episodes, 0, response), _questions(texts * episodes, config.knowledge_cap, response)]
+        return [_questions(episodes, 0, response), _questions(texts * episodes, config.injected_cap, response)]
     turns, response = config.environment.max_turns, config.play.sampling.max_tokens
     return [
         _episodes(config, episodes, turns, 0, response),
-        _episodes(config, texts * episodes, turns, config.knowledge_cap, response),
+        _episodes(config, texts * episodes, turns, config.injected_cap, response),
     ]
 
 
@@ -207,7 +207,7 @@ def training_memory(config: OelConfig, architecture: Architecture) -> int:
     """Peak memory of one micro-batch's backward, bytes: weights, activations of every layer, and the loss."""
     size = _BYTES[config.model.dtype]
     response = config.distill.max_response_tokens
-    known = config.knowledge_cap if config.distill.retention.reads_knowledge else 0
+    known = config.injected_cap if config.distill.retention.reads_knowledge else 0
     length = max(turn_prompts(config, config.environment.max_turns, known, response)) + response
     tokens = max(config.distill.micro_batch_tokens, length)
     values = 10 * architecture.hidden + 8 * (architecture.queries + architecture.keys) + 4 * architecture.intermediate
@@ -225,7 +225,7 @@ def training_memory(config: OelConfig, architecture: Architecture) -> int:
 
 def _prefixes(config: OelConfig, architecture: Architecture) -> int:
     """Size of the knowledge files' KV caches on the device, bytes."""
-    tokens = config.collect.replicas * config.knowledge_cap
+    tokens = config.collect.replicas * config.injected_cap
     own = tokens * architecture.cache_values * _BYTES[config.model.dtype]
     return min(own, int(config.distill.prefix_cache_gb * 1e9))
 

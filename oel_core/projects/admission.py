@@ -27,7 +27,7 @@ class Admission:
     def require(self, episode: Trajectory) -> None:
         """Raises LineError when no turn of the episode fits the context, or its tokens are not the model's."""
         lengths = [self._tokens(number, turn.messages) for number, turn in enumerate(episode.turns)]
-        response, cap = self._config.distill.max_response_tokens, self._config.knowledge_cap
+        response, cap = self._config.distill.max_response_tokens, self._config.injected_cap
         if min(lengths) + cap + response > self._chat.max_length:
             raise LineError(
                 "turns",

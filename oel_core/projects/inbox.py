@@ -13,11 +13,13 @@ from typing import Literal
 
 from pydantic import Field
 
+from oel_core.config.operation import ExperienceConfig
 from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError
 from oel_core.projects.deployment import late_feedback, rated_again
 from oel_core.projects.quarantine import LeftOut
 from oel_core.rollouts.planning import EpisodePlan, episode_id
+from oel_core.rounds.prompts import prompts_of
 from oel_core.runs.jsonl import LineError, parse_line
 from oel_core.seeds import derive_seed
 from oel_core.types import INSTRUCTING, Message, Record, Split, Trajectory
@@ -169,8 +171,11 @@ def assign_episodes(
 ) -> list[tuple[Trajectory, EpisodeSource]]:
     """Assigns the inbox's episodes to the round: each with its new split, replica and index, and its source.
 
-    A share is used for extraction, the prompts of the others for distillation. Where there are fewer than configured,
-    replicas share episodes and prompts are repeated, each time in another order.
+    A share is used for extraction, the prompts of the others, or of all, for distillation. Where there are fewer than
+    configured, replicas share episodes and prompts are repeated, each time in another order.
+
+    Raises:
+        ArtifactError: `experience.distill_turns` is rated, and no episode for distillation has feedback on an answer.
     """
     rng = random.Random(derive_seed("inbox", config.seed, round_index))
     pool = list(received)
@@ -182,8 +187,20 @@ def assign_episodes(
     ):
         dealt += [_renamed(each, Split.EXTRACT, round_index, replica, index) for index, each in enumerate(hand)]
     wanted = config.distill.steps * config.distill.episodes_per_step
-    again = _repeated(pool[cut:], wanted, rng)
+    again = _repeated(_distillable(config.experience, pool, cut), wanted, rng)
     return dealt + [_renamed(each, Split.DISTILL, round_index, 0, index) for index, each in enumerate(again)]
+
+
+def _distillable(config: ExperienceConfig, pool: Sequence[Received], cut: int) -> list[Received]:
+    """The episodes whose prompts can be distilled; those up to `cut` are for extraction."""
+    sessions = pool if config.distill_sessions == "all" else pool[cut:]
+    chosen = [each for each in sessions if prompts_of(each.episode, config.distill_turns)]
+    if not chosen:
+        raise ArtifactError(
+            f"experience.distill_turns is rated, but none of the {len(sessions)} episodes for distillation has "
+            "feedback on an answer: collect feedback, or set it to all"
+        )
+    return chosen
 
 
 def _replica_shares(pool: list[Received], replicas: int, size: int, rng: random.Random) -> list[list[Received]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import chain, count, groupby, islice
 from random import Random
 
+from oel_core.config.operation import DistilledTurns
 from oel_core.config.run import OelConfig
 from oel_core.distillation.data.dataset import sample_id
 from oel_core.errors import DistillationError
@@ -49,10 +50,17 @@ def deal_prompts(config: OelConfig, prompts: Sequence[PartialRollout], round_ind
 
 
 def partial_rollouts(config: OelConfig, episodes: Sequence[Trajectory]) -> list[list[PartialRollout]]:
-    """Every turn's prompt, step by step: episode n belongs to step n // `distill.episodes_per_step`."""
+    """The prompts of all episodes, step by step: episode n belongs to step n // `distill.episodes_per_step`.
+
+    DistillationError: only prompts of rated answers are wanted, and there are none.
+    """
     steps: list[list[PartialRollout]] = [[] for _ in range(config.distill.steps)]
     for episode in episodes:
-        steps[episode.index // config.distill.episodes_per_step] += prompts_of(episode)
+        steps[episode.index // config.distill.episodes_per_step] += prompts_of(episode, config.experience.distill_turns)
+    if not any(steps) and config.experience.distill_turns == "rated":
+        raise DistillationError(
+            "experience.distill_turns is rated, but no collected answer has feedback: collect some, or set it to all"
+        )
     return steps
 
 
@@ -71,7 +79,8 @@ def successes(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -> P
         for number, turn in enumerate(episode.turns)
         if turn.response_ids
     }
-    kept = [episode for episode in episodes if any(_name(turn) in responses for turn in prompts_of(episode))]
+    turns = config.experience.distill_turns
+    kept = [episode for episode in episodes if any(_name(turn) in responses for turn in prompts_of(episode, turns))]
     if not kept:
         passed = sum(episode.passed for episode in episodes)
         raise DistillationError(
@@ -81,17 +90,23 @@ def successes(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -> P
         )
     order = chain.from_iterable(Random(derive_seed(seed, "epoch", n)).sample(kept, len(kept)) for n in count())
     steps = [
-        [turn for episode in islice(order, config.distill.episodes_per_step) for turn in prompts_of(episode)]
+        [turn for episode in islice(order, config.distill.episodes_per_step) for turn in prompts_of(episode, turns)]
         for _ in range(config.distill.steps)
     ]
     return Prompts([[turn for turn in step if _name(turn) in responses] for step in steps], responses)
 
 
-def prompts_of(episode: Trajectory) -> list[PartialRollout]:
-    """The prompt of every turn of an episode, without the responses."""
+def prompts_of(episode: Trajectory, turns: DistilledTurns = "all") -> list[PartialRollout]:
+    """The prompts of an episode's turns, without the responses.
+
+    `rated` leaves out turns without feedback, unless the episode as a whole has some.
+    """
+    used = [[feedback for feedback in turn.given if not feedback.superseded] for turn in episode.turns]
+    whole = any(feedback.whole for given in used for feedback in given)
     return [
         PartialRollout(trajectory_id=episode.id, turn=number, messages=turn.messages)
         for number, turn in enumerate(episode.turns)
+        if turns == "all" or whole or used[number]
     ]
 
 

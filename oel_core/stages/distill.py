@@ -27,6 +27,7 @@ SECTIONS = (
     "knowledge.selection",
     "knowledge.injection",
     "review.mode",
+    "experience.distill_turns",
 )
 STAGE, STEPS = "distill", "steps.jsonl"
 

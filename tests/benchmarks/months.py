@@ -5,7 +5,8 @@
 Every round starts from the model and the knowledge of the one before it; with a defence whose gate is `sequential` from
 those of the champion, which the gate of `oel trigger next-round` decides about. From round `--change` on the rules are
 reversed: on the lake the letters of hole and goal are exchanged, among relics those of a curse and the treasure; in the
-tool world, which needs a fetched model and takes minutes a round, four commands get other verbs.
+shop of `examples/deployment`, where a function has to be called, six desks exchange their matters; in the tool world,
+which needs a fetched model and takes minutes a round, four commands get other verbs.
 After every round its model plays held-out boards of the present world and as many of the old one, without knowledge:
 what was learned, and what was unlearned; the champion's pass rate in the present world is `served`. The rest is
 measured when the tables are made, of the base model, the last one before the change and the last one: the KL from the
@@ -44,6 +45,7 @@ from oel_core.stages.measure import measure
 from oel_core.stages.round import run_round
 from oel_core.study.sharing import SharingFolder
 from oel_core.types import EvalReport
+from tests.benchmarks import shop_world
 from tests.benchmarks.months_probes import base_distance, follows_contrary, hedges
 from tests.benchmarks.months_replay import write_replay
 from tests.benchmarks.months_tables import Row, curves, markdown, means, moments
@@ -92,6 +94,7 @@ DEFENCES: dict[str, tuple[str, ...]] = {
     "revision_tail": ("knowledge.revision=on", *TAIL),
     "gate": GATE,
     "gate_revision": (*GATE, "knowledge.revision=on"),
+    "gate_revision_base_start_24": (*GATE, "knowledge.revision=on", "distill.start=base", "distill.steps=24"),
 }
 """Name → settings that differ from `none`, which accumulates knowledge as the paper does.
 
@@ -138,6 +141,18 @@ WORLDS = {
             ("borrows dump", "borrows pass", "copies rate", "borrows retire"),
             ("borrows query", "borrows delegate", "copies value", "borrows settle"),
         ),
+        letters=False,
+    ),
+    "shop": World(
+        str(shop_world.EXAMPLE / "seed.yaml"),
+        (
+            *("environment.name=tests.benchmarks.shop_world:ShopWorld", "environment.max_turns=2"),
+            *("collect.extraction_episodes=8", "extract.use_after=8", "distill.turns_per_episode=null"),
+            *("distill.steps=14", "distill.episodes_per_step=10", "evaluate.held_out=games"),
+            *("evaluate.games.sampling={temperature: 0.7, max_tokens: 32}", "evaluate.games.episodes=96"),
+        ),
+        {"moved": 6},
+        (shop_world.untrue(0, 6), shop_world.untrue(6, 0)),
         letters=False,
     ),
 }

@@ -25,7 +25,8 @@ def test_every_defence_is_a_configuration_whose_rules_change(world: str, defence
     assert (config.seed, config.rounds, config.distill.steps) == (3, 24, 2)
     before, after = (config.at_round(number).environment.options for number in (12, 13))
     assert {name for name in after if before.get(name) != after[name]} == set(WORLDS[world].changed)
-    assert (defence == "none") == (config == settings(world, "none", 3, 24, 13, ["distill.steps=2"]))
+    alike = defence == "none" or (world, defence) == ("shop", "tail")  # the shop's settings have that objective
+    assert alike == (config == settings(world, "none", 3, 24, 13, ["distill.steps=2"]))
 
 
 def test_replayed_prompts_can_be_read_and_have_no_knowledge(tmp_path: Path) -> None:

@@ -215,6 +215,15 @@ def test_a_teacher_that_answers_reads_its_knowledge() -> None:
     assert asked - needs(distill=distill)["distill"].prompt_tokens == 40 * 200
 
 
+def test_step_by_step_a_prompt_has_some_items_only() -> None:
+    distill = {"steps": 5, "episodes_per_step": 4, "turns_per_episode": 2, "regime": "teacher_rollouts"}
+    knowledge = {"max_tokens": 4000, "injection": {"mode": "step_wise", "items": 2}}
+    extract = {"sampling": {"max_tokens": 30}}
+    shown = needs(distill=distill, knowledge=knowledge, extract=extract)["distill"].prompt_tokens
+    alone = needs(distill={**distill, "regime": "on_policy"})["distill"].prompt_tokens
+    assert shown - alone == 40 * 2 * 30
+
+
 READ_WITH_KNOWLEDGE = ("distill.retention.in_context_weight=1", "distill.retention.counterfactual_weight=1")
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from oel_core.config.run import OelConfig, parse_config
+from oel_core.config.knowledge import KnowledgeConfig
+from oel_core.config.run import ExtractConfig, OelConfig, parse_config
+from oel_core.config.sampling import Sampling
 from oel_core.projects.admission import Admission
 from oel_core.projects.triggers import Trigger, begin
 from oel_core.runs.folder import open_run
@@ -58,6 +60,18 @@ def test_room_is_what_knowledge_and_response_leave(model: str) -> None:
     fits = [length for length in range(1, 1000) if _admitted(require, said("b" * length, roles=("user",)))]
     assert fits == list(range(1, len(fits) + 1))
     assert 500 < len(fits) < 1024 - 124
+
+
+def test_step_by_step_only_the_shown_items_need_room(model: str) -> None:
+    shown = {"max_tokens": 5000, "injection": {"mode": "step_wise", "items": 2}}
+    settings = config(model).model_copy(
+        update={
+            "knowledge": KnowledgeConfig.model_validate(shown),
+            "extract": ExtractConfig(sampling=Sampling(max_tokens=50)),
+        }
+    )
+    assert settings.injected_cap == 100
+    Admission(settings, model).require(said("b", "b" * 300))
 
 
 def _admitted(require: Any, one: Trajectory) -> bool:

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oel_core.config.run import OelConfig, parse_config
-from oel_core.errors import ArtifactError
+from oel_core.errors import ArtifactError, DistillationError
 from oel_core.projects.inbox import Received, assign_episodes, new_experience
+from oel_core.rounds.prompts import partial_rollouts, prompts_of
 from oel_core.runs.jsonl import LineError, jsonl_bytes
-from oel_core.types import Message, Split, Trajectory
+from oel_core.types import Feedback, Message, Split, Trajectory
 from tests.builders import episode, turn
 from tests.mutated import lines_like
 
@@ -207,6 +208,65 @@ def test_the_share_that_is_read_leaves_at_least_one_on_both_sides(share: float, 
     dealt = assign_episodes(settings, received(20), 1)
     lines = {split: {source.line for one, source in dealt if one.split is split} for split in Split}
     assert (len(lines[Split.EXTRACT]), len(lines[Split.DISTILL])) == (read, 20 - read)
+
+
+def test_prompts_of_all_sessions_include_those_that_are_read() -> None:
+    settings = parse_config(
+        {
+            "collect": {"replicas": 1, "extraction_episodes": 20},
+            "distill": {"steps": 2, "episodes_per_step": 20},
+            "experience": {"distill_sessions": "all", "extract_share": 0.9},
+        },
+        "test",
+    )
+    dealt = assign_episodes(settings, received(20), 1)
+    lines = {split: {source.line for one, source in dealt if one.split is split} for split in Split}
+    assert len(lines[Split.EXTRACT]) == 18
+    assert lines[Split.DISTILL] == set(range(1, 21))
+
+
+SAID = Feedback(source="human", correction="right")
+
+
+def rated(*given: Feedback) -> Received:
+    """An episode of two turns, with feedback on the second."""
+    turns = with_turn(given=given)["turns"]
+    return Received(file="a.jsonl", line=1, episode=episode("rated").model_copy(update={"turns": turns}))
+
+
+@pytest.mark.parametrize(
+    ("given", "numbers"),
+    [
+        ((SAID,), [1]),
+        ((SAID.model_copy(update={"whole": True}),), [0, 1]),
+        ((SAID.model_copy(update={"superseded": True}),), []),
+        ((), []),
+    ],
+)
+def test_prompts_of_rated_answers_are_those_with_feedback(given: tuple[Feedback, ...], numbers: list[int]) -> None:
+    session = rated(*given).episode
+    assert [prompt.turn for prompt in prompts_of(session, "rated")] == numbers
+    assert [prompt.turn for prompt in prompts_of(session)] == [0, 1]
+
+
+def test_sessions_without_a_rated_answer_are_not_distilled() -> None:
+    values = {
+        "distill": {"steps": 1, "episodes_per_step": 8},
+        "experience": {"distill_turns": "rated"},
+    }
+    settings = parse_config(values, "test")
+    pool = [*received(6), *(rated(SAID).model_copy(update={"line": 7 + number}) for number in range(6))]
+    dealt = assign_episodes(settings, pool, 1)
+    distilled = [(one, source) for one, source in dealt if one.split is Split.DISTILL]
+    assert len(distilled) == 8
+    assert {source.line for _, source in distilled} <= set(range(7, 13))
+    assert [[prompt.turn for prompt in step] for step in partial_rollouts(settings, [one for one, _ in distilled])] == [
+        [1] * 8
+    ]
+    with pytest.raises(ArtifactError, match="none of the 3 episodes for distillation has feedback"):
+        assign_episodes(settings, received(6), 1)
+    with pytest.raises(DistillationError, match="no collected answer has feedback"):
+        partial_rollouts(settings, [one.episode for one in received(1)])
 
 
 def test_dealing_is_the_same_each_time_and_other_in_another_round() -> None:
