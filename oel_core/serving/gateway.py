@@ -20,6 +20,7 @@ from oel_core.serving.answering.in_process import PolicyBackend
 from oel_core.serving.answering.upstream import UpstreamBackend
 from oel_core.serving.api.app import gateway
 from oel_core.serving.api.chat import ChatService
+from oel_core.serving.api.limits import Queue
 from oel_core.serving.api.metrics import Metrics
 from oel_core.serving.recording.feedback import ClientFeedback
 from oel_core.serving.recording.handover import Handover, require_inbox
@@ -89,7 +90,8 @@ def open_gateway(
         masking, privacy = Masking(salt_of(inbox)), Privacy(settings.privacy)
         traces = Traces(viewer, settings.traces_s, lambda given: _rate(recorder, metrics, given)) if viewer else None
         shown = traces.show if traces else lambda call: None
-        recorder = Recorder(journal, handover, masking, privacy, settings.session_idle_s, metrics, shown)
+        queue = Queue(settings.concurrency, settings.queue)
+        recorder = Recorder(journal, handover, masking, privacy, settings.session_idle_s, metrics, shown, queue.oldest)
         withdrawals = Withdrawals(inbox)
         champions = ChampionManager(
             lookup, lambda champion: load_backend(champion, config), settings.refresh_s, metrics, withdrawals
@@ -101,7 +103,7 @@ def open_gateway(
 
         candidates = Candidates(config.gate.deployment.use, settings.candidate, champions, withdraw)
         version = champions.load()
-        chats = ChatService(project, settings, champions, candidates, recorder, metrics)
+        chats = ChatService(project, settings, queue, champions, candidates, recorder, metrics)
         if traces:
             held.enter_context(traces.running())
         yield Gateway(gateway(chats, settings, token), version, inbox)

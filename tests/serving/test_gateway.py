@@ -1,7 +1,10 @@
 """A client of OpenAI's talks to the gateway; what was said is in the inbox afterwards."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,26 @@ def test_a_conversation_that_is_idle_reaches_the_inbox_while_others_are_answered
         assert served.metric("oel_episodes_total") == 1
         served.ask("hello again")
         eventually(lambda: len(episodes_in(inbox)) == 2)
+
+
+def test_a_conversation_is_not_over_while_its_next_request_may_be_running(inbox: Path, player: Player) -> None:
+    """A slow answer must not split a conversation: it is recorded only when it ends."""
+    player.hold, slow = threading.Event(), threading.Event()
+    player.say = lambda messages, path: "late" if messages[-1].content == "first" or slow.wait(60) else "never"
+    with serving(config_for(inbox, session_idle_s=0.1, concurrency=1)) as served, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(served.ask, "first")
+        eventually(lambda: player.asked)
+        talk = [{"role": "user", "content": "first"}, {"role": "assistant", "content": "late"}]
+        second = pool.submit(served.ask, "", messages=[*talk, {"role": "user", "content": "second"}])
+        eventually(lambda: served.metric("oel_requests_waiting") == 1)
+        player.hold.set()
+        first.result(60)
+        time.sleep(0.5)  # several times as long as a conversation is kept open
+        assert episodes_in(inbox) == []
+        slow.set()
+        second.result(60)
+        (episode,) = eventually(lambda: episodes_in(inbox))
+    assert [turn.messages[-1].content for turn in episode.turns] == ["first", "second"]
 
 
 def test_a_stream_gives_the_same_answer_and_the_same_record(inbox: Path, player: Player) -> None:

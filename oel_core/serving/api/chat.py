@@ -36,14 +36,14 @@ class ChatService:
         self,
         project: str,
         config: ServeConfig,
+        queue: Queue,
         champions: ChampionManager,
         candidates: Candidates,
         recorder: Recorder,
         metrics: Metrics,
     ) -> None:
         self.project, self.champions, self.recorder, self.metrics = project, champions, recorder, metrics
-        self.candidates, self._timeout_s = candidates, config.timeout_s
-        self.queue = Queue(config.concurrency, config.queue)
+        self.candidates, self.queue, self._timeout_s = candidates, queue, config.timeout_s
         waiting = config.candidate.waiting
         self._shadows = Shadows(
             champions, self.queue, waiting, config.timeout_s, self._shadowed, self._not_shadowed, self._left_out

@@ -16,16 +16,32 @@ class Queue:
 
     def __init__(self, running: int, waiting: int) -> None:
         self._slots, self._most_waiting = asyncio.Semaphore(running), waiting
+        self._arrivals: dict[object, float] = {}
         self.running = self.waiting = 0
         self.idle, self.busy = asyncio.Event(), asyncio.Event()
         """Nothing runs or waits; something does."""
         self.idle.set()
+
+    def oldest(self) -> float:
+        """When the oldest request arrived that waits or runs, else now: seconds since 1970. For any thread."""
+        return min([time.time(), *list(self._arrivals.values())])
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Waits for a free slot and holds it. Raises ApiError if the queue is full."""
         if self._slots.locked() and self.waiting >= self._most_waiting:
             raise ApiError(429, "too many requests are waiting", code="queue_full", retry_s=RETRY_S)
+        arrival = object()
+        self._arrivals[arrival] = time.time()
+        try:
+            async with self._held():
+                yield
+        finally:
+            del self._arrivals[arrival]
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        """A slot, without looking at how many wait."""
         self.waiting += 1
         self.busy.set()
         self.idle.clear()

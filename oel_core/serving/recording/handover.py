@@ -41,8 +41,10 @@ class Handover:
     _intact: bool = False
     """Whether the last write succeeded, so that the file need not be checked for torn or present episodes."""
 
-    def run(self, idle_s: float) -> int:
+    def run(self, idle_s: float, until: float | None = None) -> int:
         """Exports conversations idle for `idle_s` seconds and those left by an interrupted call; returns their number.
+
+        `until`: end of the idle time, seconds since 1970; None is now.
 
         Raises:
             OSError, sqlite3.Error: writing failed.
@@ -51,7 +53,7 @@ class Handover:
         now = time.time()
         file = f"{FORMAT}-{time.strftime('%Y-%m-%d', time.gmtime(now))}.jsonl"
         with self.journal.transaction():
-            found = self.journal.assign(file, now - idle_s, BATCH)
+            found = self.journal.assign(file, (now if until is None else until) - idle_s, BATCH)
         written = self._write(file) if found else 0
         self._add_later(file.removeprefix(f"{FORMAT}-"))
         return count + written

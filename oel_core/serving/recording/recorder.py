@@ -93,9 +93,12 @@ class Recorder:
         idle_s: float,
         counts: RecorderMetrics,
         on_recorded: Callable[[Call], None] = lambda call: None,
+        oldest: Callable[[], float] = time.time,
     ) -> None:
-        """`on_recorded` is told of every call that is on the disk, masked; it must not wait."""
-        self._on_recorded = on_recorded
+        """`on_recorded` is told of every call that is on the disk, masked; it must not wait. `oldest` is the arrival of
+        the oldest request that is not answered yet, or now: it may continue a conversation, which is idle no longer.
+        """
+        self._on_recorded, self._oldest = on_recorded, oldest
         self._journal, self._handover, self._idle_s, self._counts = journal, handover, idle_s, counts
         self._masking, self._privacy = masking, privacy
         self._inbound: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
@@ -276,7 +279,7 @@ class Recorder:
     def _sweep(self) -> None:
         self._next_sweep = time.monotonic() + min(SWEEP_S, self._idle_s)
         try:
-            found = self._handover.run(self._idle_s)
+            found = self._handover.run(self._idle_s, self._oldest())
         except FAILURES as error:
             log.error("conversations that are over do not reach the inbox: %s. The recorder tries again", error)
             self._counts.failed(len(self._waiting))
