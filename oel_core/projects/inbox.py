@@ -18,6 +18,7 @@ from oel_core.config.run import OelConfig
 from oel_core.errors import ArtifactError
 from oel_core.projects.deployment import late_feedback, rated_again
 from oel_core.projects.quarantine import LeftOut
+from oel_core.prompts.extraction.hindsight import reactions
 from oel_core.rollouts.planning import EpisodePlan, episode_id
 from oel_core.rounds.prompts import prompts_of
 from oel_core.runs.jsonl import LineError, parse_line
@@ -178,13 +179,11 @@ def assign_episodes(
         ArtifactError: `experience.distill_turns` is rated, and no episode for distillation has feedback on an answer.
     """
     rng = random.Random(derive_seed("inbox", config.seed, round_index))
-    pool = list(received)
-    rng.shuffle(pool)
+    pool = _in_random_order(received, config.experience.rated_weight, rng)
     cut = min(max(1, round(len(pool) * config.experience.extract_share)), len(pool) - 1)
     dealt = []
-    for replica, hand in enumerate(
-        _replica_shares(pool[:cut], config.collect.replicas, config.collect.extraction_episodes, rng)
-    ):
+    size, weight = config.collect.extraction_episodes, config.experience.rated_weight
+    for replica, hand in enumerate(_replica_shares(pool[:cut], config.collect.replicas, size, weight, rng)):
         dealt += [_renamed(each, Split.EXTRACT, round_index, replica, index) for index, each in enumerate(hand)]
     wanted = config.distill.steps * config.distill.episodes_per_step
     again = _repeated(_distillable(config.experience, pool, cut), wanted, rng)
@@ -203,10 +202,26 @@ def _distillable(config: ExperienceConfig, pool: Sequence[Received], cut: int) -
     return chosen
 
 
-def _replica_shares(pool: list[Received], replicas: int, size: int, rng: random.Random) -> list[list[Received]]:
+def _replica_shares(
+    pool: list[Received], replicas: int, size: int, weight: float, rng: random.Random
+) -> list[list[Received]]:
     if len(pool) >= replicas * size:
         return [pool[replica * size : (replica + 1) * size] for replica in range(replicas)]
-    return [rng.sample(pool, min(size, len(pool))) for _ in range(replicas)]
+    return [_in_random_order(pool, weight, rng)[:size] for _ in range(replicas)]
+
+
+def _in_random_order(received: Sequence[Received], weight: float, rng: random.Random) -> list[Received]:
+    """Without replacement, each with a probability in proportion to its weight (Efraimidis and Spirakis, 2006)."""
+    keys = [rng.random() ** (1 / weight ** told(each.episode)) for each in received]
+    return [each for _, each in sorted(zip(keys, received, strict=True), key=lambda pair: -pair[0])]
+
+
+def told(episode: Trajectory) -> int:
+    """How much people said of an episode's answers: 0 nothing, 1 whether they were right, 2 more than that."""
+    given = [feedback for turn in episode.turns for feedback in turn.given if not feedback.superseded]
+    if any(feedback.comment or feedback.correction or feedback.expected for feedback in given):
+        return 2
+    return int(bool(given) or any(one.rejects for one in reactions(episode)))
 
 
 def _repeated(pool: list[Received], count: int, rng: random.Random) -> list[Received]:

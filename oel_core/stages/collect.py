@@ -24,7 +24,12 @@ from oel_core.seeds import SEEDINGS
 from oel_core.types import Split, Trajectory
 
 SECTIONS = ("seed", "model", "environment", "play", "collect", "distill.steps", "distill.episodes_per_step")
-INBOX_SECTIONS = ("experience.extract_share", "experience.distill_sessions", "experience.distill_turns")
+INBOX_SECTIONS = (
+    "experience.extract_share",
+    "experience.rated_weight",
+    "experience.distill_sessions",
+    "experience.distill_turns",
+)
 
 
 def collect(round: Round, context: StageContext = DEFAULT_CONTEXT) -> Manifest:

@@ -6,8 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oel_core.cases.division import AssignedSession, Place, divide
-from oel_core.cases.similarity import NearDuplicates, jaccard, shingles, user_text
+from oel_core.cases.similarity import NearDuplicates, user_text
 from oel_core.config.operation import CasesConfig
+from oel_core.text.shingles import jaccard, shingles
 from oel_core.types import Trajectory
 from tests.cases.sessions import said, session
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oel_core.config.run import OelConfig, parse_config
 from oel_core.errors import ArtifactError, DistillationError
-from oel_core.projects.inbox import Received, assign_episodes, new_experience
+from oel_core.projects.inbox import Received, assign_episodes, new_experience, told
 from oel_core.rounds.prompts import partial_rollouts, prompts_of
 from oel_core.runs.jsonl import LineError, jsonl_bytes
 from oel_core.types import Feedback, Message, Split, Trajectory
@@ -267,6 +267,29 @@ def test_sessions_without_a_rated_answer_are_not_distilled() -> None:
         assign_episodes(settings, received(6), 1)
     with pytest.raises(DistillationError, match="no collected answer has feedback"):
         partial_rollouts(settings, [one.episode for one in received(1)])
+
+
+def test_episodes_that_people_said_something_about_are_read_first() -> None:
+    thumbs = Feedback(source="human", thumbs=False)
+    assert [told(rated(*given).episode) for given in ((), (thumbs,), (thumbs, SAID))] == [0, 1, 2]
+    assert told(rated(SAID.model_copy(update={"superseded": True})).episode) == 0
+    pool = [*received(90), *(rated(SAID).model_copy(update={"line": 91 + number}) for number in range(10))]
+
+    def read(weight: float, round_index: int) -> int:
+        values = {
+            "collect": {"replicas": 2, "extraction_episodes": 5},
+            "distill": {"steps": 1, "episodes_per_step": 4},
+            "experience": {"rated_weight": weight},
+        }
+        dealt = assign_episodes(parse_config(values, "test"), pool, round_index)
+        lines = {source.line for one, source in dealt if one.split is Split.EXTRACT}
+        assert len(lines) == 10
+        return sum(line > 90 for line in lines)
+
+    found = {weight: sum(read(weight, number) for number in range(50)) / 50 for weight in (1.0, 3.0, 1000.0)}
+    assert 0.5 < found[1.0] < 1.5, "one in ten, as in the inbox"
+    assert 3.5 < found[3.0] < 6.0, "nine times as likely each"
+    assert found[1000.0] == 10
 
 
 def test_dealing_is_the_same_each_time_and_other_in_another_round() -> None:

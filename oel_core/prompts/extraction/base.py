@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oel_core.config.run import ExtractionExample
+from oel_core.prompts.extraction.hindsight import last_request, reaction, said_since, without_instructions
 from oel_core.types import INSTRUCTING, Message, Trajectory, Turn
 
 CountTokens = Callable[[str], int]
@@ -36,14 +37,15 @@ def transcript(trajectory: Trajectory, turns_shown: int | None) -> str:
 
     In an environment's episode the new part is the last message, since everything before it is the environment's own
     text or was shown before. An episode without an intro is a recorded conversation: its instructions and functions
-    come first, and a turn shows every message since the previous answer, with its role.
+    come first, and a turn shows every message since the previous answer, with its role and, for a user's, whether it
+    rejects that answer.
     """
     recorded = not trajectory.intro
     first = 0 if turns_shown is None else max(0, len(trajectory.turns) - turns_shown)
     lines = _setting(trajectory.turns[0].messages) if recorded and trajectory.turns else []
     for number, turn in enumerate(trajectory.turns[first:], start=first + 1):
         before = trajectory.turns[number - 2] if number > 1 else None
-        seen = _new_messages(before, turn) if recorded else turn.messages[-1].content
+        seen = _new_messages(number, before, turn) if recorded else turn.messages[-1].content
         lines.append(f"## Turn {number}\n{seen}\nAnswer: {turn.response}")
     if trajectory.turns:
         lines.append(f"## End\n{trajectory.turns[-1].observation}")
@@ -59,13 +61,17 @@ def _setting(messages: Sequence[Message]) -> list[str]:
     return ["\n".join(filter(None, ["## Instructions", first.content, *functions]))]
 
 
-def _new_messages(before: Turn | None, turn: Turn) -> str:
-    """The messages of a prompt after the previous turn's answer; all messages if the prompt does not continue it."""
-    messages = [message for message in turn.messages if message.role not in INSTRUCTING]
-    earlier = [message for message in before.messages if message.role not in INSTRUCTING] if before else []
-    if before and messages[: len(earlier)] == earlier:
-        messages = messages[len(earlier) + 1 :]
-    return "\n".join(f"{message.role.capitalize()}: {_said(message)}" for message in messages)
+def _new_messages(number: int, before: Turn | None, turn: Turn) -> str:
+    """The messages of a prompt after the previous turn's answer; all messages if the prompt does not continue it.
+
+    A user's message that follows the answer says how it relates to it (`hindsight`).
+    """
+    since = said_since(before, turn) if before else None
+    messages = without_instructions(turn) if since is None else since
+    roles = [message.role.capitalize() for message in messages]
+    if before and since and since[0].role == "user":
+        roles[0] = f"User ({reaction(last_request(before), since[0].content)} answer {number - 1})"
+    return "\n".join(f"{role}: {_said(message)}" for role, message in zip(roles, messages, strict=True))
 
 
 def _said(message: Message) -> str:
