@@ -170,6 +170,12 @@ class Feedback(Record):
     superseded: bool = False
     """Replaced by later feedback: kept, but not used."""
 
+    @property
+    def rates(self) -> bool:
+        """Whether it is in use and says something about the answer, as a rubric alone does not."""
+        said = self.thumbs is not None or self.score is not None
+        return not self.superseded and (said or any((self.label, self.comment, self.correction, self.expected)))
+
 
 class Turn(Record):
     """One prompt, one response, one step of the environment."""

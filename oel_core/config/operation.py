@@ -35,8 +35,8 @@ class ExperienceConfig(Section):
     extract_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of the inbox's episodes used for extraction."""
     rated_weight: float = Field(default=2.0, ge=1)
-    """How much likelier an episode with a rating, or with a user's message that rejects an answer, is to be used for
-    extraction; one with a correction, an expected answer or a comment is so once more."""
+    """Weight of an episode with a rating, or with a user's message that rejects an answer, when episodes for extraction
+    are drawn; those with a correction, an expected answer or a comment have its square, those without any 1."""
     distill_sessions: Literal["others", "all"] = "others"
     """Inbox episodes whose prompts are distilled: those that nothing is extracted from, or all. With all and
     `knowledge.injection.mode: step_wise` the teacher reads what people said about the very request that it answers."""

@@ -250,7 +250,7 @@ class OelConfig(Section):
     def injected_cap(self) -> int:
         """Token cap of the knowledge in one prompt: step by step at most so many items, each from one extraction."""
         injection = self.knowledge.injection
-        if injection.mode == "global" or self.knowledge.source.use == "raw":
+        if injection.mode == "global" or self.knowledge.source.use != "extracted":
             return self.knowledge_cap
         return min(self.knowledge_cap, injection.items * self.extract.sampling.max_tokens)
 
@@ -287,6 +287,12 @@ class OelConfig(Section):
                 "knowledge.saturation.every measures how extracted knowledge grows, but knowledge.source.use is "
                 f"{self.knowledge.source.use}: set one of them back"
             )
+        experience = self.experience
+        if experience.distill_turns == "rated" and experience.distill_sessions != "all":
+            raise ValueError(
+                "experience.distill_turns is rated, but distill_sessions is others: knowledge is extracted from the "
+                "episodes with feedback, so set distill_sessions to all"
+            )
         if self.knowledge.hygiene.policy != "off" and self.knowledge.source.use == "raw":
             raise ValueError(
                 "knowledge.source.use is raw, but knowledge.hygiene screens items, not whole episodes: set its policy "
@@ -318,6 +324,7 @@ class OelConfig(Section):
             name
             for name, wanted in (
                 ("experience.inbox", self.experience.inbox is not None),
+                ("experience.distill_turns", self.experience.distill_turns != "all"),
                 ("knowledge.source.use", self.knowledge.source.use != "extracted"),
                 ("knowledge.selection.use", self.knowledge.selection.use != "all"),
                 ("knowledge.saturation.every", self.knowledge.saturation.every is not None),

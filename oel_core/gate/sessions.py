@@ -1,5 +1,6 @@
 """The gate's last condition, on sessions of the deployment: what `oel serve` recorded of champion and candidate."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -83,11 +84,11 @@ def with_deployment(candidate: Round, champion: int, verdict: Verdict) -> Verdic
         return verdict
     found = _shown(candidate, champion)
     bound = found.problem or (
-        f"at least {found.required:.2f}: evidence that the mean reward is less than {settings.tolerance:g} below the "
-        f"champion's ({found.sessions} sessions of the candidate: {found.candidate:.3f}, {found.champion_sessions} of "
-        f"the champion: {found.champion:.3f})"
+        f"log10 of the evidence at least {found.required / math.log(10):.2f} that the mean reward is less than "
+        f"{settings.tolerance:g} below the champion's ({found.sessions} sessions of the candidate: "
+        f"{found.candidate:.3f}, {found.champion_sessions} of the champion: {found.champion:.3f})"
     )
-    check = Check(name=CONDITION, passed=found.enough, value=found.evidence, bound=bound)
+    check = Check(name=CONDITION, passed=found.enough, value=found.evidence / math.log(10), bound=bound)
     checks = (*verdict.checks, check)
     return verdict.model_copy(
         update={"checks": checks, "promote": all(one.passed for one in checks), "deployment": found}

@@ -5,6 +5,7 @@ stored with the rounds that read it, so every episode is used once. The contents
 out and reported, and never stops a round. A last line without a line end is incomplete and read the next time.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from oel_core.config.operation import ExperienceConfig
-from oel_core.config.run import OelConfig
+from oel_core.config.run import CollectConfig, OelConfig
 from oel_core.errors import ArtifactError
 from oel_core.projects.deployment import late_feedback, rated_again
 from oel_core.projects.quarantine import LeftOut
@@ -27,6 +28,8 @@ from oel_core.types import INSTRUCTING, Message, Record, Split, Trajectory
 
 INBOX, SOURCES = "inbox.jsonl", "sources.jsonl"
 RESERVED = (Split.VALIDATION, Split.HELD_OUT)
+_LEAST = 1e-300
+"""In place of a random 0, which has no logarithm."""
 
 
 class Received(Record):
@@ -176,49 +179,56 @@ def assign_episodes(
     configured, replicas share episodes and prompts are repeated, each time in another order.
 
     Raises:
-        ArtifactError: `experience.distill_turns` is rated, and no episode for distillation has feedback on an answer.
+        ArtifactError: no episode for distillation has a prompt of a turn that is distilled.
     """
     rng = random.Random(derive_seed("inbox", config.seed, round_index))
-    pool = _in_random_order(received, config.experience.rated_weight, rng)
-    cut = min(max(1, round(len(pool) * config.experience.extract_share)), len(pool) - 1)
+    cut = min(max(1, round(len(received) * config.experience.extract_share)), len(received) - 1)
+    weight = config.experience.rated_weight
+    read = _draw(received, cut, weight, rng)
     dealt = []
-    size, weight = config.collect.extraction_episodes, config.experience.rated_weight
-    for replica, hand in enumerate(_replica_shares(pool[:cut], config.collect.replicas, size, weight, rng)):
+    for replica, hand in enumerate(_hands(read, config.collect, weight, rng)):
         dealt += [_renamed(each, Split.EXTRACT, round_index, replica, index) for index, each in enumerate(hand)]
     wanted = config.distill.steps * config.distill.episodes_per_step
-    again = _repeated(_distillable(config.experience, pool, cut), wanted, rng)
+    again = _repeated(_distillable(config.experience, received, read), wanted, rng)
     return dealt + [_renamed(each, Split.DISTILL, round_index, 0, index) for index, each in enumerate(again)]
 
 
-def _distillable(config: ExperienceConfig, pool: Sequence[Received], cut: int) -> list[Received]:
-    """The episodes whose prompts can be distilled; those up to `cut` are for extraction."""
-    sessions = pool if config.distill_sessions == "all" else pool[cut:]
+def _distillable(config: ExperienceConfig, received: Sequence[Received], read: Sequence[Received]) -> list[Received]:
+    """The episodes whose prompts are distilled; `read` are those for extraction."""
+    taken = set() if config.distill_sessions == "all" else {id(each) for each in read}
+    sessions = [each for each in received if id(each) not in taken]
     chosen = [each for each in sessions if prompts_of(each.episode, config.distill_turns)]
     if not chosen:
         raise ArtifactError(
-            f"experience.distill_turns is rated, but none of the {len(sessions)} episodes for distillation has "
-            "feedback on an answer: collect feedback, or set it to all"
+            f"none of the {len(sessions)} episodes for distillation has a turn to distil on: collect feedback on "
+            "answers, or set experience.distill_turns to all"
         )
     return chosen
 
 
-def _replica_shares(
-    pool: list[Received], replicas: int, size: int, weight: float, rng: random.Random
-) -> list[list[Received]]:
-    if len(pool) >= replicas * size:
-        return [pool[replica * size : (replica + 1) * size] for replica in range(replicas)]
-    return [_in_random_order(pool, weight, rng)[:size] for _ in range(replicas)]
+def _hands(pool: Sequence[Received], config: CollectConfig, weight: float, rng: random.Random) -> list[list[Received]]:
+    """The episodes of each replica. Drawn by weight, but in random order, so that replicas and places are alike."""
+    replicas, size = config.replicas, config.extraction_episodes
+    if len(pool) < replicas * size:
+        return [_draw(pool, size, weight, rng) for _ in range(replicas)]
+    drawn = _draw(pool, replicas * size, weight, rng)
+    return [drawn[replica * size : (replica + 1) * size] for replica in range(replicas)]
 
 
-def _in_random_order(received: Sequence[Received], weight: float, rng: random.Random) -> list[Received]:
-    """Without replacement, each with a probability in proportion to its weight (Efraimidis and Spirakis, 2006)."""
-    keys = [rng.random() ** (1 / weight ** told(each.episode)) for each in received]
-    return [each for _, each in sorted(zip(keys, received, strict=True), key=lambda pair: -pair[0])]
+def _draw(pool: Sequence[Received], count: int, weight: float, rng: random.Random) -> list[Received]:
+    """`count` of them, or all, in random order: drawn without replacement, each time in proportion to the weights.
+
+    By the smallest of exponential variables with these rates (Efraimidis and Spirakis, 2006), compared as logarithms.
+    """
+    keys = [math.log(max(rng.expovariate(1.0), _LEAST)) - told(each.episode) * math.log(weight) for each in pool]
+    drawn = [pool[place] for place in sorted(range(len(pool)), key=keys.__getitem__)[:count]]
+    rng.shuffle(drawn)
+    return drawn
 
 
 def told(episode: Trajectory) -> int:
     """How much people said of an episode's answers: 0 nothing, 1 whether they were right, 2 more than that."""
-    given = [feedback for turn in episode.turns for feedback in turn.given if not feedback.superseded]
+    given = [feedback for turn in episode.turns for feedback in turn.given if feedback.rates]
     if any(feedback.comment or feedback.correction or feedback.expected for feedback in given):
         return 2
     return int(bool(given) or any(one.rejects for one in reactions(episode)))

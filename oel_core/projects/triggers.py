@@ -16,6 +16,7 @@ from oel_core.projects.inbox import INBOX, NewExperience, Received, Require, acc
 from oel_core.projects.quarantine import left_out_lines
 from oel_core.projects.round_cases import set_apart
 from oel_core.projects.round_inbox import read_inbox, write_read_to
+from oel_core.rounds.prompts import prompts_of
 from oel_core.runs.files import write_atomic
 from oel_core.runs.folder import RunFolder, round_name
 from oel_core.runs.jsonl import jsonl_bytes
@@ -145,6 +146,11 @@ def begin(config: OelConfig, run: RunFolder, trigger: str, champion: int, requir
         if len(trained) < MIN_EPISODES:
             short = f"{len(trained)} of {have} new episodes can be trained on, the others are or join cases"
             return _too_few(run, trigger, champion, found, short)
+        if not any(prompts_of(each.episode, config.experience.distill_turns) for each in trained):
+            unrated = (
+                f"none of {len(trained)} new episodes to train on has feedback on an answer (distill_turns: rated)"
+            )
+            return _too_few(run, trigger, champion, found, unrated)
         write_atomic(run.path / round_name(number) / INBOX, jsonl_bytes(trained))
         start = start.model_copy(update={"inbox_episodes": len(trained), "inbox_read_to": found.read_to})
         start = start.model_copy(update={"cases": cases, "inbox_rated_late": found.rated_late})

@@ -83,6 +83,11 @@ def successes(config: OelConfig, episodes: Sequence[Trajectory], seed: int) -> P
     kept = [episode for episode in episodes if any(_name(turn) in responses for turn in prompts_of(episode, turns))]
     if not kept:
         passed = sum(episode.passed for episode in episodes)
+        if turns == "rated" and responses:
+            raise DistillationError(
+                f"distill.regime is sft and experience.distill_turns rated, but of {passed} passed episodes none has "
+                "feedback on an answer: set distill_turns to all"
+            )
         raise DistillationError(
             f"distill.regime is sft, but of {len(episodes)} collected episodes {passed} were passed"
             f"{' and their responses have no token ids' if passed else ''}: there is nothing to learn from. Raise "
@@ -101,7 +106,7 @@ def prompts_of(episode: Trajectory, turns: DistilledTurns = "all") -> list[Parti
 
     `rated` leaves out turns without feedback, unless the episode as a whole has some.
     """
-    used = [[feedback for feedback in turn.given if not feedback.superseded] for turn in episode.turns]
+    used = [[feedback for feedback in turn.given if feedback.rates] for turn in episode.turns]
     whole = any(feedback.whole for given in used for feedback in given)
     return [
         PartialRollout(trajectory_id=episode.id, turn=number, messages=turn.messages)

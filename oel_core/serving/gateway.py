@@ -19,7 +19,7 @@ from oel_core.serving.answering.champion import Champion, ChampionManager, Looku
 from oel_core.serving.answering.in_process import PolicyBackend
 from oel_core.serving.answering.upstream import UpstreamBackend
 from oel_core.serving.api.app import gateway
-from oel_core.serving.api.chat import ChatService
+from oel_core.serving.api.chat import RECORD_WAIT_S, ChatService
 from oel_core.serving.api.limits import Queue
 from oel_core.serving.api.metrics import Metrics
 from oel_core.serving.recording.feedback import ClientFeedback
@@ -90,7 +90,7 @@ def open_gateway(
         masking, privacy = Masking(salt_of(inbox)), Privacy(settings.privacy)
         traces = Traces(viewer, settings.traces_s, lambda given: _rate(recorder, metrics, given)) if viewer else None
         shown = traces.show if traces else lambda call: None
-        queue = Queue(settings.concurrency, settings.queue)
+        queue = Queue(settings.concurrency, settings.queue, settings.timeout_s + RECORD_WAIT_S)
         recorder = Recorder(journal, handover, masking, privacy, settings.session_idle_s, metrics, shown, queue.oldest)
         withdrawals = Withdrawals(inbox)
         champions = ChampionManager(

@@ -252,7 +252,7 @@ def test_prompts_of_rated_answers_are_those_with_feedback(given: tuple[Feedback,
 def test_sessions_without_a_rated_answer_are_not_distilled() -> None:
     values = {
         "distill": {"steps": 1, "episodes_per_step": 8},
-        "experience": {"distill_turns": "rated"},
+        "experience": {"distill_turns": "rated", "distill_sessions": "all"},
     }
     settings = parse_config(values, "test")
     pool = [*received(6), *(rated(SAID).model_copy(update={"line": 7 + number}) for number in range(6))]
@@ -263,7 +263,7 @@ def test_sessions_without_a_rated_answer_are_not_distilled() -> None:
     assert [[prompt.turn for prompt in step] for step in partial_rollouts(settings, [one for one, _ in distilled])] == [
         [1] * 8
     ]
-    with pytest.raises(ArtifactError, match="none of the 3 episodes for distillation has feedback"):
+    with pytest.raises(ArtifactError, match="none of the 6 episodes for distillation has a turn"):
         assign_episodes(settings, received(6), 1)
     with pytest.raises(DistillationError, match="no collected answer has feedback"):
         partial_rollouts(settings, [one.episode for one in received(1)])
@@ -286,10 +286,29 @@ def test_episodes_that_people_said_something_about_are_read_first() -> None:
         assert len(lines) == 10
         return sum(line > 90 for line in lines)
 
-    found = {weight: sum(read(weight, number) for number in range(50)) / 50 for weight in (1.0, 3.0, 1000.0)}
+    found = {weight: sum(read(weight, number) for number in range(50)) / 50 for weight in (1.0, 3.0, 1000.0, 1e150)}
     assert 0.5 < found[1.0] < 1.5, "one in ten, as in the inbox"
-    assert 3.5 < found[3.0] < 6.0, "nine times as likely each"
-    assert found[1000.0] == 10
+    assert 4.0 < found[3.0] < 8.0, "nine times as likely at each draw"
+    assert found[1000.0] == found[1e150] == 10
+
+
+def test_replicas_and_places_get_corrected_episodes_alike() -> None:
+    pool = [*received(150), *(rated(SAID).model_copy(update={"line": 151 + number}) for number in range(30))]
+    values = {
+        "collect": {"replicas": 4, "extraction_episodes": 16},
+        "distill": {"steps": 1, "episodes_per_step": 4},
+        "experience": {"rated_weight": 10},
+    }
+    hands: Counter[int] = Counter()
+    places: Counter[bool] = Counter()
+    for number in range(40):
+        for one, source in assign_episodes(parse_config(values, "test"), pool, number):
+            if one.split is Split.EXTRACT and source.line > 150:
+                hands[one.replica] += 1
+                places[one.index < 8] += 1
+    assert sum(hands.values()) > 35 * 25
+    assert max(hands.values()) < 1.25 * min(hands.values())
+    assert max(places.values()) < 1.25 * min(places.values())
 
 
 def test_dealing_is_the_same_each_time_and_other_in_another_round() -> None:

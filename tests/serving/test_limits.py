@@ -1,5 +1,7 @@
 """How much the gateway takes on, and what it says of more."""
 
+import json
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,8 @@ from oel_core.serving.api.access import TOKEN, token_of
 from oel_core.serving.api.limits import RateLimit
 from oel_core.serving.api.server import bind_socket
 from oel_core.serving.errors import ApiError
-from tests.serving.running import PROJECT, Player, config_for, eventually, playing, serving
+from tests.serving.running import PROJECT, Player, config_for, episodes_in, eventually, playing, serving
+from tests.serving.running import TOKEN as BEARER
 
 
 @pytest.fixture
@@ -37,6 +40,38 @@ def test_more_requests_than_may_wait_are_refused_and_the_others_answered(tmp_pat
         player.hold.set()
         assert [one.result(60).choices[0].message.content for one in (first, second)] == ["one: a", "one: b"]
         assert served.ask("c").choices[0].message.content == "one: c"
+
+
+def test_a_client_that_does_not_read_holds_nothing_for_long(
+    tmp_path: Path, player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its place nor, since it may continue any conversation, the episodes of others."""
+
+    def small(config: ServeConfig) -> socket.socket:
+        at = bind_socket(config)
+        at.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+        return at
+
+    monkeypatch.setattr("tests.serving.running.bind_socket", small)
+    monkeypatch.setattr("oel_core.serving.api.app.UNREAD_S", 0.5)
+    player.say = lambda messages, path: "x" * 400_000 if messages[-1].content == "much" else "little"
+    inbox = tmp_path / "inbox"
+    with serving(config_for(inbox, timeout_s=3, session_idle_s=0.1)) as served, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", int(served.url.split(":")[-1].split("/")[0])))
+        asked = {"model": PROJECT, "stream": True, "messages": [{"role": "user", "content": "much"}]}
+        client.sendall(post(asked))
+        eventually(lambda: player.asked)
+        served.ask("other")
+        eventually(lambda: served.metric("oel_requests_running") == 0)
+        eventually(lambda: any(episode.turns[0].response == "little" for episode in episodes_in(inbox)))
+
+
+def post(body: dict[str, object]) -> bytes:
+    """A chat request as bytes."""
+    data = json.dumps(body).encode()
+    head = f"Host: a\r\nAuthorization: Bearer {BEARER}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+    return f"POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n\r\n".encode() + data
 
 
 def test_a_body_that_is_too_large_is_refused(tmp_path: Path, player: Player) -> None:

@@ -1,5 +1,6 @@
 """`oel eval`: measure any checkpoint on one suite, outside a run."""
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from flows.cli.shared import AsJson, Overrides, err, print_json, print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from oel_core.config.run import OelConfig
     from oel_core.policies.base import Policy
     from oel_core.types import EvalReport
 
@@ -32,8 +34,12 @@ def evaluate(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the suite, like environment=sokoban.")
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Preset or YAML file with environment and sampling.", autocompletion=complete.presets)
-    ] = "quickstart",
+        str | None,
+        typer.Option(
+            help="Preset or YAML file; default: the settings of the checkpoint's run, else quickstart.",
+            autocompletion=complete.presets,
+        ),
+    ] = None,
     knowledge: Annotated[
         Path | None, typer.Option(help="Knowledge for the prompts, a text file (suite games).")
     ] = None,
@@ -42,21 +48,32 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a model on held-out episodes."""
-    from oel_core.config.run import load_config
     from oel_core.policies import load_policy
     from oel_core.rounds.context import StageContext
     from oel_core.stages.measure import measure
 
-    config = load_config(preset, overrides or ())
-    known = None
-    if knowledge is not None:
-        known = _read(knowledge, load_policy(model, config.model), config.knowledge.max_tokens)
+    config = _config(model, preset, overrides or ())
+    cap = config.knowledge.max_tokens
+    known = None if knowledge is None else _read(knowledge, load_policy(model, config.model), cap)
     with live_progress(err) as progress, _folder(out) as folder:
         given = StageContext(on_progress=lambda done, total: progress(f"play {suite}", done, total))
         report = measure(
             folder, config, model, suite, _options(episodes, data, option or ()), knowledge=known, context=given
         )
     _show(report, out, as_json)
+
+
+def _config(model: str, preset: str | None, overrides: "Sequence[str]") -> "OelConfig":
+    """The settings of the preset, else those of the run and the round that made the checkpoint."""
+    from oel_core.config.run import load_config
+    from oel_core.runs.folder import CONFIG
+
+    made = re.search(r"(.+)/round_(\d+)/distill/checkpoint$", Path(model).absolute().as_posix())
+    settings = Path(made[1]) / CONFIG if made else None
+    if preset is not None or made is None or settings is None or not settings.is_file():
+        return load_config(preset or "quickstart", overrides)
+    err.print(f"Settings: {settings}, round {int(made[2])}", highlight=False, soft_wrap=True)
+    return load_config(str(settings), overrides).at_round(int(made[2]))
 
 
 def _show(report: "EvalReport", out: Path | None, as_json: bool) -> None:

@@ -31,7 +31,9 @@ def import_(
     format: Annotated[str, typer.Argument(metavar="FROM", help=f"Format: {', '.join(LOG_FORMATS.names())}.")],
     path: Annotated[Path, typer.Argument(help="The log, or a folder of logs (.jsonl, .ndjson, .json).")],
     into: Annotated[Path, typer.Option("--into", help="Folder of the inbox; created if missing.")],
-    env: Annotated[str, typer.Option("--env", help="Name of the project's environment.")],
+    env: Annotated[
+        str, typer.Option("--env", help="The project's environment.name; recorded is that of projects without a game.")
+    ] = "recorded",
     privacy: Annotated[
         Privacy, typer.Option(help="Secrets and personal data: replace by pseudonyms, drop the session, or keep.")
     ] = Privacy.MASK,

@@ -1,5 +1,7 @@
 """`oel init`: creates a new project's folder."""
 
+import json
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -17,11 +19,14 @@ HEAD = """\
 # After a change here name it again. One field alone: --set distill.steps=20
 #
 # Episodes of a deployed agent, one JSON object a line, go into {inbox}
+"""
+PLAYED = """\
 # To learn from them instead of from episodes that a round plays itself, take the # off these three lines:
 # experience:
 #   inbox: {inbox}
 #   min_episodes: 50
 """
+_EXPERIENCE = re.compile(r"^experience:[ \t]*(\{)?", re.MULTILINE)
 
 
 def init(
@@ -53,21 +58,36 @@ def make_project(root: Path, project: str, preset: str) -> Path:
         ConfigError: no such preset, an invalid name, or an existing project.
     """
     from oel_core.config.run import load_config
+    from oel_core.envs import playable
     from oel_core.errors import ConfigError
     from oel_core.housekeeping.listing import PRESET
     from oel_core.runs.files import write_atomic
     from oel_core.runs.folder import open_run, require_run_name
 
     require_run_name(project)
-    load_config(preset)
+    config = load_config(preset)
     if (root / project).exists():
         raise ConfigError(f"{root / project} is there already: choose another name, or edit what is in it")
     folder = open_run(root, project).path.resolve()
     (folder / INBOX).mkdir()
     path = folder / PRESET
     head = HEAD.format(project=project, preset=preset, path=path, inbox=folder / INBOX)
-    write_atomic(path, (head + _text(preset)).encode())
+    if playable(config.environment.name):
+        text = PLAYED.format(inbox=folder / INBOX) + _text(preset)
+    else:
+        text = _with_inbox(_text(preset), folder / INBOX)
+    write_atomic(path, (head + text).encode())
     return path
+
+
+def _with_inbox(text: str, inbox: Path) -> str:
+    """A preset that reads this inbox: nothing can be played, so there is no other source of experience."""
+    line = f"inbox: {json.dumps(str(inbox), ensure_ascii=False)}"
+    found = _EXPERIENCE.search(text)
+    if found is None:
+        return f"{text.rstrip()}\nexperience: {{{line}}}\n"
+    begin, end = text[: found.end()], text[found.end() :]
+    return f"{begin}{line}, {end}" if found[1] else f"{begin}\n  {line}{end}"
 
 
 def _text(preset: str) -> str:

@@ -1,13 +1,18 @@
 """The interface of an extraction format, and the transcript that all formats share."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oel_core.config.run import ExtractionExample
-from oel_core.prompts.extraction.hindsight import last_request, reaction, said_since, without_instructions
+from oel_core.prompts.extraction.hindsight import reaction, said_since, without_instructions
 from oel_core.types import INSTRUCTING, Message, Trajectory, Turn
 
 CountTokens = Callable[[str], int]
+_STRUCTURE = re.compile(
+    r"^(?=## |(?:Answer|Feedback|Episode|Knowledge so far|(?:System|Developer|User|Assistant|Tool)(?: \([^)\n]*\))?):)",
+    re.MULTILINE,
+)
 LINE_ENDS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
 """The line separators of `str.splitlines`, for a character class."""
 ANY_LINE = rf"\S[^{LINE_ENDS}]*"
@@ -46,9 +51,11 @@ def transcript(trajectory: Trajectory, turns_shown: int | None) -> str:
     for number, turn in enumerate(trajectory.turns[first:], start=first + 1):
         before = trajectory.turns[number - 2] if number > 1 else None
         seen = _new_messages(number, before, turn) if recorded else turn.messages[-1].content
-        lines.append(f"## Turn {number}\n{seen}\nAnswer: {turn.response}")
+        answer = _inert(turn.response) if recorded else turn.response
+        lines.append(f"## Turn {number}\n{seen}\nAnswer: {answer}")
     if trajectory.turns:
-        lines.append(f"## End\n{trajectory.turns[-1].observation}")
+        end = trajectory.turns[-1].observation
+        lines.append(f"## End\n{_inert(end) if recorded else end}")
     return "\n".join(lines)
 
 
@@ -70,13 +77,18 @@ def _new_messages(number: int, before: Turn | None, turn: Turn) -> str:
     messages = without_instructions(turn) if since is None else since
     roles = [message.role.capitalize() for message in messages]
     if before and since and since[0].role == "user":
-        roles[0] = f"User ({reaction(last_request(before), since[0].content)} answer {number - 1})"
+        roles[0] = f"User ({reaction(before, since[0].content)} answer {number - 1})"
     return "\n".join(f"{role}: {_said(message)}" for role, message in zip(roles, messages, strict=True))
 
 
 def _said(message: Message) -> str:
     calls = [f"{call.name} {call.arguments}" for call in message.tool_calls]
-    return "\n".join(filter(None, [message.content, *calls]))
+    return _inert("\n".join(filter(None, [message.content, *calls])))
+
+
+def _inert(text: str) -> str:
+    """A text of a conversation, in which lines that look like the transcript's own are indented."""
+    return _STRUCTURE.sub(r"  \g<0>", text)
 
 
 def extraction_system(task: str, form: ExtractionFormat) -> str:

@@ -25,6 +25,8 @@ from oel_core.serving.errors import ApiError
 from oel_core.serving.recording.feedback import parse_feedback
 
 log = logging.getLogger(__name__)
+UNREAD_S = 5.0
+"""Seconds after an answer's deadline for which its client may still read."""
 SESSION, VERSION = "X-OEL-Session", "X-OEL-Version"
 PUBLIC_PATHS = ("/healthz",)
 """Paths that need no token."""
@@ -143,7 +145,8 @@ async def _counted(chats: ChatService, answering: Answering, began: float) -> As
 
 
 class _Stream(StreamingResponse):
-    """Server-sent events. Releases the answer's resources at the end, also if the client disconnects early."""
+    """Server-sent events. Releases the answer's resources at the end, also if the client disconnects early or does not
+    read: what it has not read some time after the answer's deadline is not sent."""
 
     def __init__(self, events: AsyncGenerator[bytes], answering: Answering, headers: dict[str, str]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache", **headers})
@@ -151,7 +154,10 @@ class _Stream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            async with asyncio.timeout_at(self._answering.deadline + UNREAD_S):
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            log.warning("a client did not read its answer within serve.timeout_s: the connection is closed")
         finally:
             await self._events.aclose()
             await self._answering.close()

@@ -11,12 +11,21 @@ from oel_core.serving.errors import ApiError
 RETRY_S = 1.0
 
 
+@dataclass
+class _Place:
+    """Of a request that waits or runs; times are seconds since 1970."""
+
+    arrived: float
+    counts_until: float = float("inf")
+
+
 class Queue:
     """Limits concurrent and waiting requests; first in, first out."""
 
-    def __init__(self, running: int, waiting: int) -> None:
-        self._slots, self._most_waiting = asyncio.Semaphore(running), waiting
-        self._arrivals: dict[object, float] = {}
+    def __init__(self, running: int, waiting: int, counts_s: float) -> None:
+        """`counts_s`: a request that holds a slot for longer does not count as the oldest any more."""
+        self._slots, self._most_waiting, self._counts_s = asyncio.Semaphore(running), waiting, counts_s
+        self._places: dict[object, _Place] = {}
         self.running = self.waiting = 0
         self.idle, self.busy = asyncio.Event(), asyncio.Event()
         """Nothing runs or waits; something does."""
@@ -24,20 +33,22 @@ class Queue:
 
     def oldest(self) -> float:
         """When the oldest request arrived that waits or runs, else now: seconds since 1970. For any thread."""
-        return min([time.time(), *list(self._arrivals.values())])
+        now = time.time()
+        return min([now, *(place.arrived for place in list(self._places.values()) if now < place.counts_until)])
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Waits for a free slot and holds it. Raises ApiError if the queue is full."""
         if self._slots.locked() and self.waiting >= self._most_waiting:
             raise ApiError(429, "too many requests are waiting", code="queue_full", retry_s=RETRY_S)
-        arrival = object()
-        self._arrivals[arrival] = time.time()
+        key = object()
+        self._places[key] = place = _Place(time.time())
         try:
             async with self._held():
+                place.counts_until = time.time() + self._counts_s
                 yield
         finally:
-            del self._arrivals[arrival]
+            del self._places[key]
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[None]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -132,6 +133,25 @@ def test_any_checkpoint_can_be_measured(oel: Oel, tmp_path: Path, tiny: Path) ->
     assert json.loads((tmp_path / "measured" / "report.json").read_text()) == json.loads(out)
     code, _, err = oel("eval", tiny, "--episodes", "3", *settings)
     assert (code, "setting option.episodes: 2 → 3" in err) == (2, True)
+
+
+def test_a_runs_checkpoint_is_measured_with_the_runs_settings(oel: Oel, tmp_path: Path, tiny: Path) -> None:
+    turns = "environment.max_turns=1"
+    mine = ["model.max_length=4096", "evaluate.games.sampling.max_tokens=4", "evaluate.games.episodes=2", turns]
+    changes = 'environment.changes=[{"round": 2, "options": {"size": 3, "holes": 1, "traps": 0, "key": false}}]'
+    adopt_config(open_run(tmp_path, "mine"), load_config("quickstart", [*mine, changes]))
+    checkpoint = tmp_path / "mine" / "round_02" / "distill" / "checkpoint"
+    shutil.copytree(tiny, checkpoint)
+    code, out, err = oel("eval", checkpoint, "--json", "--out", tmp_path / "out")
+    assert (code, json.loads(out)["episodes"]) == (0, 2)
+    assert f"Settings: {tmp_path / 'mine' / 'config.yaml'}, round 2" in err
+    key = json.loads((tmp_path / "out" / "manifest.json").read_text())["key"]["config"]
+    assert (key["environment.max_turns"], key["environment.options.size"]) == (1, 3)
+    code, _, err = oel(
+        "eval", checkpoint, "--json", "--preset", "tiny", "--set", "evaluate.games.episodes=1", "--set", turns
+    )
+    assert code == 0
+    assert "Settings:" not in err
 
 
 def test_rounds_of_a_run_without_measurements_are_none(oel: Oel, tmp_path: Path) -> None:

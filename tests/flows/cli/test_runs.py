@@ -186,6 +186,26 @@ def test_a_new_project_has_an_inbox_and_a_configuration_that_can_be_run(oel: Oel
     assert not (tmp_path / "pond").exists()
 
 
+@pytest.mark.parametrize(
+    "experience",
+    [
+        "",
+        "experience: {min_episodes: 9}\n",
+        "experience:\n  min_episodes: 9\n",
+        "experience:   # ours\n  min_episodes: 9\n",
+    ],
+)
+def test_a_new_project_that_cannot_play_reads_its_inbox(oel: Oel, tmp_path: Path, experience: str) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(f"environment: {{name: recorded}}\n{experience}rounds: 1\n")
+    code, out, _ = oel("init", "shop", "--preset", str(preset), "--json")
+    (row,) = rows(out)
+    made = load_config(row["preset"])
+    assert (code, made.experience.inbox) == (0, row["inbox"])
+    assert made.experience.min_episodes == (9 if experience else 64)
+    assert made.rounds == 1
+
+
 class Server:
     """Prefect's client, with three flow runs: one that runs, one that waits, one that a schedule starts later."""
 
