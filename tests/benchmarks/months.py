@@ -90,6 +90,7 @@ DEFENCES: dict[str, tuple[str, ...]] = {
     "revision_base_start": ("knowledge.revision=on", *BASE_START),
     "revision_base_start_replay": ("knowledge.revision=on", *BASE_START),
     "revision_base_start_24": ("knowledge.revision=on", "distill.start=base", "distill.steps=24"),
+    "revision_base_start_24_replay": ("knowledge.revision=on", "distill.start=base", "distill.steps=24"),
     "tail": TAIL,
     "revision_tail": ("knowledge.revision=on", *TAIL),
     "gate": GATE,

@@ -180,6 +180,14 @@ def sft_config(**changes):
     return OelConfig(distill=DistillConfig(regime="sft", steps=3, episodes_per_step=2, **changes))
 
 
+def test_sft_on_rated_answers_needs_a_passed_episode_with_feedback():
+    passed = [episode("a", turns=[turn(0)], reward=1.0)]
+    config = sft_config()
+    rated = config.experience.model_copy(update={"distill_turns": "rated", "distill_sessions": "all"})
+    with pytest.raises(DistillationError, match="of 1 passed episodes none has feedback on an answer"):
+        plan_prompts(config.model_copy(update={"experience": rated}), passed, seed=3)
+
+
 def test_steps_of_sft_hold_passed_episodes_only_and_go_round_them_all():
     episodes = [
         episode(f"e{index}", turns=[turn(0, tokens=4), turn(1, tokens=index)], reward=float(index % 2))

@@ -32,6 +32,7 @@ from oel_core.runs.round_start import (
     read_start,
     require_ungated,
 )
+from oel_core.types import Feedback
 from tests.builders import episode
 
 
@@ -160,6 +161,19 @@ def test_too_little_experience_waits_and_the_rest_is_frozen_and_read_once(run: R
 
 def test_exactly_as_much_experience_as_is_needed_begins_a_round(run: RunFolder, tmp_path: Path) -> None:
     assert begin(with_inbox(tmp_path, 4), run, "one", champion=0).outcome == "begun"
+
+
+def test_without_any_feedback_a_round_that_learns_from_rated_answers_waits(run: RunFolder, tmp_path: Path) -> None:
+    config = with_inbox(tmp_path, 4)
+    rated = config.experience.model_copy(update={"distill_turns": "rated", "distill_sessions": "all"})
+    config = config.model_copy(update={"experience": rated})
+    waits = begin(config, run, "one", champion=0)
+    assert (waits.outcome, last_begun(run)) == ("waiting", 0)
+    assert "none of 4 new episodes to train on has feedback on an answer" in waits.detail
+    turn = episode("r").turns[0].model_copy(update={"given": (Feedback(source="human", thumbs=True),)})
+    with (tmp_path / "inbox" / "a.jsonl").open("ab") as file:
+        file.write(episode("r", turns=[turn]).model_dump_json().encode() + b"\n")
+    assert begin(config, run, "two", champion=0).outcome == "begun"
 
 
 def test_an_abandoned_round_failed_whoever_began_it(run: RunFolder) -> None:
