@@ -49,6 +49,15 @@ class ExperienceConfig(Section):
     """Expected digest of the bundle, as printed by `oel bundle make`; null: any."""
     synthesis: SynthesisConfig = SynthesisConfig()
 
+    @model_validator(mode="after")
+    def _rated_prompts_are_left(self) -> Self:
+        if self.distill_turns == "rated" and self.distill_sessions != "all":
+            raise ValueError(
+                "distill_turns is rated, but distill_sessions is others: knowledge is extracted from the episodes with "
+                "feedback, so set distill_sessions to all"
+            )
+        return self
+
 
 class SequentialConfig(Section):
     """Settings of the test `sequential`, which plays new held-out episodes until it can decide."""

@@ -287,12 +287,6 @@ class OelConfig(Section):
                 "knowledge.saturation.every measures how extracted knowledge grows, but knowledge.source.use is "
                 f"{self.knowledge.source.use}: set one of them back"
             )
-        experience = self.experience
-        if experience.distill_turns == "rated" and experience.distill_sessions != "all":
-            raise ValueError(
-                "experience.distill_turns is rated, but distill_sessions is others: knowledge is extracted from the "
-                "episodes with feedback, so set distill_sessions to all"
-            )
         if self.knowledge.hygiene.policy != "off" and self.knowledge.source.use == "raw":
             raise ValueError(
                 "knowledge.source.use is raw, but knowledge.hygiene screens items, not whole episodes: set its policy "

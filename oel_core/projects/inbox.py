@@ -183,20 +183,22 @@ def assign_episodes(
     """
     rng = random.Random(derive_seed("inbox", config.seed, round_index))
     cut = min(max(1, round(len(received) * config.experience.extract_share)), len(received) - 1)
-    weight = config.experience.rated_weight
-    read = _draw(received, cut, weight, rng)
+    rates = [told(each.episode) * math.log(config.experience.rated_weight) for each in received]
+    read = _draw(range(len(received)), cut, rates, rng)
     dealt = []
-    for replica, hand in enumerate(_hands(read, config.collect, weight, rng)):
-        dealt += [_renamed(each, Split.EXTRACT, round_index, replica, index) for index, each in enumerate(hand)]
+    for replica, hand in enumerate(_hands(read, config.collect, rates, rng)):
+        dealt += [
+            _renamed(received[place], Split.EXTRACT, round_index, replica, index) for index, place in enumerate(hand)
+        ]
     wanted = config.distill.steps * config.distill.episodes_per_step
     again = _repeated(_distillable(config.experience, received, read), wanted, rng)
     return dealt + [_renamed(each, Split.DISTILL, round_index, 0, index) for index, each in enumerate(again)]
 
 
-def _distillable(config: ExperienceConfig, received: Sequence[Received], read: Sequence[Received]) -> list[Received]:
-    """The episodes whose prompts are distilled; `read` are those for extraction."""
-    taken = set() if config.distill_sessions == "all" else {id(each) for each in read}
-    sessions = [each for each in received if id(each) not in taken]
+def _distillable(config: ExperienceConfig, received: Sequence[Received], read: Sequence[int]) -> list[Received]:
+    """The episodes whose prompts are distilled; `read` are the places of those for extraction."""
+    taken = set() if config.distill_sessions == "all" else set(read)
+    sessions = [each for place, each in enumerate(received) if place not in taken]
     chosen = [each for each in sessions if prompts_of(each.episode, config.distill_turns)]
     if not chosen:
         raise ArtifactError(
@@ -206,22 +208,26 @@ def _distillable(config: ExperienceConfig, received: Sequence[Received], read: S
     return chosen
 
 
-def _hands(pool: Sequence[Received], config: CollectConfig, weight: float, rng: random.Random) -> list[list[Received]]:
+def _hands(pool: Sequence[int], config: CollectConfig, rates: Sequence[float], rng: random.Random) -> list[list[int]]:
     """The episodes of each replica. Drawn by weight, but in random order, so that replicas and places are alike."""
     replicas, size = config.replicas, config.extraction_episodes
     if len(pool) < replicas * size:
-        return [_draw(pool, size, weight, rng) for _ in range(replicas)]
-    drawn = _draw(pool, replicas * size, weight, rng)
+        return [_draw(pool, size, rates, rng) for _ in range(replicas)]
+    drawn = _draw(pool, replicas * size, rates, rng)
     return [drawn[replica * size : (replica + 1) * size] for replica in range(replicas)]
 
 
-def _draw(pool: Sequence[Received], count: int, weight: float, rng: random.Random) -> list[Received]:
+def _draw(pool: Sequence[int], count: int, rates: Sequence[float], rng: random.Random) -> list[int]:
     """`count` of them, or all, in random order: drawn without replacement, each time in proportion to the weights.
 
     By the smallest of exponential variables with these rates (Efraimidis and Spirakis, 2006), compared as logarithms.
+
+    Args:
+        pool: places of episodes.
+        rates: logarithm of the weight of the episode at each place.
     """
-    keys = [math.log(max(rng.expovariate(1.0), _LEAST)) - told(each.episode) * math.log(weight) for each in pool]
-    drawn = [pool[place] for place in sorted(range(len(pool)), key=keys.__getitem__)[:count]]
+    keys = {place: math.log(max(rng.expovariate(1.0), _LEAST)) - rates[place] for place in pool}
+    drawn = sorted(pool, key=keys.__getitem__)[:count]
     rng.shuffle(drawn)
     return drawn
 

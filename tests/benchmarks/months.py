@@ -69,6 +69,7 @@ GATE = ("gate.test=sequential", "gate.sequential.block_episodes=32", "gate.seque
 START_SHARE = ("distill.retention.start_share=0.5",)
 BASE_START = ("distill.start=base", "distill.steps=8")
 """With the steps of two rounds: every round has to learn everything again."""
+BASE_START_24 = ("distill.start=base", "distill.steps=24")
 TAIL = ("distill.objective=reverse_kl_tail",)
 """The default of `distill`, which is bounded below; the presets of these worlds have the paper's."""
 LORA = ("distill.learning_rate=3e-3",)
@@ -89,13 +90,13 @@ DEFENCES: dict[str, tuple[str, ...]] = {
     "revision_start_share": ("knowledge.revision=on", *START_SHARE),
     "revision_base_start": ("knowledge.revision=on", *BASE_START),
     "revision_base_start_replay": ("knowledge.revision=on", *BASE_START),
-    "revision_base_start_24": ("knowledge.revision=on", "distill.start=base", "distill.steps=24"),
-    "revision_base_start_24_replay": ("knowledge.revision=on", "distill.start=base", "distill.steps=24"),
+    "revision_base_start_24": ("knowledge.revision=on", *BASE_START_24),
+    "revision_base_start_24_replay": ("knowledge.revision=on", *BASE_START_24),
     "tail": TAIL,
     "revision_tail": ("knowledge.revision=on", *TAIL),
     "gate": GATE,
     "gate_revision": (*GATE, "knowledge.revision=on"),
-    "gate_revision_base_start_24": (*GATE, "knowledge.revision=on", "distill.start=base", "distill.steps=24"),
+    "gate_revision_base_start_24": (*GATE, "knowledge.revision=on", *BASE_START_24),
 }
 """Name → settings that differ from `none`, which accumulates knowledge as the paper does.
 

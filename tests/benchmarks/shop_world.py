@@ -6,19 +6,18 @@ request to one of sixteen desks by a function call, then tells the customer; a c
 
 import hashlib
 import importlib
-import json
 import random
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from oel_core.cases.tool_calls import calls_in
+from oel_core.cases.tool_calls import arguments, calls_in
 from oel_core.envs.base import EnvSpec, Step
 from oel_core.envs.options import EnvOptions, parse_options
 from oel_core.envs.recorded import LEARN_FROM_CONVERSATIONS
-from oel_core.types import Tool, ToolCall
+from oel_core.types import ToolCall
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "deployment"
 sys.path.append(str(EXAMPLE))
@@ -51,13 +50,6 @@ def untrue(moved: int, before: int) -> tuple[str, ...]:
     return tuple(sorted(set(facts(desks(before))) - set(facts(desks(moved)))))
 
 
-def _tool() -> Tool:
-    declared: dict[str, Any] = shop.TOOL["function"]
-    return Tool(
-        name=declared["name"], description=declared["description"], parameters=json.dumps(declared["parameters"])
-    )
-
-
 class ShopWorld:
     """One customer's visit: a call, its result, and an answer to the customer. The seed draws request and clerk."""
 
@@ -65,7 +57,7 @@ class ShopWorld:
     instructions: ClassVar[str] = shop.SYSTEM
     intro = ""
     extraction_task = LEARN_FROM_CONVERSATIONS
-    functions: ClassVar = (_tool(),)
+    functions: ClassVar = corpus.first_prompt(wordings.Request("refund", "x"))[0].tools
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         """Raises ConfigError for a wrong option."""
@@ -118,13 +110,8 @@ class ShopWorld:
 
     def _handed(self, action: str | None) -> dict[str, str] | None:
         """The arguments of a call of the tool; None for anything else."""
-        if action is None:
-            return None
-        try:
-            call = self.as_call(action)
-            values = json.loads(call.arguments)
-        except (ValueError, RecursionError):
-            return None
-        if call.name != self.functions[0].name or not isinstance(values, dict) or set(values) != {"matter", "desk"}:
+        found = calls_in(action or "")
+        values = arguments(found[0]) if found and found[0].name == self.functions[0].name else None
+        if not isinstance(values, dict) or set(values) != {"matter", "desk"}:
             return None
         return {name: str(value) for name, value in values.items()}

@@ -68,9 +68,8 @@ def _config(model: str, preset: str | None, overrides: "Sequence[str]") -> "OelC
     from oel_core.config.run import load_config
     from oel_core.runs.folder import CONFIG
 
-    made = re.search(r"(.+)/round_(\d+)/distill/checkpoint$", Path(model).absolute().as_posix())
-    settings = Path(made[1]) / CONFIG if made else None
-    if preset is not None or made is None or settings is None or not settings.is_file():
+    made = None if preset else re.search(r"(.+)/round_(\d+)/distill/checkpoint$", Path(model).absolute().as_posix())
+    if made is None or not (settings := Path(made[1]) / CONFIG).is_file():
         return load_config(preset or "quickstart", overrides)
     err.print(f"Settings: {settings}, round {int(made[2])}", highlight=False, soft_wrap=True)
     return load_config(str(settings), overrides).at_round(int(made[2]))
